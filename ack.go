@@ -1,0 +1,245 @@
+package atrium
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Reply is one socket's answer to a Call.
+type Reply struct {
+	SocketID string
+	// Data is the answer, its first value if it had several; nil if it had none.
+	Data json.RawMessage
+	// Err is nil if the socket answered; an *Error with what it answered; ErrDisconnected if it went away before
+	// it did; or matches ErrTimeout or ctx's error if it took too long.
+	Err error
+}
+
+// Caller is what can be asked: a *Socket.
+type Caller interface {
+	call(ctx context.Context, event string, args []any) (json.RawMessage, error)
+}
+
+// Call sends an event to the other end, waits for its acknowledgement, and decodes that into a T, which is
+// validated if it has a Validate() error method. It waits until ctx ends, or for Options.CallTimeout if ctx has no
+// deadline.
+//
+// Beside the errors of Target.Emit it returns an *Error with what the other end answered or, if the answer is no T,
+// with what was expected; ErrDisconnected if the other end went away; and one that matches ErrTimeout, or ctx's
+// error, if no answer came in time. Inside a handler Call may ask the handler's own socket.
+func Call[T any](ctx context.Context, c Caller, event string, args ...any) (T, error) {
+	var v T
+	raw, err := c.call(ctx, event, args)
+	if err != nil {
+		return v, err
+	}
+	return v, bind(raw, &v, "data")
+}
+
+func (s *Socket) call(ctx context.Context, event string, args []any) (json.RawMessage, error) {
+	replies, err := s.alone().ask(ctx, event, args)
+	if err != nil {
+		return nil, err
+	}
+	if len(replies) == 0 {
+		return nil, ErrDisconnected
+	}
+	return replies[0].Data, replies[0].Err
+}
+
+// Call sends an event to each socket and waits for all their answers: one Reply a socket, in no particular order,
+// some perhaps with an error of their own. It waits until ctx ends, or for Options.CallTimeout if ctx has no
+// deadline; the sockets that did not answer in time say so in their replies. Call's own error is the caller's
+// mistake, as with Emit. Volatile has no effect on it.
+func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, error) {
+	return t.ask(ctx, event, args)
+}
+
+func (t Target) ask(ctx context.Context, event string, args []any) ([]Reply, error) {
+	m, err := newMessage(event, args)
+	if err != nil {
+		return nil, err
+	}
+	h := t.ns.hub
+	c := &call{id: h.calls.Add(1) - 1, done: make(chan struct{})}
+	m.id = c.id
+	d := deliveries.Get().(*delivery)
+	c.mu.Lock()
+	t.each(func(s *Socket) {
+		if c.expect(s) {
+			d.push(s, m)
+		}
+	})
+	c.sealed = true
+	c.finishIfComplete()
+	c.mu.Unlock()
+	m.release()
+	d.finish()
+	deliveries.Put(d)
+
+	if _, ok := ctx.Deadline(); !ok {
+		clock := h.sessions.clock
+		limit := timer{fire: func() { c.giveUp(ErrTimeout) }}
+		clock.schedule(&limit, nanotime()+int64(h.options.CallTimeout))
+		defer clock.stop(&limit)
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		err := ctx.Err()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", ErrTimeout, err)
+		}
+		c.giveUp(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.replies, nil
+}
+
+// call is one question and its answers.
+type call struct {
+	id   int64
+	done chan struct{} // closed when there is nothing to wait for any more
+
+	// mu may be held while the locks of rooms, pendingCalls and inboxes are taken. It guards:
+	mu      sync.Mutex
+	sockets []*Socket // replies[i] is sockets[i]'s; nil once it is in
+	replies []Reply
+	waiting int
+	sealed  bool // all who are asked are known
+}
+
+// expect adds a socket whose answer is waited for; it reports false if the socket has left. c.mu is held.
+func (c *call) expect(s *Socket) bool {
+	i := len(c.replies)
+	if !s.calls.add(c, i) {
+		c.sockets = append(c.sockets, nil)
+		c.replies = append(c.replies, Reply{SocketID: s.id, Err: ErrDisconnected})
+		return false
+	}
+	s.inbox.called(+1)
+	c.sockets = append(c.sockets, s)
+	c.replies = append(c.replies, Reply{SocketID: s.id})
+	c.waiting++
+	return true
+}
+
+// answered puts in the i-th reply, unless it is in already.
+func (c *call) answered(i int, data json.RawMessage, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answer(i, data, err)
+	c.finishIfComplete()
+}
+
+func (c *call) answer(i int, data json.RawMessage, err error) {
+	s := c.sockets[i]
+	if s == nil {
+		return
+	}
+	c.sockets[i] = nil
+	c.replies[i].Data, c.replies[i].Err = data, err
+	c.waiting--
+	s.inbox.called(-1)
+}
+
+// giveUp ends the wait for all who have not answered.
+func (c *call) giveUp(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, s := range c.sockets {
+		if s != nil {
+			s.calls.take(c.id)
+			c.answer(i, nil, err)
+		}
+	}
+	c.finishIfComplete()
+}
+
+func (c *call) finishIfComplete() {
+	if c.sealed && c.waiting == 0 {
+		c.sealed = false
+		close(c.done)
+	}
+}
+
+// pendingCalls are the calls that wait for one socket's answer.
+type pendingCalls struct {
+	mu     sync.Mutex // guards:
+	byID   map[int64]pendingCall
+	closed bool
+}
+
+// pendingCall is a call and the socket's place in it.
+type pendingCall struct {
+	call  *call
+	index int
+}
+
+func (p *pendingCalls) add(c *call, index int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	if p.byID == nil {
+		p.byID = make(map[int64]pendingCall)
+	}
+	p.byID[c.id] = pendingCall{c, index}
+	return true
+}
+
+// take removes a call and returns it; its call is nil if there is none with that id.
+func (p *pendingCalls) take(id int64) pendingCall {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pending := p.byID[id]
+	delete(p.byID, id)
+	if len(p.byID) == 0 {
+		p.byID = nil
+	}
+	return pending
+}
+
+// fail ends all calls because the socket has gone, and lets none be added.
+func (p *pendingCalls) fail(s *Socket) {
+	p.mu.Lock()
+	pending := p.byID
+	p.byID, p.closed = nil, true
+	p.mu.Unlock()
+	for _, c := range pending {
+		c.call.answered(c.index, nil, ErrDisconnected)
+	}
+}
+
+// acknowledge implements resident. An answer to a call that is over, or to one that another socket was asked, changes
+// nothing.
+func (s *Socket) acknowledge(id int64, args []byte, n int, fail *Error) bool {
+	if id >= s.ns.hub.calls.Load() {
+		return false
+	}
+	pending := s.calls.take(id)
+	if pending.call == nil {
+		return true
+	}
+	if fail != nil {
+		pending.call.answered(pending.index, nil, fail)
+		return true
+	}
+	data := args
+	if n > 1 {
+		end, _ := skipValue(args, 0)
+		data = args[:end]
+	}
+	var raw json.RawMessage
+	if n > 0 {
+		raw = bytes.Clone(data)
+	}
+	pending.call.answered(pending.index, raw, nil)
+	return true
+}

@@ -1,0 +1,215 @@
+package atrium
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// State is where a Conn is in its life, in the words of the WebSocket API's readyState.
+type State int32
+
+// The four states and their readyState numbers.
+const (
+	StateConnecting State = iota // the opening handshake is not over
+	StateOpen
+	StateClosing // a close frame was sent, received, or both
+	StateClosed  // the network connection is closed
+)
+
+// String returns the WebSocket API's name for the state.
+func (s State) String() string {
+	switch s {
+	case StateConnecting:
+		return "CONNECTING"
+	case StateOpen:
+		return "OPEN"
+	case StateClosing:
+		return "CLOSING"
+	case StateClosed:
+		return "CLOSED"
+	}
+	return "unknown state"
+}
+
+// Conn is a WebSocket connection (RFC 6455), made by Upgrade: a good connection by itself, for those who need no
+// Hub.
+//
+// Messages go in and out whole. Read must be called all the time, because pings are answered, pongs seen and the
+// closing handshake is done where the connection is read. Write queues: what is queued leaves in order, ahead of
+// it only pings and pongs, behind it the close frame. A context bounds the wait of one call and never harms the
+// connection.
+//
+// Read and ReadInto are for one goroutine at a time; all other methods may be called from any goroutine at any
+// time.
+type Conn struct {
+	nc          net.Conn
+	client      bool // this end is the client: it masks, and expects no masks
+	subprotocol string
+	out         outbox
+	readLimit   atomic.Int64
+	state       atomic.Int32
+
+	// What a heartbeat looks at, written by whoever reads.
+	fills        atomic.Uint32 // times that bytes came in
+	partialSince atomic.Int64  // nanotime since when an unfinished message is waited for; 0: there is none
+	reading      atomic.Bool   // a Read is in progress
+
+	readMu sync.Mutex // held by a Read; guards in
+	in     inbound
+
+	deadlineMu  sync.Mutex // guards the read deadline of nc, which two want to set:
+	closeBy     time.Time  // the closing handshake; zero: not closing
+	interrupted bool       // the context of a Read
+
+	pingMu sync.Mutex // guards:
+	pings  []pendingPing
+	pinged uint64 // the payload of the latest Ping
+
+	finishing sync.Once
+}
+
+// connConfig is what Upgrade and its like decide about a Conn.
+type connConfig struct {
+	client      bool
+	subprotocol string
+	readLimit   int64  // bytes a message
+	maxQueued   int    // bytes in the outbox
+	early       []byte // received together with the handshake
+}
+
+func newConn(nc net.Conn, config connConfig) *Conn {
+	c := &Conn{nc: nc, client: config.client, subprotocol: config.subprotocol}
+	c.readLimit.Store(config.readLimit)
+	c.out.nc, c.out.limit = nc, config.maxQueued
+	if len(config.early) > 0 {
+		c.in.buf, c.in.w = config.early, len(config.early)
+	}
+	c.state.Store(int32(StateOpen))
+	return c
+}
+
+// Subprotocol returns the subprotocol that the handshake agreed on, or "".
+func (c *Conn) Subprotocol() string { return c.subprotocol }
+
+// State returns the connection's state.
+func (c *Conn) State() State { return State(c.state.Load()) }
+
+// NetConn returns the connection below, for its addresses. To read, write, close or set deadlines there breaks
+// the WebSocket connection.
+func (c *Conn) NetConn() net.Conn { return c.nc }
+
+// Write queues one message, op being OpText or OpBinary, and returns without waiting for the network. If the
+// queue is full (UpgradeOptions.MaxQueued), Write waits for room until ctx ends.
+//
+// A nil error means queued, in the order of the calls; an error from ctx means that nothing was queued; any
+// other error matches ErrClosed. Text must be UTF-8, which is the caller's to see to. Write does not keep p.
+func (c *Conn) Write(ctx context.Context, op Opcode, p []byte) error {
+	if op != OpText && op != OpBinary {
+		return errMessageOpcode
+	}
+	if err := c.out.waitForRoom(ctx); err != nil {
+		return err
+	}
+	verdict, wake := c.out.push(c.frame(op, p), noStallLimit)
+	if wake {
+		c.out.wake()
+	}
+	if verdict == refused {
+		return c.out.closedError()
+	}
+	return nil
+}
+
+// frame returns a whole frame with a copy of p, masked if this end is the client.
+func (c *Conn) frame(op Opcode, p []byte) []byte {
+	h := Header{Fin: true, Opcode: op, Length: int64(len(p))}
+	if c.client {
+		// RFC 6455 §5.3: the key is fresh and unpredictable for every frame.
+		h.Masked = true
+		rand.Read(h.Key[:])
+	}
+	b := AppendHeader(make([]byte, 0, maxHeaderSize+len(p)), h)
+	start := len(b)
+	b = append(b, p...)
+	if h.Masked {
+		Mask(b[start:], h.Key, 0)
+	}
+	return b
+}
+
+// pendingPing is a Ping that waits for its pong.
+type pendingPing struct {
+	number uint64
+	answer chan struct{}
+}
+
+// Ping sends a ping and waits for its pong (RFC 6455 §5.5.2), until ctx ends or the connection closes. Somebody
+// else must be reading meanwhile; if nobody is, Ping fails at once with ErrNotReading.
+func (c *Conn) Ping(ctx context.Context) error {
+	if !c.reading.Load() {
+		return ErrNotReading
+	}
+	c.pingMu.Lock()
+	c.pinged++
+	ping := pendingPing{c.pinged, make(chan struct{})}
+	c.pings = append(c.pings, ping)
+	c.pingMu.Unlock()
+	defer c.forgetPings(func(p pendingPing) bool { return p.number == ping.number })
+
+	var payload [8]byte
+	binary.BigEndian.PutUint64(payload[:], ping.number)
+	if !c.queuePing(payload[:]) {
+		return c.out.closedError()
+	}
+	select {
+	case <-ping.answer:
+		return nil
+	case <-c.out.closed():
+		return c.out.closedError()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// queuePing queues a ping without waiting for its pong.
+func (c *Conn) queuePing(payload []byte) bool {
+	queued, wake := c.out.pushPing(c.frame(OpPing, payload))
+	if wake {
+		c.out.wake()
+	}
+	return queued
+}
+
+// ponged releases the Pings that a received pong answers: its own, and the earlier ones, because a peer may
+// answer only the latest of several pings (RFC 6455 §5.5.3).
+func (c *Conn) ponged(payload []byte) {
+	if len(payload) != 8 {
+		return
+	}
+	number := binary.BigEndian.Uint64(payload)
+	c.forgetPings(func(p pendingPing) bool {
+		if p.number > number {
+			return false
+		}
+		close(p.answer)
+		return true
+	})
+}
+
+func (c *Conn) forgetPings(forget func(pendingPing) bool) {
+	c.pingMu.Lock()
+	defer c.pingMu.Unlock()
+	kept := c.pings[:0]
+	for _, p := range c.pings {
+		if !forget(p) {
+			kept = append(kept, p)
+		}
+	}
+	clear(c.pings[len(kept):])
+	c.pings = kept
+}

@@ -1,0 +1,262 @@
+package atrium
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+)
+
+// The plain protocol: one JSON object a text message, for clients that have nothing but a WebSocket.
+//
+//	{"event":"send-msg","data":{…},"id":7}      an event; with an id, an acknowledgement is wanted
+//	{"event":"move","args":[1,2]}               an event with several arguments
+//	{"id":7,"data":{…}}                         the acknowledgement of 7
+//	{"id":7,"error":{"message":"Required"}}     its refusal
+//
+// Either side may send each of them. Unknown keys are ignored, so that the protocol can grow. A known key given
+// twice is refused: two readers could each take another of the two.
+
+const (
+	noID = -1
+	// maxID is the greatest integer up to which a JavaScript number, and so every client, is exact.
+	maxID = 1<<53 - 1
+	// maxEventName bounds an event's name, in bytes.
+	maxEventName = 256
+)
+
+// envelope is one plain message. event is empty for an acknowledgement, which has an id.
+type envelope struct {
+	event string
+	args  []byte // the arguments as JSON values separated by commas; it aliases the parsed message
+	n     int    // how many arguments: 0 without data and args, 1 for "data":x, 2 for "args":[a,b]
+	id    int64  // noID if none was given
+	fail  *Error // an acknowledgement's error, whose Data is a json.RawMessage of its own or nil
+}
+
+// fields is a set of an envelope's keys.
+type fields uint8
+
+const (
+	fieldEvent fields = 1 << iota
+	fieldID
+	fieldData
+	fieldArgs
+	fieldError
+)
+
+// parseEnvelope reads one plain message. Its error, the first that the message has, can be shown to the sender;
+// the envelope then holds the event and the id and nothing else, each if it was given in a valid form before the
+// message stopped being JSON: the answer can name them.
+func parseEnvelope(b []byte) (envelope, *Error) {
+	env := envelope{id: noID}
+	var first *Error
+	refuse := func(message string) {
+		if first == nil {
+			first = &Error{Message: message}
+		}
+	}
+
+	start := skipSpace(b, 0)
+	if start == len(b) || b[start] != '{' {
+		return env, &Error{Message: `expected a JSON object such as {"event":"name","data":…}`}
+	}
+	var given fields
+	object := objectReader{b: b, i: start}
+	for object.next() {
+		field := envelopeField(object.key)
+		if field == 0 {
+			continue
+		}
+		if given&field != 0 {
+			refuse(string(object.key) + ": given twice")
+			continue
+		}
+		given |= field
+		switch value := object.value; field {
+		case fieldEvent:
+			if name, ok := unquote(value); ok && 1 <= len(name) && len(name) <= maxEventName {
+				env.event = name
+			} else {
+				refuse("event: expected a string of 1 to 256 bytes")
+			}
+		case fieldID:
+			if id, ok := parseID(value); ok {
+				env.id = id
+			} else {
+				refuse("id: expected an integer from 0 to 9007199254740991")
+			}
+		case fieldData:
+			env.args, env.n = value, 1
+		case fieldArgs:
+			if value[0] == '[' {
+				env.args = bytes.Trim(value[1:len(value)-1], " \t\r\n")
+				env.n = countValues(env.args)
+			} else {
+				refuse("args: expected an array")
+			}
+		case fieldError:
+			var problem string
+			if env.fail, problem = parseFail(value); problem != "" {
+				refuse(problem)
+			}
+		}
+		if given&(fieldData|fieldArgs) == fieldData|fieldArgs {
+			refuse("data and args: expected only one of them")
+		}
+	}
+	err := object.err
+	if err == nil {
+		if end := skipSpace(b, object.i); end < len(b) {
+			err = syntaxError{end, "nothing behind the object"}
+		}
+	}
+
+	switch {
+	case err != nil:
+		refuse(err.Error())
+	case given&(fieldEvent|fieldID) == 0:
+		refuse("expected an event, or the id of an acknowledgement")
+	case given&fieldError != 0 && given&fieldEvent != 0:
+		refuse("error: expected only in an acknowledgement")
+	case given&fieldError != 0 && given&(fieldData|fieldArgs) != 0:
+		refuse("data and error: expected only one of them")
+	}
+	if first != nil {
+		return envelope{event: env.event, id: env.id}, first
+	}
+	return env, nil
+}
+
+// envelopeField returns which field a key names; 0 if none.
+func envelopeField(key []byte) fields {
+	switch string(key) {
+	case "event":
+		return fieldEvent
+	case "id":
+		return fieldID
+	case "data":
+		return fieldData
+	case "args":
+		return fieldArgs
+	case "error":
+		return fieldError
+	}
+	return 0
+}
+
+// parseID reads an id in its one form, decimal digits: 1e3 and 1.0 are the same number to JSON, but not to
+// everyone who would look the id up.
+func parseID(value []byte) (id int64, ok bool) {
+	if len(value) > len("9007199254740991") {
+		return noID, false
+	}
+	for _, c := range value {
+		if c < '0' || c > '9' {
+			return noID, false
+		}
+		id = id*10 + int64(c-'0')
+	}
+	if id > maxID {
+		return noID, false
+	}
+	return id, true
+}
+
+// parseFail reads an acknowledgement's error. problem, if any, is what is wrong with it.
+func parseFail(value []byte) (fail *Error, problem string) {
+	const expected = `error: expected an object such as {"message":"Required"}`
+	if value[0] != '{' {
+		return nil, expected
+	}
+	fail = new(Error)
+	var message, data bool
+	for object := (objectReader{b: value}); object.next(); {
+		switch string(object.key) {
+		case "message":
+			if message {
+				return nil, "error: message: given twice"
+			}
+			if fail.Message, message = unquote(object.value); !message {
+				return nil, "error: message: expected a string"
+			}
+		case "data":
+			if data {
+				return nil, "error: data: given twice"
+			}
+			data = true
+			fail.Data = json.RawMessage(bytes.Clone(object.value))
+		}
+	}
+	if !message {
+		return nil, expected
+	}
+	return fail, ""
+}
+
+// appendEvent appends an event with the n arguments args, JSON values separated by commas. id is noID if no
+// acknowledgement is wanted.
+func appendEvent(dst []byte, event string, args []byte, n int, id int64) []byte {
+	dst = append(dst, `{"event":`...)
+	dst = appendQuoted(dst, event)
+	dst = appendArgs(dst, args, n)
+	if id != noID {
+		dst = append(dst, `,"id":`...)
+		dst = strconv.AppendInt(dst, id, 10)
+	}
+	return append(dst, '}')
+}
+
+// appendAck appends the acknowledgement of id with the n arguments args.
+func appendAck(dst []byte, id int64, args []byte, n int) []byte {
+	dst = append(dst, `{"id":`...)
+	dst = strconv.AppendInt(dst, id, 10)
+	dst = appendArgs(dst, args, n)
+	return append(dst, '}')
+}
+
+// appendAckError appends the acknowledgement of id with an error. data is JSON, or nil for none.
+func appendAckError(dst []byte, id int64, message string, data []byte) []byte {
+	dst = append(dst, `{"id":`...)
+	dst = strconv.AppendInt(dst, id, 10)
+	dst = append(dst, `,"error":{`...)
+	dst = appendMessage(dst, message, data)
+	return append(dst, '}', '}')
+}
+
+// appendErrorEvent appends the event that reports an error where no acknowledgement was asked for. event is the
+// one that failed, empty if its name could not be read. data is JSON, or nil for none.
+func appendErrorEvent(dst []byte, event, message string, data []byte) []byte {
+	dst = append(dst, `{"event":"error","data":{`...)
+	if event != "" {
+		dst = append(dst, `"event":`...)
+		dst = appendQuoted(dst, event)
+		dst = append(dst, ',')
+	}
+	dst = appendMessage(dst, message, data)
+	return append(dst, '}', '}')
+}
+
+// appendArgs appends the field that carries n arguments, a comma before it; nothing if there are none.
+func appendArgs(dst, args []byte, n int) []byte {
+	switch n {
+	case 0:
+		return dst
+	case 1:
+		dst = append(dst, `,"data":`...)
+		return append(dst, args...)
+	}
+	dst = append(dst, `,"args":[`...)
+	dst = append(dst, args...)
+	return append(dst, ']')
+}
+
+// appendMessage appends the fields message and, if there is any, data.
+func appendMessage(dst []byte, message string, data []byte) []byte {
+	dst = append(dst, `"message":`...)
+	dst = appendQuoted(dst, message)
+	if data != nil {
+		dst = append(dst, `,"data":`...)
+		dst = append(dst, data...)
+	}
+	return dst
+}

@@ -1,0 +1,439 @@
+package atrium
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// envelopesEqual lets cmp look into envelopes.
+var envelopesEqual = cmp.AllowUnexported(envelope{})
+
+func TestParseEnvelope(t *testing.T) {
+	longest := strings.Repeat("é", maxEventName/2)
+	for _, test := range []struct {
+		in   string
+		want envelope
+	}{
+		{`{"event":"a"}`, envelope{event: "a", id: noID}},
+		{`{"event":"a","data":1}`, envelope{event: "a", args: []byte("1"), n: 1, id: noID}},
+		{`{"event":"a","data":1,"id":7}`, envelope{event: "a", args: []byte("1"), n: 1, id: 7}},
+		{`{"id":7,"data":1,"event":"a"}`, envelope{event: "a", args: []byte("1"), n: 1, id: 7}},
+		{`{"event":"a","id":0}`, envelope{event: "a", id: 0}},
+		{`{"event":"a","id":9007199254740991}`, envelope{event: "a", id: maxID}},
+		{"\n{ \"event\"\t: \"a\" , \"data\" : [ 1 , 2 ] }\r\n", envelope{event: "a", args: []byte("[ 1 , 2 ]"), n: 1, id: noID}},
+		{`{"event":"a","data":null}`, envelope{event: "a", args: []byte("null"), n: 1, id: noID}},
+		{`{"event":"a","data":{"event":1,"id":"x"}}`, envelope{event: "a", args: []byte(`{"event":1,"id":"x"}`), n: 1, id: noID}},
+		{`{"event":"a","args":[]}`, envelope{event: "a", id: noID}},
+		{`{"event":"a","args":[ ]}`, envelope{event: "a", id: noID}},
+		{`{"event":"a","args":[1]}`, envelope{event: "a", args: []byte("1"), n: 1, id: noID}},
+		{`{"event":"a","args":[ 1, [2,3] ,{"b":[4,5]} ]}`, envelope{event: "a", args: []byte(`1, [2,3] ,{"b":[4,5]}`), n: 3, id: noID}},
+		{`{"event":"a","args":["],",null]}`, envelope{event: "a", args: []byte(`"],",null`), n: 2, id: noID}},
+
+		// Keys and names may be escaped; keys are matched as they are otherwise.
+		{`{"\u0065vent":"\u0061\n","\u0069\u0064":1}`, envelope{event: "a\n", id: 1}},
+		{`{"event":"a","Event":"b","EVENT":1,"ID":"x","Data":1,"Args":2,"error ":3}`, envelope{event: "a", id: noID}},
+		{`{"event":"a","":[],"more":{"event":"b"},"more":2}`, envelope{event: "a", id: noID}},
+		{`{"event":"` + longest + `"}`, envelope{event: longest, id: noID}},
+		{`{"event":"\ud83d"}`, envelope{event: "\ufffd", id: noID}},
+		{`{"event":"connect"}`, envelope{event: "connect", id: noID}}, // reserved names are not this layer's matter
+
+		// Acknowledgements.
+		{`{"id":7}`, envelope{id: 7}},
+		{`{"id":7,"data":{"ok":true}}`, envelope{id: 7, args: []byte(`{"ok":true}`), n: 1}},
+		{`{"id":7,"args":[1,2]}`, envelope{id: 7, args: []byte("1,2"), n: 2}},
+		{`{"id":7,"error":{"message":"Required"}}`, envelope{id: 7, fail: &Error{Message: "Required"}}},
+		{`{"error":{"message":""},"id":7}`, envelope{id: 7, fail: &Error{}}},
+		{`{"id":7,"error":{"message":"\u0052","data":{"field":"x"},"more":1}}`,
+			envelope{id: 7, fail: &Error{Message: "R", Data: json.RawMessage(`{"field":"x"}`)}}},
+		{`{"id":7,"error":{"data":null,"message":"x"}}`, envelope{id: 7, fail: &Error{Message: "x", Data: json.RawMessage("null")}}},
+	} {
+		got, err := parseEnvelope([]byte(test.in))
+		if err != nil {
+			t.Errorf("%s: %v", test.in, err)
+			continue
+		}
+		if diff := cmp.Diff(test.want, got, envelopesEqual); diff != "" {
+			t.Errorf("%s: %s", test.in, diff)
+		}
+	}
+}
+
+// Rows 67 and 70 of the corner cases: whatever a peer sends, the answer says what was expected and names what could be read.
+func TestCorner67EnvelopeRefused(t *testing.T) {
+	const (
+		object  = `expected a JSON object such as {"event":"name","data":…}`
+		either  = "expected an event, or the id of an acknowledgement"
+		event   = "event: expected a string of 1 to 256 bytes"
+		id      = "id: expected an integer from 0 to 9007199254740991"
+		args    = "args: expected an array"
+		onlyOne = "data and args: expected only one of them"
+		fail    = `error: expected an object such as {"message":"Required"}`
+		onlyAck = "error: expected only in an acknowledgement"
+	)
+	none := envelope{id: noID}
+	for _, test := range []struct {
+		in   string
+		want string
+		left envelope // what could be read
+	}{
+		{``, object, none},
+		{` `, object, none},
+		{`hello`, object, none},
+		{`null`, object, none},
+		{`"event"`, object, none},
+		{`42["event"]`, object, none},
+		{`[{"event":"a"}]`, object, none},
+		{"\xef\xbb\xbf" + `{"event":"a"}`, object, none},
+
+		{`{}`, either, none},
+		{`{"data":1}`, either, none},
+		{`{"args":[1]}`, either, none},
+		{`{"error":{"message":"x"}}`, either, none},
+		{`{"Event":"a","Id":1}`, either, none},
+
+		{`{"event":""}`, event, none},
+		{`{"event":null}`, event, none},
+		{`{"event":1}`, event, none},
+		{`{"event":true,"id":7}`, event, envelope{id: 7}},
+		{`{"event":["a"],"id":7}`, event, envelope{id: 7}},
+		{`{"event":{"a":1}}`, event, none},
+		{`{"event":"` + strings.Repeat("a", maxEventName+1) + `"}`, event, none},
+		{`{"event":"` + strings.Repeat(`\u00e9`, maxEventName/2) + `a"}`, event, none},
+
+		{`{"event":"a","id":null}`, id, envelope{event: "a", id: noID}},
+		{`{"event":"a","id":"7"}`, id, envelope{event: "a", id: noID}},
+		{`{"event":"a","id":[7]}`, id, envelope{event: "a", id: noID}},
+		{`{"id":-1}`, id, none},
+		{`{"id":-0}`, id, none},
+		{`{"id":1.0}`, id, none},
+		{`{"id":1.5}`, id, none},
+		{`{"id":1e3}`, id, none},
+		{`{"id":9007199254740992}`, id, none},
+		{`{"id":9999999999999999}`, id, none},
+		{`{"id":10000000000000000}`, id, none},
+		{`{"id":18446744073709551616}`, id, none},
+		{`{"id":` + strings.Repeat("9", 1000) + `}`, id, none},
+		{`{"id":true}`, id, none},
+
+		{`{"event":"a","args":1,"id":7}`, args, envelope{event: "a", id: 7}},
+		{`{"event":"a","args":null}`, args, envelope{event: "a", id: noID}},
+		{`{"event":"a","args":{"0":1}}`, args, envelope{event: "a", id: noID}},
+		{`{"event":"a","args":"[]"}`, args, envelope{event: "a", id: noID}},
+		{`{"event":"a","data":1,"args":[2],"id":7}`, onlyOne, envelope{event: "a", id: 7}},
+		{`{"args":[],"data":null,"event":"a"}`, onlyOne, envelope{event: "a", id: noID}},
+		{`{"args":[],"id":7,"data":1}`, onlyOne, envelope{id: 7}},
+
+		{`{"id":7,"error":null}`, fail, envelope{id: 7}},
+		{`{"id":7,"error":"x"}`, fail, envelope{id: 7}},
+		{`{"id":7,"error":{}}`, fail, envelope{id: 7}},
+		{`{"id":7,"error":{"data":1}}`, fail, envelope{id: 7}},
+		{`{"id":7,"error":{"Message":"x"}}`, fail, envelope{id: 7}},
+		{`{"id":7,"error":[{"message":"x"}]}`, fail, envelope{id: 7}},
+		{`{"id":7,"error":{"message":1}}`, "error: message: expected a string", envelope{id: 7}},
+		{`{"id":7,"error":{"message":null}}`, "error: message: expected a string", envelope{id: 7}},
+		{`{"id":7,"error":{"message":"x","message":"y"}}`, "error: message: given twice", envelope{id: 7}},
+		{`{"id":7,"error":{"message":"x","data":1,"data":2}}`, "error: data: given twice", envelope{id: 7}},
+		{`{"event":"a","id":7,"error":{"message":"x"}}`, onlyAck, envelope{event: "a", id: 7}},
+		{`{"error":{"message":"x"},"event":"a"}`, onlyAck, envelope{event: "a", id: noID}},
+		{`{"id":7,"error":{"message":"x"},"data":1}`, "data and error: expected only one of them", envelope{id: 7}},
+		{`{"id":7,"error":{"message":"x"},"args":[]}`, "data and error: expected only one of them", envelope{id: 7}},
+
+		{`{"event":"a","event":"b"}`, "event: given twice", envelope{event: "a", id: noID}},
+		{`{"event":"a","\u0065vent":"a"}`, "event: given twice", envelope{event: "a", id: noID}},
+		{`{"event":1,"event":"b"}`, event, none},
+		{`{"id":1,"id":2}`, "id: given twice", envelope{id: 1}},
+		{`{"event":"a","data":1,"data":1}`, "data: given twice", envelope{event: "a", id: noID}},
+		{`{"event":"a","args":[],"args":[]}`, "args: given twice", envelope{event: "a", id: noID}},
+		{`{"id":1,"error":{"message":"x"},"error":{}}`, "error: given twice", envelope{id: 1}},
+
+		// The first error is the one told, but what comes behind it is read.
+		{`{"args":5,"id":"x","event":"a"}`, args, envelope{event: "a", id: noID}},
+		{`{"id":"x","args":5,"event":"a"}`, id, envelope{event: "a", id: noID}},
+		{`{"args":5,"id":7,"event":}`, args, envelope{id: 7}},
+
+		{`{`, "invalid JSON at byte 1: expected a key in quotes", none},
+		{`{"event"`, "invalid JSON at byte 8: expected ':'", none},
+		{`{"event":"a"`, "invalid JSON at byte 12: expected ',' or '}'", envelope{event: "a", id: noID}},
+		{`{"event":"a","id":7,}`, "invalid JSON at byte 20: expected a key in quotes", envelope{event: "a", id: 7}},
+		{`{"event":"a","id":007}`, "invalid JSON at byte 19: expected ',' or '}'", envelope{event: "a", id: 0}},
+		{`{"id":7,"event":'a'}`, "invalid JSON at byte 16: expected a value", envelope{id: 7}},
+		{`{"event":"a","data":[1,]}`, "invalid JSON at byte 23: expected a value", envelope{event: "a", id: noID}},
+		{`{"event":"a"} {"event":"b"}`, "invalid JSON at byte 14: expected nothing behind the object", envelope{event: "a", id: noID}},
+		{`{"event":"a"}]`, "invalid JSON at byte 13: expected nothing behind the object", envelope{event: "a", id: noID}},
+		{"{\"event\":\"a\n\"}", "invalid JSON at byte 11: expected no control character in a string", none},
+		{`{"event":"a","data":` + strings.Repeat("[", 1_000_000), "invalid JSON at byte 148: expected at most 128 levels of nesting", envelope{event: "a", id: noID}},
+	} {
+		name := test.in[:min(len(test.in), 80)]
+		got, err := parseEnvelope([]byte(test.in))
+		if err == nil {
+			t.Errorf("%s passes: %+v", name, got)
+			continue
+		}
+		if diff := cmp.Diff(&Error{Message: test.want}, err); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if diff := cmp.Diff(test.left, got, envelopesEqual); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// The arguments are a view of the message; what outlives it is not.
+func TestParseEnvelopeAliasing(t *testing.T) {
+	b := []byte(`{"event":"name","data":"argument"}`)
+	env, err := parseEnvelope(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(b, bytes.Repeat([]byte("x"), len(b)))
+	if env.event != "name" || string(env.args) != "xxxxxxxxxx" {
+		t.Errorf("event %q, args %q", env.event, env.args)
+	}
+	if _ = append(env.args, "yy"...); b[len(b)-1] != 'x' {
+		t.Error("appending to the arguments overwrites the message")
+	}
+
+	b = []byte(`{"id":1,"error":{"message":"text","data":"argument"}}`)
+	if env, err = parseEnvelope(b); err != nil {
+		t.Fatal(err)
+	}
+	copy(b, bytes.Repeat([]byte("x"), len(b)))
+	if diff := cmp.Diff(&Error{Message: "text", Data: json.RawMessage(`"argument"`)}, env.fail); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAppendEnvelopes(t *testing.T) {
+	for _, test := range []struct{ got, want string }{
+		{string(appendEvent([]byte("x"), "a", nil, 0, noID)), `x{"event":"a"}`},
+		{string(appendEvent(nil, "a", nil, 0, 0)), `{"event":"a","id":0}`},
+		{string(appendEvent(nil, "a", []byte(`{"b":1}`), 1, noID)), `{"event":"a","data":{"b":1}}`},
+		{string(appendEvent(nil, "a\"\n", []byte("1,2"), 2, maxID)), `{"event":"a\"\n","args":[1,2],"id":9007199254740991}`},
+		{string(appendAck([]byte("x"), 7, nil, 0)), `x{"id":7}`},
+		{string(appendAck(nil, 7, []byte("null"), 1)), `{"id":7,"data":null}`},
+		{string(appendAck(nil, 7, []byte("1,[2],3"), 3)), `{"id":7,"args":[1,[2],3]}`},
+		{string(appendAckError([]byte("x"), 7, "Required", nil)), `x{"id":7,"error":{"message":"Required"}}`},
+		{string(appendAckError(nil, 7, "<\">", []byte("[1]"))), `{"id":7,"error":{"message":"<\">","data":[1]}}`},
+		{string(appendErrorEvent([]byte("x"), "typing", "no", nil)), `x{"event":"error","data":{"event":"typing","message":"no"}}`},
+		{string(appendErrorEvent(nil, "typing", "no", []byte("1"))), `{"event":"error","data":{"event":"typing","message":"no","data":1}}`},
+		{string(appendErrorEvent(nil, "", "no", nil)), `{"event":"error","data":{"message":"no"}}`},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %s, want %s", test.got, test.want)
+		}
+	}
+}
+
+// slowEnvelope is parseEnvelope's obvious version: encoding/json takes the message apart, maps say what is
+// there. ok is false if the message is to be refused; the envelope then has the event and the id only.
+func slowEnvelope(t testing.TB, b []byte) (env envelope, ok bool) {
+	ok = true
+	env.id = noID
+	given := make(map[string]string)
+	for _, field := range slowFields(t, b) {
+		if slowDepth(t, []byte(field.Value)) > maxDepth {
+			return env, false
+		}
+		if _, twice := given[field.Key]; twice {
+			switch field.Key {
+			case "event", "id", "data", "args", "error":
+				ok = false
+			}
+			continue
+		}
+		given[field.Key] = field.Value
+	}
+	event, hasEvent := given["event"]
+	id, hasID := given["id"]
+	data, hasData := given["data"]
+	args, hasArgs := given["args"]
+	fail, hasFail := given["error"]
+
+	if hasEvent {
+		var name *string
+		if json.Unmarshal([]byte(event), &name) == nil && name != nil && *name != "" && len(*name) <= 256 {
+			env.event = *name
+		} else {
+			ok = false
+		}
+	}
+	if hasID {
+		n, err := strconv.ParseUint(id, 10, 53)
+		if err == nil && strconv.FormatUint(n, 10) == id {
+			env.id = int64(n)
+		} else {
+			ok = false
+		}
+	}
+	left := envelope{event: env.event, id: env.id}
+	if hasData {
+		env.args, env.n = []byte(data), 1
+	}
+	if hasArgs {
+		var values []json.RawMessage
+		if json.Unmarshal([]byte(args), &values) != nil || values == nil {
+			ok = false
+		}
+		if env.n = len(values); env.n > 0 {
+			env.args = bytes.TrimSpace([]byte(args[1 : len(args)-1]))
+		}
+	}
+	if hasFail {
+		if !strings.HasPrefix(fail, "{") {
+			return left, false
+		}
+		given := make(map[string]int)
+		env.fail = new(Error)
+		for _, field := range slowFields(t, []byte(fail)) {
+			given[field.Key]++
+			switch field.Key {
+			case "message":
+				var message *string
+				if json.Unmarshal([]byte(field.Value), &message) != nil || message == nil {
+					return left, false
+				}
+				env.fail.Message = *message
+			case "data":
+				env.fail.Data = json.RawMessage(field.Value)
+			}
+		}
+		ok = ok && given["message"] == 1 && given["data"] <= 1
+	}
+	if !ok || hasData && hasArgs || hasFail && (hasEvent || hasData || hasArgs) || !hasEvent && !hasID {
+		return left, false
+	}
+	return env, true
+}
+
+// FuzzEnvelope checks that parseEnvelope agrees with slowEnvelope, and that a message written again says the same.
+func FuzzEnvelope(f *testing.F) {
+	for _, s := range []string{
+		chatMessage, `{}`, `[]`, ``, `{"event":"a","id":1,"data":null}`, `{"event":"a","args":[1,{"b":[2]} ,"c"]}`, `{"id":0}`,
+		`{"id":7,"error":{"message":"m","data":[1]}}`, `{"id":7,"error":{"message":"m"},"data":1}`, `{"event":"a","event":"b"}`,
+		`{"\u0065vent":"\ud83d\ude00"}`, `{"id":1.0}`, `{"id":9007199254740992}`, `{"event":"","id":1,"args":{}}`, `{"event":"a"}x`,
+		`{"event":"a","data":1,"args":[]}`, `{"error":{"message":1}}`, `{"event":"a","data":[1,}`, `{"event":"a","args":[ ]}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		env, err := parseEnvelope(b)
+		if err != nil && (err.Message == "" || !utf8.ValidString(err.Message) || len(err.Message) > 100) {
+			t.Fatalf("the refusal is %q", err.Message)
+		}
+		trimmed := bytes.Trim(b, " \t\r\n")
+		switch {
+		case len(trimmed) == 0 || trimmed[0] != '{':
+			if diff := cmp.Diff(envelope{id: noID}, env, envelopesEqual); err == nil || diff != "" {
+				t.Fatalf("no object, yet %v: %s", err, diff)
+			}
+			return
+		case !json.Valid(b):
+			if err == nil {
+				t.Fatalf("invalid JSON passes: %+v", env)
+			}
+			return
+		}
+		want, ok := slowEnvelope(t, b)
+		if ok != (err == nil) {
+			t.Fatalf("got %v, %+v; slowEnvelope says %v, %+v", err, env, ok, want)
+		}
+		if !ok && strings.HasSuffix(err.Message, "levels of nesting") {
+			return
+		}
+		if diff := cmp.Diff(want, env, envelopesEqual); diff != "" {
+			t.Fatal(diff)
+		}
+		if !ok {
+			return
+		}
+
+		var again []byte
+		switch {
+		case env.fail != nil:
+			data, _ := env.fail.Data.(json.RawMessage)
+			again = appendAckError(nil, env.id, env.fail.Message, data)
+		case env.event == "":
+			again = appendAck(nil, env.id, env.args, env.n)
+		default:
+			again = appendEvent(nil, env.event, env.args, env.n, env.id)
+		}
+		back, err := parseEnvelope(again)
+		if diff := cmp.Diff(env, back, envelopesEqual); err != nil || diff != "" || !json.Valid(again) {
+			t.Fatalf("%s says something else (%v): %s", again, err, diff)
+		}
+
+		var report struct{ Event, Message string }
+		back, err = parseEnvelope(appendErrorEvent(nil, env.event, string(b), []byte("[]")))
+		if err != nil || back.event != "error" || json.Unmarshal(back.args, &report) != nil || report.Event != env.event {
+			t.Fatalf("the error event is %+v, %v", back, err)
+		}
+	})
+}
+
+func TestParseEnvelopeAllocations(t *testing.T) {
+	for _, test := range []struct {
+		in   string
+		want float64
+	}{
+		{chatMessage, 1}, // the event's name
+		{`{"event":"move","args":[1,2,{"x":3}],"id":12}`, 1},
+		{`{"id":7,"data":{"ok":true}}`, 0},
+	} {
+		b := []byte(test.in)
+		if n := testing.AllocsPerRun(100, func() { _, _ = parseEnvelope(b) }); n != test.want {
+			t.Errorf("%s: %v allocations, want %v", b, n, test.want)
+		}
+	}
+	buffer := make([]byte, 0, 1024)
+	if n := testing.AllocsPerRun(100, func() { buffer = appendEvent(buffer[:0], "send-msg", []byte(chatMessage), 1, 7) }); n != 0 {
+		t.Errorf("appendEvent: %v allocations", n)
+	}
+}
+
+func BenchmarkParseEnvelope(b *testing.B) {
+	message := []byte(chatMessage)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(message)))
+	for b.Loop() {
+		if _, err := parseEnvelope(message); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkParseEnvelopeEncodingJSON decodes the same message into a struct with raw arguments.
+func BenchmarkParseEnvelopeEncodingJSON(b *testing.B) {
+	message := []byte(chatMessage)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(message)))
+	for b.Loop() {
+		var env struct {
+			Event string
+			Data  json.RawMessage
+			Args  []json.RawMessage
+			ID    *int64
+			Error *struct {
+				Message string
+				Data    json.RawMessage
+			}
+		}
+		if err := json.Unmarshal(message, &env); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAppendEvent(b *testing.B) {
+	data := []byte(`{"room":"lobby","text":"Good morning everyone, does anyone know?"}`)
+	buffer := make([]byte, 0, 1024)
+	b.ReportAllocs()
+	for b.Loop() {
+		buffer = appendEvent(buffer[:0], "send-msg", data, 1, 7)
+	}
+}

@@ -1,0 +1,82 @@
+package atrium
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Errors that callers may want to tell apart with errors.Is.
+var (
+	// ErrClosed: the connection or socket is closed or closing, by either side.
+	ErrClosed = errors.New("atrium: closed")
+	// ErrDisconnected: a Call's client went away before it answered.
+	ErrDisconnected = errors.New("atrium: disconnected before the answer came")
+	// ErrTimeout: an answer did not come in time.
+	ErrTimeout = errors.New("atrium: timed out")
+	// ErrMessageTooBig: a message to send or to read is over the stated limit.
+	ErrMessageTooBig = errors.New("atrium: message too big")
+	// ErrReserved: an event name that only the protocol itself may use.
+	ErrReserved = errors.New("atrium: reserved event name")
+	// ErrRoomName: a room name that is empty, too long, not UTF-8 or a live socket's id.
+	ErrRoomName = errors.New("atrium: unusable room name")
+	// ErrTooManyRooms: a socket would be in more rooms than Options.MaxRooms.
+	ErrTooManyRooms = errors.New("atrium: too many rooms")
+	// ErrNoAck: a Reply to an event whose sender asked for no acknowledgement, or a second Reply.
+	ErrNoAck = errors.New("atrium: no acknowledgement asked for, or already given")
+	// ErrNotReading: a Ping on a connection that nobody reads, whose pong could not be seen.
+	ErrNotReading = errors.New("atrium: nobody reads the connection")
+)
+
+// CloseError is how a WebSocket connection ended: the code and reason of the close frame received, or of the
+// one sent because the peer broke a rule. Code 1005 means an empty close frame, 1006 none at all.
+type CloseError struct {
+	Code   StatusCode
+	Reason string
+	// Err is what the operating system or TLS said, if that is how the connection ended.
+	Err error
+}
+
+// Error returns the code and reason.
+func (e *CloseError) Error() string {
+	s := "atrium: connection closed with status " + strconv.Itoa(int(e.Code))
+	if e.Reason != "" {
+		s += ": " + strconv.Quote(e.Reason)
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns e.Err.
+func (e *CloseError) Unwrap() error { return e.Err }
+
+// Is makes every CloseError match ErrClosed, and one with code 1009 ErrMessageTooBig.
+func (e *CloseError) Is(target error) bool {
+	return target == ErrClosed || target == ErrMessageTooBig && e.Code == StatusMessageTooBig
+}
+
+// protocolError is the answer to a violation of RFC 6455 itself.
+func protocolError(reason string) *CloseError {
+	return &CloseError{Code: StatusProtocolError, Reason: reason}
+}
+
+// Error is an error meant for the other end. A handler, a Use function or Options.Accept that returns one
+// has its message and data sent to the client; any other error reaches the client as "internal error" and is
+// logged. A Call whose client answers with an error returns one.
+type Error struct {
+	Message string
+	// Data, if not nil, is sent along as JSON. In an Error received it is a json.RawMessage.
+	Data any
+	// Status is the HTTP status of a refusal by Options.Accept. Zero means 403; elsewhere it is not used.
+	Status int
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return e.Message }
+
+// Errorf returns an *Error whose message is formatted as fmt.Sprintf does. The message is shown to the client.
+func Errorf(format string, args ...any) *Error {
+	return &Error{Message: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,251 @@
+package atrium
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+)
+
+// Event is an event that a client has sent, in its raw form. It belongs to the handler that it was given to, until
+// the handler returns.
+type Event struct {
+	socket   *Socket
+	name     string
+	args     []byte // JSON values joined by commas
+	n        int
+	id       int64 // of the acknowledgement asked for; noID if none
+	answered bool
+}
+
+// Name returns the event's name.
+func (e *Event) Name() string { return e.name }
+
+// Socket returns the socket that the event came from.
+func (e *Event) Socket() *Socket { return e.socket }
+
+// Args returns the arguments as they were sent. They may be kept.
+func (e *Event) Args() []json.RawMessage {
+	values := splitValues(nil, e.args)
+	args := make([]json.RawMessage, len(values))
+	for i, v := range values {
+		args[i] = v
+	}
+	return args
+}
+
+// Bind decodes the arguments in their order into what the pointers point to, as json.Unmarshal does, and validates
+// each that has a Validate() error method. A missing argument is null, one too many is ignored. An error is an
+// *Error that names the field and what was expected, fit for ReplyError.
+func (e *Event) Bind(pointers ...any) error {
+	values := splitValues(nil, e.args)
+	for i, p := range pointers {
+		var value []byte
+		if i < len(values) {
+			value = values[i]
+		}
+		what := "data"
+		if len(pointers) > 1 {
+			what = fmt.Sprintf("argument %d", i+1)
+		}
+		if err := bind(value, p, what); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// first decodes the first argument, which is the one that typed handlers take.
+func (e *Event) first(v any) error {
+	value := e.args
+	if e.n > 1 {
+		end, err := skipValue(value, 0)
+		if err != nil {
+			return err // the arguments were valid when they were received: it cannot happen
+		}
+		value = value[:end]
+	}
+	return bind(value, v, "data")
+}
+
+// Reply sends the acknowledgement that the sender asked for. It returns ErrNoAck if there was none asked for, or it
+// is given already, and another error if an argument cannot be encoded.
+func (e *Event) Reply(args ...any) error {
+	if e.id == noID || e.answered {
+		return ErrNoAck
+	}
+	encoded, err := encodeArgs(args)
+	if err != nil {
+		return fmt.Errorf("atrium: reply to %q: %w", e.name, err)
+	}
+	e.answered = true
+	e.socket.session.answer(e.id, encoded, len(args))
+	return nil
+}
+
+// ReplyError tells the sender what went wrong: in the acknowledgement if it asked for one, else in an event named
+// "error". The sender is told the message and data of an *Error; anything else becomes "internal error" and is
+// logged.
+func (e *Event) ReplyError(err error) {
+	message, data := e.socket.ns.hub.shown(err, e.socket, e.name)
+	e.fail(message, data)
+}
+
+func (e *Event) fail(message string, data []byte) {
+	if e.answered {
+		return
+	}
+	e.answered = true
+	e.socket.session.answerError(e.name, e.id, message, data)
+}
+
+// dispatch runs the handlers of an event.
+func (n *Namespace) dispatch(s *Socket, e *Event) {
+	r := n.registry.Load()
+	for _, f := range r.any {
+		f(e)
+	}
+	if f := r.handlers[e.name]; f != nil {
+		f(s, e)
+	} else if len(r.any) == 0 {
+		e.ReplyError(Errorf("event: %q is not one that this server knows", e.name))
+	}
+	if e.id != noID && !e.answered {
+		_ = e.Reply() // nothing to encode
+	}
+}
+
+// Registrar is what On and OnCall register handlers with: *Hub or *Namespace, with S being *Socket.
+type Registrar[S any] interface {
+	handle(event string, f func(S, *Event))
+}
+
+// On registers the handler of an event whose first argument decodes into a T. If T has a Validate() error method,
+// in T or *T, what it returns is told to the sender, and f is not called. A missing argument is null.
+//
+// If f returns an error, the sender is told, as Event.ReplyError does. If it returns nil and the sender asked for an
+// acknowledgement, an empty one is sent. On panics where Namespace.Handle does, whose comment says how
+// handlers run.
+func On[S, T any](r Registrar[S], event string, f func(S, T) error) {
+	r.handle(event, func(s S, e *Event) {
+		var v T
+		err := e.first(&v)
+		if err == nil {
+			err = f(s, v)
+		}
+		if err != nil {
+			e.ReplyError(err)
+		}
+	})
+}
+
+// OnCall is On for a handler that has an answer: what f returns is the acknowledgement, if one was asked for.
+func OnCall[S, T, R any](r Registrar[S], event string, f func(S, T) (R, error)) {
+	r.handle(event, func(s S, e *Event) {
+		var v T
+		err := e.first(&v)
+		var result R
+		if err == nil {
+			result, err = f(s, v)
+		}
+		if err == nil && e.id != noID {
+			err = e.Reply(result)
+		}
+		if err != nil {
+			e.ReplyError(err)
+		}
+	})
+}
+
+// validator is a type of the application that checks its own values.
+type validator interface{ Validate() error }
+
+// bind decodes a JSON value into what v points to, and validates that. No value is null. what names the value in
+// errors.
+func bind(value []byte, v any, what string) error {
+	pointer := reflect.ValueOf(v)
+	if pointer.Kind() != reflect.Pointer || pointer.IsNil() {
+		panic(fmt.Sprintf("atrium: Bind needs pointers, got %T", v))
+	}
+	if len(value) > 0 {
+		if err := json.Unmarshal(value, v); err != nil {
+			return decodeError(err, what)
+		}
+	}
+	if pointed := pointer.Elem(); pointed.Kind() == reflect.Pointer {
+		if pointed.IsNil() {
+			return nil // a *T says that null is fine
+		}
+		v = pointed.Interface()
+	}
+	if v, ok := v.(validator); ok {
+		if err := v.Validate(); err != nil {
+			if shown, ok := errors.AsType[*Error](err); ok {
+				return shown
+			}
+			return &Error{Message: err.Error()}
+		}
+	}
+	return nil
+}
+
+// decodeError puts into a sender's words what encoding/json found.
+func decodeError(err error, what string) error {
+	e, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	if !ok {
+		return Errorf("%s: %s", what, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if e.Field != "" {
+		what = e.Field
+	}
+	return Errorf("%s: expected %s, got %s", what, expected(e.Type), e.Value)
+}
+
+// expected is what JSON calls the values of a type.
+func expected(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Int, reflect.Int64:
+		return "an integer"
+	case reflect.Int8, reflect.Int16, reflect.Int32:
+		return fmt.Sprintf("an integer from %d to %d", -1<<(t.Bits()-1), 1<<(t.Bits()-1)-1)
+	case reflect.Uint, reflect.Uint64, reflect.Uintptr:
+		return "an integer that is not negative"
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
+		return fmt.Sprintf("an integer from 0 to %d", 1<<t.Bits()-1)
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Pointer:
+		return expected(t.Elem())
+	}
+	return "a " + t.String()
+}
+
+// shown returns what a client is told of an error, and logs what it is not told.
+func (h *Hub) shown(err error, s *Socket, event string) (message string, data []byte) {
+	log := h.options.Logger.With(slog.String("event", event), slog.String("socket", s.id))
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		log.Error("atrium: a handler failed", slog.Any("error", err))
+		return "internal error", nil
+	}
+	if e.Data != nil {
+		encoded, err := encodeArgs([]any{e.Data})
+		if err != nil {
+			log.Error("atrium: the data of an error cannot be encoded", slog.Any("error", err))
+			return e.Message, nil
+		}
+		data = bytes.TrimSpace(encoded)
+	}
+	return e.Message, data
+}

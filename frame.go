@@ -1,0 +1,263 @@
+package atrium
+
+import (
+	"encoding/binary"
+	"strconv"
+	"unicode/utf8"
+)
+
+// Opcode says what a frame carries (RFC 6455 §5.2, §11.8).
+type Opcode byte
+
+// The opcodes RFC 6455 defines. All others are reserved and refused.
+const (
+	OpContinuation Opcode = 0x0 // a further fragment of a message
+	OpText         Opcode = 0x1 // a UTF-8 message, or its first fragment
+	OpBinary       Opcode = 0x2 // a binary message, or its first fragment
+	OpClose        Opcode = 0x8
+	OpPing         Opcode = 0x9
+	OpPong         Opcode = 0xA
+)
+
+// String returns the RFC's word for the opcode.
+func (op Opcode) String() string {
+	switch op {
+	case OpContinuation:
+		return "continuation"
+	case OpText:
+		return "text"
+	case OpBinary:
+		return "binary"
+	case OpClose:
+		return "close"
+	case OpPing:
+		return "ping"
+	case OpPong:
+		return "pong"
+	}
+	return "reserved opcode 0x" + strconv.FormatUint(uint64(op), 16)
+}
+
+// control reports whether the opcode is a control opcode, reserved ones included (RFC 6455 §5.5).
+func (op Opcode) control() bool { return op&0x8 != 0 }
+
+// Header is the part of a frame before its payload (RFC 6455 §5.2).
+type Header struct {
+	Fin    bool // the last fragment of its message
+	Rsv1   bool // set on the first frame of a compressed message (RFC 7692 §6); otherwise illegal
+	Rsv2   bool // reserved
+	Rsv3   bool // reserved
+	Opcode Opcode
+	Masked bool    // the payload is masked with Key; true on every frame a client sends, on none a server sends
+	Key    [4]byte // meaningful only if Masked
+	Length int64   // payload length in bytes
+}
+
+const (
+	// maxHeaderSize is two bytes, an eight-byte length and a masking key.
+	maxHeaderSize = 14
+	// maxControlPayload bounds what a control frame carries (RFC 6455 §5.5).
+	maxControlPayload = 125
+)
+
+// ParseHeader reads the frame header at the start of b and returns it with the number of bytes it takes.
+// While b holds less than a whole header it returns n == 0 and no error: come back with more bytes.
+//
+// ParseHeader only reads. An error, always a *CloseError with code 1002, means that the length is
+// encoded as RFC 6455 §5.2 forbids: not in the fewest bytes, or with the top bit of 64 set.
+// Everything else about a header, legal or not, is returned as it stands.
+func ParseHeader(b []byte) (h Header, n int, err error) {
+	if len(b) < 2 {
+		return Header{}, 0, nil
+	}
+	h = Header{
+		Fin:    b[0]&0x80 != 0,
+		Rsv1:   b[0]&0x40 != 0,
+		Rsv2:   b[0]&0x20 != 0,
+		Rsv3:   b[0]&0x10 != 0,
+		Opcode: Opcode(b[0] & 0x0F),
+		Masked: b[1]&0x80 != 0,
+		Length: int64(b[1] & 0x7F),
+	}
+	n = 2
+	switch h.Length {
+	case 126:
+		if len(b) < 4 {
+			return Header{}, 0, nil
+		}
+		h.Length = int64(binary.BigEndian.Uint16(b[2:]))
+		n = 4
+		if h.Length < 126 {
+			return Header{}, 0, protocolError("a frame length is not in its shortest form")
+		}
+	case 127:
+		if len(b) < 10 {
+			return Header{}, 0, nil
+		}
+		length := binary.BigEndian.Uint64(b[2:])
+		n = 10
+		if length>>63 != 0 {
+			return Header{}, 0, protocolError("a frame length has its top bit set")
+		}
+		if length <= 0xFFFF {
+			return Header{}, 0, protocolError("a frame length is not in its shortest form")
+		}
+		h.Length = int64(length)
+	}
+	if h.Masked {
+		if len(b) < n+4 {
+			return Header{}, 0, nil
+		}
+		h.Key = [4]byte(b[n:])
+		n += 4
+	}
+	return h, n, nil
+}
+
+// AppendHeader appends h's wire form to dst, its length in the fewest bytes (RFC 6455 §5.2), and returns the
+// extended slice. It judges nothing; a negative Length is the caller's bug and panics.
+func AppendHeader(dst []byte, h Header) []byte {
+	if h.Length < 0 {
+		panic("atrium: AppendHeader with a negative length")
+	}
+	first, second := byte(h.Opcode&0x0F), byte(0)
+	if h.Fin {
+		first |= 0x80
+	}
+	if h.Rsv1 {
+		first |= 0x40
+	}
+	if h.Rsv2 {
+		first |= 0x20
+	}
+	if h.Rsv3 {
+		first |= 0x10
+	}
+	if h.Masked {
+		second = 0x80
+	}
+	switch {
+	case h.Length <= 125:
+		dst = append(dst, first, second|byte(h.Length))
+	case h.Length <= 0xFFFF:
+		dst = append(dst, first, second|126)
+		dst = binary.BigEndian.AppendUint16(dst, uint16(h.Length))
+	default:
+		dst = append(dst, first, second|127)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(h.Length))
+	}
+	if h.Masked {
+		dst = append(dst, h.Key[:]...)
+	}
+	return dst
+}
+
+// frameRules is what an endpoint knows when a header arrives, and what the header's legality depends on.
+type frameRules struct {
+	fromClient bool // the sender is the client, so its frames are masked
+	fragmented bool // a message has begun and has not ended
+}
+
+// check judges a header that ParseHeader has read. A header that breaks RFC 6455 gives a *CloseError with
+// code 1002.
+func (h Header) check(rules frameRules) error {
+	switch {
+	case h.Rsv1, h.Rsv2, h.Rsv3:
+		// RFC 6455 §5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values".
+		return protocolError("a reserved bit is set")
+	case h.Masked && !rules.fromClient:
+		return protocolError("a server must not mask its frames") // RFC 6455 §5.1
+	case !h.Masked && rules.fromClient:
+		return protocolError("a client must mask its frames") // RFC 6455 §5.1
+	}
+	switch h.Opcode {
+	case OpText, OpBinary:
+		if rules.fragmented {
+			return protocolError("a new message began inside a fragmented one") // RFC 6455 §5.4
+		}
+	case OpContinuation:
+		if !rules.fragmented {
+			return protocolError("a continuation frame continues nothing") // RFC 6455 §5.4
+		}
+	case OpClose, OpPing, OpPong:
+		if !h.Fin {
+			return protocolError("a control frame is fragmented") // RFC 6455 §5.5
+		}
+		if h.Length > maxControlPayload {
+			return protocolError("a control frame carries more than 125 bytes") // RFC 6455 §5.5
+		}
+	default:
+		return protocolError("a frame has a " + h.Opcode.String()) // RFC 6455 §5.2
+	}
+	return nil
+}
+
+// StatusCode tells why a connection was closed (RFC 6455 §7.4).
+type StatusCode uint16
+
+// Status codes of RFC 6455 §7.4.1 and of IANA's WebSocket Close Code Number Registry.
+const (
+	StatusNormalClosure      StatusCode = 1000
+	StatusGoingAway          StatusCode = 1001
+	StatusProtocolError      StatusCode = 1002
+	StatusUnsupportedData    StatusCode = 1003
+	StatusNoStatusReceived   StatusCode = 1005 // local only: the peer's close frame was empty
+	StatusAbnormalClosure    StatusCode = 1006 // local only: the connection ended without a close frame
+	StatusInvalidPayload     StatusCode = 1007
+	StatusPolicyViolation    StatusCode = 1008
+	StatusMessageTooBig      StatusCode = 1009
+	StatusMandatoryExtension StatusCode = 1010
+	StatusInternalError      StatusCode = 1011
+	StatusServiceRestart     StatusCode = 1012
+	StatusTryAgainLater      StatusCode = 1013
+	StatusBadGateway         StatusCode = 1014
+	StatusTLSHandshake       StatusCode = 1015 // local only
+)
+
+// onWire reports whether the code may stand in a close frame: registered and not reserved for local use, or in
+// the ranges for libraries and applications (RFC 6455 §7.4.2).
+func (code StatusCode) onWire() bool {
+	switch {
+	case code >= 1000 && code <= 1014:
+		return code != 1004 && code != StatusNoStatusReceived && code != StatusAbnormalClosure
+	default:
+		return code >= 3000 && code <= 4999
+	}
+}
+
+// parseClosePayload reads the payload of a close frame (RFC 6455 §5.5.1). An empty payload is status 1005.
+// A payload that breaks the rules gives a *CloseError with the code to answer it with.
+func parseClosePayload(p []byte) (code StatusCode, reason string, err error) {
+	if len(p) == 0 {
+		return StatusNoStatusReceived, "", nil
+	}
+	if len(p) == 1 {
+		return 0, "", protocolError("a close payload of one byte")
+	}
+	code = StatusCode(binary.BigEndian.Uint16(p))
+	if !code.onWire() {
+		return 0, "", protocolError("close code " + strconv.Itoa(int(code)) + " must not be sent")
+	}
+	if !utf8.Valid(p[2:]) {
+		return 0, "", &CloseError{Code: StatusInvalidPayload, Reason: "a close reason is not UTF-8"}
+	}
+	return code, string(p[2:]), nil
+}
+
+// appendClosePayload appends the payload of a close frame. Status 1005 is the empty payload. A reason that
+// would not fit a control frame is cut at a rune boundary.
+func appendClosePayload(dst []byte, code StatusCode, reason string) []byte {
+	if code == StatusNoStatusReceived {
+		return dst
+	}
+	const limit = maxControlPayload - 2
+	if len(reason) > limit {
+		cut := limit
+		for cut > 0 && !utf8.RuneStart(reason[cut]) {
+			cut--
+		}
+		reason = reason[:cut]
+	}
+	dst = binary.BigEndian.AppendUint16(dst, uint16(code))
+	return append(dst, reason...)
+}

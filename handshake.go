@@ -1,0 +1,68 @@
+package atrium
+
+import (
+	"bufio"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Handshake is what a client said of itself when it came. It keeps the request's header lines as one string, and
+// takes them apart when asked: a hub holds many handshakes and is seldom asked. Its methods may be called from any
+// goroutine.
+type Handshake struct {
+	target string // the request's target: path and query
+	header string // lines
+	remote string
+	time   time.Time
+	secure bool
+	auth   []byte // JSON; empty if the client sent none
+}
+
+func newHandshake(r *http.Request) *Handshake {
+	var b strings.Builder
+	b.WriteString("Host: " + r.Host + "\r\n")
+	_ = r.Header.Write(&b) // a strings.Builder takes everything
+	return &Handshake{
+		target: r.URL.RequestURI(),
+		header: strings.Clone(b.String()),
+		remote: r.RemoteAddr,
+		time:   time.Now(),
+		secure: r.TLS != nil,
+	}
+}
+
+// Bind decodes the auth value that the client connected with into v, as json.Unmarshal does, and validates it if
+// it has a Validate() error method. Without an auth value v stays as it is. An error is an *Error that names
+// the field and what was expected.
+func (h *Handshake) Bind(v any) error { return bind(h.auth, v, "auth") }
+
+// Header returns the request's headers, Host among them. The caller may change what it gets.
+func (h *Handshake) Header() http.Header {
+	lines := textproto.NewReader(bufio.NewReader(strings.NewReader(h.header + "\r\n")))
+	header, err := lines.ReadMIMEHeader()
+	if err != nil {
+		return http.Header{} // net/http accepted these lines: it cannot happen
+	}
+	return http.Header(header)
+}
+
+// URL returns the path and query of the request.
+func (h *Handshake) URL() *url.URL {
+	u, err := url.ParseRequestURI(h.target)
+	if err != nil {
+		return &url.URL{} // net/http parsed it before: it cannot happen
+	}
+	return u
+}
+
+// RemoteAddr returns the client's network address as net/http gives it. Behind a proxy it is the proxy's.
+func (h *Handshake) RemoteAddr() string { return h.remote }
+
+// Time returns when the client came.
+func (h *Handshake) Time() time.Time { return h.time }
+
+// Secure reports whether the request came over TLS. TLS that ended at a proxy does not count.
+func (h *Handshake) Secure() bool { return h.secure }

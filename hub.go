@@ -1,0 +1,169 @@
+package atrium
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+)
+
+// Hub is the event hub: an http.Handler that clients connect to, and their meeting place. It is its own main
+// Namespace, "/". Make one with New, mount it on a mux, and end it with Shutdown.
+//
+// All methods may be called from any goroutine.
+type Hub struct {
+	mainNamespace
+	options  Options
+	node     string         // the beginning of its sockets' ids
+	sessions *sessionConfig // what its sessions share
+	calls    atomic.Int64   // ids given to calls
+
+	mu      sync.Mutex // guards:
+	live    map[*Socket]struct{}
+	closing bool
+	empty   chan struct{} // closed when closing and nobody is left
+}
+
+// mainNamespace is Namespace; embedded by this name, it leaves Hub free to have a method called Namespace.
+type mainNamespace = Namespace
+
+// New makes a Hub. It starts nothing: a hub without clients costs nothing but its memory.
+func New(options Options) *Hub {
+	h := &Hub{
+		options: options.normalize(),
+		node:    randomText(nodeIDLength),
+		live:    make(map[*Socket]struct{}),
+		empty:   make(chan struct{}),
+	}
+	h.sessions = h.options.sessionConfig()
+	h.init(h, "/")
+	return h
+}
+
+// ServeHTTP takes a client in. It answers what is no WebSocket handshake, and whom it refuses, with a status that
+// fits and one sentence.
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	base, refused := h.admit(r)
+	if refused != nil {
+		refused.answer(w)
+		return
+	}
+	config := connConfig{
+		subprotocol: chooseSubprotocol(r, []string{plainSubprotocol}),
+		readLimit:   min(h.options.MaxMessageSize, maxBeforeConnect),
+		maxQueued:   h.options.MaxQueued,
+	}
+	conn, err := switchProtocols(w, r, config)
+	if err != nil {
+		return // answered, or gone
+	}
+	s := newSocket(&h.mainNamespace, conn, newHandshake(r), base)
+	s.session.authFirst = config.subprotocol == plainSubprotocol
+	if !h.add(s) {
+		_ = conn.Close(StatusGoingAway, string(ReasonShutdown))
+		return
+	}
+	// A goroutine of its own, so that net/http can let go of this one's stack and buffers.
+	go s.session.serve()
+}
+
+// admit decides over a request before anything is upgraded.
+func (h *Hub) admit(r *http.Request) (context.Context, *refusal) {
+	if h.isClosing() {
+		return nil, &refusal{http.StatusServiceUnavailable, "the server is shutting down", [2]string{"Retry-After", "1"}}
+	}
+	if r.URL.Query().Has("EIO") {
+		return nil, &refusal{status: http.StatusNotImplemented, message: "this server does not speak Engine.IO: connect with a plain WebSocket"}
+	}
+	if err := checkHandshake(r); err != nil {
+		return nil, err
+	}
+	if err := checkOrigin(r, h.options.AllowedOrigins); err != nil {
+		return nil, err
+	}
+	if h.options.Accept == nil {
+		return context.Background(), nil
+	}
+	ctx, err := h.options.Accept(r)
+	if err != nil {
+		refused := &refusal{status: http.StatusForbidden, message: "the server refuses this client"}
+		if e, ok := errors.AsType[*Error](err); ok {
+			refused.message = e.Message
+			if e.Status != 0 {
+				refused.status = e.Status
+			}
+		}
+		return nil, refused
+	}
+	if ctx == nil {
+		return context.Background(), nil
+	}
+	return context.WithoutCancel(ctx), nil
+}
+
+// Shutdown ends the hub: new clients are refused with 503, each client gets what is queued for it and then a close
+// frame with status 1001, and Shutdown waits until all handlers, OnDisconnect too, have returned. If ctx ends first
+// it closes the connections that are left and returns an error. Call it before http.Server.Shutdown, which does
+// not know of these connections. Calling it again waits again.
+func (h *Hub) Shutdown(ctx context.Context) error {
+	h.mu.Lock()
+	if !h.closing {
+		h.closing = true
+		if len(h.live) == 0 {
+			close(h.empty)
+		}
+	}
+	h.mu.Unlock()
+	for _, s := range h.list() {
+		s.session.end(ReasonShutdown, StatusGoingAway, string(ReasonShutdown))
+	}
+	select {
+	case <-h.empty:
+		return nil
+	case <-ctx.Done():
+	}
+	left := h.list()
+	for _, s := range left {
+		_ = s.session.conn.CloseNow()
+	}
+	return fmt.Errorf("atrium: shutdown with %d clients left: %w", len(left), ctx.Err())
+}
+
+func (h *Hub) isClosing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closing
+}
+
+func (h *Hub) list() []*Socket {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := make([]*Socket, 0, len(h.live))
+	for s := range h.live {
+		list = append(list, s)
+	}
+	return list
+}
+
+// add counts a socket in; not any more during a shutdown.
+func (h *Hub) add(s *Socket) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return false
+	}
+	h.live[s] = struct{}{}
+	return true
+}
+
+// remove counts a socket out of which nothing is left.
+func (h *Hub) remove(s *Socket) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.live, s)
+	if h.closing && len(h.live) == 0 {
+		close(h.empty)
+	}
+}

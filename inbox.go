@@ -1,0 +1,169 @@
+package atrium
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// incoming is one thing for a socket to deal with: its connect, an event, its leaving.
+type incoming struct {
+	kind   incomingKind
+	event  string
+	args   []byte // JSON values joined by commas; for a connect, the auth value or nothing
+	n      int    // how many
+	id     int64  // of the acknowledgement asked for; noID if none
+	reason Reason // of leaving
+}
+
+type incomingKind uint8
+
+const (
+	incomingConnect incomingKind = iota
+	incomingEvent
+	incomingLeave
+)
+
+// incomingOverhead is what an event costs an inbox beside its bytes.
+const incomingOverhead = 64
+
+func (in *incoming) size() int { return len(in.event) + len(in.args) + incomingOverhead }
+
+// inbox is what one socket has received and not yet handled. A goroutine that exists only while there is work
+// handles it, strictly in order, one thing at a time.
+//
+// It is bounded in bytes and events. When it is full, push waits, so that whoever reads the connection stops
+// reading and TCP slows the peer down. While a Call to the peer is pending push does not wait, because the answer
+// may stand behind the events; then a peer that goes on beyond twice the bounds has flooded the inbox.
+type inbox struct {
+	owner interface{ handle(incoming) }
+	// pauses counts the beginnings and ends of waiting pushes: while it is odd, one waits.
+	pauses atomic.Uint32
+
+	mu        sync.Mutex
+	items     []incoming // items[head:] waits
+	head      int
+	count     int // waiting or being handled
+	bytes     int // of those
+	maxCount  int
+	maxBytes  int
+	calls     int  // Calls to the peer that wait for an answer
+	running   bool // the goroutine exists
+	finished  bool // the last thing is in
+	unblocked chan struct{}
+}
+
+// received is what became of a pushed event.
+type received uint8
+
+const (
+	taken   received = iota
+	ignored          // the socket has left
+	flooded          // not taken: the peer sends far faster than its events are handled
+)
+
+// push adds an event, waiting for room as described. It is called by one goroutine, the reader.
+func (b *inbox) push(in incoming) received {
+	b.mu.Lock()
+	for !b.finished && b.full(1) {
+		if b.calls > 0 {
+			if b.full(2) {
+				b.mu.Unlock()
+				return flooded
+			}
+			break
+		}
+		if b.unblocked == nil {
+			b.unblocked = make(chan struct{})
+		}
+		wait := b.unblocked
+		b.mu.Unlock()
+		b.pauses.Add(1)
+		<-wait
+		b.pauses.Add(1)
+		b.mu.Lock()
+	}
+	defer b.mu.Unlock()
+	if b.finished {
+		return ignored
+	}
+	b.add(in)
+	return taken
+}
+
+// pausedSince reports whether a push waits, or has waited since pauses had the value before.
+func (b *inbox) pausedSince(before uint32) bool {
+	now := b.pauses.Load()
+	return now != before || now%2 != 0
+}
+
+// pushLast adds the last thing that will be handled, without waiting, and lets a waiting push go.
+func (b *inbox) pushLast(in incoming) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.add(in)
+	b.finished = true
+	b.unblock()
+}
+
+// bound changes the bounds.
+func (b *inbox) bound(maxCount, maxBytes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.maxCount, b.maxBytes = maxCount, maxBytes
+	b.unblock()
+}
+
+// called notes that a Call to the peer began (+1) or ended (-1).
+func (b *inbox) called(change int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls += change
+	b.unblock()
+}
+
+// full reports whether the bounds, taken times over, are reached. b.mu is held, as in the following.
+func (b *inbox) full(times int) bool {
+	return b.count >= times*b.maxCount || b.bytes >= times*b.maxBytes
+}
+
+func (b *inbox) add(in incoming) {
+	b.items = append(b.items, in)
+	b.count++
+	b.bytes += in.size()
+	if !b.running {
+		b.running = true
+		go b.run()
+	}
+}
+
+// unblock makes a waiting push look again.
+func (b *inbox) unblock() {
+	if b.unblocked != nil {
+		close(b.unblocked)
+		b.unblocked = nil
+	}
+}
+
+// run handles what is there and ends when there is no more.
+func (b *inbox) run() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.head < len(b.items) {
+		in := b.items[b.head]
+		b.items[b.head] = incoming{}
+		b.head++
+		if b.head == len(b.items) {
+			b.items, b.head = b.items[:0], 0
+		}
+		b.mu.Unlock()
+		b.owner.handle(in)
+		b.mu.Lock()
+		b.count--
+		b.bytes -= in.size()
+		if b.count <= b.maxCount/2 && b.bytes <= b.maxBytes/2 {
+			b.unblock()
+		}
+	}
+	b.items = nil
+	b.running = false
+}

@@ -1,0 +1,445 @@
+package atrium
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// This file walks over JSON without building anything: packets carry their arguments as bytes, and only a
+// handler decodes them. The grammar is RFC 8259's to the letter and so accepts what encoding/json.Valid accepts,
+// down to maxDepth. Invalid UTF-8 inside strings passes: text messages were checked where they were read.
+
+// maxDepth is how deep arrays and objects may nest in one value. encoding/json stops at 10,000, and decodes by
+// recursion: a 10 KB message would grow its reader's stack by megabytes.
+const maxDepth = 128
+
+// syntaxError is where JSON stopped being JSON.
+type syntaxError struct {
+	offset   int
+	expected string
+}
+
+func (e syntaxError) Error() string {
+	return "invalid JSON at byte " + strconv.Itoa(e.offset) + ": expected " + e.expected
+}
+
+// skipSpace returns the index of the first byte at or after i that is not JSON's white space (RFC 8259 §2).
+func skipSpace(b []byte, i int) int {
+	for i < len(b) && b[i] <= ' ' && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// skipValue returns the end of the JSON value that begins at b[i], past any space: b[i:end] is the whole value.
+// What follows it is not looked at. An error is a syntaxError, and end where it was found.
+func skipValue(b []byte, i int) (end int, err error) {
+	var objects [(maxDepth + 63) / 64]uint64 // bit d is set if the container that d others enclose is an object
+	depth := 0
+value:
+	for {
+		if i >= len(b) {
+			return i, syntaxError{i, "a value"}
+		}
+		switch c := b[i]; c {
+		case '"':
+			i, err = skipString(b, i)
+		case '{', '[':
+			if depth == maxDepth {
+				return i, syntaxError{i, "at most " + strconv.Itoa(maxDepth) + " levels of nesting"}
+			}
+			bit := uint64(1) << (depth % 64)
+			objects[depth/64] &^= bit
+			i = skipSpace(b, i+1)
+			if i < len(b) && b[i] == c+2 { // '}' and ']' are two after '{' and '['
+				i++
+				break
+			}
+			depth++
+			if c == '{' {
+				objects[(depth-1)/64] |= bit
+				if _, i, err = skipKey(b, i); err != nil {
+					return i, err
+				}
+			}
+			continue value
+		case 't':
+			i, err = skipLiteral(b, i, "true")
+		case 'f':
+			i, err = skipLiteral(b, i, "false")
+		case 'n':
+			i, err = skipLiteral(b, i, "null")
+		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+			i, err = skipNumber(b, i)
+		default:
+			return i, syntaxError{i, "a value"}
+		}
+		if err != nil {
+			return i, err
+		}
+
+		// Behind a value: the next one of its container, or the container's end, which ends a value in turn.
+		for depth > 0 {
+			inObject := objects[(depth-1)/64]>>((depth-1)%64)&1 != 0
+			i = skipSpace(b, i)
+			switch {
+			case i < len(b) && b[i] == ',':
+				i = skipSpace(b, i+1)
+				if inObject {
+					if _, i, err = skipKey(b, i); err != nil {
+						return i, err
+					}
+				}
+				continue value
+			case i < len(b) && inObject && b[i] == '}', i < len(b) && !inObject && b[i] == ']':
+				i++
+				depth--
+			case inObject:
+				return i, syntaxError{i, "',' or '}'"}
+			default:
+				return i, syntaxError{i, "',' or ']'"}
+			}
+		}
+		return i, nil
+	}
+}
+
+// skipKey returns the end of the key that begins at b[i], and where its value begins.
+func skipKey(b []byte, i int) (end, value int, err error) {
+	if i >= len(b) || b[i] != '"' {
+		return i, i, syntaxError{i, "a key in quotes"}
+	}
+	if end, err = skipString(b, i); err != nil {
+		return end, end, err
+	}
+	value = skipSpace(b, end)
+	if value >= len(b) || b[value] != ':' {
+		return end, value, syntaxError{value, "':'"}
+	}
+	return end, skipSpace(b, value+1), nil
+}
+
+// skipString returns the end of the string literal that begins with the quote at b[i].
+func skipString(b []byte, i int) (int, error) {
+	for i++; ; {
+		i = skipPlain(b, i)
+		if i == len(b) {
+			return i, syntaxError{i, "a closing quote"}
+		}
+		if b[i] == '"' {
+			return i + 1, nil
+		}
+		n := escapeLen(b[i:])
+		switch {
+		case n > 0:
+			i += n
+		case b[i] == '\\':
+			return i, syntaxError{i, `an escape such as \n or \u000a`}
+		default:
+			return i, syntaxError{i, "no control character in a string"}
+		}
+	}
+}
+
+// skipPlain returns the index of the first quote, backslash or control character at or after i, or len(b).
+//
+// It looks at eight bytes at a time. Subtracting k from each of them sets the top bit of an ASCII byte that is
+// less than k, and of no ASCII byte before the first such one. Flipping 2 brings the quote, 0x22, to 0x20, next to the
+// control characters: one subtraction finds both.
+func skipPlain(b []byte, i int) int {
+	const ones = 0x0101010101010101
+	for ; i+8 <= len(b); i += 8 {
+		word := binary.LittleEndian.Uint64(b[i:])
+		low := (word ^ 2*ones) - 0x21*ones
+		backslash := (word ^ '\\'*ones) - ones
+		if found := (low | backslash) &^ word & (0x80 * ones); found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' {
+		i++
+	}
+	return i
+}
+
+// escapeLen returns the length of the escape at the start of b; 0 if there is none.
+func escapeLen(b []byte) int {
+	if len(b) < 2 || b[0] != '\\' {
+		return 0
+	}
+	switch b[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	case 'u':
+		if _, ok := hexEscape(b); ok {
+			return 6
+		}
+	}
+	return 0
+}
+
+// hexEscape reads an escape such as \u00e9 at the start of b. It gives one half of a surrogate pair as it stands.
+func hexEscape(b []byte) (r rune, ok bool) {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0, false
+	}
+	for _, c := range b[2:6] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	return r, true
+}
+
+func skipLiteral(b []byte, i int, literal string) (int, error) {
+	if len(b)-i < len(literal) || string(b[i:i+len(literal)]) != literal {
+		return i, syntaxError{i, "a value"}
+	}
+	return i + len(literal), nil
+}
+
+// skipNumber returns the end of the number that begins at b[i] (RFC 8259 §6).
+func skipNumber(b []byte, i int) (int, error) {
+	if b[i] == '-' {
+		i++
+	}
+	digits := skipDigits(b, i)
+	switch {
+	case digits == i:
+		return i, syntaxError{i, "a digit"}
+	case b[i] == '0': // and no further digit: what follows is refused as whatever it is
+		i++
+	default:
+		i = digits
+	}
+	if i < len(b) && b[i] == '.' {
+		i++
+		if digits = skipDigits(b, i); digits == i {
+			return i, syntaxError{i, "a digit"}
+		}
+		i = digits
+	}
+	if i < len(b) && (b[i] == 'e' || b[i] == 'E') {
+		i++
+		if i < len(b) && (b[i] == '+' || b[i] == '-') {
+			i++
+		}
+		if digits = skipDigits(b, i); digits == i {
+			return i, syntaxError{i, "a digit"}
+		}
+		i = digits
+	}
+	return i, nil
+}
+
+func skipDigits(b []byte, i int) int {
+	for i < len(b) && '0' <= b[i] && b[i] <= '9' {
+		i++
+	}
+	return i
+}
+
+// objectReader steps through the fields of an object:
+//
+//	object := objectReader{b: b, i: i} // b[i] is the opening brace
+//	for object.next() { … object.key, object.value … }
+//
+// Afterwards object.i is the object's end, unless object.err says where it is broken.
+type objectReader struct {
+	b     []byte
+	i     int
+	key   []byte // unescaped
+	value []byte // one whole valid value; it aliases b
+	err   error
+	begun bool
+}
+
+// next reads a field into key and value; false at the object's end and at an error.
+func (o *objectReader) next() bool {
+	i := skipSpace(o.b, o.i)
+	switch {
+	case !o.begun:
+		o.begun = true
+		i = skipSpace(o.b, i+1)
+		if i < len(o.b) && o.b[i] == '}' {
+			o.i = i + 1
+			return false
+		}
+	case i < len(o.b) && o.b[i] == ',':
+		i = skipSpace(o.b, i+1)
+	case i < len(o.b) && o.b[i] == '}':
+		o.i = i + 1
+		return false
+	default:
+		o.err = syntaxError{i, "',' or '}'"}
+		return false
+	}
+	keyEnd, start, err := skipKey(o.b, i)
+	if err != nil {
+		o.err = err
+		return false
+	}
+	end, err := skipValue(o.b, start)
+	if err != nil {
+		o.err = err
+		return false
+	}
+	o.key = o.b[i+1 : keyEnd-1]
+	if bytes.IndexByte(o.key, '\\') >= 0 {
+		o.key = appendUnescaped(nil, o.key)
+	}
+	o.value = o.b[start:end:end]
+	o.i = end
+	return true
+}
+
+// splitValues appends to dst each of the values in list, without the space around them. list is what stands
+// between the brackets of a valid array; the values alias it.
+func splitValues(dst [][]byte, list []byte) [][]byte {
+	for i := skipSpace(list, 0); i < len(list); {
+		end, err := skipValue(list, i)
+		if err != nil {
+			return dst // only if list is not what it must be
+		}
+		dst = append(dst, list[i:end:end])
+		i = skipComma(list, end)
+	}
+	return dst
+}
+
+// countValues returns how many values splitValues would append.
+func countValues(list []byte) (n int) {
+	for i := skipSpace(list, 0); i < len(list); n++ {
+		end, err := skipValue(list, i)
+		if err != nil {
+			return n
+		}
+		i = skipComma(list, end)
+	}
+	return n
+}
+
+// skipComma returns where the value behind the one that ends at i begins, in a valid list.
+func skipComma(list []byte, i int) int {
+	return skipSpace(list, skipSpace(list, i)+1)
+}
+
+// unquote returns the string that the literal b, quotes included, stands for; false if b is no string literal.
+// Like encoding/json it puts U+FFFD for half a surrogate pair and for each byte of invalid UTF-8.
+func unquote(b []byte) (string, bool) {
+	if len(b) < 2 || b[0] != '"' {
+		return "", false
+	}
+	end := skipPlain(b, 1)
+	if end == len(b)-1 && b[end] == '"' && utf8.Valid(b[1:end]) {
+		return string(b[1:end]), true
+	}
+	if end, err := skipString(b, 0); err != nil || end != len(b) {
+		return "", false
+	}
+	return string(appendUnescaped(make([]byte, 0, len(b)), b[1:len(b)-1])), true
+}
+
+// appendUnescaped appends what b, the inside of a valid string literal, stands for.
+func appendUnescaped(dst, b []byte) []byte {
+	for i := 0; i < len(b); {
+		if b[i] != '\\' {
+			r, n := utf8.DecodeRune(b[i:])
+			dst = utf8.AppendRune(dst, r)
+			i += n
+			continue
+		}
+		switch c := b[i+1]; c {
+		case 'b':
+			dst = append(dst, '\b')
+		case 'f':
+			dst = append(dst, '\f')
+		case 'n':
+			dst = append(dst, '\n')
+		case 'r':
+			dst = append(dst, '\r')
+		case 't':
+			dst = append(dst, '\t')
+		case 'u':
+			r, _ := hexEscape(b[i:])
+			i += 6
+			if utf16.IsSurrogate(r) {
+				// A second half that does not fit is not consumed: it may begin a pair of its own.
+				second, _ := hexEscape(b[i:])
+				if r = utf16.DecodeRune(r, second); r != utf8.RuneError {
+					i += 6
+				}
+			}
+			dst = utf8.AppendRune(dst, r)
+			continue
+		default: // a quote, a backslash or a slash
+			dst = append(dst, c)
+		}
+		i += 2
+	}
+	return dst
+}
+
+// appendQuoted appends s as a JSON string, as encoding/json writes it with SetEscapeHTML(false): byte for byte,
+// so that a frame does not depend on who encoded it. U+2028 and U+2029 are escaped, invalid UTF-8 is \ufffd.
+func appendQuoted(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	start := 0 // s[start:i] needs no escape
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c < utf8.RuneSelf {
+			if c >= ' ' && c != '"' && c != '\\' {
+				i++
+				continue
+			}
+			dst = append(dst, s[start:i]...)
+			switch c {
+			case '"', '\\':
+				dst = append(dst, '\\', c)
+			case '\b':
+				dst = append(dst, '\\', 'b')
+			case '\f':
+				dst = append(dst, '\\', 'f')
+			case '\n':
+				dst = append(dst, '\\', 'n')
+			case '\r':
+				dst = append(dst, '\\', 'r')
+			case '\t':
+				dst = append(dst, '\\', 't')
+			default:
+				dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xF])
+			}
+			i++
+			start = i
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			dst = append(dst, s[start:i]...)
+			dst = append(dst, `\ufffd`...)
+			start = i + n
+		case r == '\u2028', r == '\u2029':
+			dst = append(dst, s[start:i]...)
+			dst = append(dst, `\u202`...)
+			dst = append(dst, hex[r&0xF])
+			start = i + n
+		}
+		i += n
+	}
+	dst = append(dst, s[start:]...)
+	return append(dst, '"')
+}

@@ -1,0 +1,217 @@
+package atrium
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Namespace is a hall of its own within a Hub: its sockets, rooms and handlers. A Hub is its own main
+// namespace, "/".
+//
+// Handlers may be registered at any time, also while clients are connected; an event that is being dispatched does
+// not see a handler registered meanwhile. All methods may be called from any goroutine.
+type Namespace struct {
+	hub      *Hub
+	name     string
+	everyone *room
+
+	// mu guards the two maps only; a room's lock may be held when it is taken, never the other way round.
+	mu    sync.RWMutex
+	byID  map[string]*Socket
+	rooms map[string]*room
+
+	registering sync.Mutex // held while registry is replaced
+	registry    atomic.Pointer[registry]
+}
+
+// registry is what the application has registered. It is replaced, never changed.
+type registry struct {
+	use          []func(*Socket) error
+	onConnect    []func(*Socket)
+	onDisconnect []func(*Socket, Reason)
+	handlers     map[string]func(*Socket, *Event)
+	any          []func(*Event)
+}
+
+func (n *Namespace) init(h *Hub, name string) {
+	n.hub, n.name, n.everyone = h, name, newRoom("")
+	n.byID, n.rooms = make(map[string]*Socket), make(map[string]*room)
+	n.registry.Store(&registry{})
+}
+
+// register replaces the registry by a changed copy.
+func (n *Namespace) register(change func(*registry)) {
+	n.registering.Lock()
+	defer n.registering.Unlock()
+	r := *n.registry.Load()
+	change(&r)
+	n.registry.Store(&r)
+}
+
+// Name returns the namespace's name, which begins with "/".
+func (n *Namespace) Name() string { return n.name }
+
+// Use adds a function that every client of this namespace, and of no other, must pass before it is connected; what
+// must hold for all of them belongs in Options.Accept. The functions run in the order they were added, in the
+// socket's own goroutine; each may look at the Handshake, Set values and Join rooms. The first error refuses the
+// client, who is told the message and data of an *Error, or "internal error". Nobody else sees the socket
+// before they all have passed, and what is emitted to it before that is dropped.
+func (n *Namespace) Use(f func(*Socket) error) {
+	n.register(func(r *registry) { r.use = append(slices.Clip(r.use), f) })
+}
+
+// OnConnect adds a function that is called for each new socket when it is connected, before any of its events.
+func (n *Namespace) OnConnect(f func(*Socket)) {
+	n.register(func(r *registry) { r.onConnect = append(slices.Clip(r.onConnect), f) })
+}
+
+// OnDisconnect adds a function that is called once for each socket that was connected, after the last of its
+// events. The socket has left its rooms by then, and Rooms still tells which they were.
+func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
+	n.register(func(r *registry) { r.onDisconnect = append(slices.Clip(r.onDisconnect), f) })
+}
+
+// Handle registers the handler of an event in its raw form; On and OnCall are the typed ones. The handler runs in
+// the goroutine of its socket, which handles one event at a time, in order; it may block, and holds up nobody else.
+//
+// An acknowledgement that the sender asked for and that the handler did not give is sent empty when it returns.
+// A name that is reserved, too long, or registered already makes Handle panic.
+func (n *Namespace) Handle(event string, f func(*Event)) {
+	n.handle(event, func(_ *Socket, e *Event) { f(e) })
+}
+
+// HandleAny adds a function that sees every event, before the event's own handler. Once there is one, an event
+// without a handler of its own is no error.
+func (n *Namespace) HandleAny(f func(*Event)) {
+	n.register(func(r *registry) { r.any = append(slices.Clip(r.any), f) })
+}
+
+func (n *Namespace) handle(event string, f func(*Socket, *Event)) {
+	if err := checkEventName(event); err != nil {
+		panic("atrium: cannot handle an event: " + err.Error())
+	}
+	n.register(func(r *registry) {
+		if r.handlers[event] != nil {
+			panic(fmt.Sprintf("atrium: the event %q has a handler already", event))
+		}
+		r.handlers = maps.Clone(r.handlers)
+		if r.handlers == nil {
+			r.handlers = make(map[string]func(*Socket, *Event))
+		}
+		r.handlers[event] = f
+	})
+}
+
+// all is the target of everyone in the namespace.
+func (n *Namespace) all() Target { return Target{ns: n} }
+
+// To returns the target of the sockets that are in any of the rooms. A socket's id is a room for it alone. No
+// rooms means nobody.
+func (n *Namespace) To(rooms ...string) Target { return n.all().To(rooms...) }
+
+// Except returns the target of everyone but the members of the rooms.
+func (n *Namespace) Except(rooms ...string) Target { return n.all().Except(rooms...) }
+
+// Volatile returns the target of everyone, for events that may be lost; see Target.Volatile.
+func (n *Namespace) Volatile() Target { return n.all().Volatile() }
+
+// Local returns the target of everyone on this node; see Target.Local.
+func (n *Namespace) Local() Target { return n.all().Local() }
+
+// Emit sends an event to everyone; see Target.Emit.
+func (n *Namespace) Emit(event string, args ...any) error { return n.all().Emit(event, args...) }
+
+// Call asks everyone and waits for the answers; see Target.Call.
+func (n *Namespace) Call(ctx context.Context, event string, args ...any) ([]Reply, error) {
+	return n.all().Call(ctx, event, args...)
+}
+
+// Sockets describes everyone; see Target.Sockets.
+func (n *Namespace) Sockets(ctx context.Context) ([]SocketInfo, error) { return n.all().Sockets(ctx) }
+
+// Count returns how many sockets are connected; see Target.Count.
+func (n *Namespace) Count(ctx context.Context) (int, error) { return n.all().Count(ctx) }
+
+// RoomInfo describes a room.
+type RoomInfo struct {
+	Name    string
+	Sockets int // members on this node
+}
+
+// Rooms lists the rooms that have members on this node, by name.
+func (n *Namespace) Rooms() []RoomInfo {
+	n.mu.RLock()
+	rooms := slices.Collect(maps.Values(n.rooms))
+	n.mu.RUnlock()
+	list := make([]RoomInfo, 0, len(rooms))
+	for _, r := range rooms {
+		if members := r.count(); members > 0 {
+			list = append(list, RoomInfo{r.name, members})
+		}
+	}
+	slices.SortFunc(list, func(a, b RoomInfo) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// enter makes the socket known: from now on it is delivered to.
+func (n *Namespace) enter(s *Socket) {
+	n.mu.Lock()
+	n.byID[s.id] = s
+	n.mu.Unlock()
+	n.everyone.add(s)
+}
+
+func (n *Namespace) exit(s *Socket) {
+	n.mu.Lock()
+	delete(n.byID, s.id)
+	n.mu.Unlock()
+	n.everyone.remove(s, nil)
+}
+
+// join makes the socket a member of the room, which comes into being if need be.
+func (n *Namespace) join(s *Socket, name string) *room {
+	for {
+		r := n.room(name)
+		if r == nil {
+			r = newRoom(name)
+			n.mu.Lock()
+			if existing := n.rooms[name]; existing != nil {
+				r = existing
+			} else {
+				n.rooms[name] = r
+			}
+			n.mu.Unlock()
+		}
+		if r.add(s) {
+			return r
+		}
+	}
+}
+
+// leave undoes join.
+func (n *Namespace) leave(s *Socket, r *room) {
+	r.remove(s, func() {
+		n.mu.Lock()
+		delete(n.rooms, r.name)
+		n.mu.Unlock()
+	})
+}
+
+// room returns the room of that name; nil if there is none.
+func (n *Namespace) room(name string) *room {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.rooms[name]
+}
+
+// socket returns the live socket of that id; nil if there is none.
+func (n *Namespace) socket(id string) *Socket {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.byID[id]
+}

@@ -1,0 +1,102 @@
+package atrium
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Options are a Hub's choices. The zero value is useful. A negative number or duration makes New panic.
+type Options struct {
+	// AllowedOrigins lists the web origins whose pages may connect, besides the hub's own: an exact one
+	// ("https://app.example.com"), all subdomains of a host ("https://*.example.com"), or "*" for any.
+	// Zero means same origin only. See UpgradeOptions.AllowedOrigins.
+	AllowedOrigins []string
+	// Accept, if set, runs before a connection is upgraded, for every kind of client, and may look at the whole
+	// request: cookies, client certificates, the path. An error refuses the client over HTTP; if it is an *Error
+	// with its message and Status, otherwise with 403 and no more. The context returned is, without its
+	// cancellation, the parent of Socket.Context; nil means context.Background.
+	// Accept may be called from many goroutines at a time. Zero means that all are accepted.
+	Accept func(*http.Request) (context.Context, error)
+
+	// PingInterval is the time between two pings to a client. Zero means 25 seconds.
+	PingInterval time.Duration
+	// PingTimeout is how long a client may send nothing at all after a ping before it counts as gone.
+	// Zero means 20 seconds.
+	PingTimeout time.Duration
+	// ConnectTimeout is how long a client may take from the handshake until it is accepted: its connect
+	// message, if it sends one, and the Use functions. Zero means 45 seconds.
+	ConnectTimeout time.Duration
+	// MessageTimeout is how long a message may take from its first byte to its last. Zero means 60 seconds.
+	MessageTimeout time.Duration
+	// CallTimeout is how long a Call waits whose context has no deadline. Zero means 10 seconds.
+	CallTimeout time.Duration
+
+	// MaxMessageSize bounds a received message, in bytes; a larger one ends the connection with status 1009.
+	// Until a client is accepted, 64 KiB hold. Zero means 1 MiB.
+	MaxMessageSize int64
+	// MaxQueued bounds what waits to be sent to one client, in bytes. A client with more than that waiting
+	// whose network took nothing for 5 seconds, or with more than four times as much, is a slow consumer and is
+	// disconnected with status 1008. Zero means 4 MiB.
+	MaxQueued int
+	// MaxRooms bounds the rooms that one socket is in. Zero means 1000.
+	MaxRooms int
+	// MaxInboxEvents bounds the events of one client that were received and not yet handled. While they are that
+	// many, the client is not read from. Zero means 256.
+	MaxInboxEvents int
+	// MaxInboxBytes bounds the same events in bytes. Zero means 1 MiB.
+	MaxInboxBytes int
+
+	// Logger gets the panics of handlers, with their stacks, and the errors that clients see as "internal
+	// error". Zero means slog.Default().
+	Logger *slog.Logger
+}
+
+// normalize puts the defaults in place of zeros.
+func (o Options) normalize() Options {
+	setDefault(&o.PingInterval, 25*time.Second, "PingInterval")
+	setDefault(&o.PingTimeout, 20*time.Second, "PingTimeout")
+	setDefault(&o.ConnectTimeout, 45*time.Second, "ConnectTimeout")
+	setDefault(&o.MessageTimeout, 60*time.Second, "MessageTimeout")
+	setDefault(&o.CallTimeout, 10*time.Second, "CallTimeout")
+	setDefault(&o.MaxMessageSize, defaultReadLimit, "MaxMessageSize")
+	setDefault(&o.MaxQueued, defaultMaxQueued, "MaxQueued")
+	setDefault(&o.MaxRooms, 1000, "MaxRooms")
+	setDefault(&o.MaxInboxEvents, 256, "MaxInboxEvents")
+	setDefault(&o.MaxInboxBytes, 1<<20, "MaxInboxBytes")
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func setDefault[N time.Duration | int | int64](field *N, value N, name string) {
+	if *field < 0 {
+		panic(fmt.Sprintf("atrium: Options.%s is negative", name))
+	}
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// tick is the grain of the hub's clock: a 64th of the ping interval, or less where a shorter time-out needs it.
+func (o *Options) tick() time.Duration {
+	shortest := min(o.PingTimeout, o.ConnectTimeout, o.MessageTimeout, o.CallTimeout)
+	return min(o.PingInterval/64, shortest/16)
+}
+
+// sessionConfig is what the sessions need to know of the options.
+func (o *Options) sessionConfig() *sessionConfig {
+	return &sessionConfig{
+		clock:          newWheel(o.tick()),
+		pingInterval:   o.PingInterval,
+		pingTimeout:    o.PingTimeout,
+		connectTimeout: o.ConnectTimeout,
+		messageTimeout: o.MessageTimeout,
+		maxMessageSize: o.MaxMessageSize,
+		inboxEvents:    o.MaxInboxEvents,
+		inboxBytes:     o.MaxInboxBytes,
+	}
+}

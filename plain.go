@@ -1,0 +1,132 @@
+package atrium
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect message first.
+const plainSubprotocol = "atrium"
+
+// servePlain reads a plain client's messages until the connection ends, and says why it did.
+func (s *session) servePlain() Reason {
+	if !s.authFirst {
+		s.asked = true
+		s.inbox.push(incoming{kind: incomingConnect, id: noID})
+	}
+	for {
+		op, p, _, err := s.readMessage()
+		switch {
+		case err != nil:
+			return s.endReason(err)
+		case s.ended.Load():
+			// The closing handshake is under way; what still comes is nobody's.
+		case op == OpBinary:
+			s.end(ReasonParseError, StatusUnsupportedData, "expected text messages: a plain client sends JSON")
+		case !s.asked:
+			s.receiveConnect(p)
+		default:
+			s.receivePlain(p)
+		}
+	}
+}
+
+func (s *session) readMessage() (Opcode, []byte, bool, error) {
+	s.conn.readMu.Lock()
+	defer s.conn.readMu.Unlock()
+	return s.conn.readMessage(context.Background(), nil)
+}
+
+// endReason tells from the error that ended the reading what happened to the connection.
+func (s *session) endReason(err error) Reason {
+	e, ok := errors.AsType[*CloseError](err)
+	switch {
+	case !ok || s.conn.in.violated:
+		return ReasonTransportError
+	case e.Code != StatusAbnormalClosure, errors.Is(err, io.EOF):
+		// A close frame, or a cut, which is how many clients leave.
+		return ReasonTransportClose
+	}
+	return ReasonTransportError
+}
+
+// receiveConnect takes the first message of a client that authenticates.
+func (s *session) receiveConnect(p []byte) {
+	s.asked = true
+	e, problem := parseEnvelope(p)
+	if problem == nil && (e.event != "connect" || e.id != noID || e.n > 1) {
+		problem = Errorf(`expected {"event":"connect","data":…} as the first message`)
+	}
+	if problem != nil {
+		s.refusePlain(problem.Message, nil)
+		return
+	}
+	s.inbox.push(incoming{kind: incomingConnect, args: bytes.Clone(e.args), n: e.n, id: noID})
+}
+
+// receivePlain takes a message of a client that has asked to connect.
+func (s *session) receivePlain(p []byte) {
+	e, problem := parseEnvelope(p)
+	if problem == nil && reservedEvent(e.event) {
+		problem = Errorf("event: %q is reserved", e.event)
+	}
+	if problem != nil {
+		if e.event == "" {
+			e.id = noID // perhaps of an acknowledgement; it is not ours to answer
+		}
+		s.answerError(e.event, e.id, problem.Message, nil)
+		return
+	}
+	if e.event == "" {
+		if !s.resident.acknowledge(e.id, e.args, e.n, e.fail) {
+			s.answerError("", noID, fmt.Sprintf("id: expected the id of a call, %d is none", e.id), nil)
+		}
+		return
+	}
+	in := incoming{kind: incomingEvent, event: e.event, args: bytes.Clone(e.args), n: e.n, id: e.id}
+	if s.inbox.push(in) == flooded {
+		s.end(ReasonForcedServerClose, StatusPolicyViolation, "too many events are waiting")
+	}
+}
+
+// connectedPlain is the frame that tells a client that it is accepted.
+func connectedPlain(id string) []byte {
+	data := append(appendQuoted([]byte(`{"sid":`), id), '}')
+	return sealFrame(appendEvent(newFrame(64), "connect", data, 1, noID), OpText)
+}
+
+// refusePlain tells the client that it is not, and ends the session.
+func (s *session) refusePlain(message string, data []byte) {
+	body := append(appendMessage([]byte{'{'}, message, data), '}')
+	s.send(sealFrame(appendEvent(newFrame(64+len(body)), "connect_error", body, 1, noID), OpText), false)
+	s.end(ReasonServerDisconnect, StatusPolicyViolation, "refused")
+}
+
+// answer sends an acknowledgement.
+func (s *session) answer(id int64, args []byte, n int) {
+	s.send(sealFrame(appendAck(newFrame(48+len(args)), id, args, n), OpText), false)
+}
+
+// answerError tells the client what was wrong with an event: in its acknowledgement if it asked for one, else in
+// an event named error.
+func (s *session) answerError(event string, id int64, message string, data []byte) {
+	b := newFrame(64 + len(event) + len(message) + len(data))
+	if id != noID {
+		b = appendAckError(b, id, message, data)
+	} else {
+		b = appendErrorEvent(b, event, message, data)
+	}
+	s.send(sealFrame(b, OpText), false)
+}
+
+// plain returns the message as a text frame of the plain protocol.
+func (m *message) plain() []byte {
+	if m.plainFrame == nil {
+		b := newFrame(64 + len(m.event) + m.args.Len())
+		m.plainFrame = sealFrame(appendEvent(b, m.event, m.args.Bytes(), m.n, m.id), OpText)
+	}
+	return m.plainFrame
+}

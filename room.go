@@ -1,0 +1,95 @@
+package atrium
+
+import (
+	"fmt"
+	"sync"
+	"unicode/utf8"
+)
+
+// maxRoomName is in bytes.
+const maxRoomName = 256
+
+// room is a set of sockets. It exists while it has members: the last one to leave closes it under the same lock
+// under which others would join, so that nobody is lost in a room that is about to go.
+type room struct {
+	name string
+
+	// mu is also what makes leaving final: a broadcast queues under the read lock, so that nothing is queued for
+	// a socket whose leave has returned.
+	mu      sync.RWMutex
+	members []*Socket
+	index   map[*Socket]int // into members
+	closed  bool            // it had members, and has none any more
+}
+
+func newRoom(name string) *room {
+	return &room{name: name, index: make(map[*Socket]int)}
+}
+
+// add makes s a member. It reports false if the room is closed, and a new one must take its place.
+func (r *room) add(s *Socket) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	if _, ok := r.index[s]; !ok {
+		r.index[s] = len(r.members)
+		r.members = append(r.members, s)
+	}
+	return true
+}
+
+// remove takes s out. If it was the last member, emptied runs, still under the lock, and the room is closed.
+func (r *room) remove(s *Socket, emptied func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i, ok := r.index[s]
+	if !ok {
+		return
+	}
+	delete(r.index, s)
+	last := len(r.members) - 1
+	if i != last {
+		moved := r.members[last]
+		r.members[i], r.index[moved] = moved, i
+	}
+	r.members[last] = nil
+	r.members = r.members[:last]
+	if last == 0 && emptied != nil {
+		r.closed = true
+		emptied()
+	}
+	if cap(r.members) > 64 && last < cap(r.members)/4 {
+		r.members = append(make([]*Socket, 0, 2*last), r.members...)
+	}
+}
+
+// each calls visit for every member under the read lock: visit must be quick and take no lock but the last ones
+// (outbox, pending calls, wheel).
+func (r *room) each(visit func(*Socket)) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, s := range r.members {
+		visit(s)
+	}
+}
+
+func (r *room) count() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.members)
+}
+
+// checkRoomName judges a name that is to be joined.
+func checkRoomName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("%w: it is empty", ErrRoomName)
+	case len(name) > maxRoomName:
+		return fmt.Errorf("%w: %.20q… has %d bytes, expected at most %d", ErrRoomName, name, len(name), maxRoomName)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("%w: %.40q is not UTF-8", ErrRoomName, name)
+	}
+	return nil
+}

@@ -1,0 +1,338 @@
+package atrium
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Socket is one client in one namespace, as its server sees it.
+//
+// Its functions, registered with the Namespace, run one at a time in a goroutine of its own, in this order: Use,
+// OnConnect, its events as they came, OnDisconnect. All methods may be called from any goroutine, from within
+// those functions and after the disconnect, when they do nothing, or say so.
+type Socket struct {
+	id        string
+	ns        *Namespace
+	session   *session
+	handshake *Handshake
+	base      context.Context // what Options.Accept returned
+	inbox     inbox
+	calls     pendingCalls
+
+	// mu may be held while a room's lock is taken, never the other way round. It guards:
+	mu      sync.Mutex
+	entered bool             // the socket was connected
+	left    bool             // it has left delivery
+	rooms   map[string]*room // nil values before entered and after left
+	values  map[string]any
+	ctx     context.Context // made on first use
+	cancel  context.CancelFunc
+	expiry  *timer
+}
+
+// Socket ids are 20 characters: five of the node, fifteen random.
+const (
+	nodeIDLength   = 5
+	socketIDLength = 20
+)
+
+// randomText returns n random characters of the base64url alphabet.
+func randomText(n int) string {
+	b := make([]byte, (n*6+7)/8)
+	rand.Read(b)
+	return base64.RawURLEncoding.EncodeToString(b)[:n]
+}
+
+func newSocket(ns *Namespace, conn *Conn, handshake *Handshake, base context.Context) *Socket {
+	s := &Socket{
+		id:        ns.hub.node + randomText(socketIDLength-nodeIDLength),
+		ns:        ns,
+		handshake: handshake,
+		base:      base,
+	}
+	s.session = newSession(ns.hub.sessions, conn, s, &s.inbox)
+	return s
+}
+
+// ID returns the socket's id: 20 characters of the base64url alphabet, never used twice. It is no secret.
+func (s *Socket) ID() string { return s.id }
+
+// Namespace returns the namespace that the socket is in.
+func (s *Socket) Namespace() *Namespace { return s.ns }
+
+// Handshake returns what the client said of itself when it came.
+func (s *Socket) Handshake() *Handshake { return s.handshake }
+
+// Context returns a context that ends when the socket is disconnected. Its values are those of the context that
+// Options.Accept returned.
+func (s *Socket) Context() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil {
+		s.ctx, s.cancel = context.WithCancel(s.base)
+		if s.left {
+			s.cancel()
+		}
+	}
+	return s.ctx
+}
+
+// Emit sends an event to this socket. See Target.Emit for what its error means.
+func (s *Socket) Emit(event string, args ...any) error { return s.alone().Emit(event, args...) }
+
+// Volatile returns the target of this socket alone, for events that may be lost; see Target.Volatile.
+func (s *Socket) Volatile() Target { return s.alone().Volatile() }
+
+func (s *Socket) alone() Target { return Target{ns: s.ns, only: s} }
+
+// Broadcast returns the target of everyone in the namespace but this socket.
+func (s *Socket) Broadcast() Target { return Target{ns: s.ns, sender: s} }
+
+// To returns the target of the members of the rooms, but for this socket. A socket's id is a room for it alone.
+// No rooms means nobody.
+func (s *Socket) To(rooms ...string) Target { return s.Broadcast().To(rooms...) }
+
+// Except returns the target of everyone in the namespace but this socket and the members of the rooms.
+func (s *Socket) Except(rooms ...string) Target { return s.Broadcast().Except(rooms...) }
+
+// Join puts the socket into the rooms, which come into being if need be. It joins all of them or, with an error,
+// none: ErrRoomName for a name that is empty, longer than 256 bytes, not UTF-8, or the id of another socket, whose
+// mail this one would get; ErrTooManyRooms beyond Options.MaxRooms. After the disconnect it does nothing.
+//
+// What is emitted to a room after Join has returned reaches the socket.
+func (s *Socket) Join(rooms ...string) error {
+	for _, name := range rooms {
+		if err := checkRoomName(name); err != nil {
+			return err
+		}
+		if name != s.id && s.ns.socket(name) != nil {
+			return fmt.Errorf("%w: %q is the id of another socket", ErrRoomName, name)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left {
+		return nil
+	}
+	added := make([]string, 0, 8)
+	for _, name := range rooms {
+		if _, in := s.rooms[name]; !in && name != s.id && !slices.Contains(added, name) {
+			added = append(added, name)
+		}
+	}
+	if most := s.ns.hub.options.MaxRooms; len(s.rooms)+len(added) > most {
+		return fmt.Errorf("%w: the socket is in %d and would join %d more, at most %d are allowed", ErrTooManyRooms, len(s.rooms), len(added), most)
+	}
+	if s.rooms == nil {
+		s.rooms = make(map[string]*room)
+	}
+	for _, name := range added {
+		s.rooms[name] = nil
+		if s.entered {
+			s.rooms[name] = s.ns.join(s, name)
+		}
+	}
+	return nil
+}
+
+// Leave takes the socket out of the rooms. Nothing that is emitted to them after Leave has returned reaches it
+// through them.
+func (s *Socket) Leave(rooms ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left {
+		return
+	}
+	for _, name := range rooms {
+		if r := s.rooms[name]; r != nil {
+			s.ns.leave(s, r)
+		}
+		delete(s.rooms, name)
+	}
+}
+
+// Rooms lists the rooms that the socket is in, by name; after the disconnect, those it was in. The socket's id is
+// not among them.
+func (s *Socket) Rooms() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.rooms))
+}
+
+// In reports whether the socket is in the room, or was when it was disconnected.
+func (s *Socket) In(room string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, in := s.rooms[room]
+	return in
+}
+
+// Set keeps a value for the socket's lifetime. Value is the typed way to get it back.
+func (s *Socket) Set(key string, value any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.values == nil {
+		s.values = make(map[string]any)
+	}
+	s.values[key] = value
+}
+
+// Get returns what was Set under the key.
+func (s *Socket) Get(key string) (value any, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	value, ok = s.values[key]
+	return value, ok
+}
+
+// Value returns what was Set on the socket under the key. It reports false if there is nothing, or something
+// that is no T.
+func Value[T any](s *Socket, key string) (T, bool) {
+	value, _ := s.Get(key)
+	v, ok := value.(T)
+	return v, ok
+}
+
+// Disconnect ends the socket's connection: it leaves its rooms at once, what was emitted to it before is still sent,
+// and then the close frame, with status 1000. It does not wait.
+func (s *Socket) Disconnect() {
+	s.session.end(ReasonServerDisconnect, StatusNormalClosure, string(ReasonServerDisconnect))
+}
+
+// DisconnectAt disconnects the socket at the time t, when its token expires for example; heartbeats do not put
+// that off. A later call replaces the time, and the zero time takes it back.
+func (s *Socket) DisconnectAt(t time.Time) {
+	clock := s.ns.hub.sessions.clock
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left {
+		return
+	}
+	if s.expiry == nil {
+		s.expiry = &timer{fire: s.Disconnect}
+	}
+	if t.IsZero() {
+		clock.stop(s.expiry)
+		return
+	}
+	clock.schedule(s.expiry, nanotime()+int64(time.Until(t)))
+}
+
+// Flush waits until less than half of Options.MaxQueued is queued for the client: whoever has much to send to one
+// client calls it between the pieces. Its error is ctx's, or matches ErrClosed.
+func (s *Socket) Flush(ctx context.Context) error { return s.session.conn.out.waitUntilHalf(ctx) }
+
+// Buffered returns how many bytes are queued for the client and not yet taken by the network.
+func (s *Socket) Buffered() int { return s.session.conn.out.buffered() }
+
+// push queues a message, and may be called under a room's lock; see session.push.
+func (s *Socket) push(m *message) (wake, slow bool) { return s.session.push(m.plain(), m.volatile) }
+
+// handle implements resident: it runs the application's functions, and bears their panics.
+func (s *Socket) handle(in incoming) {
+	var e *Event
+	if in.kind == incomingEvent {
+		e = &Event{socket: s, name: in.event, args: in.args, n: in.n, id: in.id}
+	}
+	defer func() {
+		if in.kind == incomingLeave {
+			s.session.part()
+		}
+	}()
+	defer func() {
+		if p := recover(); p != nil {
+			s.ns.hub.options.Logger.Error("atrium: a handler panicked", slog.String("event", in.event),
+				slog.String("socket", s.id), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			if e != nil {
+				e.fail("internal error", nil)
+			}
+			s.session.end(ReasonForcedServerClose, StatusInternalError, "internal error")
+		}
+	}()
+	switch in.kind {
+	case incomingConnect:
+		s.connect(in.args)
+	case incomingEvent:
+		if s.isConnected() {
+			s.ns.dispatch(s, e)
+		}
+	case incomingLeave:
+		if s.isConnected() {
+			for _, f := range s.ns.registry.Load().onDisconnect {
+				f(s, in.reason)
+			}
+		}
+	}
+}
+
+// isConnected reports whether the socket was ever connected; events that were received before it was
+// disconnected are handled after that, too.
+func (s *Socket) isConnected() bool { return s.session.accepted.Load() }
+
+// connect lets the socket in, or refuses it.
+func (s *Socket) connect(auth []byte) {
+	s.handshake.auth = auth
+	functions := s.ns.registry.Load()
+	for _, use := range functions.use {
+		if err := use(s); err != nil {
+			message, data := s.ns.hub.shown(err, s, "connect")
+			s.session.refusePlain(message, data)
+			return
+		}
+	}
+	if !s.enter() {
+		return
+	}
+	for _, f := range functions.onConnect {
+		f(s)
+	}
+}
+
+// enter puts the socket into delivery, and the connect message ahead of everything delivered. It reports false if
+// the client has gone meanwhile.
+func (s *Socket) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left {
+		return false
+	}
+	s.entered = true
+	s.session.accept(connectedPlain(s.id))
+	s.ns.enter(s)
+	for name := range s.rooms {
+		s.rooms[name] = s.ns.join(s, name)
+	}
+	return true
+}
+
+// leave implements resident.
+func (s *Socket) leave() {
+	s.mu.Lock()
+	s.left = true
+	if s.entered {
+		s.ns.exit(s)
+		for name, r := range s.rooms {
+			s.ns.leave(s, r)
+			s.rooms[name] = nil
+		}
+	}
+	if s.cancel != nil {
+		s.cancel()
+	}
+	if s.expiry != nil {
+		s.ns.hub.sessions.clock.stop(s.expiry)
+	}
+	s.mu.Unlock()
+	s.calls.fail(s)
+}
+
+// gone implements resident.
+func (s *Socket) gone() { s.ns.hub.remove(s) }

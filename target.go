@@ -1,0 +1,233 @@
+package atrium
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// Target says whom something is for: everyone in a namespace, the members of rooms, one socket, less those who are
+// excepted. It is a value that does not change: each of its first methods returns another Target. Nothing
+// happens until one of the others is called.
+//
+//	h.To("room-1", "room-2").Except(s.ID()).Volatile().Emit("cursor", x, y)
+//
+// All methods may be called from any goroutine, also inside handlers.
+type Target struct {
+	ns       *Namespace
+	only     *Socket  // this socket alone
+	sender   *Socket  // left out
+	scoped   bool     // only members of rooms, even if there are none
+	rooms    []string // each once
+	except   []string
+	volatile bool
+}
+
+// To adds the members of the rooms; each socket is reached once, however many of the rooms it is in. The first To
+// narrows a target from everyone to the members of its rooms: To without rooms is a target of nobody, so that
+// s.To(s.Rooms()...) is right for a socket in no room, too. A socket's id is a room for it alone.
+func (t Target) To(rooms ...string) Target {
+	t.scoped = true
+	t.rooms = slices.Clip(t.rooms)
+	for _, name := range rooms {
+		if !slices.Contains(t.rooms, name) {
+			t.rooms = append(t.rooms, name)
+		}
+	}
+	return t
+}
+
+// Except leaves out the members of the rooms, and sockets by their ids.
+func (t Target) Except(rooms ...string) Target {
+	t.except = append(slices.Clip(t.except), rooms...)
+	return t
+}
+
+// Volatile makes Emit drop the event for a socket whose network does not take more at the moment, instead of
+// queueing it: right for what the next event will replace, such as positions and "is typing".
+func (t Target) Volatile() Target {
+	t.volatile = true
+	return t
+}
+
+// Local keeps to the sockets of this node. Without a Bus these are all.
+func (t Target) Local() Target { return t }
+
+// Emit sends an event. It is encoded once, queued for each socket, and Emit returns: it waits for no network, and
+// what one goroutine emits to one socket arrives in that order. A socket that has left a room is not reached through
+// it.
+//
+// An error is the caller's mistake, whoever the receivers are: an argument that cannot be encoded as JSON, or an
+// event name that is reserved (ErrReserved), empty or longer than 256 bytes. Then nothing is sent.
+func (t Target) Emit(event string, args ...any) error {
+	m, err := newMessage(event, args)
+	if err != nil {
+		return err
+	}
+	m.volatile = t.volatile
+	d := deliveries.Get().(*delivery)
+	t.each(func(s *Socket) { d.push(s, m) })
+	m.release()
+	d.finish()
+	deliveries.Put(d)
+	return nil
+}
+
+// delivery keeps what a broadcast owes the sockets that it has queued something for, until the rooms' locks are
+// free again.
+type delivery struct {
+	wake []*outbox
+	slow []*session
+}
+
+var deliveries = sync.Pool{New: func() any { return new(delivery) }}
+
+func (d *delivery) push(s *Socket, m *message) {
+	wake, slow := s.push(m)
+	if wake {
+		d.wake = append(d.wake, &s.session.conn.out)
+	}
+	if slow {
+		d.slow = append(d.slow, s.session)
+	}
+}
+
+func (d *delivery) finish() {
+	for _, o := range d.wake {
+		o.wake()
+	}
+	for _, s := range d.slow {
+		s.endSlow()
+	}
+	clear(d.wake)
+	clear(d.slow)
+	d.wake, d.slow = d.wake[:0], d.slow[:0]
+}
+
+// each calls visit once for each socket of the target, under the read lock of a room: visit must be quick; see
+// room.each.
+func (t Target) each(visit func(*Socket)) {
+	excepted := t.excepted()
+	switch {
+	case t.only != nil:
+		if !excepted[t.only] && t.only.isConnected() {
+			visit(t.only)
+		}
+		return
+	case !t.scoped:
+		t.ns.everyone.each(func(s *Socket) {
+			if s != t.sender && !excepted[s] {
+				visit(s)
+			}
+		})
+		return
+	}
+	var seen map[*Socket]bool
+	if len(t.rooms) > 1 {
+		seen = make(map[*Socket]bool)
+	}
+	for _, name := range t.rooms {
+		t.ns.members(name, func(s *Socket) {
+			if s == t.sender || excepted[s] || seen[s] {
+				return
+			}
+			if seen != nil {
+				seen[s] = true
+			}
+			visit(s)
+		})
+	}
+}
+
+// excepted collects the sockets that are left out; nil if none are.
+func (t Target) excepted() map[*Socket]bool {
+	if len(t.except) == 0 {
+		return nil
+	}
+	out := make(map[*Socket]bool)
+	for _, name := range t.except {
+		t.ns.members(name, func(s *Socket) { out[s] = true })
+	}
+	return out
+}
+
+// members visits the socket with that id, or the members of the room with that name.
+func (n *Namespace) members(name string, visit func(*Socket)) {
+	n.mu.RLock()
+	s, r := n.byID[name], n.rooms[name]
+	n.mu.RUnlock()
+	if s != nil {
+		visit(s)
+	}
+	if r != nil {
+		r.each(visit)
+	}
+}
+
+// list returns the sockets of the target.
+func (t Target) list() []*Socket {
+	var list []*Socket
+	t.each(func(s *Socket) { list = append(list, s) })
+	return list
+}
+
+// Join puts the sockets into the rooms. Its error names the sockets that could not join, and why; see Socket.Join.
+func (t Target) Join(rooms ...string) error {
+	for _, name := range rooms {
+		if err := checkRoomName(name); err != nil {
+			return err
+		}
+	}
+	var failed []error
+	for _, s := range t.list() {
+		if err := s.Join(rooms...); err != nil {
+			failed = append(failed, fmt.Errorf("socket %s: %w", s.id, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// Leave takes the sockets out of the rooms.
+func (t Target) Leave(rooms ...string) {
+	for _, s := range t.list() {
+		s.Leave(rooms...)
+	}
+}
+
+// Disconnect disconnects the sockets; see Socket.Disconnect.
+func (t Target) Disconnect() {
+	for _, s := range t.list() {
+		s.Disconnect()
+	}
+}
+
+// SocketInfo describes a socket.
+type SocketInfo struct {
+	ID    string
+	Rooms []string // by name
+}
+
+// Sockets describes the sockets. An error means that the list is not complete.
+func (t Target) Sockets(ctx context.Context) ([]SocketInfo, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	list := t.list()
+	infos := make([]SocketInfo, len(list))
+	for i, s := range list {
+		infos[i] = SocketInfo{ID: s.id, Rooms: s.Rooms()}
+	}
+	return infos, nil
+}
+
+// Count returns how many sockets there are. An error means that some were not counted.
+func (t Target) Count(ctx context.Context) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	n := 0
+	t.each(func(*Socket) { n++ })
+	return n, nil
+}

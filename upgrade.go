@@ -1,0 +1,283 @@
+package atrium
+
+import (
+	"bytes"
+	"crypto/sha1"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+const (
+	// defaultReadLimit is a message's size unless an option says otherwise.
+	defaultReadLimit = 1 << 20
+	// defaultMaxQueued is an outbox's bound unless an option says otherwise.
+	defaultMaxQueued = 4 << 20
+	// handshakeTimeout bounds the writing of the 101 response.
+	handshakeTimeout = 10 * time.Second
+)
+
+// UpgradeOptions are the choices of Upgrade. The zero value is useful, and nil means the zero value.
+type UpgradeOptions struct {
+	// AllowedOrigins lists the web origins that may connect besides the server's own: an exact one
+	// ("https://app.example.com", "http://localhost:3000"), all subdomains of a host ("https://*.example.com"),
+	// or "*" for any. Zero means same origin only: the Origin header's host and port equal the Host header's.
+	// Requests without an Origin do not come from a page's script and are accepted, unless the browser marks
+	// them with Sec-Fetch-Site: cross-site.
+	AllowedOrigins []string
+	// Subprotocols lists what the server speaks, best first (RFC 6455 §1.9). The first one that the client
+	// offers is chosen; if there is none, or zero are listed, the connection has no subprotocol.
+	Subprotocols []string
+	// ReadLimit bounds a received message, in bytes; a larger one ends the connection with status 1009.
+	// Zero means 1 MiB.
+	ReadLimit int64
+	// MaxQueued bounds what Write queues before it waits, in bytes. Zero means 4 MiB.
+	MaxQueued int
+}
+
+// Upgrade answers a WebSocket opening handshake (RFC 6455 §4.2) and takes the network connection over from
+// net/http. It works through any ResponseWriter that can be hijacked, also one wrapped by middleware that has an
+// Unwrap method. Headers that were set on w are sent with the 101 response.
+//
+// A request that is refused has been answered when Upgrade returns its error: with the status that fits and one
+// plain sentence. The handler may simply return.
+//
+// The Conn does not end with the request: who upgrades, closes.
+func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Conn, error) {
+	if opts == nil {
+		opts = &UpgradeOptions{}
+	}
+	err := checkHandshake(r)
+	if err == nil {
+		err = checkOrigin(r, opts.AllowedOrigins)
+	}
+	if err != nil {
+		err.answer(w)
+		return nil, err
+	}
+	config := connConfig{
+		subprotocol: chooseSubprotocol(r, opts.Subprotocols),
+		readLimit:   opts.ReadLimit,
+		maxQueued:   opts.MaxQueued,
+	}
+	if config.readLimit <= 0 {
+		config.readLimit = defaultReadLimit
+	}
+	if config.maxQueued <= 0 {
+		config.maxQueued = defaultMaxQueued
+	}
+	return switchProtocols(w, r, config)
+}
+
+// refusal is an HTTP answer instead of a connection.
+type refusal struct {
+	status  int
+	message string
+	header  [2]string // one header that the status asks for: name and value
+}
+
+func (e *refusal) Error() string { return "atrium: " + e.message }
+
+func (e *refusal) answer(w http.ResponseWriter) {
+	if e.header[0] != "" {
+		w.Header().Set(e.header[0], e.header[1])
+	}
+	http.Error(w, e.message, e.status)
+}
+
+// checkHandshake judges a request by RFC 6455 §4.2.1.
+func checkHandshake(r *http.Request) *refusal {
+	switch {
+	case r.ProtoMajor > 1:
+		// RFC 8441 would let a WebSocket run in an HTTP/2 stream; browsers fall back to HTTP/1.1 by themselves.
+		return &refusal{status: http.StatusHTTPVersionNotSupported, message: "a WebSocket needs HTTP/1.1, this request came over " + r.Proto}
+	case r.Method != http.MethodGet:
+		return &refusal{http.StatusMethodNotAllowed, "a WebSocket handshake is a GET request", [2]string{"Allow", "GET"}}
+	case !r.ProtoAtLeast(1, 1):
+		return &refusal{status: http.StatusHTTPVersionNotSupported, message: "a WebSocket handshake needs HTTP/1.1 or later"}
+	case !httpguts.HeaderValuesContainsToken(r.Header["Upgrade"], "websocket"):
+		return &refusal{http.StatusUpgradeRequired, "this address speaks WebSocket: the request has no Upgrade: websocket header", [2]string{"Upgrade", "websocket"}}
+	case !httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade"):
+		return &refusal{http.StatusUpgradeRequired, "a WebSocket handshake needs a Connection: Upgrade header", [2]string{"Upgrade", "websocket"}}
+	case len(r.Header["Sec-Websocket-Version"]) != 1 || r.Header["Sec-Websocket-Version"][0] != "13":
+		return &refusal{http.StatusUpgradeRequired, "the WebSocket version must be 13", [2]string{"Sec-WebSocket-Version", "13"}}
+	case len(r.Header["Sec-Websocket-Key"]) != 1 || !validKey(r.Header["Sec-Websocket-Key"][0]):
+		return &refusal{status: http.StatusBadRequest, message: "a WebSocket handshake needs one Sec-WebSocket-Key header of 16 bytes in base64"}
+	case r.ContentLength != 0:
+		return &refusal{status: http.StatusBadRequest, message: "a WebSocket handshake has no body"}
+	}
+	return nil
+}
+
+func validKey(key string) bool {
+	var b [18]byte
+	if len(key) != 24 {
+		return false
+	}
+	n, err := base64.StdEncoding.Decode(b[:], []byte(key))
+	return err == nil && n == 16
+}
+
+// acceptKey proves that the server has understood the key (RFC 6455 §4.2.2).
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// checkOrigin protects a user's cookies from other sites' pages (RFC 6455 §10.2).
+func checkOrigin(r *http.Request, allowed []string) *refusal {
+	origins := r.Header["Origin"]
+	if len(origins) == 0 {
+		if r.Header.Get("Sec-Fetch-Site") == "cross-site" && !anyOriginAllowed(allowed) {
+			return &refusal{status: http.StatusForbidden, message: "a cross-site request without an Origin header is refused"}
+		}
+		return nil
+	}
+	if len(origins) == 1 {
+		if anyOriginAllowed(allowed) {
+			return nil
+		}
+		if origin, err := parseOrigin(origins[0]); err == nil {
+			if origin.servedBy(r) {
+				return nil
+			}
+			for _, pattern := range allowed {
+				if origin.matches(pattern) {
+					return nil
+				}
+			}
+		}
+	}
+	return &refusal{status: http.StatusForbidden, message: fmt.Sprintf(
+		"the origin %q may not connect to the host %q: list it in AllowedOrigins if it should", strings.Join(origins, ", "), r.Host)}
+}
+
+func anyOriginAllowed(allowed []string) bool {
+	for _, pattern := range allowed {
+		if pattern == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+// webOrigin is a parsed Origin header (RFC 6454 §7), its host in lower case and its port explicit.
+type webOrigin struct{ scheme, host, port string }
+
+func parseOrigin(s string) (webOrigin, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+		return webOrigin{}, fmt.Errorf("atrium: %q is no web origin", s)
+	}
+	o := webOrigin{scheme: strings.ToLower(u.Scheme)}
+	o.host, o.port = splitHost(u.Host, o.scheme)
+	return o, nil
+}
+
+// splitHost splits what stands in a Host header or a URL, with the default port of scheme.
+func splitHost(hostport, scheme string) (host, port string) {
+	u := url.URL{Host: hostport}
+	host, port = strings.ToLower(u.Hostname()), u.Port()
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.String() // an IPv6 address has many spellings
+	}
+	if port == "" {
+		switch scheme {
+		case "http", "ws":
+			port = "80"
+		case "https", "wss":
+			port = "443"
+		}
+	}
+	return host, port
+}
+
+// servedBy reports whether the request was made to its own origin. An https page may come in on a plain
+// connection, because TLS often ends at a proxy; an http page on a TLS connection may not.
+func (o webOrigin) servedBy(r *http.Request) bool {
+	if o.scheme != "https" && (o.scheme != "http" || r.TLS != nil) {
+		return false
+	}
+	host, port := splitHost(r.Host, o.scheme)
+	return host != "" && o.host == host && o.port == port
+}
+
+// matches compares with an entry of AllowedOrigins.
+func (o webOrigin) matches(pattern string) bool {
+	scheme, host, ok := strings.Cut(pattern, "://*.")
+	if !ok {
+		p, err := parseOrigin(pattern)
+		return err == nil && o == p
+	}
+	scheme = strings.ToLower(scheme)
+	suffix, port := splitHost(host, scheme)
+	return o.scheme == scheme && o.port == port && strings.HasSuffix(o.host, "."+suffix)
+}
+
+// chooseSubprotocol returns the first of ours that the client offers; names are case-sensitive.
+func chooseSubprotocol(r *http.Request, ours []string) string {
+	for _, name := range ours {
+		for _, line := range r.Header["Sec-Websocket-Protocol"] {
+			for offer := range strings.SplitSeq(line, ",") {
+				if strings.Trim(offer, " \t") == name && httpguts.ValidHeaderFieldName(name) { // a token
+					return name
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// switchProtocols sends the 101 response to a request that passed checkHandshake and makes the Conn.
+func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) (*Conn, error) {
+	nc, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		e := &refusal{status: http.StatusNotImplemented, message: "this server cannot hand its connection over to a WebSocket: " + err.Error()}
+		e.answer(w)
+		return nil, e
+	}
+	// The server's deadlines were for HTTP.
+	_ = nc.SetDeadline(time.Time{})
+	_ = nc.SetWriteDeadline(time.Now().Add(handshakeTimeout))
+	if _, err := nc.Write(response(r, w.Header(), config.subprotocol)); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("atrium: answering the handshake: %w", err)
+	}
+	_ = nc.SetWriteDeadline(time.Time{})
+	// A client may send its first frames before it has read the response's end.
+	if n := buffered.Reader.Buffered(); n > 0 {
+		early, _ := buffered.Reader.Peek(n)
+		config.early = bytes.Clone(early)
+	}
+	return newConn(nc, config), nil
+}
+
+// response is the 101 response with the application's headers.
+func response(r *http.Request, header http.Header, subprotocol string) []byte {
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ")
+	b.WriteString(acceptKey(r.Header["Sec-Websocket-Key"][0]))
+	if subprotocol != "" {
+		b.WriteString("\r\nSec-WebSocket-Protocol: ")
+		b.WriteString(subprotocol)
+	}
+	for name, values := range header {
+		if ours := strings.HasPrefix(name, "Sec-Websocket-") || name == "Connection" || name == "Upgrade" ||
+			name == "Content-Length" || name == "Transfer-Encoding"; ours || !httpguts.ValidHeaderFieldName(name) {
+			continue
+		}
+		for _, value := range values {
+			if httpguts.ValidHeaderFieldValue(value) { // no CR or LF: nothing can be smuggled into the response
+				b.WriteString("\r\n" + name + ": " + value)
+			}
+		}
+	}
+	b.WriteString("\r\n\r\n")
+	return b.Bytes()
+}
