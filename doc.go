@@ -1,0 +1,84 @@
+// Package atrium is a real-time event hub that lives inside a Go program: mount it on a net/http mux, and browsers
+// and other clients share rooms, broadcasts and acknowledgements over one endpoint.
+//
+//	h := atrium.New(atrium.Options{})
+//
+//	h.Use(func(s *atrium.Socket) error { // every client passes here first
+//		var auth struct{ Name, Token string }
+//		if err := s.Handshake().Bind(&auth); err != nil {
+//			return err
+//		}
+//		if !valid(auth.Token) {
+//			return atrium.Errorf("Auth failed") // shown to the client
+//		}
+//		s.Set("name", auth.Name)
+//		return s.Join("lobby")
+//	})
+//	atrium.OnCall(h, "send", func(s *atrium.Socket, m Message) (Receipt, error) {
+//		h.To(m.Room).Emit("message", m) // to all in the room; s.To leaves the sender out
+//		return Receipt{At: time.Now()}, nil // the acknowledgement
+//	})
+//
+//	mux := http.NewServeMux()
+//	mux.Handle("/ws", h)
+//	srv := &http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+//
+// # Model
+//
+// A [Hub] is an http.Handler. Each client it accepts is a [Socket]. A Socket may be in any number of rooms, which
+// exist while they have members. A [Target], such as h.To("a", "b").Except(id), says whom an event is for. [On] and
+// [OnCall] register typed handlers: arguments are decoded from JSON, validated if they have a Validate() error
+// method, and what the handler returns is the acknowledgement. [Call] asks a client and waits for its answer.
+//
+// # Clients
+//
+// Anything that has a WebSocket is a client. A text message is one JSON object:
+//
+//	{"event":"send","data":{"room":"lobby","text":"hi"},"id":7}   an event; with an id, an answer is wanted
+//	{"id":7,"data":{"at":"…"}}                                    the answer
+//	{"id":7,"error":{"message":"text: expected some"}}            or what was wrong
+//	{"event":"error","data":{"event":"send","message":"…"}}       the same where no answer was wanted
+//
+// Several arguments travel as "args":[…] in place of "data". Ids are integers from 0 to 2^53−1; either side may
+// ask. The hub's first message is {"event":"connect","data":{"sid":"…"}}. A client that offers the subprotocol
+// "atrium" is expected to send {"event":"connect","data":auth} before that, and auth is what [Handshake.Bind]
+// decodes; one that offers none is connected at once. A refused client gets
+// {"event":"connect_error","data":{"message":"…"}}, then close code 1008. In a page:
+//
+//	const ws = new WebSocket("wss://example.com/ws", "atrium")
+//	ws.onopen = () => ws.send(JSON.stringify({event: "connect", data: {token}}))
+//	ws.onmessage = (m) => { const {event, data, id, error} = JSON.parse(m.data); … }
+//
+// # What holds
+//
+// A socket's functions run one at a time, in order: Use, OnConnect, its events as they came, OnDisconnect. They
+// may block; nobody else waits for them. What one goroutine emits to one socket arrives in that order, whether it
+// was for the socket, a room or everyone. Emit never waits for a network. A client that does not read is given up
+// when its queue is full ([Options.MaxQueued]) and delays nobody. A panic in a handler costs its socket only.
+// After [Socket.Leave] has returned, nothing more arrives through the room.
+//
+// # What is refused
+//
+// By default the package is strict, about everything a peer sends:
+//
+//	pages of another origin                      403         RFC 6455 §10.2
+//	a malformed handshake                        4xx, 505    RFC 6455 §4.2.1
+//	unmasked client frames                       close 1002  RFC 6455 §5.1
+//	reserved bits and opcodes                    close 1002  RFC 6455 §5.2
+//	a length not in its shortest form            close 1002  RFC 6455 §5.2
+//	fragments out of order                       close 1002  RFC 6455 §5.4
+//	fragmented or long control frames            close 1002  RFC 6455 §5.5
+//	a close code that must not be sent           close 1002  RFC 6455 §7.4
+//	text, or a close reason, that is not UTF-8   close 1007  RFC 6455 §8.1
+//	a message over the limit, 1 MiB              close 1009  RFC 6455 §10.4
+//	binary messages to a plain endpoint          close 1003  RFC 6455 §7.4.1
+//	a message that takes over 60 seconds         close 1008
+//	silence for 45 seconds, pings included       close 1008
+//
+// Bad JSON, unknown events, wrong types and the like are answered with an error that says what was expected, and the
+// connection lives on. Every limit stands in [Options].
+//
+// # Without a hub
+//
+// [Upgrade] and [Conn] are a WebSocket implementation by themselves.
+package atrium
