@@ -71,6 +71,7 @@ type Conn struct {
 	pinged uint64 // the payload of the latest Ping
 
 	finishing sync.Once
+	fast      fastIO // the fast path's part; without use on the portable path
 }
 
 // connConfig is what Upgrade and its like decide about a Conn.
@@ -88,6 +89,9 @@ func newConn(nc net.Conn, config connConfig) *Conn {
 	c.out.nc, c.out.limit = nc, config.maxQueued
 	if len(config.early) > 0 {
 		c.in.buf, c.in.w = config.early, len(config.early)
+	}
+	if c.fast.open(nc) {
+		c.out.fast = &c.fast
 	}
 	c.state.Store(int32(StateOpen))
 	return c
@@ -115,7 +119,7 @@ func (c *Conn) Write(ctx context.Context, op Opcode, p []byte) error {
 	if err := c.out.waitForRoom(ctx); err != nil {
 		return err
 	}
-	verdict, wake := c.out.push(c.frame(op, p), noStallLimit)
+	verdict, wake := c.out.push(c.frame(op, p), forWriter)
 	if wake {
 		c.out.wake()
 	}

@@ -36,6 +36,7 @@ func (in *incoming) size() int { return len(in.event) + len(in.args) + incomingO
 // may stand behind the events; then a peer that goes on beyond twice the bounds has flooded the inbox.
 type inbox struct {
 	owner interface{ handle(incoming) }
+	more  *atomic.Bool // told whether there is more to handle after what is being handled
 	// pauses counts the beginnings and ends of waiting pushes: while it is odd, one waits.
 	pauses atomic.Uint32
 
@@ -148,12 +149,17 @@ func (b *inbox) unblock() {
 func (b *inbox) run() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	more := false
 	for b.head < len(b.items) {
 		in := b.items[b.head]
 		b.items[b.head] = incoming{}
 		b.head++
 		if b.head == len(b.items) {
 			b.items, b.head = b.items[:0], 0
+		}
+		if b.head < len(b.items) != more {
+			more = !more
+			b.more.Store(more)
 		}
 		b.mu.Unlock()
 		b.owner.handle(in)

@@ -234,7 +234,9 @@ func (s *Socket) Flush(ctx context.Context) error { return s.session.conn.out.wa
 func (s *Socket) Buffered() int { return s.session.conn.out.buffered() }
 
 // push queues a message, and may be called under a room's lock; see session.push.
-func (s *Socket) push(m *message) (wake, slow bool) { return s.session.push(m.plain(), m.volatile) }
+func (s *Socket) push(m *message) (wake, slow bool) {
+	return s.session.push(m.plain(), m.volatile, forBroadcast)
+}
 
 // handle implements resident: it runs the application's functions, and bears their panics.
 func (s *Socket) handle(in incoming) {
