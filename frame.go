@@ -3,6 +3,7 @@ package atrium
 import (
 	"encoding/binary"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -250,6 +251,7 @@ func appendClosePayload(dst []byte, code StatusCode, reason string) []byte {
 	if code == StatusNoStatusReceived {
 		return dst
 	}
+	reason = strings.ToValidUTF8(reason, "\uFFFD") // RFC 6455 §5.5.1: a peer would fail on anything else
 	const limit = maxControlPayload - 2
 	if len(reason) > limit {
 		cut := limit

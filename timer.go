@@ -15,6 +15,10 @@ func nanotime() int64 { return int64(time.Since(epoch)) }
 // is looked at again from there.
 const wheelSlots = 128
 
+// dueSlot holds what a turn has found due and not yet fired. It is a slot like the others, so that a timer in it can
+// still be stopped or rescheduled, by the fire function before it for one.
+const dueSlot = wheelSlots
+
 // wheel runs all the deadlines of a hub: coarse, cheap, with no goroutine of its own. Timers hang in intrusive
 // lists, one a slot; scheduling is a few pointer writes and allocates nothing. A timer never fires early and
 // fires at most two ticks late. The runtime's timer that turns the wheel is armed only while a timer is scheduled.
@@ -23,12 +27,11 @@ type wheel struct {
 	tick int64 // nanoseconds a slot
 
 	mu      sync.Mutex
-	slots   [wheelSlots]*timer // heads of doubly linked lists
-	turned  int64              // the last tick whose slot was emptied
-	count   int                // timers scheduled
-	turning *time.Timer        // nil until first used
-	armed   bool               // the wheel will turn, or is turning
-	due     []*timer           // turn's own, kept for its capacity
+	slots   [wheelSlots + 1]*timer // heads of doubly linked lists; the last is dueSlot
+	turned  int64                  // the last tick whose slot was emptied
+	count   int                    // timers scheduled
+	turning *time.Timer            // nil until first used
+	armed   bool                   // the wheel will turn, or is turning
 }
 
 // timer is one deadline; it is a part of what it times. The zero timer with fire set is ready to schedule.
@@ -87,7 +90,11 @@ func (w *wheel) stop(t *timer) {
 func (w *wheel) link(t *timer) {
 	due := floorDiv(t.when+w.tick-1, w.tick) // the first tick at which t.when has passed
 	due = min(max(due, w.turned+1), w.turned+wheelSlots-1)
-	t.slot = int32(floorMod(due, wheelSlots))
+	w.put(t, int32(floorMod(due, wheelSlots)))
+}
+
+func (w *wheel) put(t *timer, slot int32) {
+	t.slot = slot
 	t.prev, t.next = nil, w.slots[t.slot]
 	if t.next != nil {
 		t.next.prev = t
@@ -127,8 +134,8 @@ func (w *wheel) arm() {
 // turn fires what is due and arms the next turn. It never runs twice at a time: armed stays set until its end.
 func (w *wheel) turn() {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	now := nanotime()
-	due := w.due
 	for current := floorDiv(now, w.tick); w.turned < current; {
 		// After a long sleep one round sees every slot.
 		w.turned = max(w.turned+1, current-wheelSlots+1)
@@ -137,7 +144,7 @@ func (w *wheel) turn() {
 			next := t.next
 			w.unlink(t)
 			if t.when <= now {
-				due = append(due, t)
+				w.put(t, dueSlot)
 			} else {
 				t.next, early = early, t
 			}
@@ -149,18 +156,14 @@ func (w *wheel) turn() {
 			w.link(t)
 		}
 	}
-	w.mu.Unlock()
-
-	for _, t := range due {
+	for t := w.slots[dueSlot]; t != nil; t = w.slots[dueSlot] {
+		w.unlink(t)
+		w.mu.Unlock()
 		t.fire()
+		w.mu.Lock()
 	}
-
-	w.mu.Lock()
-	clear(due)
-	w.due = due[:0]
 	w.armed = false
 	w.arm()
-	w.mu.Unlock()
 }
 
 func floorDiv(a, b int64) int64 {
