@@ -58,6 +58,7 @@ type Conn struct {
 	fills        atomic.Uint32 // times that bytes came in
 	partialSince atomic.Int64  // nanotime since when an unfinished message is waited for; 0: there is none
 	reading      atomic.Bool   // a Read is in progress
+	answering    atomic.Bool   // the peer has sent its close frame
 
 	readMu sync.Mutex // held by a Read; guards in
 	in     inbound

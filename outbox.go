@@ -76,7 +76,7 @@ func (o *outbox) push(frame []byte, patient bool) (v verdict, wake bool) {
 		return refused, false
 	}
 	if !patient && o.bytes > o.limit {
-		if o.bytes > 4*o.limit || o.stalledFor(stallTimeout) {
+		if o.bytes/4 > o.limit || o.stalledFor(stallTimeout) {
 			return tooSlow, false
 		}
 		v = overLimit
@@ -201,7 +201,9 @@ func (o *outbox) take(buf **[]byte) []byte {
 func (o *outbox) next(buf **[]byte) []byte {
 	if len(o.partial) > 0 {
 		chunk := o.partial[:min(len(o.partial), writeChunk)]
-		o.partial = o.partial[len(chunk):]
+		if o.partial = o.partial[len(chunk):]; len(o.partial) == 0 {
+			o.partial = nil
+		}
 		return chunk
 	}
 	waiting, control := len(o.queue)-o.head, len(o.pongs)+len(o.pings)+len(o.last)
@@ -270,7 +272,7 @@ func (o *outbox) wrote(n int, err error) {
 	}
 	if o.err == nil {
 		o.bytes -= n
-		if o.bytes < o.limit/2 {
+		if o.bytes < max(o.limit/2, 1) {
 			o.signal(&o.room)
 		}
 	}
@@ -338,7 +340,7 @@ func (o *outbox) buffered() int {
 func (o *outbox) waitForRoom(ctx context.Context) error { return o.waitBelow(ctx, o.limit) }
 
 // waitUntilHalf waits until less than half the limit is queued. It locks.
-func (o *outbox) waitUntilHalf(ctx context.Context) error { return o.waitBelow(ctx, o.limit/2) }
+func (o *outbox) waitUntilHalf(ctx context.Context) error { return o.waitBelow(ctx, max(o.limit/2, 1)) }
 
 func (o *outbox) waitBelow(ctx context.Context, bound int) error {
 	if err := ctx.Err(); err != nil {

@@ -41,33 +41,26 @@ func (in *inbound) buffered() []byte { return in.buf[in.r:in.w] }
 // reason (1005 if it gave none), the code sent to a peer that broke the protocol, or 1006 if the network
 // connection ended without a close frame.
 func (c *Conn) Read(ctx context.Context) (Opcode, []byte, error) {
-	op, p, owned, err := c.read(ctx, nil)
-	if err != nil {
-		return 0, nil, err
-	}
-	if !owned {
-		p = append(make([]byte, 0, len(p)), p...)
-	}
-	return op, p, nil
+	return c.read(ctx, nil)
 }
 
 // ReadInto is Read, but puts the message into buf[:0], growing it if it is too small, and returns it. With a
 // large enough buf and a context that cannot be cancelled it does not allocate.
 func (c *Conn) ReadInto(ctx context.Context, buf []byte) (Opcode, []byte, error) {
-	op, p, owned, err := c.read(ctx, buf)
-	if err != nil {
-		return 0, nil, err
-	}
-	if !owned {
-		p = append(buf[:0], p...)
-	}
-	return op, p, nil
+	return c.read(ctx, buf)
 }
 
-func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, owned bool, err error) {
+func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err error) {
 	c.readMu.Lock()
 	c.reading.Store(true)
-	op, p, owned, err = c.readMessage(ctx, buf)
+	op, p, owned, err := c.readMessage(ctx, buf)
+	switch {
+	case err != nil || owned:
+	case buf == nil:
+		p = append(make([]byte, 0, len(p)), p...)
+	default:
+		p = append(buf[:0], p...)
+	}
 	c.reading.Store(false)
 	ended := c.in.err != nil
 	if err != nil && !ended && c.in.op != OpContinuation {
@@ -78,7 +71,7 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, owned
 		// The rest of the closing takes up to two seconds, which the caller need not wait for.
 		go c.finish()
 	}
-	return op, p, owned, err
+	return op, p, err
 }
 
 // readMessage reads one message. A message that came in one frame and one piece is returned where it lies in
@@ -195,7 +188,7 @@ func (c *Conn) fill(ctx context.Context) error {
 		in.w = copy(in.buf, in.buffered())
 		in.r = 0
 	}
-	if in.w == len(in.buf) {
+	if in.w == len(in.buf) || len(in.buf) < readBufferSize {
 		// Nothing that is waited for in the buffer is longer than a control frame: it is the first use of the
 		// buffer, or of one that early bytes filled to the brim.
 		grown := make([]byte, max(readBufferSize, 2*len(in.buf)))
@@ -266,7 +259,7 @@ func (c *Conn) receive(ctx context.Context, p []byte) (int, error) {
 			return 0, ctx.Err()
 		}
 		c.in.err = &CloseError{Code: StatusAbnormalClosure, Err: err}
-		c.abort(c.in.err)
+		c.abort(err)
 		return 0, c.in.err
 	}
 }
@@ -305,6 +298,7 @@ func (c *Conn) control(op Opcode, payload []byte) error {
 		}
 		c.in.err = &CloseError{Code: code, Reason: reason}
 		c.in.r = c.in.w // RFC 6455 §1.4: what follows a close frame is discarded
+		c.answering.Store(true)
 		c.beginClose(code, reason, deliverQueued)
 		return c.in.err
 	}

@@ -95,6 +95,9 @@ func newSession(config *sessionConfig, conn *Conn, r resident, in *inbox) *sessi
 // serve reads the connection until it ends, and then sees to the rest of it.
 func (s *session) serve() {
 	s.config.clock.scheduleBefore(&s.timer, s.nextCheck(s.born))
+	if s.ended.Load() {
+		s.config.clock.stop(&s.timer)
+	}
 	reason := s.servePlain()
 	s.end(reason, noCloseFrame, "")
 	s.conn.finish()

@@ -96,7 +96,7 @@ func newHub(password string) *atrium.Hub {
 	// Rooms need no setting up: a room is there as long as somebody is in it.
 	atrium.On(h, "join", func(s *atrium.Socket, r Room) error {
 		if err := s.Join(r.Room); err != nil {
-			return atrium.Errorf("You cannot enter this room. (%v)", err)
+			return err
 		}
 		tell(r.Room)
 		return nil

@@ -18,7 +18,7 @@ const touch = matchMedia('(pointer: coarse)');
 
 const rooms = new Map(); // name → Room, of the rooms we are in or just joining
 const outbox = new Set(); // our messages that the server has not acknowledged, oldest first
-let house = []; // the rooms there are, as the server lists them: {Name, Sockets}
+let house = []; // the rooms there are, as the server lists them: {name, sockets}
 let current = null; // the Room on the screen
 let signIn = null; // {name, password} while we want to be in
 let sid = '';
@@ -293,7 +293,7 @@ const links = new Map(); // name → the <li> of a room, kept so that the focus 
 function showRooms() {
   const sought = $('room').value.trim().toLocaleLowerCase();
   const mine = [...rooms.values()].filter(({ joined }) => joined);
-  const others = house.map(({ Name }) => Name).filter((name) => !rooms.get(name)?.joined);
+  const others = house.map(({ name }) => name).filter((name) => !rooms.get(name)?.joined);
   const found = others.filter((name) => name.toLocaleLowerCase().includes(sought));
   fill($('mine'), mine.map(({ name }) => name));
   fill($('others'), found);
@@ -325,7 +325,7 @@ function roomLink(name) {
   else link.removeAttribute('aria-current');
   item.querySelector('.room-link-name').textContent = name;
   item.querySelector('.unread').textContent = unread ? `${unread} new` : '';
-  item.querySelector('.count').textContent = house.find((room) => room.Name === name)?.Sockets ?? '';
+  item.querySelector('.count').textContent = house.find((room) => room.name === name)?.sockets ?? '';
   return item;
 }
 
