@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -13,8 +14,7 @@ func BenchmarkOnCall(b *testing.B) {
 	b.Run("hub", func(b *testing.B) {
 		h := newHub(b, Options{})
 		OnCall(h, "add", func(s *Socket, v struct{ A, B int }) (int, error) { return v.A + v.B, nil })
-		nc, _ := serve(b, overTCP, h).upgrade(b)
-		readFrame(b, nc, len(`{"event":"connect","data":{"sid":"12345678901234567890"}}`))
+		nc := serve(b, overTCP, h).connected(b)
 		b.ReportAllocs()
 		for b.Loop() {
 			roundTrip(b, nc, call, len(`{"id":7,"data":3}`))
@@ -57,10 +57,17 @@ func maskedText(s string) []byte {
 	return append(frame, s...)
 }
 
+// connected returns a connection from which the hub's first message has been read.
+func (s *server) connected(b *testing.B) net.Conn {
+	nc, early := s.upgrade(b)
+	readFrame(b, io.MultiReader(bytes.NewReader(early), nc), len(`{"event":"connect","data":{"sid":"12345678901234567890"}}`))
+	return nc
+}
+
 // readFrame reads a server's frame whose payload has n bytes, at most 125.
-func readFrame(b *testing.B, nc net.Conn, n int) {
+func readFrame(b *testing.B, r io.Reader, n int) {
 	var frame [2 + maxControlPayload]byte
-	if _, err := io.ReadFull(nc, frame[:2+n]); err != nil {
+	if _, err := io.ReadFull(r, frame[:2+n]); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -101,8 +108,7 @@ func BenchmarkFanOut(b *testing.B) {
 			srv := serve(b, overTCP, h)
 			conns := make([]net.Conn, members)
 			for i := range conns {
-				conns[i], _ = srv.upgrade(b)
-				readFrame(b, conns[i], len(`{"event":"connect","data":{"sid":"12345678901234567890"}}`))
+				conns[i] = srv.connected(b)
 			}
 			for h.roomSize("room") < members {
 			}
