@@ -174,9 +174,9 @@ func (n *Namespace) roomSize(name string) int {
 func BenchmarkEmit(b *testing.B) {
 	for _, members := range []int{1, 1000} {
 		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
-			h := New(Options{MaxQueued: 1 << 40})
+			h := New(Options{MaxQueued: 1 << 30})
 			for range members {
-				s := newSocket(&h.mainNamespace, newConn(nil, connConfig{maxQueued: 1 << 40}), nil, nil)
+				s := newSocket(&h.mainNamespace, newConn(nil, connConfig{maxQueued: 1 << 30}), nil, nil)
 				s.session.conn.out.draining = true // nobody writes
 				h.enter(s)
 				s.session.accepted.Store(true)

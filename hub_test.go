@@ -174,7 +174,7 @@ func newLog() (*slog.Logger, *logBuffer) {
 	return slog.New(slog.NewTextHandler(l, nil)), l
 }
 
-func body(t testing.TB, r answer) string {
+func bodyOf(t testing.TB, r answer) string {
 	t.Helper()
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -202,7 +202,7 @@ func TestAcceptRefuses(t *testing.T) {
 				h := newHub(t, Options{Accept: func(*http.Request) (context.Context, error) { return nil, test.err }})
 				h.Use(func(*Socket) error { t.Error("Use ran"); return nil })
 				r := request(t, serve(t, k, h).raw(t), handshakeHead+"\r\n")
-				if got := body(t, r); r.StatusCode != test.status || got != test.says {
+				if got := bodyOf(t, r); r.StatusCode != test.status || got != test.says {
 					t.Errorf("%d %q, want %d %q", r.StatusCode, got, test.status, test.says)
 				}
 				h.checkNobody(t)
@@ -231,7 +231,7 @@ func TestRefusedBeforeAccept(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := request(t, srv.raw(t), test.request)
-			if got := body(t, r); r.StatusCode != test.status || !strings.Contains(got, test.says) {
+			if got := bodyOf(t, r); r.StatusCode != test.status || !strings.Contains(got, test.says) {
 				t.Errorf("%d %q, want %d %q", r.StatusCode, got, test.status, test.says)
 			}
 		})
@@ -502,7 +502,7 @@ func TestShutdown(t *testing.T) {
 			}
 		}
 		r := request(t, late, handshakeHead+"\r\n")
-		if got := body(t, r); r.StatusCode != 503 || r.Header.Get("Retry-After") == "" || got != "the server is shutting down\n" {
+		if got := bodyOf(t, r); r.StatusCode != 503 || r.Header.Get("Retry-After") == "" || got != "the server is shutting down\n" {
 			t.Errorf("a late client got %s %v %q", r.Status, r.Header, got)
 		}
 		select {
@@ -637,4 +637,255 @@ func TestShutdownRaces(t *testing.T) {
 	emitters.Wait()
 	clients.Wait()
 	h.checkNobody(t)
+}
+
+// What a client gets wrong is its own affair: it is told, it may go on, and nobody else hears of it.
+func TestBadInput(t *testing.T) {
+	const badID = "id: expected an integer from 0 to 9007199254740991"
+	report := func(event, message string) string {
+		if event != "" {
+			event = `"event":"` + event + `",`
+		}
+		return `{"event":"error","data":{` + event + `"message":"` + message + `"}}`
+	}
+	refusal := func(message string) string { return `{"id":1,"error":{"message":"` + message + `"}}` }
+	long := strings.Repeat("e", maxEventName+1)
+	tests := []struct{ name, sends, hears string }{
+		{"not JSON", `hello`, report("", `expected a JSON object such as {\"event\":\"name\",\"data\":…}`)},
+		{"empty", ``, report("", `expected a JSON object such as {\"event\":\"name\",\"data\":…}`)},
+		{"neither event nor id", `{}`, report("", "expected an event, or the id of an acknowledgement")},
+		{"wrong type", `{"event":"say","data":7}`, report("say", "data: expected an object, got number")},
+		{"wrong type, id", `{"event":"say","data":7,"id":1}`, refusal("data: expected an object, got number")},
+		{"wrong type of a field", `{"event":"say","data":{"Text":7},"id":1}`, refusal("Text: expected a string, got number")},
+		{"invalid", `{"event":"say","data":{"Room":"a"},"id":1}`, refusal("Text: expected some")},
+		{"nothing", `{"event":"say","id":1}`, refusal("Text: expected some")},
+		{"unknown event", `{"event":"sya"}`, report("sya", `event: \"sya\" is not one that this server knows`)},
+		{"unknown event, id", `{"event":"sya","id":1}`, refusal(`event: \"sya\" is not one that this server knows`)},
+		{"id -1", `{"event":"say","id":-1}`, report("say", badID)},
+		{"id 1.5", `{"event":"say","id":1.5}`, report("say", badID)},
+		{"id 2^53", `{"event":"say","id":9007199254740992}`, report("say", badID)},
+		{"id a string", `{"event":"say","id":"7"}`, report("say", badID)},
+		{"an acknowledgement's id -1", `{"id":-1}`, report("", badID)},
+		{"nobody asked", `{"id":1,"data":2}`, report("", "id: expected the id of a call, 1 is none")},
+		{"connect", `{"event":"connect","id":1}`, refusal(`event: \"connect\" is reserved`)},
+		{"disconnect", `{"event":"disconnect"}`, report("disconnect", `event: \"disconnect\" is reserved`)},
+		{"a long name", `{"event":"` + long + `"}`, report("", "event: expected a string of 1 to 256 bytes")},
+		{"an empty name", `{"event":""}`, report("", "event: expected a string of 1 to 256 bytes")},
+		{"two fields", `{"event":"say","data":1,"args":[],"id":1}`, refusal("data and args: expected only one of them")},
+	}
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		logger, log := newLog()
+		h := newHub(t, Options{Logger: logger})
+		said := 0
+		On(h, "say", func(*Socket, testMessage) error { said++; return nil })
+		srv := serve(t, k, h)
+		c, bystander := srv.connect(t, nil), srv.connect(t, nil)
+		for _, test := range tests {
+			t.Run(test.name, func(t *testing.T) {
+				c := &client{c.Conn, t, c.sid}
+				c.send(test.sends)
+				c.want(test.hears)
+				c.settle()
+			})
+		}
+		bystander.settle()
+		if got := log.String(); said != 0 || got != "" {
+			t.Errorf("the handler ran %d times; log: %s", said, got)
+		}
+	})
+}
+
+// A panic costs the socket whose function it was, and no other.
+func TestPanics(t *testing.T) {
+	const broken = `{"id":1,"error":{"message":"internal error"}}`
+	tests := []struct {
+		where string
+		sends string
+		hears []string // "connect" is the connect message
+		left  []Reason
+	}{
+		{"Use", "", nil, nil},
+		{"OnConnect", "", []string{"connect"}, []Reason{ReasonForcedServerClose}},
+		{"handler", `{"event":"handler","id":1}`, []string{"connect", broken}, []Reason{ReasonForcedServerClose}},
+		{"handler", `{"event":"handler"}`, []string{"connect", `{"event":"error","data":{"event":"handler","message":"internal error"}}`}, []Reason{ReasonForcedServerClose}},
+		{"HandleAny", `{"event":"any","id":1}`, []string{"connect", broken}, []Reason{ReasonForcedServerClose}},
+		{"OnDisconnect", `{"event":"leave"}`, []string{"connect"}, []Reason{ReasonServerDisconnect}},
+	}
+	overKinds(t, func(t *testing.T, k kind) {
+		for _, test := range tests {
+			t.Run(test.where, func(t *testing.T) {
+				noLeaks(t)
+				logger, log := newLog()
+				h := newHub(t, Options{Logger: logger})
+				oops := func(s *Socket, where string) {
+					if where == test.where && s.Handshake().Header().Get("Clumsy") != "" {
+						panic("oops in " + where)
+					}
+				}
+				left := leavings(h)
+				h.Use(func(s *Socket) error { oops(s, "Use"); return nil })
+				h.OnConnect(func(s *Socket) { oops(s, "OnConnect") })
+				h.OnDisconnect(func(s *Socket, _ Reason) { oops(s, "OnDisconnect") })
+				h.Handle("handler", func(e *Event) { oops(e.Socket(), "handler") })
+				h.Handle("leave", func(e *Event) { e.Socket().Disconnect() })
+				h.Handle("fine", func(e *Event) { e.Reply("fine") })
+				if test.where == "HandleAny" {
+					h.HandleAny(func(e *Event) { oops(e.Socket(), "HandleAny") })
+				}
+				srv := serve(t, k, h)
+				bystander := srv.connect(t, nil)
+				c := &client{srv.conn(t, "Clumsy: yes"), t, ""}
+				if test.sends != "" {
+					c.send(test.sends)
+				}
+				for _, m := range test.hears {
+					if m == "connect" {
+						c.expect(m, new(any))
+					} else {
+						c.want(m)
+					}
+				}
+				if test.where == "OnDisconnect" {
+					c.wantClosed(StatusNormalClosure)
+				} else {
+					c.wantClosed(StatusInternalError)
+				}
+				for _, why := range test.left {
+					if got := within(t, left, "OnDisconnect"); got != why {
+						t.Errorf("reason %q, want %q", got, why)
+					}
+				}
+				bystander.send(`{"event":"fine","id":5}`)
+				bystander.want(`{"id":5,"data":"fine"}`)
+				bystander.CloseNow()
+				c.CloseNow()
+				if err := h.Shutdown(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if got := log.String(); strings.Count(got, "panic=") != 1 || !strings.Contains(got, "oops in "+test.where) || !strings.Contains(got, "hub_test.go") {
+					t.Errorf("log: %s", got)
+				}
+				h.checkNobody(t)
+			})
+		}
+	})
+}
+
+func TestAnswers(t *testing.T) {
+	tests := []struct{ event, data, hears, hearsWithoutID, log string }{
+		{event: "nothing", hears: `{"id":1}`},
+		{event: "reply", hears: `{"id":1,"args":[1,"two"]}`},
+		{event: "secret", hears: `{"id":1,"error":{"message":"internal error"}}`,
+			hearsWithoutID: `{"event":"error","data":{"event":"secret","message":"internal error"}}`, log: "db at 10.0.0.7 is down"},
+		{event: "shown", hears: `{"id":1,"error":{"message":"no","data":[1]}}`,
+			hearsWithoutID: `{"event":"error","data":{"event":"shown","message":"no","data":[1]}}`},
+		{event: "call", hears: `{"id":1,"data":3}`},
+		{event: "unencodable", hears: `{"id":1,"error":{"message":"internal error"}}`, log: "unsupported type"},
+	}
+	noLeaks(t)
+	logger, log := newLog()
+	h := newHub(t, Options{Logger: logger})
+	h.Handle("nothing", func(*Event) {})
+	h.Handle("reply", func(e *Event) {
+		first := e.Reply(1, "two")
+		if asked := e.id != noID; asked != (first == nil) || !asked && !errors.Is(first, ErrNoAck) {
+			t.Errorf("Reply: %v", first)
+		}
+		if err := e.Reply(3); !errors.Is(err, ErrNoAck) {
+			t.Errorf("a second Reply: %v", err)
+		}
+	})
+	h.Handle("secret", func(e *Event) { e.ReplyError(errors.New("db at 10.0.0.7 is down")) })
+	On(h, "shown", func(*Socket, any) error { return fmt.Errorf("x: %w", &Error{Message: "no", Data: []int{1}}) })
+	OnCall(h, "call", func(*Socket, any) (int, error) { return 3, nil })
+	OnCall(h, "unencodable", func(*Socket, any) (any, error) { return func() {}, nil })
+	c := serve(t, overTCP, h).connect(t, nil)
+	for _, test := range tests {
+		t.Run(test.event, func(t *testing.T) {
+			c := &client{c.Conn, t, c.sid}
+			before := len(log.String())
+			c.send(`{"event":"` + test.event + `","id":1}`)
+			c.want(test.hears)
+			c.send(`{"event":"` + test.event + `"}`)
+			if test.hearsWithoutID != "" {
+				c.want(test.hearsWithoutID)
+			}
+			c.settle()
+			if got := log.String()[before:]; test.log == "" && got != "" || !strings.Contains(got, test.log) {
+				t.Errorf("log: %s", got)
+			}
+		})
+	}
+}
+
+func TestHandleAny(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	var saw []string
+	h.HandleAny(func(e *Event) { saw = append(saw, fmt.Sprintf("any %s %s", e.Name(), e.Args())) })
+	h.Handle("e", func(e *Event) { saw = append(saw, "e"); e.Reply(len(saw)) })
+	c := serve(t, overTCP, h).connect(t, nil)
+	c.send(`{"event":"e","args":[1,"a"],"id":1}`)
+	c.want(`{"id":1,"data":2}`)
+	c.send(`{"event":"unknown","id":2}`)
+	c.want(`{"id":2}`)
+	c.CloseNow()
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if want := []string{`any e [1 "a"]`, "e", "any unknown []"}; !slices.Equal(saw, want) {
+		t.Errorf("saw %q, want %q", saw, want)
+	}
+}
+
+func TestHandlePanics(t *testing.T) {
+	h := newHub(t, Options{})
+	h.Handle("e", func(*Event) {})
+	for _, name := range []string{"e", "", "connect", "disconnect", strings.Repeat("e", maxEventName+1)} {
+		for how, register := range map[string]func(){
+			"Handle": func() { h.Handle(name, func(*Event) {}) },
+			"On":     func() { On(h, name, func(*Socket, any) error { return nil }) },
+			"OnCall": func() { OnCall(h, name, func(*Socket, any) (any, error) { return nil, nil }) },
+		} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s(%.10q) did not panic", how, name)
+					}
+				}()
+				register()
+			}()
+		}
+	}
+	h.Handle("f", func(*Event) {}) // nothing is left locked
+}
+
+func TestValues(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	c := serve(t, overTCP, h).connect(t, nil)
+	s := c.socket(h)
+	if v, ok := s.Get("n"); v != nil || ok {
+		t.Errorf("got %v, %t", v, ok)
+	}
+	s.Set("n", 7)
+	if n, ok := Value[int](s, "n"); n != 7 || !ok {
+		t.Errorf("got %d, %t", n, ok)
+	}
+	if n, ok := Value[string](s, "n"); n != "" || ok {
+		t.Errorf("got %q, %t of another type", n, ok)
+	}
+	if n, ok := Value[int](s, "m"); n != 0 || ok {
+		t.Errorf("got %d, %t of another key", n, ok)
+	}
+	ctx := s.Context()
+	if ctx.Err() != nil || ctx != s.Context() {
+		t.Error("a context that ended, or another one")
+	}
+	c.CloseNow()
+	within(t, ctx.Done(), "the context's end")
+	if v, ok := s.Get("n"); v != 7 || !ok {
+		t.Errorf("got %v, %t after the disconnect", v, ok)
+	}
 }

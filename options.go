@@ -79,8 +79,8 @@ func setDefault[N time.Duration | int | int64](field *N, value N, name string) {
 	if *field < 0 {
 		panic(fmt.Sprintf("atrium: Options.%s is negative", name))
 	}
-	if int64(*field) > endless {
-		*field = N(int64(endless))
+	if most := int64(endless); int64(*field) > most {
+		*field = N(most)
 	}
 	if *field == 0 {
 		*field = value

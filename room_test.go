@@ -22,7 +22,7 @@ func newMailbox(t testing.TB, h *Hub) mailbox {
 	t.Helper()
 	near, far := net.Pipe()
 	t.Cleanup(func() { near.Close(); far.Close() })
-	conn := newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 40})
+	conn := newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 30})
 	conn.out.draining = true
 	s := newSocket(h.Namespace(), conn, &Handshake{}, context.Background())
 	if !h.add(s) || !s.enter() {

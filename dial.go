@@ -1,0 +1,454 @@
+package atrium
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/proxy"
+)
+
+const (
+	// defaultDialTimeout bounds a Dial unless an option says otherwise.
+	defaultDialTimeout = 10 * time.Second
+	// maxResponseHead is what a server or proxy may send, interim responses included, until its headers are over.
+	maxResponseHead = 64 << 10
+	// maxRefusalBody is what is kept of the body of a refusal.
+	maxRefusalBody = 1 << 10
+	// refusalBodyTimeout bounds the wait for that body, which may be an endless stream.
+	refusalBodyTimeout = time.Second
+)
+
+// DialOptions are the choices of Dial. The zero value is useful, and nil means the zero value.
+type DialOptions struct {
+	// Header is sent with the handshake. A Host in it replaces the URL's, for the server's eyes only. The headers
+	// of the connection and of the handshake itself (Connection, Upgrade, Sec-WebSocket-…, and so on) are refused.
+	// Zero means what net/http sends by itself.
+	Header http.Header
+	// Jar gives the cookies to send, and is given those that the server sets, a server that refuses included.
+	// Zero means no cookies but those in Header.
+	Jar http.CookieJar
+	// Subprotocols lists what the client speaks, best first (RFC 6455 §1.9). The server chooses one, or none: see
+	// Conn.Subprotocol. Zero means that none is offered.
+	Subprotocols []string
+	// TLSConfig is for wss, and for an https proxy, whose own name is then the ServerName. It is cloned; NextProtos
+	// is always http/1.1. Zero means the system's roots and the URL's host as the ServerName.
+	TLSConfig *tls.Config
+	// Proxy returns the proxy for a request, whose URL has the scheme http (for ws) or https (for wss), or nil for
+	// none. Proxies may be http or https ones that know CONNECT, or socks5 (socks5h is the same: the proxy
+	// resolves names); a username and password in their URL are used. Zero means http.ProxyFromEnvironment.
+	Proxy func(*http.Request) (*url.URL, error)
+	// DialContext opens the network connection, to the server or to the proxy. It must respect ctx. Zero means
+	// that of a net.Dialer.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// HandshakeTimeout bounds all of Dial: name lookup, TCP, proxy, TLS and handshake. Zero means 10 seconds.
+	HandshakeTimeout time.Duration
+	// ReadLimit bounds a received message, in bytes; a larger one ends the connection with status 1009.
+	// Zero means 1 MiB.
+	ReadLimit int64
+	// MaxQueued bounds what Write queues before it waits, in bytes. Zero means 4 MiB.
+	MaxQueued int
+}
+
+// HandshakeError is an answer of the server, or of the proxy before it, that makes no WebSocket connection.
+type HandshakeError struct {
+	// Response is the answer. Its Body holds the first KiB of what came, and need not be closed. Its Request is a
+	// CONNECT if it was the proxy that answered.
+	Response *http.Response
+	// Reason says in a sentence what is wrong with it, and quotes the body.
+	Reason string
+}
+
+// Error returns the reason.
+func (e *HandshakeError) Error() string { return e.Reason }
+
+// Dial connects to a WebSocket server (RFC 6455 §4.1). The URL's scheme is ws or wss; a username and password in
+// it become Basic authentication, as in net/http; a fragment is refused. Redirects are not followed.
+//
+// The response is what the server answered, if it did. After a success its Body is empty. An answer that makes no
+// connection is an error too, a *HandshakeError for errors.As. If ctx ends first, the error matches ctx's; after
+// HandshakeTimeout it matches ErrTimeout.
+//
+// When Dial has returned, ctx has no influence any more: who dials, closes.
+func Dial(ctx context.Context, rawURL string, opts *DialOptions) (*Conn, *http.Response, error) {
+	if opts == nil {
+		opts = &DialOptions{}
+	}
+	timeout := opts.HandshakeTimeout
+	if timeout <= 0 {
+		timeout = defaultDialTimeout
+	}
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := opts.request(bounded, rawURL)
+	if err != nil {
+		return nil, nil, fmt.Errorf("atrium: cannot dial: %w", err)
+	}
+	conn, resp, err := opts.connect(req)
+	if err == nil {
+		return conn, resp, nil
+	}
+	_, answered := errors.AsType[*HandshakeError](err)
+	by, _ := bounded.Deadline()
+	own, limited := ctx.Deadline()
+	late := !time.Now().Before(by) // the network's clock may be a moment ahead of the context's
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case late && limited && own.Equal(by):
+		err = context.DeadlineExceeded
+	case late && !answered:
+		return nil, resp, fmt.Errorf("%w: no handshake with %s after %v", ErrTimeout, req.URL.Host, timeout)
+	}
+	return nil, resp, fmt.Errorf("atrium: dialing %s: %w", req.URL.Host, err)
+}
+
+// notForHeader are the headers that belong to the connection or to the handshake, besides Sec-WebSocket-….
+var notForHeader = []string{"Connection", "Content-Length", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade"}
+
+// request makes the handshake's request (RFC 6455 §4.1), all but the key. Its URL has the scheme http or https,
+// because that is what proxy functions and cookie jars understand.
+func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, nil)
+	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // without the URL, which may hold a password
+		}
+		return nil, err
+	}
+	u := req.URL
+	scheme, ok := map[string]string{"ws": "http", "wss": "https"}[u.Scheme]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("the scheme of a WebSocket URL is ws or wss, not %q", u.Scheme)
+	case strings.Contains(rawURL, "#"):
+		return nil, errors.New("a WebSocket URL has no fragment (a # in it is written %23)") // RFC 6455 §3
+	case u.Hostname() == "":
+		return nil, errors.New("the URL has no host")
+	case strings.Contains(u.RawQuery, " "):
+		return nil, errors.New("the URL's query has a space in it (written %20)")
+	}
+	u.Scheme = scheme
+	if u.Host, err = httpguts.PunycodeHostPort(u.Host); err != nil {
+		return nil, err
+	}
+	req.Host = u.Host
+
+	for name, values := range o.Header {
+		name = textproto.CanonicalMIMEHeaderKey(name)
+		if !httpguts.ValidHeaderFieldName(name) {
+			return nil, fmt.Errorf("DialOptions.Header: %q is no header name", name)
+		}
+		if strings.HasPrefix(name, "Sec-Websocket-") || slices.Contains(notForHeader, name) {
+			return nil, fmt.Errorf("DialOptions.Header: %s is not for the application to set", name)
+		}
+		for _, value := range values {
+			if !httpguts.ValidHeaderFieldValue(value) { // a CR or LF would smuggle something into the request
+				return nil, fmt.Errorf("DialOptions.Header: the value of %s has a control character in it", name)
+			}
+			req.Header.Add(name, value)
+		}
+	}
+	if hosts := req.Header["Host"]; len(hosts) > 0 {
+		host, err := httpguts.PunycodeHostPort(hosts[0])
+		if err != nil || len(hosts) > 1 || host == "" || !httpguts.ValidHostHeader(host) {
+			return nil, fmt.Errorf("DialOptions.Header: Host is %q, and not one host", hosts)
+		}
+		req.Host = host
+		req.Header.Del("Host")
+	}
+	if u.User != nil && req.Header.Get("Authorization") == "" {
+		password, _ := u.User.Password()
+		req.SetBasicAuth(u.User.Username(), password)
+	}
+	if o.Jar != nil {
+		for _, cookie := range o.Jar.Cookies(u) {
+			req.AddCookie(cookie)
+		}
+	}
+
+	req.Header.Set("Upgrade", "websocket")
+	req.Header.Set("Connection", "Upgrade")
+	req.Header["Sec-WebSocket-Version"] = []string{"13"} // spelled as in the RFC: some servers are particular
+	for i, name := range o.Subprotocols {
+		// RFC 6455 §4.1: the elements are tokens, and all unique.
+		if !httpguts.ValidHeaderFieldName(name) || slices.Contains(o.Subprotocols[:i], name) {
+			return nil, fmt.Errorf("DialOptions.Subprotocols: %q is no token, or there twice", name)
+		}
+	}
+	if len(o.Subprotocols) > 0 {
+		req.Header["Sec-WebSocket-Protocol"] = []string{strings.Join(o.Subprotocols, ", ")}
+	}
+	return req, nil
+}
+
+// connect opens a network connection and makes the Conn. The end of the request's context ends that at any point.
+func (o *DialOptions) connect(req *http.Request) (*Conn, *http.Response, error) {
+	ctx := req.Context()
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	via, err := o.proxyFor(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	dial := o.DialContext
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	nc, err := dial(ctx, "tcp", address(cmp.Or(via, req.URL)))
+	if err != nil {
+		return nil, nil, err
+	}
+	// From here on, closing nc is what ends a wait.
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	wire, resp, err := o.open(nc, via, req)
+	config := connConfig{
+		client:    true,
+		readLimit: cmp.Or(max(o.ReadLimit, 0), defaultReadLimit),
+		maxQueued: cmp.Or(max(o.MaxQueued, 0), defaultMaxQueued),
+	}
+	if err == nil {
+		resp, err = o.handshake(wire, req, &config)
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		nc.Close()
+		return nil, resp, err
+	}
+	return newConn(wire, config), resp, nil
+}
+
+// proxyFor returns the proxy's URL, or nil if there is none.
+func (o *DialOptions) proxyFor(req *http.Request) (*url.URL, error) {
+	choose := o.Proxy
+	if choose == nil {
+		choose = http.ProxyFromEnvironment
+	}
+	via, err := choose(req)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("choosing a proxy: %w", err)
+	case via == nil:
+		return nil, nil
+	case via.Scheme != "http" && via.Scheme != "https" && via.Scheme != "socks5" && via.Scheme != "socks5h":
+		return nil, fmt.Errorf("the scheme of a proxy is http, https or socks5, not %q", via.Scheme)
+	case via.Hostname() == "":
+		return nil, errors.New("the proxy's URL has no host")
+	}
+	return via, nil
+}
+
+// address returns a URL's host and port as net.Dial takes them.
+func address(u *url.URL) string {
+	host, port := splitHost(u.Host, u.Scheme)
+	return net.JoinHostPort(host, cmp.Or(port, "1080")) // RFC 1928: the port of SOCKS
+}
+
+// open makes of a fresh network connection one that reaches the server: through the proxy, and encrypted. The
+// response, if any, is the proxy's refusal.
+func (o *DialOptions) open(nc net.Conn, via *url.URL, req *http.Request) (net.Conn, *http.Response, error) {
+	ctx, target := req.Context(), address(req.URL)
+	if via != nil {
+		var err error
+		var resp *http.Response
+		switch via.Scheme {
+		case "socks5", "socks5h":
+			err = connectSOCKS(nc, via, target)
+		case "https":
+			if nc, err = o.encrypt(ctx, nc, via.Hostname()); err != nil {
+				break
+			}
+			fallthrough
+		case "http":
+			resp, err = connectHTTP(nc, via, target)
+		}
+		if err != nil {
+			return nil, resp, fmt.Errorf("the proxy %s: %w", via.Host, err)
+		}
+	}
+	if req.URL.Scheme != "https" {
+		return nc, nil, nil
+	}
+	name := req.URL.Hostname()
+	if o.TLSConfig != nil {
+		name = cmp.Or(o.TLSConfig.ServerName, name)
+	}
+	nc, err := o.encrypt(ctx, nc, name)
+	return nc, nil, err
+}
+
+// encrypt starts TLS.
+func (o *DialOptions) encrypt(ctx context.Context, nc net.Conn, name string) (net.Conn, error) {
+	config := o.TLSConfig.Clone()
+	if config == nil {
+		config = &tls.Config{}
+	}
+	config.ServerName = name
+	config.NextProtos = []string{"http/1.1"} // a handshake is not understood on HTTP/2
+	conn := tls.Client(nc, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// connectSOCKS has a SOCKS5 proxy connect nc to target (RFC 1928).
+func connectSOCKS(nc net.Conn, via *url.URL, target string) error {
+	dialer, err := proxy.FromURL(via, viaConn{nc})
+	if err != nil {
+		return err
+	}
+	// It returns nc itself, or a wrapping of it that has nothing to say. It needs no context: connect closes nc.
+	_, err = dialer.Dial("tcp", target)
+	return err
+}
+
+// viaConn is a dialer whose connection is there already.
+type viaConn struct{ nc net.Conn }
+
+func (c viaConn) Dial(_, _ string) (net.Conn, error)                            { return c.nc, nil }
+func (c viaConn) DialContext(context.Context, string, string) (net.Conn, error) { return c.nc, nil }
+
+// connectHTTP has an HTTP proxy connect nc to target (RFC 9110 §9.3.6).
+func connectHTTP(nc net.Conn, via *url.URL, target string) (*http.Response, error) {
+	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: target}, Host: target, Header: http.Header{}}
+	if via.User != nil {
+		password, _ := via.User.Password()
+		req.SetBasicAuth(via.User.Username(), password)
+		req.Header["Proxy-Authorization"] = req.Header["Authorization"]
+		req.Header.Del("Authorization")
+	}
+	resp, br, err := exchange(nc, req)
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode/100 != 2:
+		return resp, newHandshakeError(nc, resp, fmt.Sprintf("refused with %.200q", resp.Status))
+	case br.Buffered() > 0: // RFC 9110 §9.3.6: no content, and a server does not speak first
+		return nil, errors.New("sent something behind its answer")
+	}
+	return nil, nil
+}
+
+// handshake performs the opening handshake on a connection that reaches the server, and puts what came of it into
+// config.
+func (o *DialOptions) handshake(nc net.Conn, req *http.Request, config *connConfig) (*http.Response, error) {
+	var nonce [16]byte
+	rand.Read(nonce[:])
+	key := base64.StdEncoding.EncodeToString(nonce[:])
+	req.Header["Sec-WebSocket-Key"] = []string{key}
+	resp, br, err := exchange(nc, req)
+	if err != nil {
+		return nil, err
+	}
+	if cookies := resp.Cookies(); o.Jar != nil && len(cookies) > 0 {
+		o.Jar.SetCookies(req.URL, cookies)
+	}
+	if reason := checkResponse(resp, key, o.Subprotocols); reason != "" {
+		return resp, newHandshakeError(nc, resp, reason)
+	}
+	config.subprotocol = resp.Header.Get("Sec-WebSocket-Protocol")
+	// A server may send its first frames together with its answer.
+	if n := br.Buffered(); n > 0 {
+		early, _ := br.Peek(n)
+		config.early = bytes.Clone(early)
+	}
+	return resp, nil
+}
+
+// checkResponse judges the server's answer by RFC 6455 §4.1 and says what is wrong with it, or "". Names that must
+// stand alone may not come twice either: browsers refuse that too.
+func checkResponse(resp *http.Response, key string, subprotocols []string) (reason string) {
+	header := func(name string) string { return strings.Join(resp.Header.Values(name), ", ") }
+	switch {
+	case resp.StatusCode/100 == 3:
+		return fmt.Sprintf("the server redirects to %.200q, which Dial does not follow: its status is %.200q", header("Location"), resp.Status)
+	case resp.StatusCode != http.StatusSwitchingProtocols:
+		return fmt.Sprintf("the server answers with status %.200q instead of 101", resp.Status)
+	case !resp.ProtoAtLeast(1, 1):
+		return "the server answers in " + resp.Proto + ", which cannot switch protocols"
+	case !strings.EqualFold(header("Upgrade"), "websocket"):
+		return fmt.Sprintf("the server's Upgrade header is %.200q, not websocket", header("Upgrade"))
+	case !httpguts.HeaderValuesContainsToken(resp.Header["Connection"], "Upgrade"):
+		return fmt.Sprintf("the server's Connection header is %.200q, without Upgrade", header("Connection"))
+	case header("Sec-WebSocket-Accept") != acceptKey(key):
+		return fmt.Sprintf("the server's Sec-WebSocket-Accept header is %.200q, which does not answer the key", header("Sec-WebSocket-Accept"))
+	case header("Sec-WebSocket-Extensions") != "":
+		return fmt.Sprintf("the server uses extensions that were not offered: %.200q", header("Sec-WebSocket-Extensions"))
+	case resp.Header["Sec-Websocket-Protocol"] != nil && !slices.Contains(subprotocols, header("Sec-WebSocket-Protocol")):
+		return fmt.Sprintf("the server uses the subprotocol %.200q, which was not offered", header("Sec-WebSocket-Protocol"))
+	}
+	return ""
+}
+
+// newHandshakeError takes what it can of the response's body.
+func newHandshakeError(nc net.Conn, resp *http.Response, reason string) *HandshakeError {
+	_ = nc.SetReadDeadline(time.Now().Add(refusalBodyTimeout))       // else the context's will do
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusalBody)) // any error: what came is what there is
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	if text := bytes.TrimSpace(body); len(text) > 0 {
+		reason = fmt.Sprintf("%s: %q", reason, text)
+	}
+	return &HandshakeError{resp, reason}
+}
+
+// exchange sends a request and reads the head of its response. The reader has the bytes behind it that came along.
+func exchange(nc net.Conn, req *http.Request) (*http.Response, *bufio.Reader, error) {
+	if err := req.Write(nc); err != nil {
+		return nil, nil, fmt.Errorf("sending the request: %w", err)
+	}
+	source := &boundedReader{nc: nc, left: maxResponseHead}
+	br := bufio.NewReader(source)
+	for {
+		resp, err := http.ReadResponse(br, req)
+		switch {
+		case err != nil && source.err != nil:
+			return nil, nil, fmt.Errorf("reading the response: %w", source.err)
+		case err != nil:
+			return nil, nil, fmt.Errorf("the response is not HTTP: %.200q", err.Error())
+		case resp.StatusCode/100 != 1 || resp.StatusCode == http.StatusSwitchingProtocols:
+			source.left = maxResponseHead // for a refusal's body
+			return resp, br, nil
+		}
+		// RFC 9110 §15.2: any number of interim responses may come first.
+	}
+}
+
+var errResponseHead = errors.New("its head is over 64 KiB")
+
+// boundedReader reads so many bytes and no more, and remembers why it had to stop.
+type boundedReader struct {
+	nc   net.Conn
+	left int
+	err  error
+}
+
+func (r *boundedReader) Read(p []byte) (n int, err error) {
+	if r.left == 0 {
+		r.err = errResponseHead
+		return 0, r.err
+	}
+	n, err = r.nc.Read(p[:min(len(p), r.left)])
+	r.left -= n
+	r.err = err
+	return n, err
+}
