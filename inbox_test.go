@@ -1,9 +1,17 @@
 package atrium
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // inboxOwner handles one event for each value it gets, and notes which.
@@ -211,5 +219,201 @@ func TestInboxCapacity(t *testing.T) {
 			t.Errorf("capacity %d for at most 8 events", capacity)
 		}
 		o.pass(4)
+	})
+}
+
+// While a handler blocks, its client is not read from beyond the bounds; afterwards all that it sent is handled, in
+// order, and nobody is left waiting.
+func TestInboxHoldsUpTheClient(t *testing.T) {
+	for _, options := range []Options{{MaxInboxEvents: 4}, {MaxInboxBytes: 4 * (incomingOverhead + 1005)}} {
+		overKinds(t, func(t *testing.T, k kind) {
+			noLeaks(t)
+			const n = 3000 // 3 MB are more than the network takes
+			h := newHub(t, options)
+			gate, done := make(chan struct{}), make(chan struct{})
+			handled := 0
+			h.Handle("block", func(*Event) { <-gate })
+			On(h, "e", func(_ *Socket, text string) error {
+				if !strings.HasPrefix(text, fmt.Sprint(handled, "x")) {
+					t.Errorf("event %d is %.10s", handled, text)
+				}
+				if handled++; handled == n {
+					close(done)
+				}
+				return nil
+			})
+			p := serve(t, k, h).peer(t)
+			s := p.arrive(h)
+			keepLittle(p.nc)
+			keepLittle(s.session.conn.nc)
+			p.send(p.frame(OpText, `{"event":"block"}`))
+			for i := range n / 10 { // ten to a segment
+				var segment []byte
+				for j := range 10 {
+					text := fmt.Sprint(10*i+j, "x")
+					segment = append(segment, p.frame(OpText, `{"event":"e","data":"`+text+strings.Repeat("x", 1000-len(text))+`"}`)...)
+				}
+				p.send(segment)
+			}
+			sent := p.sent()
+			eventually(t, "the reader to pause", func() bool { return s.inbox.pauses.Load()%2 == 1 })
+			if got := s.inbox.waiting(); got != 4 && options.MaxInboxEvents > 0 || got != 5 && options.MaxInboxBytes > 0 {
+				t.Errorf("%d events are waiting", got) // "block" is small
+			}
+			select {
+			case <-sent:
+				t.Error("the client could send everything")
+			default:
+			}
+			close(gate)
+			within(t, done, "all events")
+			eventually(t, "the inbox to go", func() bool { return !s.inbox.isRunning() && s.inbox.waiting() == 0 })
+			within(t, sent, "the client")
+		})
+	}
+}
+
+// keepLittle makes the kernel's buffers small.
+func keepLittle(nc net.Conn) {
+	if c, ok := nc.(*tls.Conn); ok {
+		nc = c.NetConn()
+	}
+	if c, ok := nc.(*net.TCPConn); ok {
+		c.SetReadBuffer(64 << 10)
+		c.SetWriteBuffer(64 << 10)
+	}
+}
+
+// A client that is not read from does not count as silent: its heartbeat is suspended, and begins anew when it is read
+// from again.
+func TestInboxSuspendsTheHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, Options{MaxInboxEvents: 2})
+		left := leavings(h)
+		gate := make(chan struct{})
+		h.Handle("e", func(e *Event) { <-gate; e.Reply() })
+		p := serve(t, overPipe, h).peer(t)
+		p.accepted()
+		go func() {
+			for i := range 5 {
+				p.send(p.frame(OpText, fmt.Sprintf(`{"event":"e","id":%d}`, i)))
+			}
+		}()
+		<-time.After(time.Hour)
+		if len(left) > 0 {
+			t.Fatalf("left: %s", <-left)
+		}
+		close(gate)
+		resumed := time.Now()
+		p.want(OpPing, "") // it waited for the network
+		for i := range 5 {
+			p.want(OpText, fmt.Sprintf(`{"id":%d}`, i))
+		}
+		// And now the client is silent, which is its own fault.
+		for {
+			hd, m := p.readWithin(time.Hour)
+			if hd.Opcode == OpPing {
+				continue
+			}
+			if hd.Opcode != OpClose || m != closePayload(StatusPolicyViolation, "ping timeout") {
+				t.Errorf("got %v %q", hd.Opcode, m)
+			}
+			break
+		}
+		o := h.options
+		if took := time.Since(resumed); took < o.PingTimeout || took > o.PingInterval+2*o.PingTimeout {
+			t.Errorf("timed out after %v", took)
+		}
+		wantReason(t, left, ReasonPingTimeout)
+	})
+}
+
+// readWithin is next for a frame that may take longer.
+func (p *peer) readWithin(d time.Duration) (Header, string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(d); ; {
+		hd, m, err := p.read()
+		if errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(deadline) {
+			continue
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return hd, m
+	}
+}
+
+// The answer to a Call may stand behind many events: they are taken up to twice the bounds. Who sends more floods.
+func TestInboxFlooded(t *testing.T) {
+	for _, more := range []int{7, 8} { // with the one that asks, eight is twice the bound
+		t.Run(fmt.Sprint(more), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHub(t, Options{MaxInboxEvents: 4})
+				left := leavings(h)
+				answers := make(chan error, 1)
+				handled := 0
+				h.Handle("ask", func(e *Event) {
+					_, err := Call[int](context.Background(), e.Socket(), "q")
+					answers <- err
+				})
+				h.Handle("e", func(*Event) { handled++ })
+				p := serve(t, overPipe, h).peer(t)
+				p.accepted()
+				p.send(p.frame(OpText, `{"event":"ask"}`))
+				p.want(OpText, question(0))
+				for i := range more {
+					// What is wrong waits in line like all else.
+					p.send(p.frame(OpText, []string{`{"event":"e"}`, `nonsense`}[i%2]))
+				}
+				p.send(p.frame(OpText, `{"id":0,"data":1}`))
+				synctest.Wait()
+				err := <-answers
+				if more < 8 {
+					if err != nil {
+						t.Error(err)
+					}
+					p.send(p.frame(OpText, `{"event":"e","id":5}`))
+					for range more / 2 {
+						if _, m := p.next(); !strings.Contains(m, "expected a JSON object") {
+							t.Errorf("got %s", m)
+						}
+					}
+					p.want(OpText, `{"id":5}`)
+					return
+				}
+				if !errors.Is(err, ErrDisconnected) {
+					t.Errorf("the call: %v", err)
+				}
+				p.wantClose(StatusPolicyViolation, "too many events are waiting")
+				wantReason(t, left, ReasonForcedServerClose)
+				if handled != 4 {
+					t.Errorf("%d of the events taken were handled", handled)
+				}
+			})
+		})
+	}
+}
+
+// A handler that asks its own client while the reader pauses gets its answer: the pause ends.
+func TestInboxCallEndsThePause(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{MaxInboxEvents: 2})
+		gate := make(chan struct{})
+		OnCall(h, "ask", func(s *Socket, _ any) (int, error) {
+			<-gate
+			return Call[int](s.Context(), s, "q")
+		})
+		h.Handle("e", func(*Event) {})
+		p := serve(t, k, h).peer(t)
+		s := p.arrive(h)
+		for _, text := range []string{`{"event":"ask","id":1}`, `{"event":"e","id":2}`, `{"event":"e","id":3}`, `{"id":0,"data":41}`} {
+			p.send(p.frame(OpText, text))
+		}
+		eventually(t, "the reader to pause", func() bool { return s.inbox.pauses.Load()%2 == 1 })
+		close(gate)
+		for _, text := range []string{question(0), `{"id":1,"data":41}`, `{"id":2}`, `{"id":3}`} {
+			p.want(OpText, text)
+		}
 	})
 }

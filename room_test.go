@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 )
 
@@ -359,17 +358,18 @@ func TestLeaveIsFinal(t *testing.T) {
 	if err := other.Join("r", "q"); err != nil {
 		t.Fatal(err)
 	}
-	var stop atomic.Bool
+	stop := make(chan struct{})
 	emitted := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
-			for !stop.Load() {
+			for {
 				h.To("r").Emit("x")
 				h.To("q", "r").Except("nobody").Emit("x")
 				select {
-				case emitted <- struct{}{}:
-				default:
+				case emitted <- struct{}{}: // in lockstep, or the queues grow
+				case <-stop:
+					return
 				}
 			}
 		})
@@ -391,7 +391,7 @@ func TestLeaveIsFinal(t *testing.T) {
 		}
 		other.take()
 	}
-	stop.Store(true)
+	close(stop)
 	wg.Wait()
 	if reached == 0 {
 		t.Error("nothing was ever received")
