@@ -84,7 +84,7 @@ func (t Target) ask(ctx context.Context, event string, args []any) ([]Reply, err
 	if _, ok := ctx.Deadline(); !ok {
 		clock := h.sessions.clock
 		limit := timer{fire: func() { c.giveUp(ErrTimeout) }}
-		clock.schedule(&limit, nanotime()+int64(h.options.CallTimeout))
+		clock.schedule(&limit, after(h.options.CallTimeout))
 		defer clock.stop(&limit)
 	}
 	select {

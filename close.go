@@ -42,15 +42,20 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	}
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
-	if e, ok := errors.AsType[*CloseError](c.in.err); ok && e.Code != StatusAbnormalClosure {
+	if e, ok := errors.AsType[*CloseError](c.in.err); ok && e.Code != StatusAbnormalClosure && !c.in.violated {
 		return nil
 	}
 	return c.in.err
 }
 
 // CloseNow closes the network connection at once, with no handshake and without what is still queued. The peer
-// sees status 1006.
+// sees status 1006. If the peer has begun the closing handshake, CloseNow lets the answer leave first, and does not
+// wait for that: so a deferred CloseNow is right for every end.
 func (c *Conn) CloseNow() error {
+	if c.answering.Load() {
+		go c.finish()
+		return nil
+	}
 	c.state.Store(int32(StateClosed))
 	c.out.stop(net.ErrClosed)
 	return c.nc.Close()
@@ -97,7 +102,6 @@ func (c *Conn) finish() {
 		backstop := time.AfterFunc(closeTimeout+2*lingerTimeout, func() { c.nc.Close() })
 		defer backstop.Stop()
 
-		<-c.out.closed()
 		c.readMu.Lock()
 		for c.in.err == nil {
 			_, _, _, _ = c.readMessage(context.Background(), nil)
@@ -105,6 +109,7 @@ func (c *Conn) finish() {
 		c.in.release()
 		err, violated := c.in.err, c.in.violated
 		c.readMu.Unlock()
+		<-c.out.closed()
 
 		if e, ok := errors.AsType[*CloseError](err); ok && e.Code != StatusAbnormalClosure {
 			c.linger(violated)

@@ -36,7 +36,7 @@ func (s State) String() string {
 	return "unknown state"
 }
 
-// Conn is a WebSocket connection (RFC 6455), made by Upgrade: a good connection by itself, for those who need no
+// Conn is a WebSocket connection (RFC 6455), made by Upgrade or Dial: a good connection by itself, for those who need no
 // Hub.
 //
 // Messages go in and out whole. Read must be called all the time, because pings are answered, pongs seen and the
@@ -58,6 +58,7 @@ type Conn struct {
 	fills        atomic.Uint32 // times that bytes came in
 	partialSince atomic.Int64  // nanotime since when an unfinished message is waited for; 0: there is none
 	reading      atomic.Bool   // a Read is in progress
+	answering    atomic.Bool   // the peer has sent its close frame
 
 	readMu sync.Mutex // held by a Read; guards in
 	in     inbound
@@ -108,7 +109,7 @@ func (c *Conn) State() State { return State(c.state.Load()) }
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
 // Write queues one message, op being OpText or OpBinary, and returns without waiting for the network. If the
-// queue is full (UpgradeOptions.MaxQueued), Write waits for room until ctx ends.
+// queue is full (MaxQueued of UpgradeOptions or DialOptions), Write waits for room until ctx ends.
 //
 // A nil error means queued, in the order of the calls; an error from ctx means that nothing was queued; any
 // other error matches ErrClosed. Text must be UTF-8, which is the caller's to see to. Write does not keep p.

@@ -313,7 +313,7 @@ func (o *DialOptions) encrypt(ctx context.Context, nc net.Conn, name string) (ne
 
 // connectSOCKS has a SOCKS5 proxy connect nc to target (RFC 1928).
 func connectSOCKS(nc net.Conn, via *url.URL, target string) error {
-	dialer, err := proxy.FromURL(via, connected{nc})
+	dialer, err := proxy.FromURL(via, viaConn{nc})
 	if err != nil {
 		return err
 	}
@@ -322,11 +322,11 @@ func connectSOCKS(nc net.Conn, via *url.URL, target string) error {
 	return err
 }
 
-// connected is a dialer whose connection is there already.
-type connected struct{ nc net.Conn }
+// viaConn is a dialer whose connection is there already.
+type viaConn struct{ nc net.Conn }
 
-func (c connected) Dial(_, _ string) (net.Conn, error)                            { return c.nc, nil }
-func (c connected) DialContext(context.Context, string, string) (net.Conn, error) { return c.nc, nil }
+func (c viaConn) Dial(_, _ string) (net.Conn, error)                            { return c.nc, nil }
+func (c viaConn) DialContext(context.Context, string, string) (net.Conn, error) { return c.nc, nil }
 
 // connectHTTP has an HTTP proxy connect nc to target (RFC 9110 §9.3.6).
 func connectHTTP(nc net.Conn, via *url.URL, target string) (*http.Response, error) {

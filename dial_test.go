@@ -80,9 +80,9 @@ func testRoots() *x509.CertPool {
 	return roots
 }
 
-// script starts a server that leaves each connection to talk, and closes it afterwards. The test ends when all of
+// dialScript starts a server that leaves each connection to talk, and closes it afterwards. The test ends when all of
 // them have ended.
-func script(t testing.TB, k kind, talk func(nc net.Conn)) *server {
+func dialScript(t testing.TB, k kind, talk func(nc net.Conn)) *server {
 	l := k.listen(t)
 	var talks sync.WaitGroup
 	talks.Go(func() {
@@ -106,7 +106,7 @@ func script(t testing.TB, k kind, talk func(nc net.Conn)) *server {
 
 // answering starts a server that answers every request with what answer makes of the right Sec-WebSocket-Accept.
 func answering(t testing.TB, k kind, answer func(accept string) string) *server {
-	return script(t, k, func(nc net.Conn) {
+	return dialScript(t, k, func(nc net.Conn) {
 		r, err := http.ReadRequest(bufio.NewReader(nc))
 		if err != nil {
 			return
@@ -214,7 +214,7 @@ func TestDialDefaults(t *testing.T) {
 // The bytes of a request, in RFC 6455's spelling.
 func TestDialRequest(t *testing.T) {
 	heads := make(chan string, 1)
-	srv := script(t, overTCP, func(nc net.Conn) {
+	srv := dialScript(t, overTCP, func(nc net.Conn) {
 		var head strings.Builder
 		for br := bufio.NewReader(nc); !strings.HasSuffix(head.String(), "\r\n\r\n"); {
 			line, err := br.ReadString('\n')
@@ -519,7 +519,7 @@ func TestDialNoAnswer(t *testing.T) {
 		overKinds(t, func(t *testing.T, k kind) {
 			t.Run(test.name, func(t *testing.T) {
 				noLeaks(t)
-				srv := script(t, k, func(nc net.Conn) {
+				srv := dialScript(t, k, func(nc net.Conn) {
 					if _, err := http.ReadRequest(bufio.NewReader(nc)); err == nil {
 						test.talk(nc)
 					}
@@ -550,7 +550,7 @@ func TestDialEarlyFrames(t *testing.T) {
 		for _, piece := range []int{1 << 20, 4096, 130, 1} {
 			t.Run(strconv.Itoa(piece), func(t *testing.T) {
 				noLeaks(t)
-				srv := script(t, k, func(nc net.Conn) {
+				srv := dialScript(t, k, func(nc net.Conn) {
 					r, err := http.ReadRequest(bufio.NewReader(nc))
 					if err != nil {
 						return
@@ -678,7 +678,7 @@ type stage struct {
 // stopping is a stage that a server brings about: it says so much and then no more.
 func stopping(name, scheme, proxyScheme string, say func(nc net.Conn)) stage {
 	return stage{name, func(t testing.TB, k kind, reached, left chan<- struct{}) (string, *DialOptions) {
-		srv := script(t, k, func(nc net.Conn) {
+		srv := dialScript(t, k, func(nc net.Conn) {
 			say(nc)
 			reached <- struct{}{}
 			io.Copy(io.Discard, nc)
@@ -722,15 +722,15 @@ var stages = []stage{
 	}),
 }
 
-// body is a stage with an end of its own: the refusal is known, only its body is not all there.
-var body = stopping("body", "ws", "", func(nc net.Conn) {
+// unfinished is a stage with an end of its own: the refusal is known, only its body is not all there.
+var unfinished = stopping("body", "ws", "", func(nc net.Conn) {
 	http.ReadRequest(bufio.NewReader(nc))
 	io.WriteString(nc, "HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nnot ")
 })
 
 func TestDialCancelled(t *testing.T) {
 	for _, k := range []kind{overPipe, overTCP} {
-		for _, at := range append(stages, body) {
+		for _, at := range append(stages, unfinished) {
 			t.Run(k.name+"/"+at.name, func(t *testing.T) {
 				noLeaks(t)
 				reached, left := make(chan struct{}, 1), make(chan struct{}, 1)
@@ -858,7 +858,7 @@ func TestDialTimeoutSeenFirstByNetwork(t *testing.T) {
 func TestDialUnfinishedBody(t *testing.T) {
 	for _, timeout := range []time.Duration{0, time.Second / 2} {
 		synctest.Test(t, func(t *testing.T) {
-			scheme, opts := body.start(t, overPipe, make(chan struct{}, 1), make(chan struct{}, 1))
+			scheme, opts := unfinished.start(t, overPipe, make(chan struct{}, 1), make(chan struct{}, 1))
 			opts.HandshakeTimeout = timeout
 			began := time.Now()
 			_, resp, err := Dial(context.Background(), scheme+"://localhost/", opts)
@@ -912,7 +912,7 @@ func splice(a, b net.Conn) {
 
 // httpProxy starts a proxy that knows CONNECT, for who has the password "sesame". It says where it connects to.
 func httpProxy(t testing.TB, k kind, targets chan<- string) *server {
-	return script(t, k, func(nc net.Conn) {
+	return dialScript(t, k, func(nc net.Conn) {
 		r, err := http.ReadRequest(bufio.NewReader(nc))
 		if err != nil {
 			return
@@ -938,7 +938,7 @@ func httpProxy(t testing.TB, k kind, targets chan<- string) *server {
 
 // socksProxy is the same, with RFC 1928 and RFC 1929.
 func socksProxy(t testing.TB, targets chan<- string) *server {
-	return script(t, overTCP, func(nc net.Conn) {
+	return dialScript(t, overTCP, func(nc net.Conn) {
 		counted := func() []byte { // a length and so many bytes
 			var n [1]byte
 			io.ReadFull(nc, n[:])
@@ -1061,7 +1061,7 @@ func wantProxyRefusal(t testing.TB, resp *http.Response, err error, scheme strin
 // A tunnel carries nothing before the client has spoken: what a proxy adds to its answer is not the server's.
 func TestDialProxyTalksTooMuch(t *testing.T) {
 	noLeaks(t)
-	through := script(t, overTCP, func(nc net.Conn) {
+	through := dialScript(t, overTCP, func(nc net.Conn) {
 		http.ReadRequest(bufio.NewReader(nc))
 		io.WriteString(nc, "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n")
 		io.Copy(io.Discard, nc)
@@ -1089,7 +1089,7 @@ func TestDialProxyName(t *testing.T) {
 func TestDialCancelRace(t *testing.T) {
 	noLeaks(t)
 	cancels := make(chan context.CancelFunc, 1)
-	srv := script(t, overTCP, func(nc net.Conn) {
+	srv := dialScript(t, overTCP, func(nc net.Conn) {
 		r, err := http.ReadRequest(bufio.NewReader(nc))
 		if err != nil {
 			return

@@ -80,5 +80,5 @@
 //
 // # Without a hub
 //
-// [Upgrade] and [Conn] are a WebSocket implementation by themselves.
+// [Upgrade], [Dial] and [Conn] are a WebSocket implementation by themselves.
 package atrium

@@ -71,10 +71,17 @@ type Error struct {
 	Data any
 	// Status is the HTTP status of a refusal by Options.Accept. Zero means 403; elsewhere it is not used.
 	Status int
+
+	// Err, if not nil, is what errors.Is and errors.As find behind the message, ErrRoomName for example. It is not
+	// sent.
+	Err error
 }
 
 // Error returns the message.
 func (e *Error) Error() string { return e.Message }
+
+// Unwrap returns e.Err.
+func (e *Error) Unwrap() error { return e.Err }
 
 // Errorf returns an *Error whose message is formatted as fmt.Sprintf does. The message is shown to the client.
 func Errorf(format string, args ...any) *Error {

@@ -19,6 +19,12 @@ type flusher struct {
 func (f *flusher) add(list ...*outbox) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.head > 0 && len(f.queue)+len(list) > cap(f.queue) {
+		// The room in front is used again, or a queue that never runs empty would grow for ever.
+		left := copy(f.queue, f.queue[f.head:])
+		clear(f.queue[left:])
+		f.queue, f.head = f.queue[:left], 0
+	}
 	f.queue = append(f.queue, list...)
 	for most := min(runtime.GOMAXPROCS(0), len(f.queue)-f.head); f.workers < most; f.workers++ {
 		go f.work()

@@ -71,7 +71,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // admit decides over a request before anything is upgraded.
 func (h *Hub) admit(r *http.Request) (context.Context, *refusal) {
 	if h.isClosing() {
-		return nil, &refusal{http.StatusServiceUnavailable, "the server is shutting down", [2]string{"Retry-After", "1"}}
+		return nil, &refusal{http.StatusServiceUnavailable, "the server is shutting down", []string{"Retry-After", "1"}}
 	}
 	if r.URL.Query().Has("EIO") {
 		return nil, &refusal{status: http.StatusNotImplemented, message: "this server does not speak Engine.IO: connect with a plain WebSocket"}
@@ -120,10 +120,12 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	}
 	select {
 	case <-h.empty:
-		return nil
 	case <-ctx.Done():
 	}
 	left := h.list()
+	if len(left) == 0 {
+		return nil
+	}
 	for _, s := range left {
 		_ = s.session.conn.CloseNow()
 	}

@@ -9,7 +9,7 @@ import (
 type incoming struct {
 	kind   incomingKind
 	event  string
-	args   []byte // JSON values joined by commas; for a connect, the auth value or nothing
+	args   []byte // JSON values joined by commas; of a connect, the auth value or nothing
 	n      int    // how many
 	id     int64  // of the acknowledgement asked for; noID if none
 	reason Reason // of leaving
@@ -20,6 +20,7 @@ type incomingKind uint8
 const (
 	incomingConnect incomingKind = iota
 	incomingEvent
+	incomingProblem // a message that could not be read: args says why, as text
 	incomingLeave
 )
 
@@ -128,6 +129,12 @@ func (b *inbox) full(times int) bool {
 }
 
 func (b *inbox) add(in incoming) {
+	if b.head > 0 && len(b.items) == cap(b.items) {
+		// The room in front is used again, or an inbox that never runs empty would grow for ever.
+		kept := copy(b.items, b.items[b.head:])
+		clear(b.items[kept:])
+		b.items, b.head = b.items[:kept], 0
+	}
 	b.items = append(b.items, in)
 	b.count++
 	b.bytes += in.size()
@@ -147,29 +154,47 @@ func (b *inbox) unblock() {
 
 // run handles what is there and ends when there is no more.
 func (b *inbox) run() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	more := false
-	for b.head < len(b.items) {
-		in := b.items[b.head]
-		b.items[b.head] = incoming{}
-		b.head++
-		if b.head == len(b.items) {
-			b.items, b.head = b.items[:0], 0
+	for {
+		in, ok := b.next()
+		if !ok {
+			return
 		}
-		if b.head < len(b.items) != more {
-			more = !more
-			b.more.Store(more)
-		}
-		b.mu.Unlock()
-		b.owner.handle(in)
+		b.handle(in)
+	}
+}
+
+// handle has one thing handled and accounts for it.
+func (b *inbox) handle(in incoming) {
+	returned := false
+	defer func() {
 		b.mu.Lock()
+		defer b.mu.Unlock()
 		b.count--
 		b.bytes -= in.size()
 		if b.count <= b.maxCount/2 && b.bytes <= b.maxBytes/2 {
 			b.unblock()
 		}
+		if !returned {
+			go b.run() // the handler ended its goroutine: runtime.Goexit
+		}
+	}()
+	b.owner.handle(in)
+	returned = true
+}
+
+// next takes the next thing. If there is none, the goroutine is about to end.
+func (b *inbox) next() (in incoming, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.head == len(b.items) {
+		b.items, b.head, b.running = nil, 0, false
+		return incoming{}, false
 	}
-	b.items = nil
-	b.running = false
+	in = b.items[b.head]
+	b.items[b.head] = incoming{}
+	b.head++
+	if more := b.head < len(b.items); b.more.Load() != more {
+		b.more.Store(more)
+	}
+	return in, true
 }

@@ -139,8 +139,8 @@ func (n *Namespace) Count(ctx context.Context) (int, error) { return n.all().Cou
 
 // RoomInfo describes a room.
 type RoomInfo struct {
-	Name    string
-	Sockets int // members on this node
+	Name    string `json:"name"`
+	Sockets int    `json:"sockets"` // members on this node
 }
 
 // Rooms lists the rooms that have members on this node, by name.

@@ -72,9 +72,15 @@ func (o Options) normalize() Options {
 	return o
 }
 
+// endless is more than anything will reach, and little enough to add to.
+const endless = 1 << 60
+
 func setDefault[N time.Duration | int | int64](field *N, value N, name string) {
 	if *field < 0 {
 		panic(fmt.Sprintf("atrium: Options.%s is negative", name))
+	}
+	if most := int64(endless); int64(*field) > most {
+		*field = N(most)
 	}
 	if *field == 0 {
 		*field = value

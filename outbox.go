@@ -102,7 +102,7 @@ func (o *outbox) push(frame []byte, by pusher) (v verdict, wake bool) {
 		return refused, false
 	}
 	if by != forWriter && o.bytes > o.limit {
-		if o.bytes > 4*o.limit || o.stalledFor(stallTimeout) {
+		if o.bytes/4 > o.limit || o.stalledFor(stallTimeout) {
 			return tooSlow, false
 		}
 		v = overLimit
@@ -281,7 +281,9 @@ func (o *outbox) take(buf **[]byte, mayWait bool) []byte {
 func (o *outbox) next(buf **[]byte) []byte {
 	if len(o.partial) > 0 {
 		chunk := o.partial[:min(len(o.partial), writeChunk)]
-		o.partial = o.partial[len(chunk):]
+		if o.partial = o.partial[len(chunk):]; len(o.partial) == 0 {
+			o.partial = nil
+		}
 		return chunk
 	}
 	waiting, control := len(o.queue)-o.head, len(o.pongs)+len(o.pings)+len(o.last)
@@ -353,7 +355,7 @@ func (o *outbox) wrote(n int, err error, blocked bool) bool {
 		return false
 	}
 	o.bytes -= n
-	if o.bytes < o.limit/2 {
+	if o.bytes < max(o.limit/2, 1) {
 		o.signal(&o.room)
 	}
 	return true
@@ -421,7 +423,7 @@ func (o *outbox) buffered() int {
 func (o *outbox) waitForRoom(ctx context.Context) error { return o.waitBelow(ctx, o.limit) }
 
 // waitUntilHalf waits until less than half the limit is queued. It locks.
-func (o *outbox) waitUntilHalf(ctx context.Context) error { return o.waitBelow(ctx, o.limit/2) }
+func (o *outbox) waitUntilHalf(ctx context.Context) error { return o.waitBelow(ctx, max(o.limit/2, 1)) }
 
 func (o *outbox) waitBelow(ctx context.Context, bound int) error {
 	if err := ctx.Err(); err != nil {

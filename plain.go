@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"bytes"
-	"fmt"
 )
 
 // plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect message first.
@@ -36,26 +35,26 @@ func (s *session) receiveConnect(p []byte) {
 	s.inbox.push(incoming{kind: incomingConnect, args: bytes.Clone(e.args), n: e.n, id: noID})
 }
 
-// receiveEnvelope takes a message of a client that has asked to connect.
+// receiveEnvelope takes a message of a client that has asked to connect. What is wrong with it is told in its turn,
+// so that the connect message stays the first.
 func (s *session) receiveEnvelope(p []byte) {
 	e, problem := parseEnvelope(p)
-	if problem == nil && reservedEvent(e.event) {
+	switch {
+	case problem != nil && e.event == "":
+		e.id = noID // perhaps of an acknowledgement; it is not ours to answer
+	case problem == nil && e.event == "":
+		if s.resident.acknowledge(e.id, e.args, e.n, e.fail) {
+			return
+		}
+		problem = Errorf("id: expected the id of a call, %d is none", e.id)
+		e.id = noID
+	case problem == nil && reservedEvent(e.event):
 		problem = Errorf("event: %q is reserved", e.event)
 	}
-	if problem != nil {
-		if e.event == "" {
-			e.id = noID // perhaps of an acknowledgement; it is not ours to answer
-		}
-		s.answerError(e.event, e.id, problem.Message, nil)
-		return
-	}
-	if e.event == "" {
-		if !s.resident.acknowledge(e.id, e.args, e.n, e.fail) {
-			s.answerError("", noID, fmt.Sprintf("id: expected the id of a call, %d is none", e.id), nil)
-		}
-		return
-	}
 	in := incoming{kind: incomingEvent, event: e.event, args: bytes.Clone(e.args), n: e.n, id: e.id}
+	if problem != nil {
+		in.kind, in.args = incomingProblem, []byte(problem.Message)
+	}
 	if s.inbox.push(in) == flooded {
 		s.end(ReasonForcedServerClose, StatusPolicyViolation, "too many events are waiting")
 	}

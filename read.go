@@ -20,7 +20,6 @@ type inbound struct {
 	buf    []byte // buf[r:w] is received and not yet looked at; nil when nothing is, on the fast path
 	r, w   int
 	pooled *[readBufferSize]byte // what buf is, if it is to be given back
-	more   bool                  // what the outbox was told of more input at hand
 
 	// The data frame in progress. Control frames are dealt with whole.
 	inFrame   bool
@@ -46,33 +45,26 @@ func (in *inbound) buffered() []byte { return in.buf[in.r:in.w] }
 // reason (1005 if it gave none), the code sent to a peer that broke the protocol, or 1006 if the network
 // connection ended without a close frame.
 func (c *Conn) Read(ctx context.Context) (Opcode, []byte, error) {
-	op, p, owned, err := c.read(ctx, nil)
-	if err != nil {
-		return 0, nil, err
-	}
-	if !owned {
-		p = append(make([]byte, 0, len(p)), p...)
-	}
-	return op, p, nil
+	return c.read(ctx, nil)
 }
 
 // ReadInto is Read, but puts the message into buf[:0], growing it if it is too small, and returns it. With a
 // large enough buf and a context that cannot be cancelled it does not allocate.
 func (c *Conn) ReadInto(ctx context.Context, buf []byte) (Opcode, []byte, error) {
-	op, p, owned, err := c.read(ctx, buf)
-	if err != nil {
-		return 0, nil, err
-	}
-	if !owned {
-		p = append(buf[:0], p...)
-	}
-	return op, p, nil
+	return c.read(ctx, buf)
 }
 
-func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, owned bool, err error) {
+func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err error) {
 	c.readMu.Lock()
 	c.reading.Store(true)
-	op, p, owned, err = c.readMessage(ctx, buf)
+	op, p, owned, err := c.readMessage(ctx, buf)
+	switch {
+	case err != nil || owned:
+	case buf == nil:
+		p = append(make([]byte, 0, len(p)), p...)
+	default:
+		p = append(buf[:0], p...)
+	}
 	c.reading.Store(false)
 	ended := c.in.err != nil
 	c.tellMore(!ended && c.in.r < c.in.w)
@@ -84,7 +76,7 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, owned
 		// The rest of the closing takes up to two seconds, which the caller need not wait for.
 		go c.finish()
 	}
-	return op, p, owned, err
+	return op, p, err
 }
 
 // await waits until something was received that has not been looked at. It goes only a few small calls deep.
@@ -230,7 +222,7 @@ func (c *Conn) fill(ctx context.Context) error {
 		in.w = copy(in.buf, in.buffered())
 		in.r = 0
 	}
-	if in.w == len(in.buf) {
+	if in.w == len(in.buf) || len(in.buf) < readBufferSize {
 		// Nothing that is waited for in the buffer is longer than a control frame: it is the first use of the
 		// buffer, or of one that early bytes filled to the brim.
 		grown := make([]byte, max(readBufferSize, 2*len(in.buf)))
@@ -346,8 +338,7 @@ var errInterrupted = errors.New("atrium: the context of a Read has ended")
 
 // tellMore tells the outbox whether the reader has more messages at hand.
 func (c *Conn) tellMore(more bool) {
-	if c.in.more != more {
-		c.in.more = more
+	if c.out.inputWaits.Load() != more {
 		c.out.inputWaits.Store(more)
 	}
 }
@@ -392,6 +383,7 @@ func (c *Conn) control(op Opcode, payload []byte) error {
 		}
 		c.in.err = &CloseError{Code: code, Reason: reason}
 		c.in.r = c.in.w // RFC 6455 §1.4: what follows a close frame is discarded
+		c.answering.Store(true)
 		c.beginClose(code, reason, deliverQueued)
 		return c.in.err
 	}

@@ -85,11 +85,16 @@ func (r *room) count() int {
 func checkRoomName(name string) error {
 	switch {
 	case name == "":
-		return fmt.Errorf("%w: it is empty", ErrRoomName)
+		return roomNameError("room: expected a name, got an empty one")
 	case len(name) > maxRoomName:
-		return fmt.Errorf("%w: %.20q… has %d bytes, expected at most %d", ErrRoomName, name, len(name), maxRoomName)
+		return roomNameError("room: expected a name of at most %d bytes, got %d", maxRoomName, len(name))
 	case !utf8.ValidString(name):
-		return fmt.Errorf("%w: %.40q is not UTF-8", ErrRoomName, name)
+		return roomNameError("room: expected a name in UTF-8, got %q", name)
 	}
 	return nil
+}
+
+// roomNameError may be shown to a client and matches ErrRoomName.
+func roomNameError(format string, args ...any) error {
+	return &Error{Message: fmt.Sprintf(format, args...), Err: ErrRoomName}
 }

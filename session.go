@@ -99,6 +99,9 @@ func newSession(config *sessionConfig, conn *Conn, r resident, in *inbox) *sessi
 // start begins to serve the client, in a goroutine of its own.
 func (s *session) start() {
 	s.config.clock.scheduleBefore(&s.timer, s.nextCheck(s.born))
+	if s.ended.Load() {
+		s.config.clock.stop(&s.timer)
+	}
 	if !s.authFirst {
 		s.asked = true
 		s.inbox.push(incoming{kind: incomingConnect, id: noID})

@@ -105,7 +105,8 @@ func (s *Socket) Except(rooms ...string) Target { return s.Broadcast().Except(ro
 
 // Join puts the socket into the rooms, which come into being if need be. It joins all of them or, with an error,
 // none: ErrRoomName for a name that is empty, longer than 256 bytes, not UTF-8, or the id of another socket, whose
-// mail this one would get; ErrTooManyRooms beyond Options.MaxRooms. After the disconnect it does nothing.
+// mail this one would get; ErrTooManyRooms beyond Options.MaxRooms. Either is an *Error, too: a handler may return
+// it, and the sender is told what was expected. After the disconnect Join does nothing.
 //
 // What is emitted to a room after Join has returned reaches the socket.
 func (s *Socket) Join(rooms ...string) error {
@@ -114,7 +115,7 @@ func (s *Socket) Join(rooms ...string) error {
 			return err
 		}
 		if name != s.id && s.ns.socket(name) != nil {
-			return fmt.Errorf("%w: %q is the id of another socket", ErrRoomName, name)
+			return roomNameError("room: %q is the id of another socket", name)
 		}
 	}
 	s.mu.Lock()
@@ -129,7 +130,7 @@ func (s *Socket) Join(rooms ...string) error {
 		}
 	}
 	if most := s.ns.hub.options.MaxRooms; len(s.rooms)+len(added) > most {
-		return fmt.Errorf("%w: the socket is in %d and would join %d more, at most %d are allowed", ErrTooManyRooms, len(s.rooms), len(added), most)
+		return &Error{Message: fmt.Sprintf("room: expected at most %d rooms, this would be number %d", most, len(s.rooms)+len(added)), Err: ErrTooManyRooms}
 	}
 	if s.rooms == nil {
 		s.rooms = make(map[string]*room)
@@ -223,7 +224,7 @@ func (s *Socket) DisconnectAt(t time.Time) {
 		clock.stop(s.expiry)
 		return
 	}
-	clock.schedule(s.expiry, nanotime()+int64(time.Until(t)))
+	clock.schedule(s.expiry, after(time.Until(t)))
 }
 
 // Flush waits until less than half of Options.MaxQueued is queued for the client: whoever has much to send to one
@@ -249,8 +250,13 @@ func (s *Socket) handle(in incoming) {
 			s.session.part()
 		}
 	}()
+	returned := false
 	defer func() {
-		if p := recover(); p != nil {
+		p := recover()
+		if p == nil && !returned {
+			p = "runtime.Goexit"
+		}
+		if p != nil {
 			s.ns.hub.options.Logger.Error("atrium: a handler panicked", slog.String("event", in.event),
 				slog.String("socket", s.id), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			if e != nil {
@@ -266,6 +272,10 @@ func (s *Socket) handle(in incoming) {
 		if s.isConnected() {
 			s.ns.dispatch(s, e)
 		}
+	case incomingProblem:
+		if s.isConnected() {
+			s.session.answerError(in.event, in.id, string(in.args), nil)
+		}
 	case incomingLeave:
 		if s.isConnected() {
 			for _, f := range s.ns.registry.Load().onDisconnect {
@@ -273,6 +283,7 @@ func (s *Socket) handle(in incoming) {
 			}
 		}
 	}
+	returned = true
 }
 
 // isConnected reports whether the socket was ever connected; events that were received before it was

@@ -29,6 +29,9 @@ type Target struct {
 // narrows a target from everyone to the members of its rooms: To without rooms is a target of nobody, so that
 // s.To(s.Rooms()...) is right for a socket in no room, too. A socket's id is a room for it alone.
 func (t Target) To(rooms ...string) Target {
+	if t.only != nil {
+		t.only, t.sender = nil, t.only // s.Volatile().To("room") is s.To("room").Volatile()
+	}
 	t.scoped = true
 	t.rooms = slices.Clip(t.rooms)
 	for _, name := range rooms {
@@ -119,7 +122,7 @@ func (t Target) each(visit func(*Socket)) {
 	excepted := t.excepted()
 	switch {
 	case t.only != nil:
-		if !excepted[t.only] && t.only.isConnected() {
+		if !excepted[t.only] && t.ns.socket(t.only.id) == t.only {
 			visit(t.only)
 		}
 		return
@@ -212,8 +215,8 @@ func (t Target) Disconnect() {
 
 // SocketInfo describes a socket.
 type SocketInfo struct {
-	ID    string
-	Rooms []string // by name
+	ID    string   `json:"id"`
+	Rooms []string `json:"rooms"` // by name
 }
 
 // Sockets describes the sockets. An error means that the list is not complete.

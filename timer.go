@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -10,6 +11,15 @@ var epoch = time.Now()
 
 // nanotime is the monotonic clock in nanoseconds. Only differences mean anything.
 func nanotime() int64 { return int64(time.Since(epoch)) }
+
+// after is d from now, by nanotime; the end of time if that is later.
+func after(d time.Duration) int64 {
+	now := nanotime()
+	if d > 0 && int64(d) > math.MaxInt64/2-now {
+		return math.MaxInt64 / 2
+	}
+	return now + int64(d)
+}
 
 // wheelSlots times the tick is how far ahead the wheel sees. A timer further away waits in the last slot and
 // is looked at again from there.

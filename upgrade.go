@@ -79,14 +79,14 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Con
 type refusal struct {
 	status  int
 	message string
-	header  [2]string // one header that the status asks for: name and value
+	header  []string // that the status asks for: names and values in turn
 }
 
 func (e *refusal) Error() string { return "atrium: " + e.message }
 
 func (e *refusal) answer(w http.ResponseWriter) {
-	if e.header[0] != "" {
-		w.Header().Set(e.header[0], e.header[1])
+	for h := e.header; len(h) > 0; h = h[2:] {
+		w.Header().Set(h[0], h[1])
 	}
 	http.Error(w, e.message, e.status)
 }
@@ -98,15 +98,15 @@ func checkHandshake(r *http.Request) *refusal {
 		// RFC 8441 would let a WebSocket run in an HTTP/2 stream; browsers fall back to HTTP/1.1 by themselves.
 		return &refusal{status: http.StatusHTTPVersionNotSupported, message: "a WebSocket needs HTTP/1.1, this request came over " + r.Proto}
 	case r.Method != http.MethodGet:
-		return &refusal{http.StatusMethodNotAllowed, "a WebSocket handshake is a GET request", [2]string{"Allow", "GET"}}
+		return &refusal{http.StatusMethodNotAllowed, "a WebSocket handshake is a GET request", []string{"Allow", "GET"}}
 	case !r.ProtoAtLeast(1, 1):
 		return &refusal{status: http.StatusHTTPVersionNotSupported, message: "a WebSocket handshake needs HTTP/1.1 or later"}
 	case !httpguts.HeaderValuesContainsToken(r.Header["Upgrade"], "websocket"):
-		return &refusal{http.StatusUpgradeRequired, "this address speaks WebSocket: the request has no Upgrade: websocket header", [2]string{"Upgrade", "websocket"}}
+		return &refusal{http.StatusUpgradeRequired, "this address speaks WebSocket: the request has no Upgrade: websocket header", []string{"Upgrade", "websocket"}}
 	case !httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade"):
-		return &refusal{http.StatusUpgradeRequired, "a WebSocket handshake needs a Connection: Upgrade header", [2]string{"Upgrade", "websocket"}}
+		return &refusal{http.StatusUpgradeRequired, "a WebSocket handshake needs a Connection: Upgrade header", []string{"Upgrade", "websocket"}}
 	case len(r.Header["Sec-Websocket-Version"]) != 1 || r.Header["Sec-Websocket-Version"][0] != "13":
-		return &refusal{http.StatusUpgradeRequired, "the WebSocket version must be 13", [2]string{"Sec-WebSocket-Version", "13"}}
+		return &refusal{http.StatusUpgradeRequired, "the WebSocket version must be 13", []string{"Upgrade", "websocket", "Sec-WebSocket-Version", "13"}}
 	case len(r.Header["Sec-Websocket-Key"]) != 1 || !validKey(r.Header["Sec-Websocket-Key"][0]):
 		return &refusal{status: http.StatusBadRequest, message: "a WebSocket handshake needs one Sec-WebSocket-Key header of 16 bytes in base64"}
 	case r.ContentLength != 0:
@@ -268,6 +268,7 @@ func response(r *http.Request, header http.Header, subprotocol string) []byte {
 		b.WriteString(subprotocol)
 	}
 	for name, values := range header {
+		name = http.CanonicalHeaderKey(name)
 		if ours := strings.HasPrefix(name, "Sec-Websocket-") || name == "Connection" || name == "Upgrade" ||
 			name == "Content-Length" || name == "Transfer-Encoding"; ours || !httpguts.ValidHeaderFieldName(name) {
 			continue

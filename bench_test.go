@@ -1,0 +1,193 @@
+package atrium
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+)
+
+// BenchmarkOnCall is a client's call and its acknowledgement over TCP, beside the same bytes echoed by a bare loop.
+func BenchmarkOnCall(b *testing.B) {
+	call := maskedText(`{"event":"add","data":{"a":1,"b":2},"id":7}`)
+	b.Run("hub", func(b *testing.B) {
+		h := newHub(b, Options{})
+		OnCall(h, "add", func(s *Socket, v struct{ A, B int }) (int, error) { return v.A + v.B, nil })
+		nc := serve(b, overTCP, h).connected(b)
+		b.ReportAllocs()
+		for b.Loop() {
+			roundTrip(b, nc, call, len(`{"id":7,"data":3}`))
+		}
+		nc.Close()
+	})
+	b.Run("bare", func(b *testing.B) {
+		l := listenTCP(b)
+		defer l.Close()
+		go func() {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			buf := make([]byte, 4096)
+			for {
+				n, err := c.Read(buf)
+				if err != nil {
+					return
+				}
+				h, at, _ := ParseHeader(buf[:n])
+				Mask(buf[at:n], h.Key, 0)
+				c.Write(buf[:2+len(`{"id":7,"data":3}`)])
+			}
+		}()
+		nc, err := dialTCP(l)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			roundTrip(b, nc, call, len(`{"id":7,"data":3}`))
+		}
+		nc.Close()
+	})
+}
+
+func maskedText(s string) []byte {
+	frame := AppendHeader(nil, Header{Fin: true, Opcode: OpText, Masked: true, Length: int64(len(s))})
+	return append(frame, s...)
+}
+
+// connected returns a connection from which the hub's first message has been read.
+func (s *server) connected(b *testing.B) net.Conn {
+	nc, early := s.upgrade(b)
+	readFrame(b, io.MultiReader(bytes.NewReader(early), nc), len(`{"event":"connect","data":{"sid":"12345678901234567890"}}`))
+	return nc
+}
+
+// readFrame reads a server's frame whose payload has n bytes, at most 125.
+func readFrame(b *testing.B, r io.Reader, n int) {
+	var frame [2 + maxControlPayload]byte
+	if _, err := io.ReadFull(r, frame[:2+n]); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func roundTrip(b *testing.B, nc net.Conn, frame []byte, n int) {
+	if _, err := nc.Write(frame); err != nil {
+		b.Fatal(err)
+	}
+	readFrame(b, nc, n)
+}
+
+// BenchmarkFanOut is one event to 1,000 members of a room over TCP, until all have received it, beside a bare loop of
+// writes of the same frame to as many sockets. One op is 1,000 deliveries.
+func BenchmarkFanOut(b *testing.B) {
+	const members = 1000
+	frame := sealFrame(appendEvent(newFrame(0), "said", []byte(`"hello, everybody"`), 1, noID), OpText)
+	// drain makes each connection report every frame it has received.
+	drain := func(conns []net.Conn, got chan<- struct{}) {
+		for _, c := range conns {
+			go func() {
+				buf := make([]byte, 4096)
+				for have := 0; ; {
+					n, err := c.Read(buf)
+					if err != nil {
+						return
+					}
+					for have += n; have >= len(frame); have -= len(frame) {
+						got <- struct{}{}
+					}
+				}
+			}()
+		}
+	}
+	for _, outstanding := range []int{1, 8} {
+		b.Run(fmt.Sprintf("hub/outstanding=%d", outstanding), func(b *testing.B) {
+			h := newHub(b, Options{})
+			h.OnConnect(func(s *Socket) { s.Join("room") })
+			srv := serve(b, overTCP, h)
+			conns := make([]net.Conn, members)
+			for i := range conns {
+				conns[i] = srv.connected(b)
+			}
+			for h.roomSize("room") < members {
+			}
+			got := make(chan struct{}, members*outstanding)
+			drain(conns, got)
+			b.ReportAllocs()
+			for b.Loop() {
+				for range outstanding {
+					h.To("room").Emit("said", "hello, everybody")
+				}
+				for range members * outstanding {
+					<-got
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members*outstanding), "ns/delivery")
+			for _, c := range conns {
+				c.Close()
+			}
+		})
+		b.Run(fmt.Sprintf("bare/outstanding=%d", outstanding), func(b *testing.B) {
+			l := listenTCP(b)
+			defer l.Close()
+			conns, ours := make([]net.Conn, members), make([]net.Conn, members)
+			for i := range conns {
+				var err error
+				if conns[i], err = dialTCP(l); err != nil {
+					b.Fatal(err)
+				}
+				if ours[i], err = l.Accept(); err != nil {
+					b.Fatal(err)
+				}
+				defer conns[i].Close()
+				defer ours[i].Close()
+			}
+			got := make(chan struct{}, members*outstanding)
+			drain(conns, got)
+			b.ReportAllocs()
+			for b.Loop() {
+				for range outstanding {
+					for _, c := range ours {
+						c.Write(frame)
+					}
+				}
+				for range members * outstanding {
+					<-got
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members*outstanding), "ns/delivery")
+		})
+	}
+}
+
+// roomSize returns how many members a room has.
+func (n *Namespace) roomSize(name string) int {
+	if r := n.room(name); r != nil {
+		return r.count()
+	}
+	return 0
+}
+
+// BenchmarkEmit is the part of a broadcast that the emitter waits for, without the network: encoding once, queueing
+// for each member.
+func BenchmarkEmit(b *testing.B) {
+	for _, members := range []int{1, 1000} {
+		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
+			h := New(Options{MaxQueued: 1 << 30})
+			for range members {
+				s := newSocket(&h.mainNamespace, newConn(nil, connConfig{maxQueued: 1 << 30}), nil, nil)
+				s.session.conn.out.draining = true // nobody writes
+				h.enter(s)
+				s.session.accepted.Store(true)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				h.Emit("said", "hello, everybody")
+				if i%1024 == 0 {
+					h.everyone.each(func(s *Socket) { s.session.conn.out.abandon() })
+				}
+			}
+		})
+	}
+}

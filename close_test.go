@@ -1,0 +1,786 @@
+package atrium
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What a peer's close frame does: the application is told, and the frame is answered.
+func TestCloseReceived(t *testing.T) {
+	type row struct {
+		name    string
+		payload string
+		tell    StatusCode // to the application
+		reason  string
+		answer  StatusCode // to the peer; 0 is the empty payload
+	}
+	rows := []row{
+		{"row 24/empty", "", 1005, "", 0},
+		{"row 25/one byte", "\x03", 1002, "*", 1002},
+		{"row 28/reason", closePayload(4321, "für immer"), 4321, "für immer", 4321},
+		{"row 28/longest reason", closePayload(1000, strings.Repeat("r", 123)), 1000, strings.Repeat("r", 123), 1000},
+		{"row 29/FF", closePayload(1000, "\xff"), 1007, "*", 1007},
+		{"row 29/truncated", closePayload(1000, "abc\xe2\x82"), 1007, "*", 1007},
+		{"row 29/surrogate", closePayload(3000, "\xed\xa0\x80"), 1007, "*", 1007},
+		{"row 29/forbidden code comes first", closePayload(1005, "\xff"), 1002, "*", 1002},
+	}
+	for _, code := range []StatusCode{0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535} {
+		rows = append(rows, row{fmt.Sprintf("row 26/%d", code), closePayload(code, "") + "why", 1002, "*", 1002})
+	}
+	rows[len(rows)-13].payload = "\x00\x00why" // closePayload takes 0 for no payload
+	for _, code := range []StatusCode{1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999} {
+		row := row{fmt.Sprintf("row 28/%d", code), closePayload(code, "why"), code, "why", code}
+		if 1012 <= code && code <= 1014 {
+			row.name = fmt.Sprintf("row 27/%d", code)
+		}
+		rows = append(rows, row)
+	}
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for _, row := range rows {
+			t.Run(row.name, func(t *testing.T) {
+				c, p := s.start(t, UpgradeOptions{})
+				p.send(p.frame(OpText, "before"), p.frame(OpClose, row.payload))
+				wantMessage(t, c, OpText, "before")
+				e := wantClosed(t, c, row.tell)
+				if row.reason == "*" {
+					if e.Reason == "" {
+						t.Error("no reason is given")
+					}
+				} else if e.Reason != row.reason {
+					t.Errorf("the reason is %q, want %q", e.Reason, row.reason)
+				}
+				if again := wantClosed(t, c, row.tell); again != e {
+					t.Errorf("the next Read: %v, want %v", again, e)
+				}
+				p.wantClose(row.answer, e.Reason)
+				// RFC 6455 §7.1.1: the server closes TCP first. A pipe has no sides to close apart, so one on which
+				// more may come stays open for a while.
+				if !s.client && (row.reason != "*" || s.kind.name != "pipe") {
+					p.wantEnd()
+				}
+				p.hangUp()
+				c.finish()
+				if got := c.State(); got != StateClosed {
+					t.Errorf("at last the state is %v", got)
+				}
+			})
+		}
+	})
+}
+
+// closing calls Close and hands over its result.
+func closing(c *Conn, code StatusCode, reason string) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- c.Close(code, reason) }()
+	return done
+}
+
+func TestClose(t *testing.T) {
+	rows := []struct {
+		name   string
+		code   StatusCode
+		reason string
+		sent   string
+	}{
+		{"1000", 1000, "", ""},
+		{"1011", 1011, "because", "because"},
+		{"1014", 1014, "", ""},
+		{"3000", 3000, "", ""},
+		{"4999", 4999, "é", "é"},
+		{"row 30/fits", 1000, strings.Repeat("r", 123), strings.Repeat("r", 123)},
+		{"row 30/124 bytes", 1000, strings.Repeat("r", 124), strings.Repeat("r", 123)},
+		{"row 30/much too long", 1000, strings.Repeat("r", 1<<20), strings.Repeat("r", 123)},
+		{"row 30/cut before a rune of two", 1000, strings.Repeat("é", 100), strings.Repeat("é", 61)},
+		{"row 30/cut before a rune of three", 1000, "12" + strings.Repeat("€", 100), "12" + strings.Repeat("€", 40)},
+		{"row 30/cut before a rune of four", 1000, strings.Repeat("𝄞", 31), strings.Repeat("𝄞", 30)},
+		{"row 30/rune that just fits", 1000, "123" + strings.Repeat("𝄞", 31), "123" + strings.Repeat("𝄞", 30)},
+	}
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for _, row := range rows {
+			t.Run(row.name, func(t *testing.T) {
+				c, p := s.start(t, UpgradeOptions{})
+				done := closing(c, row.code, row.reason)
+				p.wantClose(row.code, row.sent)
+				if got := c.State(); got != StateClosing {
+					t.Errorf("before the answer the state is %v", got)
+				}
+				p.send(p.frame(OpClose, closePayload(row.code, "")))
+				if !s.client {
+					p.wantEnd() // RFC 6455 §7.1.1: the server closes TCP first
+				}
+				p.hangUp()
+				if err := within(t, done, "Close"); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+				if got := c.State(); got != StateClosed {
+					t.Errorf("at last the state is %v", got)
+				}
+				wantClosed(t, c, row.code) // the peer's answer
+			})
+		}
+	})
+}
+
+// Row 31: codes that are for local use, or nobody's, are refused, and nothing happens.
+func TestCloseRefusesCodes(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		for _, code := range []StatusCode{0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535} {
+			if err := c.Close(code, "x"); err == nil || errors.Is(err, ErrClosed) {
+				t.Errorf("row 31/%d: got %v, want an error of its own", code, err)
+			}
+		}
+		wantAlive(t, c, p)
+	})
+}
+
+// Row 32: what follows a close frame is ignored, and nothing follows ours.
+func TestCloseIsLast(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		t.Run("row 32/received", func(t *testing.T) {
+			noLeaks(t)
+			c, p := s.start(t, UpgradeOptions{})
+			after := []byte("\xff\xff garbage, and then ")
+			after = append(after, p.frame(OpText, "a message")...)
+			p.send(slices.Concat(p.frame(OpClose, closePayload(1001, "")), after), after)
+			wantClosed(t, c, 1001)
+			p.wantClose(1001, "")
+			if !s.client {
+				p.wantEnd()
+			}
+			wantClosed(t, c, 1001)
+			p.nc.Close()
+		})
+		t.Run("row 32/sent", func(t *testing.T) {
+			noLeaks(t)
+			c, p := s.start(t, UpgradeOptions{})
+			texts, ended := readInBackground(c)
+			done := closing(c, 1001, "")
+			p.wantClose(1001, "")
+			if err := c.Write(limited(t), OpText, []byte("late")); err != ErrClosed {
+				t.Errorf("Write: %v, want %v", err, ErrClosed)
+			}
+			// Messages that come before the peer's close frame are still whoever reads's; pings are not answered.
+			p.send(p.frame(OpPing, "late"), p.frame(OpText, "crossing"))
+			if got := within(t, texts, "a message that crosses the close frame"); got != "crossing" {
+				t.Errorf("got %q", got)
+			}
+			p.send(p.frame(OpClose, closePayload(1001, "")))
+			within(t, ended, "the reader")
+			if !s.client {
+				p.wantEnd()
+			}
+			p.hangUp()
+			if err := within(t, done, "Close"); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		})
+	})
+}
+
+// Row 33: both close at once. Each sends one close frame.
+func TestCloseAtOnce(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for range 10 {
+			c, p := s.start(t, UpgradeOptions{})
+			_, ended := readInBackground(c)
+			p.send(p.frame(OpClose, closePayload(4001, "peer")))
+			// Whichever is first, and ErrClosed if that is the peer.
+			done := closing(c, 4002, "conn")
+			h, payload := p.next()
+			if h.Opcode != OpClose || payload != closePayload(4001, "peer") && payload != closePayload(4002, "conn") {
+				t.Fatalf("got %v %q", h.Opcode, payload)
+			}
+			if !s.client {
+				p.wantEnd()
+			}
+			p.hangUp()
+			if err := within(t, done, "Close"); err != nil && err != ErrClosed {
+				t.Errorf("Close: %v", err)
+			}
+			if e, ok := errors.AsType[*CloseError](within(t, ended, "the reader")); !ok || e.Code != 4001 || e.Reason != "peer" {
+				t.Errorf("Read: %v", e)
+			}
+		}
+	})
+}
+
+// deaf is a network connection that knows no deadlines.
+type deaf struct{ net.Conn }
+
+func (deaf) SetDeadline(time.Time) error      { return nil }
+func (deaf) SetReadDeadline(time.Time) error  { return nil }
+func (deaf) SetWriteDeadline(time.Time) error { return nil }
+
+// half is a network connection whose sending side can be closed apart, like TCP's.
+type half struct {
+	net.Conn
+	closed *bool
+}
+
+func (h half) CloseWrite() error {
+	*h.closed = true
+	return nil
+}
+
+// Row 33: a peer that does not play its part costs time, but not more than was promised.
+func TestCloseTakesNoLonger(t *testing.T) {
+	drain := func(p *peer) {
+		go io.Copy(io.Discard, p.nc)
+	}
+	answer := func(p *peer) {
+		h, _ := p.next()
+		if h.Opcode != OpClose {
+			p.t.Errorf("got %v", h.Opcode)
+		}
+		p.send(p.frame(OpClose, closePayload(1000, "")))
+		<-p.sent()
+	}
+	rows := []struct {
+		name   string
+		client bool
+		wrap   func(net.Conn) net.Conn
+		peer   func(p *peer)
+		takes  time.Duration
+		clean  bool // the handshake is completed
+	}{
+		{name: "the peer never answers a server", peer: drain, takes: closeTimeout},
+		{name: "the peer never answers a client", client: true, peer: drain, takes: closeTimeout},
+		{name: "the peer does not read", peer: func(*peer) {}, takes: closeTimeout},
+		{name: "the peer does not read a client", client: true, peer: func(*peer) {}, takes: closeTimeout},
+		{name: "the peer cuts", peer: func(p *peer) { p.next(); p.nc.Close() }},
+		{name: "the peer answers, a pipe has no sides", peer: answer, clean: true},
+		{name: "the server answers and does not close", client: true, peer: answer, takes: lingerTimeout, clean: true},
+		{name: "the client answers and does not close", peer: answer, takes: lingerTimeout, clean: true,
+			wrap: func(nc net.Conn) net.Conn { return half{nc, new(bool)} }},
+		{name: "the server answers late and does not close", client: true, takes: 900*time.Millisecond + lingerTimeout, clean: true,
+			peer: func(p *peer) {
+				h, _ := p.next()
+				<-time.After(900 * time.Millisecond)
+				p.send(p.frame(h.Opcode, closePayload(1000, "")))
+			}},
+		{name: "the server answers and closes late", client: true, takes: 300 * time.Millisecond, clean: true,
+			peer: func(p *peer) {
+				answer(p)
+				<-time.After(300 * time.Millisecond)
+				p.hangUp()
+			}},
+		{name: "the peer sends messages instead", takes: closeTimeout, peer: func(p *peer) {
+			drain(p)
+			for range 200 {
+				p.send(p.frame(OpText, "no, listen"))
+				<-time.After(10 * time.Millisecond)
+			}
+		}},
+		{name: "the peer sends a message without end", takes: closeTimeout, peer: func(p *peer) {
+			drain(p)
+			for op := OpText; ; op = OpContinuation {
+				if _, err := p.nc.Write(p.part(op, "and ")); err != nil {
+					return
+				}
+				<-time.After(10 * time.Millisecond)
+			}
+		}},
+		{name: "the peer goes on after its close frame", client: true, takes: lingerTimeout, clean: true, peer: func(p *peer) {
+			answer(p)
+			for {
+				if _, err := p.nc.Write([]byte("more")); err != nil {
+					return
+				}
+				<-time.After(10 * time.Millisecond)
+			}
+		}},
+		{name: "the network connection knows no deadlines", peer: func(*peer) {}, takes: closeTimeout + 2*lingerTimeout,
+			wrap: func(nc net.Conn) net.Conn { return deaf{nc} }},
+		{name: "the network connection knows no deadlines and lingers", client: true, takes: closeTimeout + 2*lingerTimeout, clean: true, peer: answer,
+			wrap: func(nc net.Conn) net.Conn { return deaf{nc} }},
+	}
+	for _, row := range rows {
+		t.Run("row 33/"+row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := startPipe(t, row.client, UpgradeOptions{})
+				if row.wrap != nil {
+					c.nc = row.wrap(c.nc)
+					c.out.nc = c.nc
+				}
+				began := time.Now()
+				over := make(chan time.Duration, 1)
+				var err error
+				go func() {
+					err = c.Close(StatusNormalClosure, "")
+					over <- time.Since(began)
+				}()
+				row.peer(p)
+				if took := <-over; took != row.takes {
+					t.Errorf("Close took %v, want %v", took, row.takes)
+				}
+				if row.clean && err != nil {
+					t.Errorf("Close: %v", err)
+				}
+				if e, ok := errors.AsType[*CloseError](err); !row.clean && (!ok || e.Code != StatusAbnormalClosure) {
+					t.Errorf("Close: %v, want 1006", err)
+				}
+				if got := c.State(); got != StateClosed {
+					t.Errorf("at last the state is %v", got)
+				}
+			})
+		})
+	}
+}
+
+// Row 33: the writer is blocked by a peer that does not read. Queued messages and the close frame get their second,
+// then the connection is closed, and a Read and a Write that wait end with it.
+func TestCloseWhileWriterBlocked(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		if k.name == "pipe" {
+			return // TestCloseTakesNoLonger has it, on the clock
+		}
+		noLeaks(t)
+		c, _ := setup{k, false}.start(t, UpgradeOptions{MaxQueued: 100_000})
+		fill(t, c, 50_000)
+		began := time.Now()
+		if e, ok := errors.AsType[*CloseError](c.Close(StatusGoingAway, "")); !ok || e.Code != StatusAbnormalClosure {
+			t.Errorf("Close: %v, want 1006", e)
+		}
+		// This is a busy machine's clock.
+		if took := time.Since(began); took > closeTimeout+2*lingerTimeout {
+			t.Errorf("Close took %v", took)
+		}
+		wantClosed(t, c, StatusAbnormalClosure)
+	})
+}
+
+// Row 34: what was queued before Close is delivered before its frame, also to a peer that reads late.
+func TestCloseDeliversWhatIsQueued(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for _, reader := range []bool{false, true} {
+			t.Run(fmt.Sprintf("row 34/reader=%t", reader), func(t *testing.T) {
+				c, p := s.start(t, UpgradeOptions{})
+				if reader {
+					readInBackground(c)
+				}
+				sizes := []int{10, 100_000, 0, 16 << 10, 10, 10, 70_000, 1}
+				for i, n := range sizes {
+					mustWrite(t, c, OpBinary, numbered(i, n))
+				}
+				done := closing(c, StatusNormalClosure, "bye")
+				for i, n := range sizes {
+					p.want(OpBinary, numbered(i, n))
+				}
+				p.wantClose(1000, "bye")
+				p.send(p.frame(OpClose, closePayload(1000, "")))
+				if !s.client {
+					p.wantEnd()
+				}
+				p.hangUp()
+				if err := within(t, done, "Close"); err != nil {
+					t.Errorf("Close: %v", err)
+				}
+			})
+		}
+	})
+}
+
+// Queued messages are delivered as well when it is the peer, or its mistake, that ends the connection.
+func TestQueuedMessagesPrecedeTheAnswer(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for _, code := range []StatusCode{1001, 1002} {
+			t.Run(fmt.Sprint("row 34/", code), func(t *testing.T) {
+				c, p := s.start(t, UpgradeOptions{})
+				for i := range 5 {
+					mustWrite(t, c, OpBinary, numbered(i, 30_000))
+				}
+				if code == 1001 {
+					p.send(p.frame(OpClose, closePayload(1001, "")))
+				} else {
+					p.send(p.frame(OpContinuation, ""))
+				}
+				wantClosed(t, c, code)
+				for i := range 5 {
+					p.want(OpBinary, numbered(i, 30_000))
+				}
+				p.wantCloseCode(code)
+				p.hangUp()
+			})
+		}
+	})
+}
+
+// Row 35: a connection cut, at any point, is status 1006 with the cause, the same at every later Read.
+func TestCut(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		cuts := []struct {
+			name string
+			send func(p *peer) []byte
+		}{
+			{"between messages", func(p *peer) []byte { return nil }},
+			{"within a header", func(p *peer) []byte { return p.frame(OpText, "hello")[:1] }},
+			{"within a message", func(p *peer) []byte { b := p.frame(OpText, "hello"); return b[:len(b)-1] }},
+			{"within a large message", func(p *peer) []byte { return p.frame(OpText, strings.Repeat("x", 100_000))[:50_000] }},
+			{"between fragments", func(p *peer) []byte { return p.part(OpText, "hello") }},
+			{"within a close frame", func(p *peer) []byte { b := p.frame(OpClose, closePayload(1000, "")); return b[:len(b)-1] }},
+		}
+		noLeaks(t)
+		for _, cut := range cuts {
+			t.Run("row 35/"+cut.name, func(t *testing.T) {
+				c, p := s.start(t, UpgradeOptions{})
+				p.send(p.frame(OpText, "last words"), cut.send(p))
+				go func(sent <-chan struct{}) {
+					<-sent
+					p.nc.Close()
+				}(p.sent())
+				wantMessage(t, c, OpText, "last words")
+				e := wantClosed(t, c, StatusAbnormalClosure)
+				if e.Err == nil || !errors.Is(e, ErrClosed) {
+					t.Errorf("got %#v, want a cause and ErrClosed", e)
+				}
+				for range 3 {
+					if again := wantClosed(t, c, StatusAbnormalClosure); again != e {
+						t.Errorf("a later Read: %v, want %v", again, e)
+					}
+				}
+				if err := c.Close(StatusNormalClosure, ""); !errors.Is(err, ErrClosed) {
+					t.Errorf("Close: %v, want ErrClosed", err)
+				}
+				if got := c.State(); got != StateClosed {
+					t.Errorf("the state is %v", got)
+				}
+			})
+		}
+	})
+}
+
+func TestCloseTwice(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		done := closing(c, StatusNormalClosure, "")
+		p.wantClose(1000, "")
+		p.send(p.frame(OpClose, closePayload(1000, "")))
+		p.hangUp()
+		if err := within(t, done, "Close"); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if err := c.Close(StatusNormalClosure, ""); err != ErrClosed {
+			t.Errorf("Close again: %v, want %v", err, ErrClosed)
+		}
+		c.CloseNow()
+		if err := c.Close(StatusNormalClosure, ""); err != ErrClosed {
+			t.Errorf("Close after CloseNow: %v, want %v", err, ErrClosed)
+		}
+		if got := c.State(); got != StateClosed {
+			t.Errorf("the state is %v", got)
+		}
+	})
+}
+
+// Many Closes are one close frame. One of them is told how it went, all return when it is over.
+func TestCloseFromManyGoroutines(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for _, reader := range []bool{false, true} {
+			c, p := s.start(t, UpgradeOptions{})
+			if reader {
+				readInBackground(c)
+			}
+			const closers = 10
+			results := make(chan error, closers)
+			for i := range closers {
+				go func() {
+					err := c.Close(StatusCode(4000+i), "")
+					if got := c.State(); got != StateClosed {
+						t.Errorf("when Close returns the state is %v", got)
+					}
+					results <- err
+				}()
+			}
+			h, payload := p.next()
+			if h.Opcode != OpClose {
+				t.Fatalf("got %v", h.Opcode)
+			}
+			p.send(p.frame(OpClose, payload))
+			if !s.client {
+				p.wantEnd()
+			}
+			p.hangUp()
+			var clean int
+			for range closers {
+				switch err := within(t, results, "Close"); err {
+				case nil:
+					clean++
+				case ErrClosed:
+				default:
+					t.Errorf("Close: %v", err)
+				}
+			}
+			if clean != 1 {
+				t.Errorf("%d Closes had closed it, want 1", clean)
+			}
+		}
+	})
+}
+
+func TestCloseNow(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		_, ended := readInBackground(c)
+		mustWrite(t, c, OpText, "perhaps") // what is queued may be lost
+		if err := c.CloseNow(); err != nil {
+			t.Errorf("CloseNow: %v", err)
+		}
+		if got := c.State(); got != StateClosed {
+			t.Errorf("the state is %v", got)
+		}
+		if e, ok := errors.AsType[*CloseError](within(t, ended, "a Read that waits")); !ok || e.Code != StatusAbnormalClosure {
+			t.Errorf("Read: %v, want 1006", e)
+		}
+		if err := c.Write(limited(t), OpText, nil); !errors.Is(err, ErrClosed) {
+			t.Errorf("Write: %v, want ErrClosed", err)
+		}
+		for { // the peer sees the end, and no close frame
+			h, _, err := p.read()
+			if err != nil {
+				break
+			}
+			if h.Opcode == OpClose {
+				t.Error("a close frame was sent")
+			}
+		}
+		c.CloseNow() // harmless
+	})
+}
+
+// CloseNow ends a Close that waits for its peer, and one with a blocked writer.
+func TestCloseNowWithinClose(t *testing.T) {
+	for _, read := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			c, p := startPipe(t, false, UpgradeOptions{})
+			began := time.Now()
+			done := closing(c, StatusNormalClosure, "")
+			if read {
+				p.wantClose(1000, "")
+			}
+			synctest.Wait()
+			c.CloseNow()
+			if err := <-done; !errors.Is(err, ErrClosed) {
+				t.Errorf("Close: %v, want ErrClosed", err)
+			}
+			if took := time.Since(began); took != 0 {
+				t.Errorf("Close took %v", took)
+			}
+		})
+	}
+}
+
+// CloseNow and Close from many goroutines, while others read, write and ping, leave a closed connection.
+func TestCloseRace(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for i := range 10 {
+			c, p := s.start(t, UpgradeOptions{MaxQueued: 1000})
+			p.leave()
+			var all sync.WaitGroup
+			all.Go(func() {
+				for {
+					if _, _, err := c.Read(context.Background()); err != nil {
+						return
+					}
+				}
+			})
+			all.Go(func() {
+				for c.Write(context.Background(), OpText, make([]byte, 100)) == nil {
+				}
+			})
+			all.Go(func() {
+				for {
+					if err := c.Ping(context.Background()); errors.Is(err, ErrClosed) || c.State() == StateClosed {
+						return
+					}
+				}
+			})
+			all.Go(func() { c.Close(StatusGoingAway, "") })
+			if i%2 == 0 {
+				all.Go(func() { c.CloseNow() })
+			}
+			if i%3 == 0 {
+				all.Go(func() { p.send(p.frame(OpClose, "")) })
+			}
+			over := make(chan struct{})
+			go func() {
+				all.Wait()
+				close(over)
+			}()
+			within(t, over, "everybody")
+			c.finish()
+			if got := c.State(); got != StateClosed {
+				t.Errorf("the state is %v", got)
+			}
+		}
+	})
+}
+
+// Nobody reads, and much has come that nobody will: Close reads and discards it. To close a socket with unread
+// input would reset the connection, and the reset could overtake the last message and the close frame.
+func TestCloseDiscardsWhatIsUnread(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		message := p.frame(OpBinary, strings.Repeat("x", 50_000))
+		p.send(message)
+		wantMessage(t, c, OpBinary, strings.Repeat("x", 50_000))
+		for range 5 {
+			p.send(message)
+		}
+		sent := p.sent()
+		if s.kind.name != "pipe" {
+			within(t, sent, "the peer's writes") // into the kernel's buffers
+		}
+		mustWrite(t, c, OpText, "last words")
+		done := closing(c, StatusNormalClosure, "")
+		p.want(OpText, "last words")
+		p.wantClose(1000, "")
+		p.send(p.frame(OpClose, closePayload(1000, "")))
+		if !s.client {
+			p.wantEnd() // not: connection reset
+		}
+		p.hangUp()
+		if err := within(t, done, "Close"); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
+
+// A peer that is told off in the middle of its message can read why, though it goes on sending.
+func TestViolatorReadsTheCloseFrame(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{ReadLimit: 1000})
+		p.send(p.frame(OpBinary, strings.Repeat("x", 300_000)))
+		sent := p.sent()
+		wantClosed(t, c, StatusMessageTooBig)
+		if s.kind.name != "pipe" { // a pipe has no room for the close frame meanwhile
+			within(t, sent, "the peer's write") // what nobody wants is read nevertheless
+		}
+		p.wantCloseCode(StatusMessageTooBig)
+		if !s.client && s.kind.name != "pipe" {
+			p.wantEnd() // not: connection reset
+		}
+		p.hangUp()
+	})
+}
+
+// A Read that waits while another goroutine closes gets what still comes.
+func TestCloseWhileAnotherReads(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		texts, ended := readInBackground(c)
+		p.send(p.frame(OpText, "one"), p.part(OpText, "tw"))
+		if got := within(t, texts, "a message"); got != "one" {
+			t.Errorf("got %q", got)
+		}
+		waitReading(c) // between two Reads, Close would discard what comes
+		done := closing(c, StatusNormalClosure, "")
+		p.wantClose(1000, "")
+		p.send(p.frame(OpContinuation, "o"), p.frame(OpClose, closePayload(1000, "fine")))
+		if got := within(t, texts, "the message begun before"); got != "two" {
+			t.Errorf("got %q", got)
+		}
+		if e, ok := errors.AsType[*CloseError](within(t, ended, "the reader")); !ok || e.Code != 1000 || e.Reason != "fine" {
+			t.Errorf("Read: %v", e)
+		}
+		p.hangUp()
+		if err := within(t, done, "Close"); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
+
+// Row 33, with somebody reading. A Read whose context ends neither prolongs Close nor shortens it: the context's
+// interruption and the closing handshake share one deadline of the network connection. In real time, for Close waits
+// for the reader at a mutex, which stops a synctest clock.
+func TestCloseUnansweredWhileContextsEnd(t *testing.T) {
+	noLeaks(t)
+	c, p := setup{overTCP, false}.start(t, UpgradeOptions{})
+	go io.Copy(io.Discard, p.nc)
+	read := make(chan error, 1)
+	go func() {
+		for {
+			ctx, cancel := context.WithTimeout(context.Background(), 70*time.Millisecond)
+			_, _, err := c.Read(ctx)
+			cancel()
+			if err != context.DeadlineExceeded {
+				read <- err
+				return
+			}
+		}
+	}()
+	began := time.Now()
+	if err := c.Close(StatusNormalClosure, ""); !errors.Is(err, ErrClosed) {
+		t.Errorf("Close: %v", err)
+	}
+	if took := time.Since(began); took < closeTimeout || took > closeTimeout+lingerTimeout {
+		t.Errorf("Close took %v, want %v", took, closeTimeout)
+	}
+	if e, ok := errors.AsType[*CloseError](within(t, read, "the reader")); !ok || e.Code != StatusAbnormalClosure {
+		t.Errorf("Read: %v", e)
+	}
+}
+
+// A peer that reads the queue late, but in time, gets all of it.
+func TestCloseWaitsForALateReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := startPipe(t, false, UpgradeOptions{})
+		for i := range 10 {
+			mustWrite(t, c, OpBinary, numbered(i, 30_000))
+		}
+		done := closing(c, StatusNormalClosure, "")
+		<-time.After(closeTimeout - time.Millisecond)
+		for i := range 10 {
+			p.want(OpBinary, numbered(i, 30_000))
+		}
+		p.wantClose(1000, "")
+		p.send(p.frame(OpClose, closePayload(1000, "")))
+		if err := <-done; err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
+
+// A slow consumer's queue is dropped, but not the rest of a frame that it has the beginning of, nor the close frame.
+func TestBeginCloseDropsTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := startPipe(t, false, UpgradeOptions{})
+		for i := range 5 {
+			mustWrite(t, c, OpBinary, numbered(i, 50_000))
+			synctest.Wait()
+		}
+		if !c.beginClose(StatusPolicyViolation, "slow consumer", dropQueued) {
+			t.Error("the closing had begun")
+		}
+		if c.beginClose(StatusNormalClosure, "again", deliverQueued) {
+			t.Error("the closing began twice")
+		}
+		p.want(OpBinary, numbered(0, 50_000))
+		p.wantClose(1008, "slow consumer")
+		p.send(p.frame(OpClose, closePayload(1008, "")))
+		c.finish()
+		p.wantEnd()
+	})
+}

@@ -1,0 +1,164 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// buildChat builds the example once for all tests. With the race detector on here, it is on there too.
+var buildChat = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(scratch, "chat")
+	args := []string{"build", "-o", path}
+	if raceDetector {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "./examples/chat")...)
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building examples/chat: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func chatBinary(t *testing.T) string {
+	t.Helper()
+	path, err := buildChat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A server is the chat example, running as a process of its own.
+type server struct {
+	t       *testing.T
+	url     string // as it prints it, with a slash at the end
+	addr    string
+	process *exec.Cmd
+	ended   chan struct{} // closed when the process is gone; then err says how
+	err     error
+
+	mu     sync.Mutex
+	stderr bytes.Buffer // guarded by mu
+}
+
+var opens = regexp.MustCompile(`http://(\S+?)/`)
+
+// start runs the chat until the test ends, on a free port of the loopback interface unless args say otherwise.
+func start(t *testing.T, args ...string) *server {
+	t.Helper()
+	s := &server{t: t, ended: make(chan struct{})}
+	s.process = exec.Command(chatBinary(t), append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	s.process.Stderr = s
+	stdout, err := s.process.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(stdout).ReadString('\n')
+		lines <- line
+		s.err = s.process.Wait()
+		close(s.ended)
+	}()
+	t.Cleanup(s.interrupt)
+	select {
+	case line := <-lines:
+		found := opens.FindStringSubmatch(line)
+		if found == nil {
+			t.Fatalf("the chat printed %q instead of its address; stderr:\n%s", line, s.errors())
+		}
+		s.url, s.addr = found[0], found[1]
+	case <-time.After(patience):
+		t.Fatal("the chat did not print its address")
+	}
+	return s
+}
+
+// kill ends the process as a power cut would.
+func (s *server) kill() {
+	s.t.Helper()
+	if err := s.process.Process.Kill(); err != nil {
+		s.t.Fatal(err)
+	}
+	<-s.ended
+}
+
+// interrupt is Ctrl-C. It fails the test unless the process leaves in peace and has complained of nothing.
+func (s *server) interrupt() {
+	s.t.Helper()
+	select {
+	case <-s.ended:
+	default:
+		s.process.Process.Signal(os.Interrupt) // fails only if it ended this very moment, and that shows below
+		select {
+		case <-s.ended:
+		case <-time.After(patience):
+			s.process.Process.Kill()
+			<-s.ended
+			s.t.Error("the chat did not end when interrupted")
+		}
+		if s.err != nil {
+			s.t.Errorf("the chat, interrupted, ended with: %v", s.err)
+		}
+	}
+	if wrong := s.errors(); wrong != "" {
+		s.t.Errorf("the chat complained:\n%s", wrong)
+	}
+}
+
+// Write collects the standard error of the process.
+func (s *server) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stderr.Write(b)
+}
+
+func (s *server) errors() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stderr.String()
+}
+
+// quietAddr returns an address for a server that ends and comes back. Its port is below those that a system gives to
+// whoever asks for any (on Linux from 32768 up), so that nobody gets it by chance in between.
+func quietAddr(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))
+		if ln, err := net.Listen("tcp", addr); err == nil {
+			ln.Close()
+			return addr
+		}
+	}
+	t.Fatal("no port is free between 20000 and 30000")
+	return ""
+}
+
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	out, err := exec.Command(chatBinary(t), "-addr", s.addr).CombinedOutput()
+	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 1 {
+		t.Errorf("a second chat on the same port ended with %v, want exit status 1", err)
+	}
+	for _, want := range []string{s.addr, "in use", "-addr"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("it said %q, want a sentence with %q", out, want)
+		}
+	}
+}

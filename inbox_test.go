@@ -1,0 +1,419 @@
+package atrium
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// inboxOwner handles one event for each value it gets, and notes which.
+type inboxOwner struct {
+	gate    chan struct{}
+	handled []int64 // by the inbox's goroutine; read when the bubble is still
+}
+
+func (o *inboxOwner) handle(in incoming) {
+	<-o.gate
+	o.handled = append(o.handled, in.id)
+}
+
+func newTestInbox(maxCount, maxBytes int) (*inbox, *inboxOwner) {
+	o := &inboxOwner{gate: make(chan struct{}, 10_000)}
+	return &inbox{owner: o, maxCount: maxCount, maxBytes: maxBytes}, o
+}
+
+func (o *inboxOwner) pass(n int) {
+	for range n {
+		o.gate <- struct{}{}
+	}
+	synctest.Wait()
+}
+
+// pushing pushes in the background.
+func (b *inbox) pushing(in incoming) <-chan received {
+	result := make(chan received, 1)
+	go func() { result <- b.push(in) }()
+	synctest.Wait()
+	return result
+}
+
+// isRunning reports whether the inbox's goroutine exists.
+func (b *inbox) isRunning() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.running
+}
+
+func wantPaused(t *testing.T, b *inbox, pushed <-chan received, paused bool) {
+	t.Helper()
+	if got := len(pushed) == 0; got != paused || b.pauses.Load()%2 == 1 != paused {
+		t.Fatalf("the push waits: %t, %d beginnings and ends; want %t", got, b.pauses.Load(), paused)
+	}
+}
+
+func TestInboxOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, o := newTestInbox(10, 1<<20)
+		const n = 1000
+		o.pass(n)
+		want := make([]int64, n)
+		for i := range want {
+			want[i] = int64(i)
+			if r := b.push(incoming{id: int64(i)}); r != taken {
+				t.Fatalf("push %d: %v", i, r)
+			}
+		}
+		synctest.Wait()
+		if !slices.Equal(o.handled, want) {
+			t.Errorf("handled %v", o.handled)
+		}
+		if b.isRunning() || b.items != nil || b.count != 0 || b.bytes != 0 {
+			t.Errorf("idle, but running %t, %d items, %d counted, %d bytes", b.running, len(b.items), b.count, b.bytes)
+		}
+	})
+}
+
+// A full inbox holds up the pusher until it is half empty.
+func TestInboxBounds(t *testing.T) {
+	tests := []struct {
+		name               string
+		maxCount, maxBytes int
+	}{
+		{"events", 8, 1 << 20},
+		{"bytes", 1 << 20, 8 * (incomingOverhead + 100)},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, o := newTestInbox(test.maxCount, test.maxBytes)
+				in := incoming{event: "0123456789", args: make([]byte, 90)}
+				for i := range 8 {
+					wantPaused(t, b, b.pushing(in), false)
+					if !b.isRunning() {
+						t.Fatalf("nobody handles event %d", i)
+					}
+				}
+				before := b.pauses.Load()
+				ninth := b.pushing(in)
+				wantPaused(t, b, ninth, true)
+				o.pass(3)
+				wantPaused(t, b, ninth, true)
+				o.pass(1)
+				wantPaused(t, b, ninth, false)
+				if r := <-ninth; r != taken {
+					t.Errorf("push: %v", r)
+				}
+				if !b.pausedSince(before) || b.pausedSince(b.pauses.Load()) {
+					t.Error("the pause is not told")
+				}
+				o.pass(5)
+				if len(o.handled) != 9 || b.isRunning() {
+					t.Errorf("handled %d, running %t", len(o.handled), b.running)
+				}
+			})
+		})
+	}
+}
+
+// An event larger than the bound goes through when nothing else is there.
+func TestInboxLargeEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, o := newTestInbox(8, 100)
+		wantPaused(t, b, b.pushing(incoming{args: make([]byte, 1000)}), false)
+		second := b.pushing(incoming{})
+		wantPaused(t, b, second, true)
+		o.pass(2)
+		wantPaused(t, b, second, false)
+	})
+}
+
+// While an answer is waited for, events behind which it may stand are taken, up to twice the bounds.
+func TestInboxWhileCalling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, o := newTestInbox(4, 1<<20)
+		for range 4 {
+			b.push(incoming{})
+		}
+		fifth := b.pushing(incoming{})
+		wantPaused(t, b, fifth, true)
+		b.called(+1)
+		synctest.Wait()
+		wantPaused(t, b, fifth, false)
+		for range 3 {
+			if r := b.push(incoming{}); r != taken {
+				t.Fatalf("push: %v", r)
+			}
+		}
+		if r := b.push(incoming{}); r != flooded {
+			t.Errorf("beyond twice the bounds: %v", r)
+		}
+		b.called(-1)
+		ninth := b.pushing(incoming{})
+		wantPaused(t, b, ninth, true)
+		o.pass(9)
+		wantPaused(t, b, ninth, false)
+		if len(o.handled) != 9 {
+			t.Errorf("handled %d", len(o.handled))
+		}
+	})
+}
+
+func TestInboxPushLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, o := newTestInbox(2, 1<<20)
+		b.push(incoming{id: 1})
+		b.push(incoming{id: 2})
+		third := b.pushing(incoming{id: 3})
+		wantPaused(t, b, third, true)
+		b.pushLast(incoming{id: 99})
+		synctest.Wait()
+		wantPaused(t, b, third, false)
+		if r := <-third; r != ignored {
+			t.Errorf("a waiting push: %v", r)
+		}
+		if r := b.push(incoming{id: 4}); r != ignored {
+			t.Errorf("a later push: %v", r)
+		}
+		o.pass(3)
+		if want := []int64{1, 2, 99}; !slices.Equal(o.handled, want) || b.isRunning() {
+			t.Errorf("handled %v, want %v; running %t", o.handled, want, b.running)
+		}
+	})
+}
+
+func TestInboxBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, o := newTestInbox(1, 1<<20)
+		b.push(incoming{})
+		second := b.pushing(incoming{})
+		wantPaused(t, b, second, true)
+		b.bound(2, 1<<20)
+		synctest.Wait()
+		wantPaused(t, b, second, false)
+		o.pass(2)
+	})
+}
+
+func TestInboxCapacity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, o := newTestInbox(8, 1<<20)
+		for range 4 {
+			b.push(incoming{})
+		}
+		for range 10_000 { // never empty
+			b.push(incoming{})
+			o.pass(1)
+		}
+		b.mu.Lock()
+		capacity := cap(b.items)
+		b.mu.Unlock()
+		if capacity > 32 {
+			t.Errorf("capacity %d for at most 8 events", capacity)
+		}
+		o.pass(4)
+	})
+}
+
+// While a handler blocks, its client is not read from beyond the bounds; afterwards all that it sent is handled, in
+// order, and nobody is left waiting.
+func TestInboxHoldsUpTheClient(t *testing.T) {
+	for _, options := range []Options{{MaxInboxEvents: 4}, {MaxInboxBytes: 4 * (incomingOverhead + 1005)}} {
+		overKinds(t, func(t *testing.T, k kind) {
+			noLeaks(t)
+			const n = 3000 // 3 MB are more than the network takes
+			h := newHub(t, options)
+			gate, done := make(chan struct{}), make(chan struct{})
+			handled := 0
+			h.Handle("block", func(*Event) { <-gate })
+			On(h, "e", func(_ *Socket, text string) error {
+				if !strings.HasPrefix(text, fmt.Sprint(handled, "x")) {
+					t.Errorf("event %d is %.10s", handled, text)
+				}
+				if handled++; handled == n {
+					close(done)
+				}
+				return nil
+			})
+			p := serve(t, k, h).peer(t)
+			s := p.arrive(h)
+			keepLittle(p.nc)
+			keepLittle(s.session.conn.nc)
+			p.send(p.frame(OpText, `{"event":"block"}`))
+			for i := range n / 10 { // ten to a segment
+				var segment []byte
+				for j := range 10 {
+					text := fmt.Sprint(10*i+j, "x")
+					segment = append(segment, p.frame(OpText, `{"event":"e","data":"`+text+strings.Repeat("x", 1000-len(text))+`"}`)...)
+				}
+				p.send(segment)
+			}
+			sent := p.sent()
+			eventually(t, "the reader to pause", func() bool { return s.inbox.pauses.Load()%2 == 1 })
+			if got := s.inbox.waiting(); got != 4 && options.MaxInboxEvents > 0 || got != 5 && options.MaxInboxBytes > 0 {
+				t.Errorf("%d events are waiting", got) // "block" is small
+			}
+			select {
+			case <-sent:
+				t.Error("the client could send everything")
+			default:
+			}
+			close(gate)
+			within(t, done, "all events")
+			eventually(t, "the inbox to go", func() bool { return !s.inbox.isRunning() && s.inbox.waiting() == 0 })
+			within(t, sent, "the client")
+		})
+	}
+}
+
+// keepLittle makes the kernel's buffers small.
+func keepLittle(nc net.Conn) {
+	if c, ok := nc.(*tls.Conn); ok {
+		nc = c.NetConn()
+	}
+	if c, ok := nc.(*net.TCPConn); ok {
+		c.SetReadBuffer(64 << 10)
+		c.SetWriteBuffer(64 << 10)
+	}
+}
+
+// A client that is not read from does not count as silent: its heartbeat is suspended, and begins anew when it is read
+// from again.
+func TestInboxSuspendsTheHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, Options{MaxInboxEvents: 2})
+		left := leavings(h)
+		gate := make(chan struct{})
+		h.Handle("e", func(e *Event) { <-gate; e.Reply() })
+		p := serve(t, overPipe, h).peer(t)
+		p.accepted()
+		go func() {
+			for i := range 5 {
+				p.send(p.frame(OpText, fmt.Sprintf(`{"event":"e","id":%d}`, i)))
+			}
+		}()
+		<-time.After(time.Hour)
+		if len(left) > 0 {
+			t.Fatalf("left: %s", <-left)
+		}
+		close(gate)
+		resumed := time.Now()
+		p.want(OpPing, "") // it waited for the network
+		for i := range 5 {
+			p.want(OpText, fmt.Sprintf(`{"id":%d}`, i))
+		}
+		// And now the client is silent, which is its own fault.
+		for {
+			hd, m := p.readWithin(time.Hour)
+			if hd.Opcode == OpPing {
+				continue
+			}
+			if hd.Opcode != OpClose || m != closePayload(StatusPolicyViolation, "ping timeout") {
+				t.Errorf("got %v %q", hd.Opcode, m)
+			}
+			break
+		}
+		o := h.options
+		if took := time.Since(resumed); took < o.PingTimeout || took > o.PingInterval+2*o.PingTimeout {
+			t.Errorf("timed out after %v", took)
+		}
+		wantReason(t, left, ReasonPingTimeout)
+	})
+}
+
+// readWithin is next for a frame that may take longer.
+func (p *peer) readWithin(d time.Duration) (Header, string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(d); ; {
+		hd, m, err := p.read()
+		if errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(deadline) {
+			continue
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return hd, m
+	}
+}
+
+// The answer to a Call may stand behind many events: they are taken up to twice the bounds. Who sends more floods.
+func TestInboxFlooded(t *testing.T) {
+	for _, more := range []int{7, 8} { // with the one that asks, eight is twice the bound
+		t.Run(fmt.Sprint(more), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHub(t, Options{MaxInboxEvents: 4})
+				left := leavings(h)
+				answers := make(chan error, 1)
+				handled := 0
+				h.Handle("ask", func(e *Event) {
+					_, err := Call[int](context.Background(), e.Socket(), "q")
+					answers <- err
+				})
+				h.Handle("e", func(*Event) { handled++ })
+				p := serve(t, overPipe, h).peer(t)
+				p.accepted()
+				p.send(p.frame(OpText, `{"event":"ask"}`))
+				p.want(OpText, question(0))
+				for i := range more {
+					// What is wrong waits in line like all else.
+					p.send(p.frame(OpText, []string{`{"event":"e"}`, `nonsense`}[i%2]))
+				}
+				p.send(p.frame(OpText, `{"id":0,"data":1}`))
+				synctest.Wait()
+				err := <-answers
+				if more < 8 {
+					if err != nil {
+						t.Error(err)
+					}
+					p.send(p.frame(OpText, `{"event":"e","id":5}`))
+					for range more / 2 {
+						if _, m := p.next(); !strings.Contains(m, "expected a JSON object") {
+							t.Errorf("got %s", m)
+						}
+					}
+					p.want(OpText, `{"id":5}`)
+					return
+				}
+				if !errors.Is(err, ErrDisconnected) {
+					t.Errorf("the call: %v", err)
+				}
+				p.wantClose(StatusPolicyViolation, "too many events are waiting")
+				wantReason(t, left, ReasonForcedServerClose)
+				if handled != 4 {
+					t.Errorf("%d of the events taken were handled", handled)
+				}
+			})
+		})
+	}
+}
+
+// A handler that asks its own client while the reader pauses gets its answer: the pause ends.
+func TestInboxCallEndsThePause(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{MaxInboxEvents: 2})
+		gate := make(chan struct{})
+		OnCall(h, "ask", func(s *Socket, _ any) (int, error) {
+			<-gate
+			return Call[int](s.Context(), s, "q")
+		})
+		h.Handle("e", func(*Event) {})
+		p := serve(t, k, h).peer(t)
+		s := p.arrive(h)
+		for _, text := range []string{`{"event":"ask","id":1}`, `{"event":"e","id":2}`, `{"event":"e","id":3}`, `{"id":0,"data":41}`} {
+			p.send(p.frame(OpText, text))
+		}
+		eventually(t, "the reader to pause", func() bool { return s.inbox.pauses.Load()%2 == 1 })
+		close(gate)
+		for _, text := range []string{question(0), `{"id":1,"data":41}`, `{"id":2}`, `{"id":3}`} {
+			p.want(OpText, text)
+		}
+	})
+}

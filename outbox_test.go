@@ -1,0 +1,709 @@
+package atrium
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A gate is a network connection that lets one write at a time through, when the test says so. It lives in a synctest
+// bubble: when synctest.Wait returns, a drainer is either in a write or gone.
+type gate struct {
+	net.Conn // nil: nothing else is called
+	let      chan admission
+	current  []byte // the write in progress, or nil
+	began    time.Time
+	handed   []byte // all that was given to Write
+	passed   []byte // all that Write took
+	writes   [][]byte
+}
+
+// An admission ends a write: with nil, all of it was taken.
+type admission struct {
+	n   int
+	err error
+}
+
+func newGate() *gate { return &gate{let: make(chan admission)} }
+
+func (g *gate) Write(p []byte) (int, error) {
+	g.current, g.began = p, time.Now()
+	g.handed = append(g.handed, p...)
+	g.writes = append(g.writes, p)
+	a := <-g.let
+	if a.err == nil {
+		a.n = len(p)
+	}
+	g.passed = append(g.passed, p[:a.n]...)
+	g.current = nil
+	return a.n, a.err
+}
+
+// pass lets the write in progress through and waits for what the drainer does then.
+func (g *gate) pass() {
+	g.let <- admission{}
+	synctest.Wait()
+}
+
+// passAll lets everything through.
+func (g *gate) passAll() {
+	for synctest.Wait(); g.current != nil; {
+		g.pass()
+	}
+}
+
+// numberedFrame returns a frame of n bytes of payload, at least eight, that says which it is.
+func numberedFrame(op Opcode, number, n int) []byte {
+	payload := make([]byte, max(n, 8))
+	binary.BigEndian.PutUint64(payload, uint64(number))
+	for i := 8; i < n; i++ {
+		payload[i] = byte(number + i)
+	}
+	return encodeFrame(Header{Fin: true, Opcode: op, Length: int64(len(payload))}, string(payload))
+}
+
+// outboxModel is what an outbox should be, in lists that are obviously right.
+type outboxModel struct {
+	t    *testing.T
+	seed uint64
+	r    *rand.Rand
+	o    outbox
+	g    *gate
+
+	frames             int // made so far
+	data, pings, pongs [][]byte
+	last               []byte
+	bytes              int
+	owed               bool // a wake is
+	closing, failed    bool
+	parsed             int  // of g.handed, in frames
+	begun              bool // the frame behind that has been, and is still the first of data
+	ended              bool
+}
+
+func (m *outboxModel) errorf(format string, args ...any) {
+	m.t.Helper()
+	m.t.Fatalf("seed %d: "+format, append([]any{m.seed}, args...)...)
+}
+
+func (m *outboxModel) frame(op Opcode, n int) []byte {
+	m.frames++
+	return numberedFrame(op, m.frames, n)
+}
+
+// added notes a frame that the outbox took, and checks that it asked for a writer if and only if there is none.
+func (m *outboxModel) added(list *[][]byte, frame []byte, wake bool) {
+	m.t.Helper()
+	*list = append(*list, frame)
+	m.bytes += len(frame)
+	if want := !m.owed && m.g.current == nil; wake != want {
+		m.errorf("wake is %t, want %t", wake, want)
+	}
+	m.owed = m.owed || wake
+}
+
+func (m *outboxModel) stalledFor(d time.Duration) bool {
+	return m.g.current != nil && time.Since(m.g.began) >= d
+}
+
+func (m *outboxModel) push() {
+	size := []int{8, 100, 1000, 4000, writeChunk - 4, writeChunk, 3 * writeChunk, 100_000}[m.r.IntN(8)]
+	frame := m.frame(OpBinary, size)
+	patient, volatile := false, m.r.IntN(4) == 0
+	var want, got verdict
+	var wake bool
+	switch {
+	case m.closing || m.failed:
+		want = refused
+	case m.bytes > 4*m.o.limit, m.bytes > m.o.limit && m.stalledFor(stallTimeout):
+		want = tooSlow
+	case m.bytes > m.o.limit:
+		want = overLimit
+	}
+	if volatile {
+		if m.stalledFor(kernelWait) {
+			want = notWaiting
+		}
+		got, wake = m.o.pushVolatile(frame)
+	} else {
+		if patient = m.r.IntN(3) == 0; patient && want != refused {
+			want = queued
+		}
+		got, wake = m.o.push(frame, patient)
+	}
+	if got != want {
+		m.errorf("push(volatile=%t, patient=%t) with %d bytes queued: verdict %d, want %d", volatile, patient, m.bytes, got, want)
+	}
+	if got <= overLimit {
+		m.added(&m.data, frame, wake)
+	} else if wake {
+		m.errorf("a wake for nothing")
+	}
+}
+
+func (m *outboxModel) pushControl() {
+	if m.r.IntN(2) == 0 {
+		frame := m.frame(OpPing, m.r.IntN(126))
+		queued, wake := m.o.pushPing(frame)
+		if queued == (m.closing || m.failed) {
+			m.errorf("queued is %t on a ping", queued)
+		}
+		if queued {
+			m.added(&m.pings, frame, wake)
+		}
+		return
+	}
+	for range 1 << m.r.IntN(6) {
+		frame := m.frame(OpPong, 125)
+		wake := m.o.pushPong(frame)
+		if m.closing || m.failed {
+			if wake {
+				m.errorf("a wake for nothing")
+			}
+			continue
+		}
+		if size(m.pongs)+len(frame) > maxPongs {
+			m.bytes -= size(m.pongs)
+			m.pongs = nil // the latest is answered
+		}
+		m.added(&m.pongs, frame, wake)
+	}
+}
+
+func size(frames [][]byte) (n int) {
+	for _, f := range frames {
+		n += len(f)
+	}
+	return n
+}
+
+func (m *outboxModel) end() {
+	m.data, m.pings, m.pongs, m.last, m.bytes, m.failed = nil, nil, nil, nil, 0, true
+	m.parsed, m.begun = len(m.g.handed), false
+}
+
+func (m *outboxModel) step() {
+	switch n := m.r.IntN(100); {
+	case n < 45:
+		m.push()
+	case n < 55:
+		m.pushControl()
+	case n < 70:
+		if m.owed {
+			m.owed = false
+			m.o.wake()
+		}
+	case n < 90:
+		if m.g.current != nil {
+			if !m.failed {
+				m.bytes -= len(m.g.current)
+			}
+			m.g.pass()
+		}
+	case n < 96:
+		<-time.After([]time.Duration{1, kernelWait - 1, kernelWait, stallTimeout - 1, stallTimeout}[m.r.IntN(5)])
+	case n == 96 && m.r.IntN(3) == 0:
+		m.o.abandon()
+		kept := m.data[:0]
+		if m.begun {
+			kept = m.data[:1]
+		}
+		m.bytes -= size(m.data) - size(kept) + size(m.pings) + size(m.pongs)
+		m.data, m.pings, m.pongs = kept, nil, nil
+	case n == 97 && m.r.IntN(3) == 0:
+		frame := m.frame(OpClose, 8)
+		wake := m.o.pushClose(frame)
+		if m.closing || m.failed {
+			if wake {
+				m.errorf("a wake for nothing")
+			}
+			break
+		}
+		m.closing = true
+		var last [][]byte
+		m.added(&last, frame, wake)
+		m.last = frame
+	case n == 98 && m.r.IntN(5) == 0 && m.g.current != nil:
+		m.g.let <- admission{m.r.IntN(len(m.g.current) + 1), errors.New("connection reset")}
+		m.end()
+	case n == 99 && m.r.IntN(5) == 0:
+		m.o.stop(net.ErrClosed)
+		m.end()
+	}
+	m.check()
+}
+
+// check compares the outbox with the model, when all that can happen has happened.
+func (m *outboxModel) check() {
+	m.t.Helper()
+	synctest.Wait()
+	m.parse()
+	if got := m.o.buffered(); got != m.bytes {
+		m.errorf("%d bytes are accounted for, want %d", got, m.bytes)
+	}
+	m.o.mu.Lock()
+	draining := m.o.draining
+	m.o.mu.Unlock()
+	if want := m.owed || m.g.current != nil; draining != want {
+		m.errorf("draining is %t, want %t", draining, want)
+	}
+	if slow, _ := m.o.overdue(); slow != (m.bytes > m.o.limit && m.stalledFor(stallTimeout)) {
+		m.errorf("overdue is %t with %d bytes of %d", slow, m.bytes, m.o.limit)
+	}
+	if len(m.g.current) > 2*writeChunk {
+		m.errorf("a write of %d bytes", len(m.g.current))
+	}
+	if !m.owed && m.g.current == nil && (m.bytes != 0 || len(m.data)+len(m.pings)+len(m.pongs)+len(m.last) > 0) {
+		m.errorf("%d bytes are queued and have no owner", m.bytes)
+	}
+	if m.closing && m.bytes == 0 && !m.owed && m.g.current == nil {
+		m.failed = true // the close frame has left: it is over
+	}
+	select {
+	case <-m.o.closed():
+		if !m.failed {
+			m.errorf("closed is closed")
+		}
+	default:
+		if m.failed {
+			m.errorf("closed is open")
+		}
+	}
+}
+
+// parse looks at what was newly handed to the network: frames, whole and in order. Where a frame begins, what should
+// be before it must have been.
+func (m *outboxModel) parse() {
+	m.t.Helper()
+	for m.parsed < len(m.g.handed) {
+		rest := m.g.handed[m.parsed:]
+		h, n, err := ParseHeader(rest)
+		if err != nil || n == 0 {
+			m.errorf("no frame at %d: %x", m.parsed, rest[:min(len(rest), 20)])
+		}
+		if m.ended || m.failed {
+			m.errorf("a %v after the end", h.Opcode)
+		}
+		var list *[][]byte
+		switch h.Opcode {
+		case OpBinary:
+			list = &m.data
+			if !m.begun && len(m.pings)+len(m.pongs) > 0 {
+				m.errorf("data went ahead of %d pings and %d pongs", len(m.pings), len(m.pongs))
+			}
+		case OpPing:
+			list = &m.pings
+		case OpPong:
+			list = &m.pongs
+		case OpClose:
+			if len(m.data)+len(m.pings)+len(m.pongs) > 0 || m.last == nil {
+				m.errorf("the close frame is not last")
+			}
+			list = &[][]byte{m.last}
+			m.last, m.ended = nil, true
+		default:
+			m.errorf("a torn frame: %v", h)
+		}
+		if len(*list) == 0 {
+			m.errorf("a %v that nobody pushed", h.Opcode)
+		}
+		frame := (*list)[0]
+		n = min(len(rest), len(frame))
+		if !bytes.Equal(rest[:n], frame[:n]) {
+			m.errorf("a %v is not the one that is due, or not as it was pushed", h.Opcode)
+		}
+		if m.begun = n < len(frame); m.begun {
+			return
+		}
+		*list = (*list)[1:]
+		m.parsed += n
+	}
+}
+
+func TestOutboxModel(t *testing.T) {
+	seen := map[string]int{} // that the schedules reach what they are for
+	for seed := range uint64(50) {
+		synctest.Test(t, func(t *testing.T) {
+			m := &outboxModel{t: t, seed: seed, r: rand.New(rand.NewPCG(seed, 7)), g: newGate()}
+			m.o.nc, m.o.limit = m.g, 1000<<m.r.IntN(9)
+			for range 250 {
+				m.step()
+			}
+			seen["frames"] += m.frames
+			seen["writes"] += len(m.g.writes)
+			if m.owed {
+				m.owed = false
+				m.o.wake()
+			}
+			for m.check(); m.g.current != nil; m.check() {
+				if !m.failed {
+					m.bytes -= len(m.g.current)
+				}
+				m.g.pass()
+			}
+			if m.bytes != 0 {
+				m.errorf("%d bytes are left", m.bytes)
+			}
+			switch {
+			case m.ended:
+				seen["closed"]++
+			case m.failed:
+				seen["failed"]++
+			default:
+				seen["open"]++
+			}
+		})
+	}
+	t.Log(seen)
+	for _, end := range []string{"closed", "failed", "open"} {
+		if seen[end] < 4 {
+			t.Errorf("%d outboxes were %s at the end: the schedules do not test much", seen[end], end)
+		}
+	}
+}
+
+// pushAndWake pushes frames that are owed nothing else.
+func pushAndWake(t *testing.T, o *outbox, frames ...[]byte) {
+	t.Helper()
+	for _, f := range frames {
+		v, wake := o.push(f, noStallLimit)
+		if v != queued {
+			t.Fatalf("verdict %d", v)
+		}
+		if wake {
+			o.wake()
+		}
+	}
+	synctest.Wait()
+}
+
+func newTestOutbox(limit int) (*outbox, *gate) {
+	g := newGate()
+	return &outbox{nc: g, limit: limit}, g
+}
+
+// While a write waits, small frames gather and leave in few writes, of a chunk at most.
+func TestOutboxCoalesces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, g := newTestOutbox(1 << 20)
+		pushAndWake(t, o, numberedFrame(OpBinary, 0, 100))
+		var want []byte
+		for i := range 1000 {
+			frame := numberedFrame(OpBinary, i, 100)
+			want = append(want, frame...)
+			pushAndWake(t, o, frame)
+		}
+		g.passAll()
+		if !bytes.HasSuffix(g.passed, want) {
+			t.Error("the bytes are not those pushed")
+		}
+		if most := 1 + len(want)/(writeChunk-102) + 1; len(g.writes) > most {
+			t.Errorf("%d writes, at most %d were expected", len(g.writes), most)
+		}
+		for _, w := range g.writes {
+			if len(w) > writeChunk {
+				t.Errorf("a write of %d bytes", len(w))
+			}
+		}
+	})
+}
+
+// A frame larger than a chunk is not copied, wherever in the queue it is, and control frames wait for its end.
+func TestOutboxLargeFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, ahead := range []int{0, 1, 5} {
+			o, g := newTestOutbox(1 << 20)
+			pushAndWake(t, o, numberedFrame(OpBinary, 0, 8)) // it is being written
+			for i := range ahead {
+				pushAndWake(t, o, numberedFrame(OpBinary, i, 8))
+			}
+			large := numberedFrame(OpBinary, 99, 5*writeChunk+10)
+			small := numberedFrame(OpBinary, 100, 8)
+			pushAndWake(t, o, large, small)
+			g.pass()
+			if ahead > 0 {
+				g.pass()
+			}
+			ping := numberedFrame(OpPing, 0, 8)
+			if _, wake := o.pushPing(ping); wake {
+				t.Error("a wake while there is a drainer")
+			}
+			written := len(g.handed) - len(g.current)
+			for at := 0; at < len(large); {
+				if &g.current[0] != &large[at] {
+					t.Fatalf("%d frames ahead: the bytes at %d are a copy, or others", ahead, at)
+				}
+				at += len(g.current)
+				g.pass()
+			}
+			g.passAll()
+			if want := slices.Concat(large, ping, small); !bytes.Equal(g.passed[written:], want) {
+				t.Errorf("%d frames ahead: not the large frame, the ping, the small frame", ahead)
+			}
+		}
+	})
+}
+
+// Both bounds of a slow consumer, on the clock.
+func TestOutboxTooSlow(t *testing.T) {
+	const limit = 10_000
+	frame := numberedFrame(OpBinary, 1, 1000)
+	want := func(t *testing.T, o *outbox, want verdict) {
+		t.Helper()
+		got, wake := o.push(frame, false)
+		if got != want {
+			t.Errorf("with %d bytes queued: verdict %d, want %d", o.buffered(), got, want)
+		}
+		if wake {
+			o.wake()
+		}
+		synctest.Wait()
+	}
+	t.Run("row 75/over the limit and stalled", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			o, g := newTestOutbox(limit)
+			for o.buffered() <= limit {
+				want(t, o, queued)
+			}
+			want(t, o, overLimit)
+			<-time.After(stallTimeout - 1)
+			if slow, look := o.overdue(); slow || look != nanotime()+1 {
+				t.Errorf("overdue: %t, look in %d ns, want 1", slow, look-nanotime())
+			}
+			want(t, o, overLimit)
+			<-time.After(1)
+			if slow, _ := o.overdue(); !slow {
+				t.Error("not overdue")
+			}
+			want(t, o, tooSlow)
+			g.pass() // the kernel took something: that is life, though the rest is still too much
+			want(t, o, overLimit)
+			g.passAll()
+			if slow, look := o.overdue(); slow || look != 0 {
+				t.Errorf("an empty outbox is overdue: %t, %d", slow, look)
+			}
+		})
+	})
+	t.Run("row 75/four times over the limit", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			o, g := newTestOutbox(limit)
+			for o.buffered() <= limit {
+				want(t, o, queued)
+			}
+			for o.buffered() <= 4*limit {
+				want(t, o, overLimit)
+			}
+			want(t, o, tooSlow)
+			if v, _ := o.push(frame, noStallLimit); v != queued {
+				t.Errorf("a patient push: verdict %d", v)
+			}
+			g.passAll()
+		})
+	})
+	t.Run("row 75/stalled and within the limit", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			o, g := newTestOutbox(limit)
+			want(t, o, queued)
+			<-time.After(10 * stallTimeout)
+			want(t, o, queued)
+			g.passAll()
+		})
+	})
+}
+
+// A volatile frame is dropped from when a write has waited for kernelWait until that write is over. To wait for a
+// wake does not count.
+func TestOutboxVolatile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, g := newTestOutbox(10_000)
+		frame := numberedFrame(OpBinary, 1, 10)
+		want := func(want verdict) (wake bool) {
+			t.Helper()
+			v, wake := o.pushVolatile(frame)
+			if v != want {
+				t.Errorf("verdict %d, want %d", v, want)
+			}
+			return wake
+		}
+		if !want(queued) {
+			t.Error("no wake")
+		}
+		<-time.After(time.Second)
+		want(queued)
+		o.wake()
+		synctest.Wait()
+		want(queued)
+		<-time.After(kernelWait - 1)
+		want(queued)
+		<-time.After(1)
+		want(notWaiting)
+		g.pass()
+		want(queued)
+		g.passAll()
+		if n := len(g.passed) / len(frame); n != 5 {
+			t.Errorf("%d frames left, want 5", n)
+		}
+	})
+}
+
+func TestOutboxWaits(t *testing.T) {
+	const limit, n = 1000, 98 // frames of 100 bytes
+	type waiter struct {
+		name string
+		wait func(*outbox, context.Context) error
+	}
+	room, half := waiter{"for room", (*outbox).waitForRoom}, waiter{"until half", (*outbox).waitUntilHalf}
+	rows := []struct {
+		waiter
+		queued int // frames, each of which leaves alone
+		passes int // of them leave before the waiter goes on
+	}{
+		{room, 0, 0},
+		{room, 9, 0},
+		{room, 10, 6}, // until less than half is queued
+		{room, 15, 11},
+		{half, 4, 0},
+		{half, 5, 1},
+		{half, 10, 6},
+	}
+	for _, row := range rows {
+		synctest.Test(t, func(t *testing.T) {
+			o, g := newTestOutbox(limit)
+			for i := range row.queued {
+				pushAndWake(t, o, numberedFrame(OpBinary, i, n))
+			}
+			done := make(chan error, 3)
+			for range cap(done) {
+				go func() { done <- row.wait(o, context.Background()) }()
+			}
+			synctest.Wait()
+			// All but the first frame would leave together: what is queued is let out by hand.
+			for pass := 0; pass < row.passes; pass++ {
+				if len(done) > 0 {
+					t.Fatalf("%s with %d queued: went on after %d had left, not %d", row.name, row.queued, pass, row.passes)
+				}
+				o.wrote(100, nil)
+				synctest.Wait()
+			}
+			if len(done) != cap(done) {
+				t.Fatalf("%s with %d queued: %d went on after %d had left", row.name, row.queued, len(done), row.passes)
+			}
+			for range cap(done) {
+				if err := <-done; err != nil {
+					t.Errorf("%s with %d queued: %v", row.name, row.queued, err)
+				}
+			}
+			o.stop(net.ErrClosed)
+			g.passAll()
+		})
+	}
+
+	for _, w := range []waiter{room, half} {
+		ends := []struct {
+			name string
+			end  func(o *outbox, g *gate, cancel func())
+			want error
+		}{
+			{"its context ends", func(o *outbox, g *gate, cancel func()) { cancel() }, context.Canceled},
+			{"the close frame is pushed", func(o *outbox, g *gate, cancel func()) { o.pushClose(numberedFrame(OpClose, 1, 8)) }, ErrClosed},
+			{"writing is stopped", func(o *outbox, g *gate, cancel func()) { o.stop(net.ErrClosed) }, net.ErrClosed},
+			{"a write fails", func(o *outbox, g *gate, cancel func()) { g.let <- admission{50, net.ErrClosed} }, net.ErrClosed},
+		}
+		for _, end := range ends {
+			synctest.Test(t, func(t *testing.T) {
+				o, g := newTestOutbox(limit)
+				for i := range 10 {
+					pushAndWake(t, o, numberedFrame(OpBinary, i, n))
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				errs := make(chan error, 3)
+				for range cap(errs) {
+					go func() { errs <- w.wait(o, ctx) }()
+				}
+				synctest.Wait()
+				if len(errs) > 0 {
+					t.Fatalf("did not wait %s: %v", w.name, <-errs)
+				}
+				end.end(o, g, cancel)
+				synctest.Wait()
+				if len(errs) != cap(errs) {
+					t.Fatalf("%d waiters %s were released when %s", len(errs), w.name, end.name)
+				}
+				for range cap(errs) {
+					if err := <-errs; !errors.Is(err, end.want) || end.want != context.Canceled && !errors.Is(err, ErrClosed) {
+						t.Errorf("waiting %s, %s: %v, want %v", w.name, end.name, err, end.want)
+					}
+				}
+				cancel()
+				if err := w.wait(o, ctx); err != context.Canceled {
+					t.Errorf("waiting %s with a cancelled context: %v", w.name, err)
+				}
+				g.passAll()
+			})
+		}
+	}
+}
+
+// A write that fails ends everything: what is queued is let go, what waits is released, nothing is written again.
+func TestOutboxWriteFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, g := newTestOutbox(1000)
+		closed := o.closed()
+		for i := range 10 {
+			pushAndWake(t, o, numberedFrame(OpBinary, i, 500))
+		}
+		reset := errors.New("connection reset")
+		g.let <- admission{100, reset}
+		synctest.Wait()
+		select {
+		case <-closed:
+		default:
+			t.Error("who waits for the end is not released")
+		}
+		if n := o.buffered(); n != 0 || o.queue != nil || o.draining {
+			t.Errorf("left: %d bytes, %d frames, a drainer: %t", n, len(o.queue), o.draining)
+		}
+		err := o.closedError()
+		if e, ok := errors.AsType[*CloseError](err); !ok || e.Code != StatusAbnormalClosure || !errors.Is(err, reset) {
+			t.Errorf("got %v, want 1006 and its cause", err)
+		}
+		if v, wake := o.push(numberedFrame(OpBinary, 0, 8), false); v != refused || wake {
+			t.Errorf("a push after the end: verdict %d, wake %t", v, wake)
+		}
+		if len(g.writes) != 1 {
+			t.Errorf("%d writes, want 1", len(g.writes))
+		}
+	})
+}
+
+// An outbox that has nothing to do holds next to nothing.
+func TestOutboxIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, g := newTestOutbox(1 << 20)
+		for range 3 {
+			for i := range 1000 {
+				pushAndWake(t, o, numberedFrame(OpBinary, i, 8))
+			}
+			o.pushPing(numberedFrame(OpPing, 1, 8))
+			o.pushPong(numberedFrame(OpPong, 1, 8))
+			g.passAll()
+			if cap(o.queue) > keptFrames || o.pings != nil || o.pongs != nil || len(o.partial) > 0 || o.draining || o.bytes != 0 {
+				t.Errorf("an idle outbox keeps a queue of %d, %d bytes of pings, %d of pongs, %d of a frame, draining=%t, bytes=%d",
+					cap(o.queue), cap(o.pings), cap(o.pongs), len(o.partial), o.draining, o.bytes)
+			}
+			for _, frame := range o.queue[:cap(o.queue)] {
+				if frame != nil {
+					t.Error("an idle outbox keeps a frame")
+				}
+			}
+		}
+	})
+}

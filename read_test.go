@@ -1,0 +1,955 @@
+package atrium
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// An incomingMessage is a message as Read returns it.
+type incomingMessage struct {
+	Op   Opcode
+	Text string
+}
+
+// A conversation is a legal stream of frames, and what a reader must make of it.
+type conversation struct {
+	stream   []byte
+	messages []incomingMessage
+	pings    []string
+}
+
+// Sizes of payloads are drawn from these and their neighbours: where a header changes its form, the read buffer ends
+// and direct reads into the message begin.
+var payloadSizes = []int{0, 1, 20, 125, 127, 500, readBufferSize - 8, readBufferSize, readBufferSize + 8, 2*readBufferSize + 1, 20_000, 65535}
+
+// newConversation draws messages, fragments them anywhere, also within runes, and puts control frames between. It
+// ends with a message.
+func newConversation(r *rand.Rand, p *peer, messages int) *conversation {
+	c := &conversation{}
+	add := func(h Header, payload string) { c.stream = append(c.stream, p.encode(h, payload)...) }
+	controls := func() {
+		for r.IntN(4) == 0 {
+			payload := strings.Repeat(string(rune('a'+r.IntN(26))), r.IntN(126))
+			if r.IntN(3) == 0 {
+				add(Header{Fin: true, Opcode: OpPong}, payload)
+				continue
+			}
+			add(Header{Fin: true, Opcode: OpPing}, payload)
+			c.pings = append(c.pings, payload)
+		}
+	}
+	for range messages {
+		size := max(0, payloadSizes[r.IntN(len(payloadSizes))]+r.IntN(3)-1)
+		m := incomingMessage{OpText, randomUTF8(r, size)}
+		if r.IntN(2) == 0 {
+			m = incomingMessage{OpBinary, randomBytes(r, size)}
+		}
+		c.messages = append(c.messages, m)
+		op, rest := m.Op, m.Text
+		controls()
+		for range r.IntN(4) {
+			cut := r.IntN(len(rest) + 1)
+			add(Header{Opcode: op}, rest[:cut])
+			op, rest = OpContinuation, rest[cut:]
+			controls()
+		}
+		add(Header{Fin: true, Opcode: op}, rest)
+	}
+	return c
+}
+
+// randomUTF8 returns n or few more bytes of UTF-8, in runes of all lengths.
+func randomUTF8(r *rand.Rand, n int) string {
+	runes := []rune{'a', 'é', '€', '𝄞', utf8.MaxRune, 0, '\uFFFD', '\uD7FF', '\uE000'}
+	var b strings.Builder
+	for b.Len() < n {
+		b.WriteRune(runes[r.IntN(len(runes))])
+	}
+	return b.String()
+}
+
+func randomBytes(r *rand.Rand, n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return string(b)
+}
+
+// cutAnywhere cuts a stream into segments, some of a byte, some long.
+func cutAnywhere(r *rand.Rand, stream []byte) (segments [][]byte) {
+	for len(stream) > 0 {
+		n := min(len(stream), 1+r.IntN([]int{1, 10, 200, 5000, 50_000}[r.IntN(5)]))
+		segments = append(segments, stream[:n])
+		stream = stream[n:]
+	}
+	return segments
+}
+
+// readSome reads n messages, by Read and ReadInto in turn, each with the context that it is given.
+func readSome(c *Conn, n int) (messages []incomingMessage, err error) {
+	buf := make([]byte, 0, 1000)
+	for i := range n {
+		var op Opcode
+		var p []byte
+		if i%2 == 0 {
+			op, p, err = c.Read(context.Background())
+		} else {
+			op, p, err = c.ReadInto(context.Background(), buf)
+		}
+		if err != nil {
+			return messages, err
+		}
+		messages = append(messages, incomingMessage{op, string(p)})
+	}
+	return messages, nil
+}
+
+// scripted returns a Conn that receives the segments and then the end of the connection. Its peer is for making
+// frames.
+func scripted(client bool, segments ...[]byte) (*Conn, *script) {
+	nc := &script{segments: segments, keep: true}
+	return newConn(nc, connConfig{client: client, readLimit: defaultReadLimit, maxQueued: defaultMaxQueued}), nc
+}
+
+// Row 17, as a property: the same stream cut anywhere gives the same messages.
+func TestReadProperty(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		p := &peer{client: r.IntN(2) == 0}
+		want := newConversation(r, p, 1+r.IntN(8))
+		segments := cutAnywhere(r, want.stream)
+		c, nc := scripted(!p.client, segments...)
+		if r.IntN(3) == 0 { // row 47: some of it came together with the handshake
+			c = newConn(nc, connConfig{client: !p.client, readLimit: defaultReadLimit, maxQueued: defaultMaxQueued, early: bytes.Clone(segments[0])})
+			nc.segments = segments[1:]
+		}
+		got, err := readSome(c, len(want.messages))
+		if diff := cmp.Diff(want.messages, got); diff != "" || err != nil {
+			t.Fatalf("seed %d: %v (-want +got)\n%s", seed, err, diff)
+		}
+		wantClosed(t, c, StatusAbnormalClosure)
+	}
+}
+
+func TestReadConversation(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		for seed := range uint64(4) {
+			r := rand.New(rand.NewPCG(seed, 2))
+			want := newConversation(r, p, 6)
+			p.send(cutAnywhere(r, want.stream)...)
+			done := make(chan []incomingMessage)
+			go func() {
+				got, err := readSome(c, len(want.messages))
+				if err != nil {
+					t.Error(err)
+				}
+				done <- got
+			}()
+			for _, ping := range want.pings { // rows 13, 14: answered at once and byte for byte
+				p.want(OpPong, ping)
+			}
+			if diff := cmp.Diff(want.messages, within(t, done, "the messages")); diff != "" {
+				t.Fatalf("seed %d: (-want +got)\n%s", seed, diff)
+			}
+			wantAlive(t, c, p)
+		}
+	})
+}
+
+// sample is a stream with each thing that a stream may have.
+func sample(p *peer) (stream []byte, want []incomingMessage) {
+	long := strings.Repeat("é", 100)
+	return slices.Concat(
+		p.frame(OpText, "héllo"),
+		p.frame(OpBinary, ""),
+		p.part(OpText, "\xe2\x82"), // row 20: a rune split over fragments is valid
+		p.frame(OpPing, "ping"),
+		p.part(OpContinuation, ""),
+		p.frame(OpContinuation, "\xac!"),
+		p.frame(OpPong, "nobody asked"),
+		p.frame(OpText, long),
+		p.frame(OpBinary, "\xff\xfe"),
+	), []incomingMessage{{OpText, "héllo"}, {OpBinary, ""}, {OpText, "€!"}, {OpText, long}, {OpBinary, "\xff\xfe"}}
+}
+
+func TestReadEveryCut(t *testing.T) {
+	for _, client := range []bool{false, true} {
+		p := &peer{client: !client}
+		check := func(t *testing.T, want []incomingMessage, segments ...[]byte) {
+			t.Helper()
+			c, _ := scripted(client, segments...)
+			got, err := readSome(c, len(want))
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Errorf("cut behind %d bytes: %v (-want +got)\n%s", len(segments[0]), err, diff)
+			}
+		}
+		t.Run("row 17/everything in two", func(t *testing.T) {
+			stream, want := sample(p)
+			for cut := 1; cut < len(stream); cut++ {
+				check(t, want, stream[:cut], stream[cut:])
+			}
+		})
+		t.Run("row 17/everything in one", func(t *testing.T) {
+			stream, want := sample(p)
+			check(t, want, stream)
+		})
+		t.Run("row 17/a header of each form", func(t *testing.T) {
+			for _, size := range []int{0, 125, 126, 65535, 65536} {
+				text := randomUTF8(rand.New(rand.NewPCG(1, 1)), size-3)
+				text += strings.Repeat("a", size-len(text))
+				stream := p.frame(OpText, text)
+				for cut := 1; cut <= min(maxHeaderSize, len(stream)-1); cut++ { // of 14 bytes at most
+					check(t, []incomingMessage{{OpText, text}}, stream[:cut], stream[cut:])
+				}
+			}
+		})
+	}
+}
+
+func TestReadPiecemeal(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		stream, want := sample(p)
+		check := func(t *testing.T, segments ...[]byte) {
+			p.send(segments...)
+			for _, m := range want {
+				wantMessage(t, c, m.Op, m.Text)
+			}
+			p.want(OpPong, "ping")
+		}
+		t.Run("row 17/bytes one at a time", func(t *testing.T) {
+			check(t, slices.Collect(slices.Chunk(stream, 1))...)
+		})
+		t.Run("row 17/frames in one segment", func(t *testing.T) { check(t, stream) })
+		wantAlive(t, c, p)
+	})
+}
+
+// Row 13: the pong comes while the message around the ping still has to.
+func TestReadPingWithinMessage(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		texts, _ := readInBackground(c)
+		p.send(p.part(OpText, "begun, "), p.frame(OpPing, "?"))
+		p.want(OpPong, "?")
+		p.send(p.frame(OpContinuation, "ended"))
+		if got := within(t, texts, "the message"); got != "begun, ended" {
+			t.Errorf("got %q", got)
+		}
+		// Row 14.
+		for _, payload := range []string{"", strings.Repeat("p", 125), "\x00\xff\xfe not UTF-8"} {
+			p.send(p.frame(OpPing, payload))
+			p.want(OpPong, payload)
+		}
+	})
+}
+
+// Row 15.
+func TestReadUnsolicitedPong(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		for _, payload := range []string{"", "a", "\x00\x00\x00\x00\x00\x00\x00\x01", "\x00\x00\x00\x00\x00\x00\x00\x01", strings.Repeat("p", 125)} {
+			p.send(p.frame(OpPong, payload))
+		}
+		wantAlive(t, c, p) // and nothing was answered
+	})
+}
+
+// Row 16: a peer that sends pings and reads nothing costs a few kilobytes, and gets its latest ping answered.
+func TestReadPingFlood(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		const pings = 5000
+		c, p := s.start(t, UpgradeOptions{})
+		payload := func(i int) string { return fmt.Sprintf("%0125d", i) }
+		var flood []byte
+		for i := range pings {
+			flood = append(flood, p.frame(OpPing, payload(i))...)
+		}
+		p.send(flood, p.frame(OpText, "done"))
+		wantMessage(t, c, OpText, "done")
+		// The pongs that wait and those that are being written, either at most maxPongs.
+		if n := c.out.buffered(); n > 2*maxPongs {
+			t.Errorf("%d bytes are queued, at most %d were expected", n, 2*maxPongs)
+		}
+		for last := -1; last < pings-1; {
+			h, got := p.next()
+			i, err := strconv.Atoi(got)
+			if h.Opcode != OpPong || err != nil || got != payload(i) || i <= last {
+				t.Fatalf("got %v %q after the pong %d", h.Opcode, got, last)
+			}
+			last = i
+		}
+		wantAlive(t, c, p)
+	})
+}
+
+func TestReadEmpty(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		t.Run("row 18/messages", func(t *testing.T) {
+			for _, op := range []Opcode{OpText, OpBinary} {
+				p.send(p.frame(op, ""), p.part(op, ""), p.frame(OpContinuation, ""))
+				for range 2 {
+					got, b, err := c.Read(limited(t))
+					if err != nil || got != op || b == nil || len(b) != 0 {
+						t.Errorf("got %v %#v, %v", got, b, err)
+					}
+				}
+			}
+		})
+		t.Run("row 18/many fragments", func(t *testing.T) {
+			stream := p.part(OpText, "a")
+			stream = append(stream, bytes.Repeat(p.part(OpContinuation, ""), 50_000)...)
+			p.send(stream, p.frame(OpContinuation, "b"))
+			wantMessage(t, c, OpText, "ab")
+		})
+		wantAlive(t, c, p)
+	})
+}
+
+// Row 23: all zeros are a key like any other.
+func TestReadZeroMask(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		c, p := setup{k, false}.start(t, UpgradeOptions{})
+		p.send(encodeFrame(Header{Fin: true, Opcode: OpText, Masked: true, Length: 5}, "plain"))
+		wantMessage(t, c, OpText, "plain")
+	})
+}
+
+const testReadLimit = 1000
+
+// violations are streams that end with the first byte that shows the violation.
+var violations = []struct {
+	name   string
+	code   StatusCode
+	stream func(p *peer) []byte
+}{
+	{"row 1/top bit of the length", 1002, rawHeader(0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0)},
+	{"row 1/all bits of the length", 1002, rawHeader(0x82, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF)},
+	{"row 2/length 2^62", 1009, rawHeader(0x82, 127, 0x40, 0, 0, 0, 0, 0, 0, 0)},
+	{"row 2/length 2^63-1", 1009, rawHeader(0x82, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF)},
+	{"row 2/length one over the limit", 1009, rawHeader(0x82, 126, testReadLimit>>8, testReadLimit&0xFF+1)},
+	{"row 2/not the last fragment", 1009, rawHeader(0x02, 126, testReadLimit>>8, testReadLimit&0xFF+1)},
+	{"row 4/fragments one over the limit", 1009, func(p *peer) []byte {
+		return slices.Concat(p.part(OpBinary, strings.Repeat("x", testReadLimit-1)), p.frame(OpPing, "ignored"), p.part(OpContinuation, "x"), rawHeader(0x80, 1)(p))
+	}},
+	{"row 4/length 2^63-1 after a fragment", 1009, func(p *peer) []byte {
+		return append(p.part(OpText, "x"), rawHeader(0x80, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF)(p)...)
+	}},
+	{"row 5/126 with 5", 1002, rawHeader(0x82, 126, 0, 5)},
+	{"row 5/126 with 125", 1002, rawHeader(0x82, 126, 0, 125)},
+	{"row 5/126 with 0", 1002, rawHeader(0x82, 126, 0, 0)},
+	{"row 5/127 with 200", 1002, rawHeader(0x82, 127, 0, 0, 0, 0, 0, 0, 0, 200)},
+	{"row 5/127 with 65535", 1002, rawHeader(0x82, 127, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF)},
+	{"row 6 and 7/mask of the other role", 1002, wrongMask(OpText)},
+	{"row 6 and 7/mask of the other role, ping", 1002, wrongMask(OpPing)},
+	{"row 6 and 7/mask of the other role, close", 1002, wrongMask(OpClose)},
+	{"row 8/RSV1", 1002, rawHeader(0x80|0x40|0x1, 1)},
+	{"row 8/RSV2", 1002, rawHeader(0x80|0x20|0x1, 1)},
+	{"row 8/RSV3", 1002, rawHeader(0x80|0x10|0x1, 1)},
+	{"row 9/RSV1 on ping", 1002, rawHeader(0x80|0x40|0x9, 0)},
+	{"row 9/RSV1 on close", 1002, rawHeader(0x80|0x40|0x8, 0)},
+	{"row 9/RSV1 on a continuation", 1002, func(p *peer) []byte {
+		return append(p.part(OpText, "x"), rawHeader(0x80|0x40, 1)(p)...)
+	}},
+	{"row 10/opcode 3", 1002, rawHeader(0x83, 0)},
+	{"row 10/opcode 4", 1002, rawHeader(0x84, 0)},
+	{"row 10/opcode 5", 1002, rawHeader(0x85, 0)},
+	{"row 10/opcode 6", 1002, rawHeader(0x86, 0)},
+	{"row 10/opcode 7", 1002, rawHeader(0x87, 0)},
+	{"row 10/opcode 11", 1002, rawHeader(0x8B, 0)},
+	{"row 10/opcode 12", 1002, rawHeader(0x8C, 0)},
+	{"row 10/opcode 13", 1002, rawHeader(0x8D, 0)},
+	{"row 10/opcode 14", 1002, rawHeader(0x8E, 0)},
+	{"row 10/opcode 15", 1002, rawHeader(0x8F, 0)},
+	{"row 11/ping that is not final", 1002, rawHeader(0x09, 0)},
+	{"row 11/pong that is not final", 1002, rawHeader(0x0A, 0)},
+	{"row 11/close that is not final", 1002, rawHeader(0x08, 2)},
+	{"row 11/ping of 126 bytes", 1002, rawHeader(0x89, 126, 0, 126)},
+	{"row 11/pong of 65536 bytes", 1002, rawHeader(0x8A, 127, 0, 0, 0, 0, 0, 1, 0, 0)},
+	{"row 11/close of 126 bytes", 1002, rawHeader(0x88, 126, 0, 126)},
+	{"row 12/continuation of nothing", 1002, rawHeader(0x80, 0)},
+	{"row 12/first continuation of nothing", 1002, rawHeader(0x00, 0)},
+	{"row 12/continuation after the end", 1002, func(p *peer) []byte {
+		return slices.Concat(p.part(OpText, "x"), p.frame(OpContinuation, "y"), rawHeader(0x80, 0)(p))
+	}},
+	{"row 12/text within a message", 1002, func(p *peer) []byte { return append(p.part(OpBinary, ""), rawHeader(0x81, 1)(p)...) }},
+	{"row 12/binary within a message", 1002, func(p *peer) []byte { return append(p.part(OpText, "x"), rawHeader(0x02, 1)(p)...) }},
+}
+
+// rawHeader returns the bytes of a header, the mask excepted: that depends on the role.
+func rawHeader(b ...byte) func(*peer) []byte {
+	return func(p *peer) []byte {
+		b := bytes.Clone(b)
+		if p.client {
+			b[1] |= 0x80
+			b = append(b, 1, 2, 3, 4)
+		}
+		return b
+	}
+}
+
+func wrongMask(op Opcode) func(*peer) []byte {
+	return func(p *peer) []byte {
+		return AppendHeader(nil, Header{Fin: true, Opcode: op, Masked: !p.client, Length: 2})
+	}
+}
+
+func TestReadViolation(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for _, v := range violations {
+			t.Run(v.name, func(t *testing.T) {
+				c, p := s.start(t, UpgradeOptions{ReadLimit: testReadLimit})
+				limit := strings.Repeat("x", testReadLimit)
+				p.send(slices.Concat(p.frame(OpText, limit), v.stream(p)))
+				wantMessage(t, c, OpText, limit) // what came before counts
+				_, got, err := c.Read(limited(t))
+				if v.name == "row 12/continuation after the end" && string(got) == "xy" {
+					_, _, err = c.Read(limited(t))
+				}
+				if e, ok := errors.AsType[*CloseError](err); !ok || e.Code != v.code || e.Reason == "" {
+					t.Fatalf("Read: %v, want %d and a reason", err, v.code)
+				}
+				if !errors.Is(err, ErrClosed) || errors.Is(err, ErrMessageTooBig) != (v.code == 1009) {
+					t.Errorf("%v matches the wrong sentinels", err)
+				}
+				if _, _, again := c.Read(limited(t)); again != err {
+					t.Errorf("the next Read: %v, want %v", again, err)
+				}
+				if c.State() == StateOpen {
+					t.Error("the state is still OPEN")
+				}
+				for {
+					h, payload := p.next()
+					if h.Opcode == OpPong {
+						continue
+					}
+					if want := closePayload(v.code, err.(*CloseError).Reason); h.Opcode != OpClose || payload != want {
+						t.Fatalf("got %v %q, want a close frame with %q", h.Opcode, payload, want)
+					}
+					break
+				}
+				p.nc.Close()
+				c.finish()
+				if got := c.State(); got != StateClosed {
+					t.Errorf("at last the state is %v", got)
+				}
+			})
+		}
+	})
+}
+
+// The limit is a message's: with fragments, pings between them, and anew for each message.
+func TestReadLimit(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{ReadLimit: testReadLimit})
+		third, rest := strings.Repeat("x", testReadLimit/3), strings.Repeat("y", testReadLimit-2*(testReadLimit/3))
+		for range 3 {
+			p.send(p.part(OpBinary, third), p.frame(OpPing, strings.Repeat("p", 125)), p.part(OpContinuation, third), p.frame(OpContinuation, rest))
+			wantMessage(t, c, OpBinary, third+third+rest)
+			p.want(OpPong, strings.Repeat("p", 125))
+		}
+	})
+}
+
+// Row 3: memory grows with what was received, not with what a header announces.
+func TestReadMemory(t *testing.T) {
+	const declared = 16 << 20
+	for _, client := range []bool{false, true} {
+		for _, sent := range []int{1, 5000, 100_000, 3 << 20} {
+			t.Run(fmt.Sprintf("row 3/%d of 16 MB, client=%t", sent, client), func(t *testing.T) {
+				p := &peer{client: !client}
+				header := AppendHeader(nil, Header{Fin: true, Opcode: OpBinary, Masked: p.client, Length: declared})
+				least := math.MaxInt
+				for range 3 { // earlier tests' goroutines may allocate, too
+					c, _ := scripted(client, append(header, make([]byte, sent)...))
+					c.readLimit.Store(declared)
+					var before, after runtime.MemStats
+					runtime.ReadMemStats(&before)
+					_, _, err := c.Read(context.Background())
+					runtime.ReadMemStats(&after)
+					if e, ok := errors.AsType[*CloseError](err); !ok || e.Code != 1006 {
+						t.Fatal(err)
+					}
+					least = min(least, int(after.TotalAlloc-before.TotalAlloc))
+				}
+				// A buffer that doubles costs its size thrice at most, garbage included; the rest is the read buffer.
+				if most := 4*sent + 32<<10; least > most {
+					t.Errorf("%d bytes were allocated for %d received, at most %d were expected", least, sent, most)
+				}
+			})
+		}
+	}
+}
+
+// What is not UTF-8 begins with the first bytes, which are fine, and is betrayed by the last one.
+var notUTF8 = []struct {
+	name       string
+	fine, last string
+}{
+	{"row 19/overlong C0", "abc", "\xc0"},
+	{"row 19/overlong C1", "", "\xc1"},
+	{"row 19/overlong E0 80", "é\xe0", "\x80"},
+	{"row 19/overlong F0 8F", "\xf0", "\x8f"},
+	{"row 19/surrogate ED A0", "abc\xed", "\xa0"},
+	{"row 19/surrogate ED BF", "\xed", "\xbf"},
+	{"row 19/above 10FFFF: F4 90", "𝄞\xf4", "\x90"},
+	{"row 19/above 10FFFF: F5", "€", "\xf5"},
+	{"row 19/FF", "", "\xff"},
+	{"row 19/continuation byte alone", "a", "\x80"},
+	{"row 19/lead byte after a lead byte", "\xe2\x82", "\xe2"},
+	{"row 19/ASCII after a lead byte", "\xf0\x9d\x84", "a"},
+}
+
+// Row 19: the verdict falls at the first byte that no valid text could have, before the frame or the message ends.
+func TestReadNotUTF8(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		ways := []struct {
+			name string
+			send func(p *peer, fine, last string)
+		}{
+			{"a frame", func(p *peer, fine, last string) {
+				b := p.frame(OpText, fine+last+strings.Repeat("x", 500))
+				p.send(b[:len(b)-500])
+			}},
+			{"a long frame", func(p *peer, fine, last string) {
+				pad := strings.Repeat("é", readBufferSize)
+				b := p.frame(OpText, pad+fine+last+strings.Repeat("x", 50_000))
+				p.send(b[:len(b)-50_000])
+			}},
+			{"byte by byte", func(p *peer, fine, last string) {
+				b := p.frame(OpText, fine+last+strings.Repeat("x", 500))
+				p.send(slices.Collect(slices.Chunk(b[:len(b)-500], 1))...)
+			}},
+			{"fragments", func(p *peer, fine, last string) {
+				p.send(p.part(OpText, fine), p.part(OpContinuation, ""), p.part(OpContinuation, last))
+			}},
+		}
+		noLeaks(t)
+		for _, bad := range notUTF8 {
+			for _, way := range ways {
+				t.Run(bad.name+", "+way.name, func(t *testing.T) {
+					c, p := s.start(t, UpgradeOptions{})
+					way.send(p, bad.fine, bad.last)
+					e := wantClosed(t, c, StatusInvalidPayload)
+					p.wantClose(1007, e.Reason)
+					p.nc.Close()
+				})
+			}
+		}
+	})
+}
+
+// A text must not end within a rune. The same bytes are fine in a binary message.
+func TestReadTruncatedUTF8(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for _, text := range []string{"\xc3", "abc\xe2\x82", "\xf0\x9d\x84", strings.Repeat("x", 10_000) + "\xf0"} {
+			ways := []struct {
+				name   string
+				stream func(p *peer, op Opcode) []byte
+			}{
+				{"in a frame", func(p *peer, op Opcode) []byte { return p.frame(op, text) }},
+				{"at the end of the last fragment", func(p *peer, op Opcode) []byte {
+					return append(p.part(op, text[:len(text)-1]), p.frame(OpContinuation, text[len(text)-1:])...)
+				}},
+				{"before an empty last fragment", func(p *peer, op Opcode) []byte {
+					return append(p.part(op, text), p.frame(OpContinuation, "")...)
+				}},
+			}
+			for _, way := range ways {
+				t.Run(fmt.Sprintf("row 19/truncated: %d bytes, %s", len(text), way.name), func(t *testing.T) {
+					c, p := s.start(t, UpgradeOptions{})
+					p.send(way.stream(p, OpBinary), way.stream(p, OpText))
+					wantMessage(t, c, OpBinary, text)
+					e := wantClosed(t, c, StatusInvalidPayload)
+					p.wantClose(1007, e.Reason)
+					p.nc.Close()
+				})
+			}
+		}
+	})
+}
+
+// A Read whose context ends at any point of the stream loses nothing, also if the buffer that it was given serves
+// something else in between.
+func TestReadResumes(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		stream, want := sample(p)
+		buf := make([]byte, 0, 16) // too small for some of the messages
+		read := func(ctx context.Context, i int) (incomingMessage, error) {
+			if i%2 == 0 {
+				op, b, err := c.Read(ctx)
+				return incomingMessage{op, string(b)}, err
+			}
+			op, b, err := c.ReadInto(ctx, buf)
+			m := incomingMessage{op, string(b)}
+			clear(buf[:cap(buf)])
+			return m, err
+		}
+		for cut := range stream {
+			ctx, cancel := context.WithCancel(context.Background())
+			p.send(stream[:cut])
+			sent := p.sent()
+			go func() {
+				<-sent
+				cancel()
+			}()
+			var got []incomingMessage
+			for {
+				m, err := read(ctx, cut)
+				if err == context.Canceled {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, m)
+			}
+			p.send(stream[cut:])
+			for len(got) < len(want) {
+				m, err := read(limited(t), cut/2)
+				if err != nil {
+					t.Fatalf("cut behind %d bytes, %d messages: %v", cut, len(got), err)
+				}
+				got = append(got, m)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("cut behind %d bytes: (-want +got)\n%s", cut, diff)
+			}
+			p.want(OpPong, "ping")
+		}
+	})
+}
+
+// A large message, which is read past the buffer, is resumed as well.
+func TestReadResumesLarge(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		text := randomUTF8(rand.New(rand.NewPCG(3, 3)), 200_000)
+		buf := make([]byte, 0, 300_000)
+		for range 3 {
+			frame := p.frame(OpText, text)
+			for piece := range slices.Chunk(frame[:190_000], 30_001) {
+				p.send(piece)
+				ctx, cancel := context.WithCancel(context.Background())
+				sent := p.sent()
+				go func() {
+					<-sent
+					cancel()
+				}()
+				if _, _, err := c.ReadInto(ctx, buf); err != context.Canceled {
+					t.Fatalf("got %v, want %v", err, context.Canceled)
+				}
+				clear(buf[:cap(buf)])
+			}
+			p.send(frame[190_000:])
+			_, got, err := c.ReadInto(limited(t), buf)
+			if err != nil || string(got) != text {
+				t.Fatalf("got %d bytes, %v", len(got), err)
+			}
+		}
+	})
+}
+
+// A context bounds the wait of one call, of whatever kind, and never harms the connection.
+func TestContextHarmsNothing(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		for range 5 {
+			cancelled, cancel := context.WithCancel(context.Background())
+			cancel()
+			if _, _, err := c.Read(cancelled); err != context.Canceled {
+				t.Errorf("Read, context cancelled: %v", err)
+			}
+			idle, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+			if _, _, err := c.Read(idle); err != context.DeadlineExceeded {
+				t.Errorf("Read, deadline passed: %v", err)
+			}
+			cancel()
+			wantAlive(t, c, p)
+		}
+	})
+}
+
+// A context that ends at the moment data arrives loses nothing.
+func TestReadCancelledWhileDataArrives(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		const messages = 400
+		c, p := s.start(t, UpgradeOptions{})
+		r := rand.New(rand.NewPCG(4, 4))
+		ended, sent := 0, -1
+		buf := make([]byte, 0, 100)
+		for i := 0; i < messages; {
+			if sent < i {
+				sent = i
+				p.send(cutAnywhere(r, p.frame(OpText, numbered(i, r.IntN(300))))...)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			go cancel()
+			_, b, err := c.ReadInto(ctx, buf)
+			if err == context.Canceled {
+				ended++
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := numbered(i, len(b)); string(b) != want {
+				t.Fatalf("got %q, want %q", b, want)
+			}
+			i++
+		}
+		t.Logf("%d of the Reads were cancelled", ended)
+		wantAlive(t, c, p)
+	})
+}
+
+func TestReadIntoAllocations(t *testing.T) {
+	for _, size := range []int{0, 100, 4000, 100_000} {
+		for _, client := range []bool{false, true} {
+			p := &peer{client: !client}
+			frame := p.frame(OpBinary, strings.Repeat("x", size))
+			c, nc := scripted(client)
+			buf, one := make([]byte, 0, size), make([][]byte, 1)
+			run := func() {
+				one[0] = frame
+				nc.segments = one
+				_, b, err := c.ReadInto(context.Background(), buf)
+				if err != nil || len(b) != size || size > 0 && &b[0] != &buf[:1][0] {
+					t.Fatalf("%d bytes, %v, or not in the buffer given", len(b), err)
+				}
+			}
+			// Goroutines that earlier tests leave to end may allocate, too: the smallest of some counts is this one's.
+			if n := min(testing.AllocsPerRun(20, run), testing.AllocsPerRun(20, run), testing.AllocsPerRun(20, run)); n != 0 {
+				t.Errorf("%d bytes, client=%t: %v allocations", size, client, n)
+			}
+		}
+	}
+}
+
+// The slice that Read returns is the caller's.
+func TestReadReturnsTheCallersSlice(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		var texts []string
+		for i, n := range []int{10, 10, 5000, 10, 10_000, 300} {
+			texts = append(texts, numbered(i, n))
+			p.send(p.part(OpText, texts[i][:n/2]), p.frame(OpContinuation, texts[i][n/2:]), p.frame(OpText, texts[i]))
+		}
+		var kept [][]byte
+		for range 2 * len(texts) {
+			_, b, err := c.Read(limited(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept = append(kept, b)
+		}
+		for i, b := range kept {
+			if string(b) != texts[i/2] {
+				t.Errorf("message %d has changed", i)
+			}
+		}
+	})
+}
+
+// MessageTimeout is measured from partialSince, the heartbeat by fills.
+func TestReadPartialSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := startPipe(t, false, UpgradeOptions{})
+		texts, _ := readInBackground(c)
+		synctest.Wait()
+		since := func(want time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			got := time.Duration(0)
+			if s := c.partialSince.Load(); s != 0 {
+				got = time.Duration(nanotime() - s)
+			}
+			if got != want {
+				t.Errorf("a message is unfinished for %v, want %v", got, want)
+			}
+		}
+		since(0)
+		whole := p.frame(OpText, "hello")
+		p.send(whole[:1])
+		synctest.Wait()
+		<-time.After(time.Second)
+		since(time.Second)
+		p.send(whole[1:8])
+		<-time.After(time.Second)
+		since(2 * time.Second)
+		p.send(whole[8:])
+		since(0)
+		<-texts
+
+		fills := c.fills.Load()
+		p.send(p.part(OpText, "a"))
+		synctest.Wait()
+		<-time.After(time.Second)
+		p.send(p.frame(OpPing, ""), p.part(OpContinuation, "b")) // neither ends the message
+		p.want(OpPong, "")
+		<-time.After(time.Second)
+		since(2 * time.Second)
+		if n := c.fills.Load() - fills; n != 3 {
+			t.Errorf("bytes came %d times, want 3", n)
+		}
+		p.send(p.frame(OpContinuation, "c"))
+		since(0)
+
+		ping := p.frame(OpPing, "ping") // a control frame that stops midway keeps the connection waiting, too
+		p.send(ping[:3])
+		synctest.Wait()
+		<-time.After(time.Second)
+		since(time.Second)
+		p.send(ping[3:])
+		p.want(OpPong, "ping")
+		since(0)
+	})
+}
+
+// canBecomeText is the slow, obvious answer to whether valid text could begin with s: it tries all endings that
+// differ in what matters.
+func canBecomeText(s []byte) bool {
+	var try func(s []byte, more int) bool
+	try = func(s []byte, more int) bool {
+		if utf8.Valid(s) {
+			return true
+		}
+		for _, b := range []byte{0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF} {
+			if more > 0 && try(append(s[:len(s):len(s)], b), more-1) {
+				return true
+			}
+		}
+		return false
+	}
+	return try(s, 3)
+}
+
+// checkStream feeds s to a utf8Stream in the pieces that cut returns the ends of, and compares.
+func checkStream(t *testing.T, s []byte, cut func(from int) int) {
+	t.Helper()
+	var u utf8Stream
+	for from := 0; from < len(s); {
+		to := cut(from)
+		piece := bytes.Clone(s[from:to])
+		got, want := u.valid(piece), canBecomeText(s[:to])
+		clear(piece) // it is the reader's, and is used again
+		if got != want {
+			t.Fatalf("%q up to %d: valid is %t, want %t", s, to, got, want)
+		}
+		if !got {
+			return
+		}
+		from = to
+		if got, want := u.complete(), utf8.Valid(s[:to]); got != want {
+			t.Fatalf("%q up to %d: complete is %t, want %t", s, to, got, want)
+		}
+	}
+}
+
+func TestUTF8Stream(t *testing.T) {
+	t.Run("row 19/all rune beginnings", func(t *testing.T) {
+		// The ends of all ranges of RFC 3629 §4, byte by byte, in two pieces and in one.
+		edges := []byte{0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xED, 0xEE, 0xF0, 0xF1, 0xF4, 0xF5}
+		for _, a := range edges {
+			for _, b := range edges {
+				for _, c := range edges {
+					s := []byte{a, b, c, 'x'}
+					for step := 1; step <= len(s); step++ {
+						checkStream(t, s, func(from int) int { return min(from+step, len(s)) })
+					}
+				}
+			}
+		}
+	})
+	t.Run("row 20/random splits", func(t *testing.T) {
+		r := rand.New(rand.NewPCG(5, 5))
+		for range 5000 {
+			s := []byte(randomUTF8(r, r.IntN(30)))
+			for r.IntN(2) == 0 && len(s) > 0 { // most are broken a little
+				switch i := r.IntN(len(s)); r.IntN(3) {
+				case 0:
+					s[i] ^= 1 << r.IntN(8)
+				case 1:
+					s = slices.Delete(s, i, i+1)
+				case 2:
+					s = s[:i]
+				}
+			}
+			checkStream(t, s, func(from int) int { return from + 1 + r.IntN(min(len(s)-from, 1+r.IntN(10))) })
+		}
+	})
+}
+
+func FuzzUTF8Stream(f *testing.F) {
+	f.Add([]byte("héllo €𝄞"), uint64(1))
+	f.Add([]byte("\xed\xa0\x80"), uint64(0))
+	f.Add([]byte("\xf4\x90\x80\x80"), uint64(3))
+	f.Add([]byte("\xe0\x80\xaf\xc0\xaf"), uint64(7))
+	f.Fuzz(func(t *testing.T, s []byte, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 6))
+		checkStream(t, s[:min(len(s), 1000)], func(from int) int { return from + 1 + r.IntN(min(len(s), 1000)-from) })
+	})
+}
+
+// BenchmarkRead parses, unmasks and checks small text messages that came 4 KB at a time.
+func BenchmarkRead(b *testing.B) {
+	p := &peer{client: true}
+	for _, size := range []int{16, 125, 1000} {
+		frame := p.frame(OpText, strings.Repeat("é", size/2))
+		stream := bytes.Repeat(frame, readBufferSize/len(frame))
+		for _, into := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%d/into=%t", size, into), func(b *testing.B) {
+				c, nc := scripted(false, stream)
+				nc.again = true
+				buf := make([]byte, 0, size)
+				ctx := context.Background()
+				b.ReportAllocs()
+				b.SetBytes(int64(size))
+				for b.Loop() {
+					var err error
+					if into {
+						_, _, err = c.ReadInto(ctx, buf)
+					} else {
+						_, _, err = c.Read(ctx)
+					}
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
