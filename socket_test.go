@@ -1,0 +1,208 @@
+package atrium
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Flush waits until less than half of the bound is queued, for as long as its context lasts.
+func TestFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const bound = 100_000
+		h := newHub(t, Options{MaxQueued: bound, PingInterval: time.Hour})
+		p := serve(t, overPipe, h).peer(t)
+		s := p.arrive(h)
+		synctest.Wait()
+		if err := s.Flush(t.Context()); err != nil || s.Buffered() != 0 {
+			t.Errorf("with nothing queued: %v, %d bytes", err, s.Buffered())
+		}
+		text := strings.Repeat("x", 10_000)
+		n := 0
+		for ; s.Buffered() < bound; n++ {
+			s.Emit("e", text)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := s.Flush(ctx); err != context.DeadlineExceeded || time.Since(start) != 3*time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		flushed := make(chan error, 1)
+		go func() { flushed <- s.Flush(context.Background()) }()
+		for read := 0; ; read++ {
+			synctest.Wait()
+			if s.Buffered() < bound/2 {
+				break
+			}
+			if len(flushed) > 0 {
+				t.Errorf("Flush returned with %d bytes queued", s.Buffered())
+			}
+			p.want(OpText, `{"event":"e","data":"`+text+`"}`)
+		}
+		if err := <-flushed; err != nil {
+			t.Error(err)
+		}
+		// A flush is over when the socket is.
+		for s.Buffered() < bound {
+			s.Emit("e", text)
+		}
+		go func() { flushed <- s.Flush(context.Background()) }()
+		synctest.Wait()
+		p.nc.Close()
+		if err := <-flushed; !errors.Is(err, ErrClosed) {
+			t.Errorf("a flush under way: %v", err)
+		}
+		if err := s.Flush(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("a flush afterwards: %v", err)
+		}
+		synctest.Wait()
+		if s.Buffered() != 0 {
+			t.Errorf("%d bytes queued for nobody", s.Buffered())
+		}
+	})
+}
+
+// A sender that flushes between the pieces can send any amount to a client, however slow: it is never dropped.
+func TestFlushBetweenPieces(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		const n = 300
+		h := newHub(t, Options{MaxQueued: 20_000})
+		text := strings.Repeat("x", 5000)
+		h.Handle("go", func(e *Event) {
+			for i := range n {
+				if err := errors.Join(e.Socket().Flush(e.Socket().Context()), e.Socket().Emit("e", i, text)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		c := serve(t, k, h).connect(t, nil)
+		c.send(`{"event":"go"}`)
+		for i := range n {
+			c.want(fmt.Sprintf(`{"event":"e","args":[%d,"%s"]}`, i, text))
+		}
+	})
+}
+
+func TestSocketContext(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{})
+		var early context.Context
+		h.Use(func(s *Socket) error { early = s.Context(); return nil })
+		left := make(chan *Socket, 1)
+		h.OnDisconnect(func(s *Socket, _ Reason) { left <- s })
+		// A handler that waits for the context is let go at once.
+		h.Handle("wait", func(e *Event) { <-e.Socket().Context().Done() })
+		c := serve(t, k, h).connect(t, nil)
+		s := c.socket(h)
+		if s.Context() != early || early.Err() != nil {
+			t.Errorf("%v, then %v", early, s.Context())
+		}
+		c.send(`{"event":"wait"}`)
+		eventually(t, "the handler", func() bool { return s.inbox.waiting() == 1 })
+		c.CloseNow()
+		if within(t, left, "OnDisconnect") != s || early.Err() != context.Canceled {
+			t.Errorf("the context: %v", early.Err())
+		}
+	})
+}
+
+// A context that is first asked for when the socket has gone has ended.
+func TestSocketContextAfterwards(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	s := newMailbox(t, h)
+	s.drop()
+	if s.Context().Err() != context.Canceled {
+		t.Error("it goes on")
+	}
+	if s.DisconnectAt(time.Now().Add(time.Hour)); scheduledTimers(h) != 0 {
+		t.Error("a timer for nobody")
+	}
+}
+
+func scheduledTimers(h *Hub) int {
+	h.sessions.clock.mu.Lock()
+	defer h.sessions.clock.mu.Unlock()
+	return h.sessions.clock.count
+}
+
+// What was emitted before Disconnect arrives, what is emitted after it does not; the socket is in no room when it
+// returns.
+func TestDisconnect(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{})
+		h.OnConnect(func(s *Socket) { s.Join("room") })
+		srv := serve(t, k, h)
+		c, other := srv.connect(t, nil), srv.connect(t, nil)
+		s := c.socket(h)
+		other.settle()
+		for i := range 100 {
+			s.Emit("before", i)
+		}
+		s.Disconnect()
+		for _, target := range []Target{s.alone(), h.To(s.ID()), h.To("room"), h.Local()} {
+			target.Emit("after")
+		}
+		if n, _ := h.To("room").Count(t.Context()); n != 1 {
+			t.Errorf("%d members", n)
+		}
+		for i := range 100 {
+			c.want(fmt.Sprintf(`{"event":"before","data":%d}`, i))
+		}
+		c.wantClosed(StatusNormalClosure)
+		other.want(`{"event":"after"}`)
+		other.want(`{"event":"after"}`)
+		other.settle()
+	})
+}
+
+// A socket's functions run one at a time, in order, while others' run.
+func TestOneAtATime(t *testing.T) {
+	noLeaks(t)
+	const n = 500
+	h := newHub(t, Options{})
+	type state struct {
+		running atomic.Int32
+		next    int
+	}
+	enter := func(s *Socket) *state {
+		st, _ := Value[*state](s, "state")
+		if st.running.Add(1) != 1 {
+			t.Error("two functions of one socket run at a time")
+		}
+		return st
+	}
+	h.Use(func(s *Socket) error { s.Set("state", new(state)); return nil })
+	h.OnConnect(func(s *Socket) { enter(s).running.Add(-1) })
+	h.OnDisconnect(func(s *Socket, _ Reason) { enter(s).running.Add(-1) })
+	OnCall(h, "e", func(s *Socket, i int) (int, error) {
+		st := enter(s)
+		defer st.running.Add(-1)
+		if i != st.next {
+			t.Errorf("event %d in place of %d", i, st.next)
+		}
+		st.next++
+		return i, nil
+	})
+	srv := serve(t, overTCP, h)
+	clients := []*client{srv.connect(t, nil), srv.connect(t, nil), srv.connect(t, nil)}
+	for i := range n {
+		for _, c := range clients {
+			c.send(fmt.Sprintf(`{"event":"e","data":%d,"id":%d}`, i, i))
+		}
+	}
+	for i := range n {
+		for _, c := range clients {
+			c.want(fmt.Sprintf(`{"id":%d,"data":%d}`, i, i))
+		}
+	}
+}
