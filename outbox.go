@@ -43,19 +43,19 @@ type outbox struct {
 	inputWaits atomic.Bool // the reader has more messages at hand
 	eventsWait atomic.Bool // the inbox has
 
-	mu       sync.Mutex
-	queue    [][]byte // queue[head:] waits
-	head     int
-	partial  []byte // the unwritten rest of a frame whose beginning was written
-	pongs    []byte // whole frames
-	pings    []byte // whole frames
-	last     []byte // the close frame, until it is written
-	bytes    int    // of all the above, and of what is being written
-	state    writerState
-	closing  bool  // no more data is accepted
-	blocked  bool  // the kernel has refused bytes, which the drainer is waiting to write
-	err      error // why nothing will be written any more; nil while something may
-	writing  int64 // nanotime when the drainer's write in progress began; 0: none
+	mu      sync.Mutex
+	queue   [][]byte // queue[head:] waits
+	head    int
+	partial []byte // the unwritten rest of a frame whose beginning was written
+	pongs   []byte // whole frames
+	pings   []byte // whole frames
+	last    []byte // the close frame, until it is written
+	bytes   int    // of all the above, and of what is being written
+	state   writerState
+	closing bool  // no more data is accepted
+	blocked bool  // the kernel has refused bytes, which the drainer is waiting to write
+	err     error // why nothing will be written any more; nil while something may
+	writing int64 // nanotime when the drainer's write in progress began; 0: none
 
 	room chan struct{} // made by who waits for room, closed when there is some
 	end  chan struct{} // made by who waits for the end, closed when nothing will be written any more
