@@ -353,14 +353,9 @@ func TestReadyWriteWhileDraining(t *testing.T) {
 				})
 			}
 			wg.Wait() // nobody reads: a writer that waited for the network would wait for ever
-			drainers := 0
-			for _, g := range packageGoroutines() {
-				if strings.Contains(g, "(*outbox).drain(") {
-					drainers++
-				}
-			}
-			if drainers != 1 {
-				t.Errorf("%d drainers", drainers)
+			waitUntilParked(t, "(*outbox).drain(")
+			if stacks := strings.Join(packageGoroutines(), ""); strings.Count(stacks, "(*outbox).drain(") != 1 {
+				t.Errorf("more than one drainer:\n%s", stacks)
 			}
 			peer := newConn(far, connConfig{client: true, readLimit: 1 << 20, maxQueued: 100})
 			defer peer.CloseNow()
