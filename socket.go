@@ -23,6 +23,7 @@ type Socket struct {
 	ns        *Namespace
 	session   *session
 	handshake *Handshake
+	client    string          // whose connection it is, for Options.MaxConnectionsPerClient
 	base      context.Context // what Options.Accept returned
 	inbox     inbox
 	calls     pendingCalls
