@@ -106,6 +106,9 @@ func (h *Hub) check(r *http.Request) *refusal {
 	if err := checkHandshake(r); err != nil {
 		return err
 	}
+	if handshakeSize(r) > maxHandshake {
+		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB"}
+	}
 	return checkOrigin(r, h.options.AllowedOrigins)
 }
 
