@@ -143,6 +143,7 @@ func TestBugTimerAfterEnd(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	s := newSocket(&h.mainNamespace, newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
+	h.letIn("")
 	h.add(s)
 	s.session.end(ReasonShutdown, StatusGoingAway, "")
 	s.session.serve()
