@@ -78,7 +78,7 @@ func (t Target) ask(ctx context.Context, event string, args []any) ([]Reply, err
 	c.finishIfComplete()
 	c.mu.Unlock()
 	m.release()
-	d.finish()
+	d.finish(h.sessions.flusher)
 	deliveries.Put(d)
 
 	if _, ok := ctx.Deadline(); !ok {

@@ -48,11 +48,11 @@ func (s State) String() string {
 // time.
 type Conn struct {
 	nc          net.Conn
-	client      bool // this end is the client: it masks, and expects no masks
 	subprotocol string
 	out         outbox
 	readLimit   atomic.Int64
 	state       atomic.Int32
+	client      bool // this end is the client: it masks, and expects no masks
 
 	// What a heartbeat looks at, written by whoever reads.
 	fills        atomic.Uint32 // times that bytes came in
@@ -63,15 +63,16 @@ type Conn struct {
 	readMu sync.Mutex // held by a Read; guards in
 	in     inbound
 
+	finishing sync.Once
+
 	deadlineMu  sync.Mutex // guards the read deadline of nc, which two want to set:
-	closeBy     time.Time  // the closing handshake; zero: not closing
 	interrupted bool       // the context of a Read
+	closeBy     time.Time  // the closing handshake; zero: not closing
 
 	pingMu sync.Mutex // guards:
 	pings  []pendingPing
 	pinged uint64 // the payload of the latest Ping
-
-	finishing sync.Once
+	fast   fastIO // the fast path's part; without use on the portable path
 }
 
 // connConfig is what Upgrade and its like decide about a Conn.
@@ -89,6 +90,9 @@ func newConn(nc net.Conn, config connConfig) *Conn {
 	c.out.nc, c.out.limit = nc, config.maxQueued
 	if len(config.early) > 0 {
 		c.in.buf, c.in.w = config.early, len(config.early)
+	}
+	if c.fast.open(nc) {
+		c.out.fast = &c.fast
 	}
 	c.state.Store(int32(StateOpen))
 	return c
@@ -116,7 +120,7 @@ func (c *Conn) Write(ctx context.Context, op Opcode, p []byte) error {
 	if err := c.out.waitForRoom(ctx); err != nil {
 		return err
 	}
-	verdict, wake := c.out.push(c.frame(op, p), noStallLimit)
+	verdict, wake := c.out.push(c.frame(op, p), forWriter)
 	if wake {
 		c.out.wake()
 	}

@@ -24,7 +24,7 @@ type Hub struct {
 	mu       sync.Mutex // guards:
 	live     map[*Socket]struct{}
 	arriving int            // requests that are let in, and not live yet
-	byClient map[string]int // how many of both each client has; only with Options.MaxConnectionsPerClient
+	byClient map[string]int // how many of both each client has; nil without Options.MaxConnectionsPerClient
 	closing  bool
 	empty    chan struct{} // closed when closing and nobody is left
 }
@@ -90,8 +90,7 @@ func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
 		_ = conn.Close(StatusGoingAway, string(ReasonShutdown))
 		return nil
 	}
-	// A goroutine of its own, so that net/http can let go of this one's stack and buffers.
-	go s.session.serve()
+	s.session.start()
 	return nil
 }
 

@@ -37,19 +37,20 @@ func (in *incoming) size() int { return len(in.event) + len(in.args) + incomingO
 // may stand behind the events; then a peer that goes on beyond twice the bounds has flooded the inbox.
 type inbox struct {
 	owner interface{ handle(incoming) }
+	more  *atomic.Bool // told whether there is more to handle after what is being handled
 	// pauses counts the beginnings and ends of waiting pushes: while it is odd, one waits.
 	pauses atomic.Uint32
 
 	mu        sync.Mutex
+	calls     int32      // Calls to the peer that wait for an answer
+	running   bool       // the goroutine exists
+	finished  bool       // the last thing is in
 	items     []incoming // items[head:] waits
 	head      int
 	count     int // waiting or being handled
 	bytes     int // of those
 	maxCount  int
 	maxBytes  int
-	calls     int  // Calls to the peer that wait for an answer
-	running   bool // the goroutine exists
-	finished  bool // the last thing is in
 	unblocked chan struct{}
 }
 
@@ -115,7 +116,7 @@ func (b *inbox) bound(maxCount, maxBytes int) {
 }
 
 // called notes that a Call to the peer began (+1) or ended (-1).
-func (b *inbox) called(change int) {
+func (b *inbox) called(change int32) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.calls += change
@@ -192,5 +193,8 @@ func (b *inbox) next() (in incoming, ok bool) {
 	in = b.items[b.head]
 	b.items[b.head] = incoming{}
 	b.head++
+	if more := b.head < len(b.items); b.more.Load() != more {
+		b.more.Store(more)
+	}
 	return in, true
 }

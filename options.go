@@ -114,6 +114,7 @@ func (o *Options) tick() time.Duration {
 func (o *Options) sessionConfig() *sessionConfig {
 	return &sessionConfig{
 		clock:          newWheel(o.tick()),
+		flusher:        new(flusher),
 		pingInterval:   o.PingInterval,
 		pingTimeout:    o.PingTimeout,
 		connectTimeout: o.ConnectTimeout,

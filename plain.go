@@ -2,54 +2,23 @@ package atrium
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"io"
 )
 
 // plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect message first.
 const plainSubprotocol = "atrium"
 
-// servePlain reads a plain client's messages until the connection ends, and says why it did.
-func (s *session) servePlain() Reason {
-	if !s.authFirst {
-		s.asked = true
-		s.inbox.push(incoming{kind: incomingConnect, id: noID})
-	}
-	for {
-		op, p, _, err := s.readMessage()
-		switch {
-		case err != nil:
-			return s.endReason(err)
-		case s.ended.Load():
-			// The closing handshake is under way; what still comes is nobody's.
-		case op == OpBinary:
-			s.end(ReasonParseError, StatusUnsupportedData, "expected text messages: a plain client sends JSON")
-		case !s.asked:
-			s.receiveConnect(p)
-		default:
-			s.receivePlain(p)
-		}
-	}
-}
-
-func (s *session) readMessage() (Opcode, []byte, bool, error) {
-	s.conn.readMu.Lock()
-	defer s.conn.readMu.Unlock()
-	return s.conn.readMessage(context.Background(), nil)
-}
-
-// endReason tells from the error that ended the reading what happened to the connection.
-func (s *session) endReason(err error) Reason {
-	e, ok := errors.AsType[*CloseError](err)
+// receivePlain deals with one message of a plain client.
+func (s *session) receivePlain(op Opcode, p []byte) {
 	switch {
-	case !ok || s.conn.in.violated:
-		return ReasonTransportError
-	case e.Code != StatusAbnormalClosure, errors.Is(err, io.EOF):
-		// A close frame, or a cut, which is how many clients leave.
-		return ReasonTransportClose
+	case s.ended.Load():
+		// The closing handshake is under way; what still comes is nobody's.
+	case op == OpBinary:
+		s.end(ReasonParseError, StatusUnsupportedData, "expected text messages: a plain client sends JSON")
+	case !s.asked:
+		s.receiveConnect(p)
+	default:
+		s.receiveEnvelope(p)
 	}
-	return ReasonTransportError
 }
 
 // receiveConnect takes the first message of a client that authenticates.
@@ -66,9 +35,9 @@ func (s *session) receiveConnect(p []byte) {
 	s.inbox.push(incoming{kind: incomingConnect, args: bytes.Clone(e.args), n: e.n, id: noID})
 }
 
-// receivePlain takes a message of a client that has asked to connect. What is wrong with it is told in its turn, so
-// that the connect message stays the first.
-func (s *session) receivePlain(p []byte) {
+// receiveEnvelope takes a message of a client that has asked to connect. What is wrong with it is told in its turn,
+// so that the connect message stays the first.
+func (s *session) receiveEnvelope(p []byte) {
 	e, problem := parseEnvelope(p)
 	switch {
 	case problem != nil && e.event == "":

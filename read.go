@@ -5,30 +5,34 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"unicode/utf8"
 )
 
 // readBufferSize is what one read of the network asks for.
 const readBufferSize = 4096
 
+var readBuffers = sync.Pool{New: func() any { return new([readBufferSize]byte) }}
+
 // inbound is what a Conn knows of the bytes it has received and not yet returned. Everything that could be
 // interrupted is kept here, so that a Read whose context ended can be resumed by the next.
 type inbound struct {
-	buf  []byte // buf[r:w] is received and not yet looked at; buf is nil until first used
-	r, w int
+	buf    []byte // buf[r:w] is received and not yet looked at; nil when nothing is, on the fast path
+	r, w   int
+	pooled *[readBufferSize]byte // what buf is, if it is to be given back
 
 	// The data frame in progress. Control frames are dealt with whole.
-	inFrame   bool
 	frame     Header
 	remaining int64 // payload bytes still to come
+	inFrame   bool
 
 	// The message in progress.
 	op      Opcode // OpText or OpBinary; OpContinuation between messages
-	message []byte // what came of it so far, unmasked
 	text    utf8Stream
+	message []byte // what came of it so far, unmasked
 
-	err      error // how reading ended, for good
-	violated bool  // it ended because the peer broke a rule
+	violated bool  // reading ended because the peer broke a rule
+	err      error // how it ended, for good
 }
 
 func (in *inbound) buffered() []byte { return in.buf[in.r:in.w] }
@@ -63,6 +67,7 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	}
 	c.reading.Store(false)
 	ended := c.in.err != nil
+	c.tellMore(!ended && c.in.r < c.in.w)
 	if err != nil && !ended && c.in.op != OpContinuation {
 		c.in.message = bytes.Clone(c.in.message) // it was begun in the caller's buf
 	}
@@ -73,6 +78,28 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	}
 	return op, p, err
 }
+
+// await waits until something was received that has not been looked at. It goes only a few small calls deep.
+func (c *Conn) await() error {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if c.in.err != nil || c.in.r < c.in.w {
+		return c.in.err
+	}
+	return c.fill(context.Background())
+}
+
+// readHere is Read for the session: p is good until the next call.
+func (c *Conn) readHere() (op Opcode, p []byte, err error) {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	op, p, _, err = c.readMessage(context.Background(), nil)
+	c.tellMore(err == nil && c.in.r < c.in.w)
+	return op, p, err
+}
+
+// hasInput reports whether something was received that has not been looked at. It is for the reader.
+func (c *Conn) hasInput() bool { return c.in.r < c.in.w }
 
 // readMessage reads one message. A message that came in one frame and one piece is returned where it lies in
 // the read buffer, valid until the next call; any other is collected in buf[:0], which grows with the bytes that
@@ -181,9 +208,16 @@ func (c *Conn) took(n int) error {
 	return nil
 }
 
-// fill waits for more bytes and appends them to the read buffer.
+// fill waits for more bytes and appends them to the read buffer. On the fast path an empty buffer is given back
+// before the wait, and the bytes bring their own.
 func (c *Conn) fill(ctx context.Context) error {
 	in := &c.in
+	if in.r == in.w && c.out.fast != nil {
+		in.release()
+		n, err := c.receive(ctx, nil)
+		in.w = n
+		return err
+	}
 	if in.r > 0 {
 		in.w = copy(in.buf, in.buffered())
 		in.r = 0
@@ -198,6 +232,14 @@ func (c *Conn) fill(ctx context.Context) error {
 	n, err := c.receive(ctx, in.buf[in.w:])
 	in.w += n
 	return err
+}
+
+// release lets go of the read buffer, which is empty.
+func (in *inbound) release() {
+	if in.pooled != nil {
+		readBuffers.Put(in.pooled)
+	}
+	in.buf, in.pooled, in.r, in.w = nil, nil, 0, 0
 }
 
 // fillMessage waits for bytes of the payload in progress: straight into the message if at least a buffer's worth
@@ -224,43 +266,80 @@ func (c *Conn) fillMessage(ctx context.Context) error {
 	return c.took(n)
 }
 
-// receive is the one place where a Conn reads its network connection: it waits for at least one byte. It returns
-// the error of ctx, after which reading may go on, or one that ends the connection.
+// receive is the one place where a Conn reads its network connection: it waits for at least one byte and puts what
+// comes into p or, if p is nil, into a pooled buffer that becomes in.buf. It returns the error of ctx, after which
+// reading may go on, or one that ends the connection.
 func (c *Conn) receive(ctx context.Context, p []byte) (int, error) {
 	if c.in.op != OpContinuation || c.in.w > c.in.r {
 		c.partialSince.CompareAndSwap(0, nanotime())
 	}
+	c.tellMore(false)
 	if ctx.Done() != nil {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		over := make(chan struct{})
-		stop := context.AfterFunc(ctx, func() {
-			c.interrupt(true)
-			close(over)
-		})
-		defer func() {
-			if !stop() {
-				<-over
-				c.interrupt(false)
-			}
-		}()
+		return c.receiveUntil(ctx, p)
 	}
+	return c.receiveNow(p)
+}
+
+// receiveUntil is receive with a context that may end.
+func (c *Conn) receiveUntil(ctx context.Context, p []byte) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		c.interrupt(true)
+		close(over)
+	})
+	n, err := c.receiveNow(p)
+	if !stop() {
+		<-over
+		c.interrupt(false)
+	}
+	if err == errInterrupted {
+		err = ctx.Err()
+	}
+	return n, err
+}
+
+// receiveNow is receive without a context. It returns errInterrupted if the context of the Read has ended.
+func (c *Conn) receiveNow(p []byte) (n int, err error) {
 	for {
-		n, err := c.nc.Read(p)
+		if c.out.fast != nil {
+			var pooled *[readBufferSize]byte
+			n, pooled, err = c.fast.wait(p)
+			if pooled != nil {
+				c.in.buf, c.in.pooled = pooled[:], pooled
+			}
+		} else {
+			n, err = c.nc.Read(p)
+		}
 		if n > 0 {
 			c.fills.Add(1)
 			return n, nil // an error that came along comes again
 		}
-		if err == nil {
-			continue // allowed by io.Reader, if discouraged
+		if err != nil {
+			return 0, c.receiveFailed(err)
 		}
-		if ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-			return 0, ctx.Err()
-		}
-		c.in.err = &CloseError{Code: StatusAbnormalClosure, Err: err}
-		c.abort(err)
-		return 0, c.in.err
+		// Nothing and no error is allowed by io.Reader, if discouraged.
+	}
+}
+
+// receiveFailed tells an interruption from the end of the connection.
+func (c *Conn) receiveFailed(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.isInterrupted() {
+		return errInterrupted
+	}
+	c.in.err = &CloseError{Code: StatusAbnormalClosure, Err: err}
+	c.abort(err)
+	return c.in.err
+}
+
+var errInterrupted = errors.New("atrium: the context of a Read has ended")
+
+// tellMore tells the outbox whether the reader has more messages at hand.
+func (c *Conn) tellMore(more bool) {
+	if c.out.inputWaits.Load() != more {
+		c.out.inputWaits.Store(more)
 	}
 }
 
@@ -270,6 +349,12 @@ func (c *Conn) interrupt(yes bool) {
 	defer c.deadlineMu.Unlock()
 	c.interrupted = yes
 	c.setReadDeadline()
+}
+
+func (c *Conn) isInterrupted() bool {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	return c.interrupted
 }
 
 // setReadDeadline is called with deadlineMu held. Its error is left to the Read that follows.
@@ -320,7 +405,7 @@ func (c *Conn) fail(err error) error {
 // utf8Stream checks a text that comes in pieces, and fails at the first byte that no valid text could have there.
 type utf8Stream struct {
 	tail [utf8.UTFMax]byte // an unfinished rune
-	n    int
+	n    uint8
 }
 
 // valid reports whether the text can still become valid UTF-8 with p added.
@@ -348,7 +433,7 @@ func (u *utf8Stream) valid(p []byte) bool {
 		}
 	}
 	if u.n == 0 {
-		u.n = copy(u.tail[:], p[end:])
+		u.n = uint8(copy(u.tail[:], p[end:]))
 	}
 	return utf8.Valid(p[:end])
 }

@@ -73,7 +73,7 @@ func (t Target) Emit(event string, args ...any) error {
 	d := deliveries.Get().(*delivery)
 	t.each(func(s *Socket) { d.push(s, m) })
 	m.release()
-	d.finish()
+	d.finish(t.ns.hub.sessions.flusher)
 	deliveries.Put(d)
 	return nil
 }
@@ -97,9 +97,16 @@ func (d *delivery) push(s *Socket, m *message) {
 	}
 }
 
-func (d *delivery) finish() {
-	for _, o := range d.wake {
-		o.wake()
+// flushedHere is how many sockets an emitter writes to itself; more are left to the flusher.
+const flushedHere = 16
+
+func (d *delivery) finish(f *flusher) {
+	if len(d.wake) > flushedHere {
+		f.add(d.wake...)
+	} else {
+		for _, o := range d.wake {
+			o.wake()
+		}
 	}
 	for _, s := range d.slow {
 		s.endSlow()
