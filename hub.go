@@ -23,8 +23,9 @@ type Hub struct {
 
 	mu       sync.Mutex // guards:
 	live     map[*Socket]struct{}
-	arriving int            // requests that are let in, and not live yet
-	byClient map[string]int // how many of both each client has; nil without Options.MaxConnectionsPerClient
+	arriving int                // requests that are let in, and not live yet
+	byClient map[string]int     // how many of both each client has; nil without Options.MaxConnectionsPerClient
+	clients  map[*Socket]string // whose each live one is; nil without the same
 	closing  bool
 	empty    chan struct{} // closed when closing and nobody is left
 }
@@ -41,7 +42,7 @@ func New(options Options) *Hub {
 		empty:   make(chan struct{}),
 	}
 	if h.options.MaxConnectionsPerClient < noBound {
-		h.byClient = make(map[string]int)
+		h.byClient, h.clients = make(map[string]int), make(map[*Socket]string)
 	}
 	h.sessions = h.options.sessionConfig()
 	h.init(h, "/")
@@ -85,8 +86,7 @@ func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
 	}
 	s := newSocket(&h.mainNamespace, conn, newHandshake(r), base)
 	s.session.authFirst = config.subprotocol == plainSubprotocol
-	s.client = client
-	if added = h.add(s); !added {
+	if added = h.add(s, client); !added {
 		_ = conn.Close(StatusGoingAway, string(ReasonShutdown))
 		return nil
 	}
@@ -235,7 +235,7 @@ func (h *Hub) forget(client string) {
 }
 
 // add makes a connection that was let in a live one; not any more during a shutdown.
-func (h *Hub) add(s *Socket) bool {
+func (h *Hub) add(s *Socket, client string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closing {
@@ -243,6 +243,9 @@ func (h *Hub) add(s *Socket) bool {
 	}
 	h.arriving--
 	h.live[s] = struct{}{}
+	if h.clients != nil {
+		h.clients[s] = client
+	}
 	return true
 }
 
@@ -251,7 +254,8 @@ func (h *Hub) remove(s *Socket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.live, s)
-	h.forget(s.client)
+	h.forget(h.clients[s])
+	delete(h.clients, s)
 	if h.closing && len(h.live) == 0 {
 		close(h.empty)
 	}

@@ -145,7 +145,7 @@ func TestBugTimerAfterEnd(t *testing.T) {
 	defer near.Close()
 	s := newSocket(&h.mainNamespace, newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
 	h.letIn("")
-	h.add(s)
+	h.add(s, "")
 	s.session.end(ReasonShutdown, StatusGoingAway, "")
 	s.session.serve()
 	if n := scheduledTimers(h); n != 0 {

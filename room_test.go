@@ -25,7 +25,7 @@ func newMailbox(t testing.TB, h *Hub) mailbox {
 	conn.out.state = writing
 	s := newSocket(h.Namespace(), conn, &Handshake{}, context.Background())
 	h.letIn("")
-	if !h.add(s) || !s.enter() {
+	if !h.add(s, "") || !s.enter() {
 		t.Fatal("the socket was not let in")
 	}
 	m := mailbox{s}

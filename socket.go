@@ -23,7 +23,6 @@ type Socket struct {
 	ns        *Namespace
 	session   *session
 	handshake *Handshake
-	client    string // whose connection it is, for Options.MaxConnectionsPerClient
 	inbox     inbox
 	calls     pendingCalls
 
