@@ -65,9 +65,9 @@ func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused := h.letIn(client); refused != nil {
 		return refused
 	}
-	added := false
+	arriving := true
 	defer func() {
-		if !added { // or Accept has panicked
+		if arriving { // refused, or Accept has panicked
 			h.turnAway(client)
 		}
 	}()
@@ -86,7 +86,8 @@ func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
 	}
 	s := newSocket(&h.mainNamespace, conn, newHandshake(r), base)
 	s.session.authFirst = config.subprotocol == plainSubprotocol
-	if added = h.add(s, client); !added {
+	arriving = false
+	if !h.add(s, client) {
 		_ = conn.Close(StatusGoingAway, string(ReasonShutdown))
 		return nil
 	}
@@ -199,7 +200,7 @@ func (h *Hub) clientOf(r *http.Request) string {
 	return ip.String()
 }
 
-// letIn counts an arriving connection, unless there are too many. What was let in is either added or turned away.
+// letIn counts an arriving connection, unless there are too many. What was let in is either given to add or turned away.
 func (h *Hub) letIn(client string) *refusal {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -238,10 +239,11 @@ func (h *Hub) forget(client string) {
 func (h *Hub) add(s *Socket, client string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.arriving--
 	if h.closing {
+		h.forget(client)
 		return false
 	}
-	h.arriving--
 	h.live[s] = struct{}{}
 	if h.clients != nil {
 		h.clients[s] = client
