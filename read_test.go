@@ -285,7 +285,7 @@ func testReadUnsolicitedPong(t *testing.T) {
 
 // Row 16: a peer that sends pings and reads nothing costs a few kilobytes, and gets its latest ping answered.
 func testReadPingFlood(t *testing.T) {
-	overSetups(t, func(t *testing.T, s setup) {
+	overRoles(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		const pings = 2000
 		c, p := s.start(t, UpgradeOptions{})
@@ -505,7 +505,7 @@ func TestReadLimit(t *testing.T) {
 // Row 3: memory grows with what was received, not with what a header announces.
 func testReadMemory(t *testing.T) {
 	const declared = 16 << 20
-	for _, sent := range []int{1, 5000, 100_000, 1 << 20} {
+	for _, sent := range []int{1, 5000, 1 << 20} {
 		t.Run(fmt.Sprintf("%d of 16 MB", sent), func(t *testing.T) {
 			// A buffer that doubles costs its size thrice at most, garbage included; the rest is the read buffer.
 			wantAllocated(t, 4*sent+32<<10, StatusAbnormalClosure, func(p *peer) []byte {
