@@ -71,7 +71,7 @@ func testAnyEnvelope(t *testing.T) {
 		})
 		srv := serve(t, k, h)
 		c, bystander := srv.connect(t, nil), srv.connect(t, nil)
-		for i := range 600 {
+		for i := range 300 {
 			r := rand.New(rand.NewPCG(uint64(i), 67))
 			text := []byte(seeds[r.IntN(len(seeds))])
 			for range r.IntN(4) {
@@ -168,7 +168,7 @@ func testLastMemberRaces(t *testing.T) {
 			s.Leave("room")
 			clients, all = append(clients, c), append(all, s)
 		}
-		for round := range 20 {
+		for round := range 10 {
 			var race sync.WaitGroup
 			for i, s := range all {
 				race.Go(func() {
@@ -222,7 +222,7 @@ func testEmitInsideHandlers(t *testing.T) {
 		})
 		h.Handle("out", func(e *Event) { h.To("room").Disconnect() })
 		srv := serve(t, k, h)
-		const clients, times = 4, 20
+		const clients, times = 4, 10
 		var heard []<-chan *string
 		var all []*client
 		for range clients {
@@ -264,7 +264,7 @@ func testLeaveDuringBroadcast(t *testing.T) {
 		srv := serve(t, k, h)
 		stayer, _ := connected(t, h, srv)
 		leaver, s := connected(t, h, srv)
-		const rounds, emits = 20, 20
+		const rounds, emits = 10, 20
 		for round := range rounds {
 			if err := s.Join("room"); err != nil {
 				t.Fatal(err)
