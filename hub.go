@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 )
@@ -20,10 +21,13 @@ type Hub struct {
 	sessions *sessionConfig // what its sessions share
 	calls    atomic.Int64   // ids given to calls
 
-	mu      sync.Mutex // guards:
-	live    map[*Socket]struct{}
-	closing bool
-	empty   chan struct{} // closed when closing and nobody is left
+	mu       sync.Mutex // guards:
+	live     map[*Socket]struct{}
+	arriving int                // requests that are let in, and not live yet
+	byClient map[string]int     // how many of both each client has; nil without Options.MaxConnectionsPerClient
+	clients  map[*Socket]string // whose each live one is; nil without the same
+	closing  bool
+	empty    chan struct{} // closed when closing and nobody is left
 }
 
 // mainNamespace is Namespace; embedded by this name, it leaves Hub free to have a method called Namespace.
@@ -37,6 +41,9 @@ func New(options Options) *Hub {
 		live:    make(map[*Socket]struct{}),
 		empty:   make(chan struct{}),
 	}
+	if h.options.MaxConnectionsPerClient < noBound {
+		h.byClient, h.clients = make(map[string]int), make(map[*Socket]string)
+	}
 	h.sessions = h.options.sessionConfig()
 	h.init(h, "/")
 	return h
@@ -45,10 +52,28 @@ func New(options Options) *Hub {
 // ServeHTTP takes a client in. It answers what is no WebSocket handshake, and whom it refuses, with a status that
 // fits and one sentence.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	base, refused := h.admit(r)
-	if refused != nil {
+	if refused := h.takeIn(w, r); refused != nil {
 		refused.answer(w)
-		return
+	}
+}
+
+func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
+	if refused := h.check(r); refused != nil {
+		return refused
+	}
+	client := h.clientOf(r)
+	if refused := h.letIn(client); refused != nil {
+		return refused
+	}
+	arriving := true
+	defer func() {
+		if arriving { // refused, or Accept has panicked
+			h.turnAway(client)
+		}
+	}()
+	base, refused := h.accept(r)
+	if refused != nil {
+		return refused
 	}
 	config := connConfig{
 		subprotocol: chooseSubprotocol(r, []string{plainSubprotocol}),
@@ -57,31 +82,38 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	conn, err := switchProtocols(w, r, config)
 	if err != nil {
-		return // answered, or gone
+		return nil // answered, or gone
 	}
 	s := newSocket(&h.mainNamespace, conn, newHandshake(r), base)
 	s.session.authFirst = config.subprotocol == plainSubprotocol
-	if !h.add(s) {
+	arriving = false
+	if !h.add(s, client) {
 		_ = conn.Close(StatusGoingAway, string(ReasonShutdown))
-		return
+		return nil
 	}
 	s.session.start()
+	return nil
 }
 
-// admit decides over a request before anything is upgraded.
-func (h *Hub) admit(r *http.Request) (context.Context, *refusal) {
+// check judges a request by itself, before anybody is asked.
+func (h *Hub) check(r *http.Request) *refusal {
 	if h.isClosing() {
-		return nil, &refusal{http.StatusServiceUnavailable, "the server is shutting down", []string{"Retry-After", "1"}}
+		return &refusal{http.StatusServiceUnavailable, "the server is shutting down", []string{"Retry-After", "1"}}
 	}
 	if r.URL.Query().Has("EIO") {
-		return nil, &refusal{status: http.StatusNotImplemented, message: "this server does not speak Engine.IO: connect with a plain WebSocket"}
+		return &refusal{status: http.StatusNotImplemented, message: "this server does not speak Engine.IO: connect with a plain WebSocket"}
 	}
 	if err := checkHandshake(r); err != nil {
-		return nil, err
+		return err
 	}
-	if err := checkOrigin(r, h.options.AllowedOrigins); err != nil {
-		return nil, err
+	if handshakeSize(r) > maxHandshake {
+		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB"}
 	}
+	return checkOrigin(r, h.options.AllowedOrigins)
+}
+
+// accept asks the application.
+func (h *Hub) accept(r *http.Request) (context.Context, *refusal) {
 	if h.options.Accept == nil {
 		return context.Background(), nil
 	}
@@ -148,14 +180,74 @@ func (h *Hub) list() []*Socket {
 	return list
 }
 
-// add counts a socket in; not any more during a shutdown.
-func (h *Hub) add(s *Socket) bool {
+// clientOf says whose request it is; "" if that does not matter.
+func (h *Hub) clientOf(r *http.Request) string {
+	switch {
+	case h.byClient == nil:
+		return ""
+	case h.options.ClientKey != nil:
+		return h.options.ClientKey(r)
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr // of a network of the application's own
+	}
+	ip := from.Addr().Unmap()
+	if ip.Is6() {
+		site, _ := ip.WithZone("").Prefix(64)
+		ip = site.Addr()
+	}
+	return ip.String()
+}
+
+// letIn counts an arriving connection, unless there are too many. What was let in is either given to add or turned away.
+func (h *Hub) letIn(client string) *refusal {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if len(h.live)+h.arriving >= h.options.MaxConnections {
+		return &refusal{http.StatusServiceUnavailable, "the server has as many connections as it may have", []string{"Retry-After", "10"}}
+	}
+	if h.byClient[client] >= h.options.MaxConnectionsPerClient {
+		return &refusal{http.StatusTooManyRequests, "this client has as many connections as it may have", []string{"Retry-After", "10"}}
+	}
+	h.arriving++
+	if h.byClient != nil {
+		h.byClient[client]++
+	}
+	return nil
+}
+
+// turnAway takes letIn back.
+func (h *Hub) turnAway(client string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.arriving--
+	h.forget(client)
+}
+
+// forget counts one connection of a client out. h.mu is held.
+func (h *Hub) forget(client string) {
+	if h.byClient == nil {
+		return
+	}
+	if h.byClient[client]--; h.byClient[client] == 0 {
+		delete(h.byClient, client)
+	}
+}
+
+// add makes a connection that was let in a live one; not any more during a shutdown.
+func (h *Hub) add(s *Socket, client string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.arriving--
 	if h.closing {
+		h.forget(client)
 		return false
 	}
 	h.live[s] = struct{}{}
+	if h.clients != nil {
+		h.clients[s] = client
+	}
 	return true
 }
 
@@ -164,6 +256,8 @@ func (h *Hub) remove(s *Socket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.live, s)
+	h.forget(h.clients[s])
+	delete(h.clients, s)
 	if h.closing && len(h.live) == 0 {
 		close(h.empty)
 	}

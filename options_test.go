@@ -22,6 +22,9 @@ func TestOptionsDefaults(t *testing.T) {
 		MaxInboxEvents: 256,
 		MaxInboxBytes:  1 << 20,
 		Logger:         slog.Default(),
+
+		MaxConnections:          noBound,
+		MaxConnectionsPerClient: noBound,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -56,7 +59,7 @@ func TestOptionsNumbers(t *testing.T) {
 			New(negative)
 		})
 	}
-	if numbers != 10 {
+	if numbers != 12 {
 		t.Errorf("%d numeric options: is the new one normalized?", numbers)
 	}
 }
