@@ -230,7 +230,7 @@ func TestCallTimeout(t *testing.T) {
 		join := func() (*client, *Socket) {
 			near, far := net.Pipe()
 			s := newSocket(h.Namespace(), newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
-			h.letIn("")
+			h.quota.take(nil)
 			h.add(s, "")
 			s.session.start()
 			c := &client{newConn(near, connConfig{client: true, readLimit: 1 << 16, maxQueued: 1 << 20}), t, ""}

@@ -527,8 +527,7 @@ func testMaxConnectionsPerClient(t *testing.T) {
 		"[2001:db8:1:3::]:1":              "2001:db8:1:3::",
 		"pipe":                            "pipe",
 	} {
-		h := newHub(t, Options{MaxConnectionsPerClient: 1})
-		if got := h.clientOf(&http.Request{RemoteAddr: from}); got != want {
+		if got := remoteClient(&http.Request{RemoteAddr: from}); got != want {
 			t.Errorf("%s is %q, want %q", from, got, want)
 		}
 	}
@@ -536,9 +535,9 @@ func testMaxConnectionsPerClient(t *testing.T) {
 
 // connections returns how many connections are counted.
 func (h *Hub) connections() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.live) + h.arriving
+	h.quota.mu.Lock()
+	defer h.quota.mu.Unlock()
+	return h.quota.total
 }
 
 // wantFull expects a handshake to be refused for now.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 )
@@ -21,13 +20,12 @@ type Hub struct {
 	sessions *sessionConfig // what its sessions share
 	calls    atomic.Int64   // ids given to calls
 
-	mu       sync.Mutex // guards:
-	live     map[*Socket]struct{}
-	arriving int                // requests that are let in, and not live yet
-	byClient map[string]int     // how many of both each client has; nil without Options.MaxConnectionsPerClient
-	clients  map[*Socket]string // whose each live one is; nil without the same
-	closing  bool
-	empty    chan struct{} // closed when closing and nobody is left
+	quota *quota
+
+	mu      sync.Mutex         // guards:
+	live    map[*Socket]string // whose they are, for the quota
+	closing bool
+	empty   chan struct{} // closed when closing and nobody is left
 }
 
 // mainNamespace is Namespace; embedded by this name, it leaves Hub free to have a method called Namespace.
@@ -38,12 +36,10 @@ func New(options Options) *Hub {
 	h := &Hub{
 		options: options.normalize(),
 		node:    randomText(nodeIDLength),
-		live:    make(map[*Socket]struct{}),
+		live:    make(map[*Socket]string),
 		empty:   make(chan struct{}),
 	}
-	if h.options.MaxConnectionsPerClient < noBound {
-		h.byClient, h.clients = make(map[string]int), make(map[*Socket]string)
-	}
+	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
 	h.init(h, "/")
 	return h
@@ -61,14 +57,14 @@ func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused := h.check(r); refused != nil {
 		return refused
 	}
-	client := h.clientOf(r)
-	if refused := h.letIn(client); refused != nil {
+	client, refused := h.quota.take(r)
+	if refused != nil {
 		return refused
 	}
-	arriving := true
+	added := false
 	defer func() {
-		if arriving { // refused, or Accept has panicked
-			h.turnAway(client)
+		if !added { // or Accept has panicked
+			h.quota.giveBack(client)
 		}
 	}()
 	base, refused := h.accept(r)
@@ -86,9 +82,8 @@ func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
 	}
 	s := newSocket(&h.mainNamespace, conn, newHandshake(r), base)
 	s.session.authFirst = config.subprotocol == plainSubprotocol
-	arriving = false
-	if !h.add(s, client) {
-		_ = conn.Close(StatusGoingAway, string(ReasonShutdown))
+	if added = h.add(s, client); !added {
+		go conn.Close(StatusGoingAway, string(ReasonShutdown))
 		return nil
 	}
 	s.session.start()
@@ -180,74 +175,14 @@ func (h *Hub) list() []*Socket {
 	return list
 }
 
-// clientOf says whose request it is; "" if that does not matter.
-func (h *Hub) clientOf(r *http.Request) string {
-	switch {
-	case h.byClient == nil:
-		return ""
-	case h.options.ClientKey != nil:
-		return h.options.ClientKey(r)
-	}
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr // of a network of the application's own
-	}
-	ip := from.Addr().Unmap()
-	if ip.Is6() {
-		site, _ := ip.WithZone("").Prefix(64)
-		ip = site.Addr()
-	}
-	return ip.String()
-}
-
-// letIn counts an arriving connection, unless there are too many. What was let in is either given to add or turned away.
-func (h *Hub) letIn(client string) *refusal {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.live)+h.arriving >= h.options.MaxConnections {
-		return &refusal{http.StatusServiceUnavailable, "the server has as many connections as it may have", []string{"Retry-After", "10"}}
-	}
-	if h.byClient[client] >= h.options.MaxConnectionsPerClient {
-		return &refusal{http.StatusTooManyRequests, "this client has as many connections as it may have", []string{"Retry-After", "10"}}
-	}
-	h.arriving++
-	if h.byClient != nil {
-		h.byClient[client]++
-	}
-	return nil
-}
-
-// turnAway takes letIn back.
-func (h *Hub) turnAway(client string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.arriving--
-	h.forget(client)
-}
-
-// forget counts one connection of a client out. h.mu is held.
-func (h *Hub) forget(client string) {
-	if h.byClient == nil {
-		return
-	}
-	if h.byClient[client]--; h.byClient[client] == 0 {
-		delete(h.byClient, client)
-	}
-}
-
-// add makes a connection that was let in a live one; not any more during a shutdown.
+// add makes a connection a live one; not any more during a shutdown.
 func (h *Hub) add(s *Socket, client string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.arriving--
 	if h.closing {
-		h.forget(client)
 		return false
 	}
-	h.live[s] = struct{}{}
-	if h.clients != nil {
-		h.clients[s] = client
-	}
+	h.live[s] = client
 	return true
 }
 
@@ -255,9 +190,8 @@ func (h *Hub) add(s *Socket, client string) bool {
 func (h *Hub) remove(s *Socket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.quota.giveBack(h.live[s])
 	delete(h.live, s)
-	h.forget(h.clients[s])
-	delete(h.clients, s)
 	if h.closing && len(h.live) == 0 {
 		close(h.empty)
 	}

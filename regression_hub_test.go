@@ -145,10 +145,10 @@ func TestBugTimerAfterEnd(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	s := newSocket(&h.mainNamespace, newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
-	h.letIn("")
+	h.quota.take(nil)
 	h.add(s, "")
 	s.session.end(ReasonShutdown, StatusGoingAway, "")
-	s.session.serve()
+	s.session.start()
 	if n := scheduledTimers(h); n != 0 {
 		t.Errorf("%d timers on the wheel", n)
 	}

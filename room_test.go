@@ -24,7 +24,7 @@ func newMailbox(t testing.TB, h *Hub) mailbox {
 	conn := newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 30})
 	conn.out.state = writing
 	s := newSocket(h.Namespace(), conn, &Handshake{}, context.Background())
-	h.letIn("")
+	h.quota.take(nil)
 	if !h.add(s, "") || !s.enter() {
 		t.Fatal("the socket was not let in")
 	}
