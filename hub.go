@@ -52,6 +52,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	config := connConfig{
 		subprotocol: chooseSubprotocol(r, []string{plainSubprotocol}),
+		compression: h.sessions.compression,
 		readLimit:   min(h.options.MaxMessageSize, maxBeforeConnect),
 		maxQueued:   h.options.MaxQueued,
 	}
