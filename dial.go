@@ -70,7 +70,7 @@ type DialOptions struct {
 	// that asked for a small window, while one is inflated 42 KB. Zero means off: do not turn it on for messages
 	// that mix a secret with text that others choose, because the length of the result gives secrets away (CRIME).
 	Compression bool
-	// CompressionLevel is 1, the fastest, to 9, the smallest. Any other is refused. Zero means 1.
+	// CompressionLevel is 1, the fastest, to 9, the smallest; any other is an error. Zero means 1.
 	CompressionLevel int
 	// CompressionThreshold is the size in bytes from which a message is compressed, unless WriteCompress says
 	// otherwise. Zero means 512.

@@ -107,18 +107,16 @@ func (t Target) deflate(m *message) {
 	if config.compression.wanted == 0 || t.compress == compressNone {
 		return
 	}
-	deflate := func(z compression) bool {
-		form := m.inPlain()
-		worth := t.compress == compressAll || len(form.payload) >= z.threshold
-		if worth {
-			form.deflate(z)
-		}
-		return worth
+	form := m.inPlain()
+	if t.compress == compressLarge && len(form.payload) < config.compression.threshold {
+		return
 	}
-	if s := t.single(); s == nil {
-		config.agreements(deflate)
-	} else if z := s.session.conn.compression; z.agreed() {
-		deflate(z)
+	if s := t.single(); s != nil {
+		form.deflate(s.session.conn.compression)
+		return
+	}
+	for z := range config.agreements {
+		form.deflate(z)
 	}
 }
 
