@@ -43,20 +43,19 @@ type outbox struct {
 	inputWaits atomic.Bool // the reader has more messages at hand
 	eventsWait atomic.Bool // the inbox has
 
-	mu       sync.Mutex
-	queue    [][]byte // queue[head:] waits
-	head     int
-	partial  []byte // the unwritten rest of a frame whose beginning was written
-	pongs    []byte // whole frames
-	pings    []byte // whole frames
-	last     []byte // the close frame, until it is written
-	bytes    int    // of all the above, and of what is being written
-	state    writerState
-	closing  bool  // no more data is accepted
-	blocked  bool  // the kernel has refused bytes, which the drainer is waiting to write
-	err      error // why nothing will be written any more; nil while something may
-	writing  int64 // nanotime when the drainer's write in progress began; 0: none
-	progress int64 // nanotime when the kernel last took something from the drainer
+	mu      sync.Mutex
+	queue   [][]byte // queue[head:] waits
+	head    int
+	partial []byte // the unwritten rest of a frame whose beginning was written
+	pongs   []byte // whole frames
+	pings   []byte // whole frames
+	last    []byte // the close frame, until it is written
+	bytes   int    // of all the above, and of what is being written
+	state   writerState
+	closing bool  // no more data is accepted
+	blocked bool  // the kernel has refused bytes, which the drainer is waiting to write
+	err     error // why nothing will be written any more; nil while something may
+	writing int64 // nanotime when the drainer's write in progress began; 0: none
 
 	room chan struct{} // made by who waits for room, closed when there is some
 	end  chan struct{} // made by who waits for the end, closed when nothing will be written any more
@@ -345,9 +344,6 @@ func (o *outbox) wrote(n int, err error, blocked bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.blocked = blocked
-	if n > 0 && o.writing != 0 {
-		o.progress = nanotime()
-	}
 	if err != nil {
 		o.fail(err)
 	}
@@ -396,9 +392,9 @@ func (o *outbox) signal(c *chan struct{}) {
 	}
 }
 
-// stalledFor reports whether a write in progress has made no progress for d.
+// stalledFor reports whether the kernel has taken nothing of the drainer's write for d.
 func (o *outbox) stalledFor(d time.Duration) bool {
-	return o.writing != 0 && nanotime()-max(o.writing, o.progress) >= int64(d)
+	return o.writing != 0 && nanotime()-o.writing >= int64(d)
 }
 
 // overdue reports whether the peer is a slow consumer by now: over the limit and stalled. If it is over the limit
@@ -409,7 +405,11 @@ func (o *outbox) overdue() (slow bool, look int64) {
 	if o.bytes <= o.limit || o.err != nil {
 		return false, 0
 	}
-	return o.stalledFor(stallTimeout), max(o.writing, o.progress) + int64(stallTimeout)
+	since := o.writing
+	if since == 0 {
+		since = nanotime()
+	}
+	return o.stalledFor(stallTimeout), since + int64(stallTimeout)
 }
 
 // buffered returns how many bytes are queued or being written. It locks.

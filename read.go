@@ -372,7 +372,7 @@ func (c *Conn) receiveFailed(err error) error {
 		return errInterrupted
 	}
 	c.in.err = &CloseError{Code: StatusAbnormalClosure, Err: err}
-	c.abort(c.in.err)
+	c.abort(err)
 	return c.in.err
 }
 

@@ -105,8 +105,8 @@ func TestBug5IdleOutboxKeepsALargeFrame(t *testing.T) {
 	o := &outbox{nc: nc, limit: 1 << 20}
 	held := func() weak.Pointer[byte] {
 		frame := numberedFrame(OpBinary, 1, 100_000)
-		o.push(frame, false)
-		o.drain()
+		o.push(frame, forEmitter)
+		o.drain(nil, nil)
 		return weak.Make(&frame[0])
 	}()
 	for range 3 {
