@@ -48,12 +48,12 @@ func (s State) String() string {
 // time.
 type Conn struct {
 	nc          net.Conn
-	client      bool // this end is the client: it masks, and expects no masks
 	subprotocol string
 	compression compression
 	out         outbox
 	readLimit   atomic.Int64
 	state       atomic.Int32
+	client      bool // this end is the client: it masks, and expects no masks
 
 	// What a heartbeat looks at, written by whoever reads.
 	fills        atomic.Uint32 // times that bytes came in
@@ -64,16 +64,16 @@ type Conn struct {
 	readMu sync.Mutex // held by a Read; guards in
 	in     inbound
 
+	finishing sync.Once
+
 	deadlineMu  sync.Mutex // guards the read deadline of nc, which two want to set:
-	closeBy     time.Time  // the closing handshake; zero: not closing
 	interrupted bool       // the context of a Read
+	closeBy     time.Time  // the closing handshake; zero: not closing
 
 	pingMu sync.Mutex // guards:
 	pings  []pendingPing
 	pinged uint64 // the payload of the latest Ping
-
-	finishing sync.Once
-	fast      fastIO // the fast path's part; without use on the portable path
+	fast   fastIO // the fast path's part; without use on the portable path
 }
 
 // connConfig is what Upgrade and its like decide about a Conn.

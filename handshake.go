@@ -16,7 +16,7 @@ type Handshake struct {
 	target string // the request's target: path and query
 	header string // lines
 	remote string
-	time   time.Time
+	time   int64 // Unix time in nanoseconds
 	secure bool
 	auth   []byte // JSON; empty if the client sent none
 }
@@ -29,7 +29,7 @@ func newHandshake(r *http.Request) *Handshake {
 		target: r.URL.RequestURI(),
 		header: strings.Clone(b.String()),
 		remote: r.RemoteAddr,
-		time:   time.Now(),
+		time:   time.Now().UnixNano(),
 		secure: r.TLS != nil,
 	}
 }
@@ -62,7 +62,7 @@ func (h *Handshake) URL() *url.URL {
 func (h *Handshake) RemoteAddr() string { return h.remote }
 
 // Time returns when the client came.
-func (h *Handshake) Time() time.Time { return h.time }
+func (h *Handshake) Time() time.Time { return time.Unix(0, h.time) }
 
 // Secure reports whether the request came over TLS. TLS that ended at a proxy does not count.
 func (h *Handshake) Secure() bool { return h.secure }

@@ -42,15 +42,15 @@ type inbox struct {
 	pauses atomic.Uint32
 
 	mu        sync.Mutex
+	calls     int32      // Calls to the peer that wait for an answer
+	running   bool       // the goroutine exists
+	finished  bool       // the last thing is in
 	items     []incoming // items[head:] waits
 	head      int
 	count     int // waiting or being handled
 	bytes     int // of those
 	maxCount  int
 	maxBytes  int
-	calls     int  // Calls to the peer that wait for an answer
-	running   bool // the goroutine exists
-	finished  bool // the last thing is in
 	unblocked chan struct{}
 }
 
@@ -116,7 +116,7 @@ func (b *inbox) bound(maxCount, maxBytes int) {
 }
 
 // called notes that a Call to the peer began (+1) or ended (-1).
-func (b *inbox) called(change int) {
+func (b *inbox) called(change int32) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.calls += change

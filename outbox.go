@@ -44,12 +44,11 @@ type outbox struct {
 	eventsWait atomic.Bool // the inbox has
 
 	mu      sync.Mutex
-	queue   [][]byte // queue[head:] waits
+	queue   [][]byte // queue[head:] waits; if closing, the last of it is the close frame
 	head    int
 	partial []byte // the unwritten rest of a frame whose beginning was written
 	pongs   []byte // whole frames
 	pings   []byte // whole frames
-	last    []byte // the close frame, until it is written
 	bytes   int    // of all the above, and of what is being written
 	state   writerState
 	closing bool  // no more data is accepted
@@ -158,7 +157,7 @@ func (o *outbox) pushClose(frame []byte) (wake bool) {
 		return false
 	}
 	o.closing = true
-	o.last = frame
+	o.queue = append(o.queue, frame)
 	o.signal(&o.room)
 	return o.added(frame)
 }
@@ -285,7 +284,7 @@ func (o *outbox) next(buf **[]byte) []byte {
 		}
 		return chunk
 	}
-	waiting, control := len(o.queue)-o.head, len(o.pongs)+len(o.pings)+len(o.last)
+	waiting, control := len(o.queue)-o.head, len(o.pongs)+len(o.pings)
 	if waiting+control == 0 {
 		return nil
 	}
@@ -306,8 +305,6 @@ func (o *outbox) next(buf **[]byte) []byte {
 		}
 		chunk = append(chunk, o.pop()...)
 	}
-	chunk = append(chunk, o.last...)
-	o.last = nil
 	return chunk
 }
 
@@ -357,7 +354,8 @@ func (o *outbox) wrote(n int, err error, blocked bool) bool {
 	return true
 }
 
-// abandon drops what is queued, except for a frame whose beginning is written. It locks.
+// abandon drops what is queued, except for a frame whose beginning is written. It is for before the close frame is
+// pushed. It locks.
 func (o *outbox) abandon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -380,7 +378,7 @@ func (o *outbox) fail(err error) {
 		return
 	}
 	o.err = err
-	o.queue, o.head, o.partial, o.pongs, o.pings, o.last, o.bytes = nil, 0, nil, nil, nil, nil, 0
+	o.queue, o.head, o.partial, o.pongs, o.pings, o.bytes = nil, 0, nil, nil, nil, 0
 	o.signal(&o.room)
 	o.signal(&o.end)
 }

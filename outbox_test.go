@@ -213,7 +213,7 @@ func (m *outboxModel) step() {
 		}
 	case n < 96:
 		<-time.After([]time.Duration{1, kernelWait - 1, kernelWait, stallTimeout - 1, stallTimeout}[m.r.IntN(5)])
-	case n == 96 && m.r.IntN(3) == 0:
+	case n == 96 && m.r.IntN(3) == 0 && !m.closing:
 		m.o.abandon()
 		kept := m.data[:0]
 		if m.begun {

@@ -22,19 +22,19 @@ type inbound struct {
 	pooled *[readBufferSize]byte // what buf is, if it is to be given back
 
 	// The data frame in progress. Control frames are dealt with whole.
-	inFrame   bool
 	frame     Header
 	remaining int64 // payload bytes still to come
+	inFrame   bool
 
 	// The message in progress.
 	op         Opcode // OpText or OpBinary; OpContinuation between messages
-	message    []byte // what came of it so far, unmasked
 	text       utf8Stream
-	compressed bool // message, which is not in a caller's buf then, is to be inflated
-	probe      inflateProbe
+	compressed bool         // message, which is not in a caller's buf then, is to be inflated
+	message    []byte       // what came of it so far, unmasked
+	probe      inflateProbe // looks into message if it is compressed
 
-	err      error // how reading ended, for good
-	violated bool  // it ended because the peer broke a rule
+	violated bool  // reading ended because the peer broke a rule
+	err      error // how it ended, for good
 }
 
 func (in *inbound) buffered() []byte { return in.buf[in.r:in.w] }
@@ -447,7 +447,7 @@ func (c *Conn) fail(err error) error {
 // utf8Stream checks a text that comes in pieces, and fails at the first byte that no valid text could have there.
 type utf8Stream struct {
 	tail [utf8.UTFMax]byte // an unfinished rune
-	n    int
+	n    uint8
 }
 
 // valid reports whether the text can still become valid UTF-8 with p added.
@@ -475,7 +475,7 @@ func (u *utf8Stream) valid(p []byte) bool {
 		}
 	}
 	if u.n == 0 {
-		u.n = copy(u.tail[:], p[end:])
+		u.n = uint8(copy(u.tail[:], p[end:]))
 	}
 	return utf8.Valid(p[:end])
 }

@@ -24,12 +24,12 @@ type fastIO struct {
 	into    []byte                // where to read to; nil: into a pooled buffer
 	pooled  *[readBufferSize]byte // that buffer, if something was read into it
 	read    int
-	readErr error
+	readErr syscall.Errno
 
 	// The write in progress, the outbox's writer's own.
 	from     []byte
 	wrote    int
-	writeErr error
+	writeErr syscall.Errno
 }
 
 // open prepares the fast path if the connection can have it: if it is exactly a TCP or Unix socket, and nothing
@@ -61,8 +61,9 @@ func (f *fastIO) readOnce(fd uintptr) bool {
 		p = pooled[:]
 	}
 	for {
-		f.read, f.readErr = syscall.Read(int(fd), p)
-		if f.readErr != syscall.EINTR {
+		var err error
+		f.read, err = syscall.Read(int(fd), p)
+		if f.readErr, _ = err.(syscall.Errno); f.readErr != syscall.EINTR {
 			break
 		}
 	}
@@ -84,7 +85,7 @@ func (f *fastIO) wait(p []byte) (n int, pooled *[readBufferSize]byte, err error)
 	switch {
 	case err != nil:
 		return 0, nil, err
-	case f.readErr != nil:
+	case f.readErr != 0:
 		return 0, nil, f.readErr
 	case f.read == 0:
 		return 0, nil, io.EOF
@@ -95,8 +96,9 @@ func (f *fastIO) wait(p []byte) (n int, pooled *[readBufferSize]byte, err error)
 // writeOnce makes one attempt, whether the socket is writable or not.
 func (f *fastIO) writeOnce(fd uintptr) bool {
 	for {
-		f.wrote, f.writeErr = syscall.Write(int(fd), f.from)
-		if f.writeErr != syscall.EINTR {
+		var err error
+		f.wrote, err = syscall.Write(int(fd), f.from)
+		if f.writeErr, _ = err.(syscall.Errno); f.writeErr != syscall.EINTR {
 			return true
 		}
 	}
@@ -112,7 +114,7 @@ func (f *fastIO) tryWrite(p []byte) (n int, err error) {
 		return 0, err
 	case f.writeErr == syscall.EAGAIN:
 		return 0, nil
-	case f.writeErr != nil:
+	case f.writeErr != 0:
 		return 0, f.writeErr
 	}
 	return f.wrote, nil

@@ -22,6 +22,12 @@ type room struct {
 	closed  bool            // it had members, and has none any more
 }
 
+// membership is a room in a socket's list.
+type membership struct {
+	name string
+	room *room // nil before the socket has entered the namespace, and when it has left
+}
+
 func newRoom(name string) *room {
 	return &room{name: name, index: make(map[*Socket]int)}
 }

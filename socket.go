@@ -6,9 +6,9 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
-	"maps"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -23,17 +23,16 @@ type Socket struct {
 	ns        *Namespace
 	session   *session
 	handshake *Handshake
-	base      context.Context // what Options.Accept returned
 	inbox     inbox
 	calls     pendingCalls
 
 	// mu may be held while a room's lock is taken, never the other way round. It guards:
 	mu      sync.Mutex
-	entered bool             // the socket was connected
-	left    bool             // it has left delivery
-	rooms   map[string]*room // nil values before entered and after left
+	entered bool         // the socket was connected
+	left    bool         // it has left delivery
+	rooms   []membership // by name
 	values  map[string]any
-	ctx     context.Context // made on first use
+	ctx     context.Context // the base of the socket's context, then itself, made on first use
 	cancel  context.CancelFunc
 	expiry  *timer
 }
@@ -56,7 +55,7 @@ func newSocket(ns *Namespace, conn *Conn, handshake *Handshake, base context.Con
 		id:        ns.hub.node + randomText(socketIDLength-nodeIDLength),
 		ns:        ns,
 		handshake: handshake,
-		base:      base,
+		ctx:       base,
 	}
 	s.session = newSession(ns.hub.sessions, conn, s, &s.inbox)
 	return s
@@ -76,8 +75,8 @@ func (s *Socket) Handshake() *Handshake { return s.handshake }
 func (s *Socket) Context() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ctx == nil {
-		s.ctx, s.cancel = context.WithCancel(s.base)
+	if s.cancel == nil {
+		s.ctx, s.cancel = context.WithCancel(s.ctx)
 		if s.left {
 			s.cancel()
 		}
@@ -128,21 +127,20 @@ func (s *Socket) Join(rooms ...string) error {
 	}
 	added := make([]string, 0, 8)
 	for _, name := range rooms {
-		if _, in := s.rooms[name]; !in && name != s.id && !slices.Contains(added, name) {
+		if _, in := s.membership(name); !in && name != s.id && !slices.Contains(added, name) {
 			added = append(added, name)
 		}
 	}
 	if most := s.ns.hub.options.MaxRooms; len(s.rooms)+len(added) > most {
 		return &Error{Message: fmt.Sprintf("room: expected at most %d rooms, this would be number %d", most, len(s.rooms)+len(added)), Err: ErrTooManyRooms}
 	}
-	if s.rooms == nil {
-		s.rooms = make(map[string]*room)
-	}
 	for _, name := range added {
-		s.rooms[name] = nil
+		m := membership{name: name}
 		if s.entered {
-			s.rooms[name] = s.ns.join(s, name)
+			m.room = s.ns.join(s, name)
 		}
+		at, _ := s.membership(name)
+		s.rooms = slices.Insert(s.rooms, at, m)
 	}
 	return nil
 }
@@ -156,11 +154,20 @@ func (s *Socket) Leave(rooms ...string) {
 		return
 	}
 	for _, name := range rooms {
-		if r := s.rooms[name]; r != nil {
-			s.ns.leave(s, r)
+		at, in := s.membership(name)
+		if !in {
+			continue
 		}
-		delete(s.rooms, name)
+		if s.entered {
+			s.ns.leave(s, s.rooms[at].room)
+		}
+		s.rooms = slices.Delete(s.rooms, at, at+1)
 	}
+}
+
+// membership finds a room among the socket's, or where it belongs. s.mu is held.
+func (s *Socket) membership(name string) (at int, in bool) {
+	return slices.BinarySearchFunc(s.rooms, name, func(m membership, name string) int { return strings.Compare(m.name, name) })
 }
 
 // Rooms lists the rooms that the socket is in, by name; after the disconnect, those it was in. The socket's id is
@@ -168,14 +175,18 @@ func (s *Socket) Leave(rooms ...string) {
 func (s *Socket) Rooms() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.rooms))
+	names := make([]string, len(s.rooms))
+	for i, m := range s.rooms {
+		names[i] = m.name
+	}
+	return names
 }
 
 // In reports whether the socket is in the room, or was when it was disconnected.
 func (s *Socket) In(room string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, in := s.rooms[room]
+	_, in := s.membership(room)
 	return in
 }
 
@@ -323,8 +334,8 @@ func (s *Socket) enter() bool {
 	s.entered = true
 	s.session.accept(connectedPlain(s.id))
 	s.ns.enter(s)
-	for name := range s.rooms {
-		s.rooms[name] = s.ns.join(s, name)
+	for i, m := range s.rooms {
+		s.rooms[i].room = s.ns.join(s, m.name)
 	}
 	return true
 }
@@ -335,9 +346,9 @@ func (s *Socket) leave() {
 	s.left = true
 	if s.entered {
 		s.ns.exit(s)
-		for name, r := range s.rooms {
-			s.ns.leave(s, r)
-			s.rooms[name] = nil
+		for i, m := range s.rooms {
+			s.ns.leave(s, m.room)
+			s.rooms[i].room = nil
 		}
 	}
 	if s.cancel != nil {

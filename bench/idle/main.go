@@ -1,0 +1,165 @@
+// Idle measures the memory of connections that wait: 10,000 of them to one server process, over TCP and over TLS, with
+// short requests and with those of a browser. Each has been used before: a member of the hub has handled an event that
+// asked its client something, and was pinged; a Conn has echoed a message and answered a ping.
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"flag"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/bench/process"
+)
+
+const pingInterval = 10 * time.Second
+
+func main() {
+	process.Serve(map[string]process.Kind{
+		"Conn over TCP":       func(l net.Listener) func(int) { return serve(l, http.HandlerFunc(echo)) },
+		"Conn over TLS":       func(l net.Listener) func(int) { return serve(secure(l), http.HandlerFunc(echo)) },
+		"hub member over TCP": func(l net.Listener) func(int) { return serve(l, hub()) },
+		"hub member over TLS": func(l net.Listener) func(int) { return serve(secure(l), hub()) },
+	})
+	n := flag.Int("n", 10_000, "connections")
+	flag.Parse()
+	fmt.Printf("| %d connections | request | resident, bytes each | heap | stacks | goroutines |\n|---|---|---|---|---|---|\n", *n)
+	for _, kind := range []string{"Conn over TCP", "hub member over TCP", "Conn over TLS", "hub member over TLS"} {
+		for _, handshake := range []string{"200 bytes", "a browser's"} {
+			measure(kind, handshake, *n)
+		}
+	}
+}
+
+func serve(l net.Listener, h http.Handler) func(int) {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	go srv.Serve(l)
+	return nil
+}
+
+func echo(w http.ResponseWriter, r *http.Request) {
+	c, err := atrium.Upgrade(w, r, nil)
+	if err != nil {
+		return
+	}
+	// A goroutine of its own lets go of what net/http's holds.
+	go func() {
+		for {
+			op, p, err := c.Read(context.Background())
+			if err != nil {
+				return
+			}
+			if err := c.Write(context.Background(), op, p); err != nil {
+				return
+			}
+		}
+	}()
+}
+
+func hub() http.Handler {
+	h := atrium.New(atrium.Options{PingInterval: pingInterval})
+	h.OnConnect(func(s *atrium.Socket) { s.Join("everybody") })
+	atrium.OnCall(h, "hello", func(s *atrium.Socket, n int) (int, error) {
+		return atrium.Call[int](context.Background(), s, "ask", n)
+	})
+	return h
+}
+
+func secure(l net.Listener) net.Listener {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	check(err)
+	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+}
+
+// measure prints what each of n connections holds.
+func measure(kind, handshake string, n int) {
+	s := process.Start(kind)
+	defer s.Stop()
+	isHub, isTLS := strings.HasPrefix(kind, "hub"), strings.HasSuffix(kind, "TLS")
+	// What the process needs once is there before the first measurement.
+	for range 100 {
+		c := s.Connect(isTLS, handshake)
+		use(c, isHub)
+		c.Close()
+	}
+	time.Sleep(time.Second) // the server has seen that they are gone
+	before := s.Memory()
+
+	clients := make([]*process.Client, n)
+	var wg, pinged sync.WaitGroup
+	for worker := range 16 {
+		wg.Go(func() {
+			for i := worker; i < n; i += 16 {
+				clients[i] = s.Connect(isTLS, handshake)
+				use(clients[i], isHub)
+			}
+		})
+	}
+	wg.Wait()
+	if isHub {
+		for _, c := range clients {
+			pinged.Add(1)
+			go answerPings(c, pinged.Done)
+		}
+		pinged.Wait()
+	}
+	after := s.Memory()
+	each := func(before, after int64) int64 { return (after - before) / int64(n) }
+	fmt.Printf("| %s | %s | %d | %d | %d | %.2f |\n", kind, handshake, each(before.Resident, after.Resident),
+		each(before.Heap, after.Heap), each(before.Stacks, after.Stacks), float64(after.Goroutines-before.Goroutines)/float64(n))
+	for _, c := range clients {
+		c.Close()
+	}
+}
+
+// use has the connection do what it will have done before it is idle.
+func use(c *process.Client, isHub bool) {
+	if !isHub {
+		c.Send(atrium.OpText, "hello")
+		c.Expect("hello")
+		c.Send(atrium.OpPing, "1")
+		c.Expect("1")
+		return
+	}
+	c.Expect(`{"event":"connect"`)
+	c.Send(atrium.OpText, `{"event":"hello","data":7,"id":1}`)
+	c.Send(atrium.OpText, `{"data":8,`+c.Expect(`{"event":"ask","data":7,`)) // the rest is the id
+	c.Expect(`{"id":1,"data":8}`)
+}
+
+// answerPings answers pings for as long as the connection lasts, and reports the first.
+func answerPings(c *process.Client, pinged func()) {
+	for first := true; ; first = false {
+		op, p, err := c.Next()
+		if err != nil {
+			return
+		}
+		if op != atrium.OpPing {
+			panic(fmt.Sprintf("got %v %s, want a ping", op, p))
+		}
+		c.Send(atrium.OpPong, string(p))
+		if first {
+			pinged()
+		}
+	}
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

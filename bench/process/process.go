@@ -1,0 +1,148 @@
+// Package process runs a server of a benchmark as a process of its own, so that what it costs can be told from what its
+// clients cost: the program starts itself again, and asks the copy for its figures over a pipe.
+package process
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const variable = "ATRIUM_BENCH_SERVER"
+
+// A Kind starts to serve on l. The command that it returns, which may be nil, is run at each Command.
+type Kind func(l net.Listener) (command func(argument int))
+
+// Serve never returns in a process that Start started: there it is the server. Call it first in main.
+func Serve(kinds map[string]Kind) {
+	name := os.Getenv(variable)
+	if name == "" {
+		return
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(err)
+	command := kinds[name](l)
+	fmt.Println(l.Addr())
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		var argument int
+		switch line := in.Text(); {
+		case line == "memory":
+			fmt.Println(memory())
+		case line == "cpu":
+			fmt.Println(int64(cpu()))
+		default:
+			_, err := fmt.Sscanf(line, "command %d", &argument)
+			check(err)
+			command(argument)
+		}
+	}
+	os.Exit(0)
+}
+
+// memory returns the resident bytes, the bytes of heap objects and of stacks among them, and the number of goroutines.
+func memory() (resident, heap, stacks int64, goroutines int) {
+	var stats runtime.MemStats
+	for range 3 { // what a pool holds goes at the second collection
+		debug.FreeOSMemory()
+	}
+	runtime.ReadMemStats(&stats)
+	statm, err := os.ReadFile("/proc/self/statm")
+	check(err)
+	var size, pages int64
+	_, err = fmt.Sscan(string(statm), &size, &pages)
+	check(err)
+	return pages * int64(os.Getpagesize()), int64(stats.HeapAlloc), int64(stats.StackInuse), runtime.NumGoroutine()
+}
+
+// cpu returns the time that the process has computed, in the kernel as well.
+func cpu() time.Duration {
+	var usage syscall.Rusage
+	check(syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// A Server is a running process.
+type Server struct {
+	Addr string
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Reader
+}
+
+// Start starts a server of one of the kinds given to Serve.
+func Start(kind string) *Server {
+	exe, err := os.Executable()
+	check(err)
+	s := &Server{cmd: exec.Command(exe)}
+	s.cmd.Env = append(os.Environ(), variable+"="+kind)
+	s.cmd.Stderr = os.Stderr
+	s.in, err = s.cmd.StdinPipe()
+	check(err)
+	out, err := s.cmd.StdoutPipe()
+	check(err)
+	s.out = bufio.NewReader(out)
+	check(s.cmd.Start())
+	s.Addr = s.line()
+	return s
+}
+
+// Stop ends the server.
+func (s *Server) Stop() {
+	check(s.in.Close())
+	check(s.cmd.Wait())
+}
+
+// Memory is what the server holds after a full garbage collection, in bytes.
+type Memory struct {
+	Resident, Heap, Stacks int64
+	Goroutines             int
+}
+
+// Memory asks the server for its memory.
+func (s *Server) Memory() (m Memory) {
+	s.tell("memory")
+	_, err := fmt.Sscan(s.line(), &m.Resident, &m.Heap, &m.Stacks, &m.Goroutines)
+	check(err)
+	return m
+}
+
+// CPU returns the time that the server has computed since it began.
+func (s *Server) CPU() time.Duration {
+	s.tell("cpu")
+	var d time.Duration
+	_, err := fmt.Sscan(s.line(), (*int64)(&d))
+	check(err)
+	return d
+}
+
+// Command has the server run its kind's command.
+func (s *Server) Command(argument int) { s.tell(fmt.Sprint("command ", argument)) }
+
+func (s *Server) tell(line string) {
+	_, err := fmt.Fprintln(s.in, line)
+	check(err)
+}
+
+func (s *Server) line() string {
+	line, err := s.out.ReadString('\n')
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("the server has ended: %v", s.cmd.Wait())
+	}
+	check(err)
+	return strings.TrimSpace(line)
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/atrium-go/atrium"
+)
+
+// accept hijacks what net/http accepts, like Upgrade, and no more.
+func accept(l net.Listener, serve func(net.Conn)) {
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		nc, buffered, err := http.NewResponseController(w).Hijack()
+		check(err)
+		_, err = buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+		check(err)
+		check(buffered.Flush())
+		go serve(nc)
+	}
+	go http.Serve(l, http.HandlerFunc(handler))
+}
+
+// bareEcho reads, unmasks, and answers each read with one write. It checks nothing.
+func bareEcho(l net.Listener) func(int) {
+	accept(l, func(nc net.Conn) {
+		in, out := make([]byte, 4096), make([]byte, 0, 4096)
+		w := 0
+		for {
+			n, err := nc.Read(in[w:])
+			if err != nil {
+				return
+			}
+			w += n
+			r := 0
+			out = out[:0]
+			for {
+				h, size, err := atrium.ParseHeader(in[r:w])
+				if err != nil || size == 0 || w-r-size < int(h.Length) {
+					break
+				}
+				payload := in[r+size : r+size+int(h.Length)]
+				atrium.Mask(payload, h.Key, 0)
+				h.Masked = false
+				out = append(atrium.AppendHeader(out, h), payload...)
+				r += size + len(payload)
+			}
+			w = copy(in, in[r:w])
+			if _, err := nc.Write(out); err != nil {
+				return
+			}
+		}
+	})
+	return nil
+}
+
+func connEcho(l net.Listener) func(int) {
+	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := atrium.Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		go func() {
+			buf := make([]byte, 0, 1024)
+			for {
+				op, p, err := c.ReadInto(context.Background(), buf)
+				if err != nil {
+					return
+				}
+				if err := c.Write(context.Background(), op, p); err != nil {
+					return
+				}
+			}
+		}()
+	}))
+	return nil
+}
+
+// bareFanOut writes the same bytes to one connection after the other.
+func bareFanOut(l net.Listener) func(int) {
+	var mu sync.Mutex
+	var conns []net.Conn
+	accept(l, func(nc net.Conn) {
+		mu.Lock()
+		defer mu.Unlock()
+		conns = append(conns, nc)
+	})
+	frame := append(atrium.AppendHeader(nil, atrium.Header{Fin: true, Opcode: atrium.OpText, Length: int64(len(event))}), event...)
+	return func(outstanding int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for range outstanding {
+			for _, nc := range conns {
+				_, err := nc.Write(frame)
+				check(err)
+			}
+		}
+	}
+}
+
+func hubFanOut(l net.Listener) func(int) {
+	h := atrium.New(atrium.Options{PingInterval: time.Hour}) // its clients answer no pings
+	go http.Serve(l, h)
+	return func(outstanding int) {
+		for range outstanding {
+			check(h.Emit("said", "hello, everybody"))
+		}
+	}
+}
