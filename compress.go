@@ -4,15 +4,17 @@ import (
 	"cmp"
 	"compress/flate"
 	"fmt"
+	"math"
 	"strings"
 )
 
 // compression is what one end of a connection does about permessage-deflate: what its options want and, after the
-// handshake, what was agreed. The zero value neither compresses nor takes what is compressed.
+// handshake, what was agreed. The zero value neither compresses nor takes what is compressed. Every connection has one,
+// so that it is small.
 type compression struct {
-	deflateParams     // windowBits is 0 unless it was agreed on
-	wanted        int // the level, 1 to 9; 0: the options do not want it
-	threshold     int // bytes from which a message is compressed unless its sender says otherwise
+	deflateParams       // windowBits is 0 unless it was agreed on
+	wanted        int8  // the level, 1 to 9; 0: the options do not want it
+	threshold     int32 // bytes from which a message is compressed unless its sender says otherwise
 }
 
 // newCompression reads the options of that name. Zero means the default; a level that there is not is an error,
@@ -25,8 +27,8 @@ func newCompression(on bool, level, threshold int) (compression, error) {
 		return compression{}, nil
 	}
 	return compression{
-		wanted:    cmp.Or(level, defaultCompressionLevel),
-		threshold: cmp.Or(max(threshold, 0), defaultCompressionThreshold),
+		wanted:    int8(cmp.Or(level, defaultCompressionLevel)),
+		threshold: int32(cmp.Or(min(max(threshold, 0), math.MaxInt32), defaultCompressionThreshold)),
 	}, nil
 }
 
@@ -66,7 +68,7 @@ func (z compression) frame(h Header, payload []byte) []byte {
 		return nil
 	}
 	var room [headerRoom]byte
-	b := z.compress(room[:], payload, z.wanted)
+	b := z.compress(room[:], payload, int(z.wanted))
 	if len(b)-headerRoom >= len(payload) {
 		return nil
 	}

@@ -182,7 +182,7 @@ func deflatedMailbox(t testing.TB, h *Hub, bits int) mailbox {
 	m := newMailbox(t, h)
 	t.Cleanup(m.drop)
 	m.session.conn.compression = h.sessions.compression
-	m.session.conn.compression.windowBits = bits
+	m.session.conn.compression.windowBits = int8(bits)
 	m.session.countWindow(+1)
 	return m
 }

@@ -119,7 +119,7 @@ func (c *Conn) NetConn() net.Conn { return c.nc }
 // If compression was agreed on, a message of at least CompressionThreshold bytes is compressed before it is queued,
 // and sent so if that makes it smaller.
 func (c *Conn) Write(ctx context.Context, op Opcode, p []byte) error {
-	return c.write(ctx, op, p, len(p) >= c.compression.threshold)
+	return c.write(ctx, op, p, len(p) >= int(c.compression.threshold))
 }
 
 // WriteCompress is Write for a message of which the caller knows better whether to compress it: false, for example,

@@ -604,7 +604,7 @@ func TestCorner66DeflateAnswers(t *testing.T) {
 				})
 				c, _, err := srv.dial(t, "/", DialOptions{Compression: true})
 				if test.ok {
-					if err != nil || c.compression.windowBits != test.bits {
+					if err != nil || int(c.compression.windowBits) != test.bits {
 						t.Errorf("%v, %+v", err, c.compression)
 					}
 					return

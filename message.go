@@ -64,7 +64,7 @@ func (f *wireForm) set(b []byte) {
 
 // slot tells the two forms apart that deflateParams.level says there are.
 func (f *wireForm) slot(z compression) *[]byte {
-	if z.level(len(f.payload), z.wanted) == z.wanted {
+	if level := int(z.wanted); z.level(len(f.payload), level) == level {
 		return &f.deflated[0]
 	}
 	return &f.deflated[1]

@@ -29,9 +29,9 @@ type inbound struct {
 	// The message in progress.
 	op         Opcode // OpText or OpBinary; OpContinuation between messages
 	text       utf8Stream
-	compressed bool         // message, which is not in a caller's buf then, is to be inflated
 	message    []byte       // what came of it so far, unmasked
 	probe      inflateProbe // looks into message if it is compressed
+	compressed bool         // message, which is not in a caller's buf then, is to be inflated
 
 	violated bool  // reading ended because the peer broke a rule
 	err      error // how it ended, for good

@@ -53,7 +53,7 @@ func (c *sessionConfig) agreements(yield func(compression) bool) {
 	for bits := range c.windows {
 		if c.windows[bits].Load() > 0 {
 			z := c.compression
-			z.windowBits = bits
+			z.windowBits = int8(bits)
 			if !yield(z) {
 				return
 			}
@@ -247,7 +247,7 @@ func (s *session) send(frame []byte, volatile bool) {
 // it. It may take a while.
 func (s *session) sendText(b []byte) {
 	payload := b[headerRoom:]
-	if z := s.conn.compression; len(payload) >= z.threshold {
+	if z := s.conn.compression; len(payload) >= int(z.threshold) {
 		if frame := z.frame(Header{Fin: true, Opcode: OpText}, payload); frame != nil {
 			s.send(frame, false)
 			return

@@ -108,7 +108,7 @@ func (t Target) deflate(m *message) {
 		return
 	}
 	form := m.inPlain()
-	if t.compress == compressLarge && len(form.payload) < config.compression.threshold {
+	if t.compress == compressLarge && len(form.payload) < int(config.compression.threshold) {
 		return
 	}
 	if s := t.single(); s != nil {
