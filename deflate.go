@@ -46,7 +46,7 @@ var (
 type deflateParams struct {
 	// windowBits bounds how far back the data this end sends may refer: 1<<windowBits bytes, 8 to 15. How far the
 	// peer refers back is not remembered: a flate.Reader looks back as far as deflate allows.
-	windowBits int
+	windowBits int8
 }
 
 // deflateTerms are the parameters of an offer or of a response (RFC 7692 §7.1).
@@ -119,7 +119,7 @@ func acceptDeflate(offers []string) (params deflateParams, response string, ok b
 			return deflateParams{windowBits: 15}, response, true
 		}
 		response += "; server_max_window_bits=" + strconv.Itoa(terms.serverBits)
-		return deflateParams{windowBits: terms.serverBits}, response, true
+		return deflateParams{windowBits: int8(terms.serverBits)}, response, true
 	}
 	return deflateParams{}, "", false
 }
@@ -149,7 +149,7 @@ func checkDeflate(response []string) (params deflateParams, ok bool, err error) 
 	if terms.clientBits == 0 {
 		terms.clientBits = 15
 	}
-	return deflateParams{windowBits: terms.clientBits}, true, nil
+	return deflateParams{windowBits: int8(terms.clientBits)}, true, nil
 }
 
 // level returns the level at which a message of n bytes is really compressed. All connections for which it is the
@@ -260,7 +260,7 @@ func inflate(dst, compressed []byte, limit int64, text bool) ([]byte, error) {
 // It inflates the beginning and throws the result away: again and again, because a flate.Reader that has run dry
 // does not go on, but only when four times as much has come, which costs a third of the inflating in all.
 type inflateProbe struct {
-	at int // bytes at which to look again
+	at uint32 // firstProbes of bytes at which to look again
 }
 
 // firstProbe is the size in bytes up to which a compressed message is collected without being looked into.
@@ -269,10 +269,11 @@ const firstProbe = 16 << 10
 // check is called with the beginning of a message whenever some has been added to it. Its error is one that inflate
 // would give the whole message.
 func (p *inflateProbe) check(beginning []byte, limit int64, text bool) error {
-	if len(beginning) < max(p.at, firstProbe) {
+	size := uint32(len(beginning) / firstProbe)
+	if size < max(p.at, 1) {
 		return nil
 	}
-	p.at = 4 * len(beginning)
+	p.at = 4 * size
 	return tryInflate(beginning, limit, text)
 }
 

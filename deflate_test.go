@@ -101,7 +101,7 @@ func TestAcceptDeflate(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			params, response, ok := acceptDeflate(test.offers)
-			if ok != (test.want != "") || response != test.want || params.windowBits != test.bits {
+			if ok != (test.want != "") || response != test.want || int(params.windowBits) != test.bits {
 				t.Errorf("got %t, %q, %+v; want %q, %d bits", ok, response, params, test.want, test.bits)
 			}
 		})
@@ -149,7 +149,7 @@ func TestCheckDeflate(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			params, ok, err := checkDeflate(test.response)
-			if params.windowBits != test.bits || ok != (test.bits != 0) || (err != nil) != test.fails {
+			if int(params.windowBits) != test.bits || ok != (test.bits != 0) || (err != nil) != test.fails {
 				t.Errorf("got %+v, %t, %v; want %d bits, failure %t", params, ok, err, test.bits, test.fails)
 			}
 		})
@@ -209,7 +209,7 @@ func TestDeflateRoundTrip(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for bits := 8; bits <= 15; bits++ {
 				for level := 1; level <= 9; level++ {
-					p := deflateParams{windowBits: bits}
+					p := deflateParams{windowBits: int8(bits)}
 					if level > 1 && p.level(len(message), level) == p.level(len(message), 1) {
 						continue
 					}
@@ -243,7 +243,7 @@ func TestDeflateRoundTrip(t *testing.T) {
 func TestCompressSmallWindow(t *testing.T) {
 	for bits := 8; bits <= 14; bits++ {
 		for _, n := range []int{1 << bits, 1<<bits + 1} {
-			p := deflateParams{windowBits: bits}
+			p := deflateParams{windowBits: int8(bits)}
 			compressed := p.compress(nil, bytes.Repeat([]byte("abcdefgh"), n/8+1)[:n], 6)
 			slow := slowInflater{in: append(compressed, deflateTail...)}
 			if !slow.inflate(len(compressed)) {
@@ -266,7 +266,7 @@ func TestCompressPooled(t *testing.T) {
 				message := text(choose.IntN(5000), choose.IntN(100))
 				level := 1 + choose.IntN(9)
 				bits := 8 + choose.IntN(8)
-				p := deflateParams{windowBits: bits}
+				p := deflateParams{windowBits: int8(bits)}
 				got := p.compress(nil, message, level)
 				if want := freshlyCompressed(t, message, p.level(len(message), level)); !bytes.Equal(got, want) {
 					t.Errorf("level %d, %d bits: a used writer writes something else than a new one", level, bits)
@@ -1007,7 +1007,7 @@ func FuzzInflate(f *testing.F) {
 		// Taken as a message to send, it comes back, over any window.
 		for bits := 8; bits <= 15; bits++ {
 			level := 1 + len(message)%9
-			compressed := deflateParams{windowBits: bits}.compress(nil, message, level)
+			compressed := deflateParams{windowBits: int8(bits)}.compress(nil, message, level)
 			back, err := inflate(nil, compressed, int64(len(message)), false)
 			if err != nil || !bytes.Equal(back, message) {
 				t.Fatalf("%d bits, level %d: %v", bits, level, err)
@@ -1043,7 +1043,7 @@ func BenchmarkCompress(b *testing.B) {
 					b.SetBytes(int64(size))
 					var n int
 					for b.Loop() {
-						n = len(deflateParams{windowBits: bits}.compress(dst, message, level))
+						n = len(deflateParams{windowBits: int8(bits)}.compress(dst, message, level))
 					}
 					b.ReportMetric(100*float64(n)/float64(size), "%size")
 				})

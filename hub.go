@@ -73,6 +73,7 @@ func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
 	}
 	config := connConfig{
 		subprotocol: chooseSubprotocol(r, []string{plainSubprotocol}),
+		compression: h.sessions.compression,
 		readLimit:   min(h.options.MaxMessageSize, maxBeforeConnect),
 		maxQueued:   h.options.MaxQueued,
 	}

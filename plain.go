@@ -69,13 +69,13 @@ func connectedPlain(id string) []byte {
 // refusePlain tells the client that it is not, and ends the session.
 func (s *session) refusePlain(message string, data []byte) {
 	body := append(appendMessage([]byte{'{'}, message, data), '}')
-	s.send(sealFrame(appendEvent(newFrame(64+len(body)), "connect_error", body, 1, noID), OpText), false)
+	s.sendText(appendEvent(newFrame(64+len(body)), "connect_error", body, 1, noID))
 	s.end(ReasonServerDisconnect, StatusPolicyViolation, "refused")
 }
 
 // answer sends an acknowledgement.
 func (s *session) answer(id int64, args []byte, n int) {
-	s.send(sealFrame(appendAck(newFrame(48+len(args)), id, args, n), OpText), false)
+	s.sendText(appendAck(newFrame(48+len(args)), id, args, n))
 }
 
 // answerError tells the client what was wrong with an event: in its acknowledgement if it asked for one, else in
@@ -87,14 +87,17 @@ func (s *session) answerError(event string, id int64, message string, data []byt
 	} else {
 		b = appendErrorEvent(b, event, message, data)
 	}
-	s.send(sealFrame(b, OpText), false)
+	s.sendText(b)
 }
 
 // plain returns the message as a text frame of the plain protocol.
-func (m *message) plain() []byte {
-	if m.plainFrame == nil {
+func (m *message) plain() []byte { return m.inPlain().whole }
+
+// inPlain returns the message in the plain protocol.
+func (m *message) inPlain() *wireForm {
+	if m.plainForm.whole == nil {
 		b := newFrame(64 + len(m.event) + m.args.Len())
-		m.plainFrame = sealFrame(appendEvent(b, m.event, m.args.Bytes(), m.n, m.id), OpText)
+		m.plainForm.set(appendEvent(b, m.event, m.args.Bytes(), m.n, m.id))
 	}
-	return m.plainFrame
+	return &m.plainForm
 }

@@ -27,9 +27,11 @@ type inbound struct {
 	inFrame   bool
 
 	// The message in progress.
-	op      Opcode // OpText or OpBinary; OpContinuation between messages
-	text    utf8Stream
-	message []byte // what came of it so far, unmasked
+	op         Opcode // OpText or OpBinary; OpContinuation between messages
+	text       utf8Stream
+	message    []byte       // what came of it so far, unmasked
+	probe      inflateProbe // looks into message if it is compressed
+	compressed bool         // message, which is not in a caller's buf then, is to be inflated
 
 	violated bool  // reading ended because the peer broke a rule
 	err      error // how it ended, for good
@@ -68,7 +70,7 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	c.reading.Store(false)
 	ended := c.in.err != nil
 	c.tellMore(!ended && c.in.r < c.in.w)
-	if err != nil && !ended && c.in.op != OpContinuation {
+	if err != nil && !ended && c.in.op != OpContinuation && !c.in.compressed {
 		c.in.message = bytes.Clone(c.in.message) // it was begun in the caller's buf
 	}
 	c.readMu.Unlock()
@@ -103,7 +105,7 @@ func (c *Conn) hasInput() bool { return c.in.r < c.in.w }
 
 // readMessage reads one message. A message that came in one frame and one piece is returned where it lies in
 // the read buffer, valid until the next call; any other is collected in buf[:0], which grows with the bytes that
-// were really received, and is the caller's (owned).
+// were really received, and is the caller's (owned). So is a compressed one, which is inflated into buf[:0].
 //
 // When it returns an error that is not ctx's, in.err is set and the connection is closing.
 func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte, owned bool, err error) {
@@ -118,10 +120,7 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte
 		if !in.inFrame {
 			h, n, err := ParseHeader(in.buffered())
 			if err == nil && n > 0 {
-				err = h.check(frameRules{fromClient: !c.client, fragmented: in.op != OpContinuation})
-			}
-			if err == nil && n > 0 && !h.Opcode.control() && h.Length > c.readLimit.Load()-int64(len(in.message)) {
-				err = &CloseError{Code: StatusMessageTooBig, Reason: "a message is over the limit"}
+				err = c.judge(h)
 			}
 			if err != nil {
 				return 0, nil, false, c.fail(err)
@@ -144,10 +143,13 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte
 					}
 					continue
 				}
+				c.partialSince.Store(0)
+				if h.Rsv1 {
+					return c.inflated(h.Opcode, payload, buf)
+				}
 				if h.Opcode == OpText && !utf8.Valid(payload) {
 					return 0, nil, false, c.fail(errNotUTF8)
 				}
-				c.partialSince.Store(0)
 				return h.Opcode, payload, false, nil
 			case n == 0 || h.Opcode.control():
 				if err := c.fill(ctx); err != nil {
@@ -160,6 +162,9 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte
 			if h.Opcode != OpContinuation {
 				in.op = h.Opcode
 				in.text = utf8Stream{}
+				if h.Rsv1 {
+					in.compressed, in.probe, in.message = true, inflateProbe{}, nil
+				}
 			}
 		}
 
@@ -180,18 +185,49 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte
 		}
 		in.inFrame = false
 		if in.frame.Fin {
-			if in.op == OpText && !in.text.complete() {
-				return 0, nil, false, c.fail(errNotUTF8)
-			}
-			op, p = in.op, in.message
-			in.op, in.message = OpContinuation, nil
+			op, p, compressed := in.op, in.message, in.compressed
+			in.op, in.message, in.compressed = OpContinuation, nil, false
 			c.partialSince.Store(0)
-			if p == nil {
+			switch {
+			case compressed:
+				return c.inflated(op, p, buf)
+			case op == OpText && !in.text.complete():
+				return 0, nil, false, c.fail(errNotUTF8)
+			case p == nil:
 				p = []byte{}
 			}
 			return op, p, true, nil
 		}
 	}
+}
+
+// judge judges a header by what has come before it.
+func (c *Conn) judge(h Header) error {
+	in := &c.in
+	err := h.check(frameRules{fromClient: !c.client, fragmented: in.op != OpContinuation, deflate: c.compression.agreed()})
+	if err != nil || h.Opcode.control() {
+		return err
+	}
+	limit := c.readLimit.Load()
+	if h.Rsv1 || in.compressed {
+		limit = compressedLimit(limit)
+	}
+	if h.Length > limit-int64(len(in.message)) {
+		return &CloseError{Code: StatusMessageTooBig, Reason: "a message is over the limit"}
+	}
+	return nil
+}
+
+// inflated ends a readMessage with a compressed message, all of which has come.
+func (c *Conn) inflated(op Opcode, compressed, buf []byte) (_ Opcode, p []byte, owned bool, err error) {
+	p, err = inflate(buf[:0], compressed, c.readLimit.Load(), op == OpText)
+	if err != nil {
+		return 0, nil, false, c.fail(err)
+	}
+	if p == nil {
+		p = []byte{}
+	}
+	return op, p, true, nil
 }
 
 // took unmasks and checks the last n bytes of in.message, which have just come.
@@ -202,6 +238,12 @@ func (c *Conn) took(n int) error {
 		Mask(piece, in.frame.Key, int((in.frame.Length-in.remaining)&3))
 	}
 	in.remaining -= int64(n)
+	if in.compressed {
+		if err := in.probe.check(in.message, c.readLimit.Load(), in.op == OpText); err != nil {
+			return c.fail(err)
+		}
+		return nil
+	}
 	if in.op == OpText && !in.text.valid(piece) {
 		return c.fail(errNotUTF8)
 	}

@@ -183,7 +183,7 @@ func TestBug9CloseNowAfterThePeersClose(t *testing.T) {
 // Fix: compare http.CanonicalHeaderKey(name).
 func TestBug10HeaderNamesInLowerCase(t *testing.T) {
 	r := upgradeRequest()
-	b := response(r, http.Header{"sec-websocket-accept": {"forged"}, "connection": {"close"}}, "")
+	b := response(r, http.Header{"sec-websocket-accept": {"forged"}, "connection": {"close"}}, "", "")
 	if bytes.Contains(b, []byte("forged")) || bytes.Contains(b, []byte("close")) {
 		t.Errorf("row 46: got %s", b)
 	}

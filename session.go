@@ -43,6 +43,22 @@ type sessionConfig struct {
 	maxMessageSize int64
 	inboxEvents    int
 	inboxBytes     int
+
+	compression compression      // before any handshake
+	windows     [16]atomic.Int32 // by windowBits: the clients with whom compression was agreed on
+}
+
+// agreements yields the different compressions that clients have agreed on at the moment.
+func (c *sessionConfig) agreements(yield func(compression) bool) {
+	for bits := range c.windows {
+		if c.windows[bits].Load() > 0 {
+			z := c.compression
+			z.windowBits = int8(bits)
+			if !yield(z) {
+				return
+			}
+		}
+	}
 }
 
 // maxBeforeConnect bounds a message, and the inbox, in bytes, until the client is accepted.
@@ -98,6 +114,7 @@ func newSession(config *sessionConfig, conn *Conn, r resident, in *inbox) *sessi
 
 // start begins to serve the client, in a goroutine of its own.
 func (s *session) start() {
+	s.countWindow(+1)
 	s.config.clock.scheduleBefore(&s.timer, s.nextCheck(s.born))
 	if s.ended.Load() {
 		s.config.clock.stop(&s.timer)
@@ -140,9 +157,16 @@ func (s *session) receive() error {
 
 // over is the end of reading.
 func (s *session) over() {
+	s.countWindow(-1)
 	s.end(s.endReason(), noCloseFrame, "")
 	s.conn.finish()
 	s.part()
+}
+
+func (s *session) countWindow(change int32) {
+	if z := s.conn.compression; z.agreed() {
+		s.config.windows[z.windowBits].Add(change)
+	}
 }
 
 // endReason tells from the error that ended the reading what happened to the connection.
@@ -217,6 +241,19 @@ func (s *session) send(frame []byte, volatile bool) {
 	if slow {
 		s.endSlow()
 	}
+}
+
+// sendText is send for a payload in newFrame's buffer, which it makes a text frame: a compressed one if that is worth
+// it. It may take a while.
+func (s *session) sendText(b []byte) {
+	payload := b[headerRoom:]
+	if z := s.conn.compression; len(payload) >= int(z.threshold) {
+		if frame := z.frame(Header{Fin: true, Opcode: OpText}, payload); frame != nil {
+			s.send(frame, false)
+			return
+		}
+	}
+	s.send(sealFrame(b, OpText), false)
 }
 
 func (s *session) endSlow() {
