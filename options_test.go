@@ -61,7 +61,7 @@ func TestOptionsNumbers(t *testing.T) {
 			New(negative)
 		})
 	}
-	if numbers != 12 {
+	if numbers != 14 {
 		t.Errorf("%d numeric options: is the new one normalized?", numbers)
 	}
 }
