@@ -76,7 +76,7 @@ func (s streamSettings) feed(t *testing.T, u *upgrader, n *network, pieces [][]b
 	})
 	close(opened)
 	sent := make(chan []byte, 1)
-	go func() { sent <- p.readAll() }()
+	go func() { sent <- p.readAll(nil) }()
 
 	var buf []byte
 	for {

@@ -82,7 +82,7 @@ func newNetwork(f *testing.F) *network {
 }
 
 // connect returns the two ends of a new connection.
-func (n *network) connect(t *testing.T, m medium) (near, far net.Conn) {
+func (n *network) connect(t testing.TB, m medium) (near, far net.Conn) {
 	if m == overPipe {
 		return net.Pipe()
 	}
@@ -202,15 +202,18 @@ func (u *upgrader) open(t *testing.T, n *network, m medium, r role, limit int, s
 		}
 		send(near, response+acceptKey(req.Header.Get("Sec-WebSocket-Key"))+"\r\n\r\n")
 	}()
-	conn, _, err := atrium.Dial(context.Background(), "ws://here/", &atrium.DialOptions{
-		ReadLimit:   int64(limit),
-		Proxy:       noProxy,
-		DialContext: func(context.Context, string, string) (net.Conn, error) { return far, nil },
-	})
+	return dial(t, far, atrium.DialOptions{ReadLimit: int64(limit)}), p
+}
+
+// dial makes a client's Conn of a network connection.
+func dial(t testing.TB, nc net.Conn, options atrium.DialOptions) *atrium.Conn {
+	options.Proxy = noProxy
+	options.DialContext = func(context.Context, string, string) (net.Conn, error) { return nc, nil }
+	conn, _, err := atrium.Dial(context.Background(), "ws://here/", &options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return conn, p
+	return conn
 }
 
 func noProxy(*http.Request) (*url.URL, error) { return nil, nil }
@@ -234,8 +237,8 @@ func (p *peer) readHead(t *testing.T) {
 	}
 }
 
-// readAll reads what the Conn sends until it closes, and answers a close frame by hanging up.
-func (p *peer) readAll() []byte {
+// readAll reads what the Conn sends until it closes, and answers a close frame with goodbye and by hanging up.
+func (p *peer) readAll(goodbye []byte) []byte {
 	defer p.Close()
 	var sent []byte
 	seen := 0 // the frames before it are whole
@@ -253,6 +256,7 @@ func (p *peer) readAll() []byte {
 			}
 			seen += size + int(h.Length)
 			if h.Opcode == atrium.OpClose {
+				p.Write(goodbye)
 				hangUp(p.Conn)
 			}
 		}
@@ -263,7 +267,8 @@ func (p *peer) readAll() []byte {
 func asCloseError(t *testing.T, err error) *atrium.CloseError {
 	e, ok := errors.AsType[*atrium.CloseError](err)
 	if !ok {
-		t.Fatalf("a Conn ended with %v, which is no CloseError", err)
+		t.Errorf("a Conn ended with %v, which is no CloseError", err)
+		return &atrium.CloseError{}
 	}
 	return e
 }
