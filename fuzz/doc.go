@@ -5,6 +5,6 @@
 //	go test ./fuzz                                       the seeds, in seconds
 //	go test ./fuzz -fuzz FuzzConn -fuzztime 60s          one target, until it finds something or the time is over
 //
-// An execution that takes ten seconds is a hang and ends the process with all stacks; one that leaves goroutines
+// An execution that takes five seconds is a hang and ends the process with all stacks; one that leaves goroutines
 // behind fails.
 package fuzz

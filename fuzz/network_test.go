@@ -23,8 +23,9 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// patience is how long an execution may take. What is right takes milliseconds.
-const patience = 10 * time.Second
+// patience is how long an execution may take. What is right takes milliseconds; after ten seconds go test would give
+// up without a word.
+const patience = 5 * time.Second
 
 // guard watches one execution, which calls what it returns at its end: it ends the process if the execution hangs,
 // and fails the test if goroutines are left.
@@ -35,19 +36,18 @@ func guard(t *testing.T) (done func()) {
 		panic("an execution hangs")
 	})
 	return func() {
-		for i := 0; runtime.NumGoroutine() > before; i++ { // they are on their way out
-			if i < 100 {
+		dog.Stop()
+		for start, turns := time.Now(), 0; runtime.NumGoroutine() > before; turns++ { // they are on their way out
+			switch {
+			case turns < 100:
 				runtime.Gosched()
-				continue
-			}
-			time.Sleep(50 * time.Microsecond)
-			if i == 40_000 {
+			case time.Since(start) < patience/2:
+				time.Sleep(50 * time.Microsecond)
+			default:
 				stacks := make([]byte, 1<<16)
-				t.Errorf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
-				break
+				t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
 			}
 		}
-		dog.Stop()
 	}
 }
 
