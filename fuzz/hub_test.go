@@ -28,7 +28,7 @@ type envelope struct {
 // parseEnvelope reads a plain message by the package comment of atrium.
 func parseEnvelope(p []byte) (e envelope) {
 	e.bad = true
-	if !json.Valid(p) || depth(p) > 128 {
+	if !json.Valid(p) || depth(p) > 1+128 { // values nest 128 levels, in one more
 		return e
 	}
 	d := json.NewDecoder(bytes.NewReader(p))

@@ -130,7 +130,7 @@ type httpResponse struct {
 }
 
 var (
-	statusLine = regexp.MustCompile(`^HTTP/1\.1 (\d{3}) [ -~]*$`)
+	statusLine = regexp.MustCompile(`^HTTP/1\.[01] (\d{3}) [ -~]*$`)
 	fieldLine  = regexp.MustCompile("^([-!#$%&'*+.^_`|~0-9A-Za-z]+): ([^\\x00-\\x08\\x0a-\\x1f\\x7f]*)$")
 	okNames    = regexp.MustCompile(`^(allow|connection|content-length|content-type|date|upgrade|sec-websocket-(accept|protocol|version|extensions)|x-.*)$`)
 )
