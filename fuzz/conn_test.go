@@ -22,6 +22,7 @@ type streamSettings struct {
 	early     bool   // the first piece comes together with the handshake
 	interrupt bool   // contexts of Reads end while they wait
 	limit     int    // ReadLimit
+	deflate   bool   // compression is agreed on
 }
 
 func settings(n uint8) streamSettings {
@@ -31,6 +32,7 @@ func settings(n uint8) streamSettings {
 		into:      n&4 != 0,
 		early:     n&8 != 0,
 		interrupt: n&16 != 0,
+		deflate:   n&128 != 0,
 		limit:     []int{64 << 20, 0, 125, 6000}[n>>5&3],
 	}
 }
@@ -56,7 +58,7 @@ type outcome struct {
 func (s streamSettings) feed(t *testing.T, u *upgrader, n *network, pieces [][]byte, unfinished bool) (o outcome) {
 	var reading interruptible
 	opened := make(chan struct{})
-	conn, p := u.open(t, n, s.medium, s.role, s.limit, func(nc net.Conn, head string) {
+	conn, p := u.open(t, n, s.medium, s.role, s.limit, s.deflate, func(nc net.Conn, head string) {
 		if s.early {
 			head, pieces = head+string(pieces[0]), pieces[1:]
 		}
@@ -153,7 +155,7 @@ func (s streamSettings) check(t *testing.T, o outcome, want reception) {
 	}
 
 	// What the Conn has sent: pongs, and a close frame if there is anyone to send it to.
-	answer := receiver{fromClient: s.role == asClient}.receive(o.sent)
+	answer := receiver{fromClient: s.role == asClient, deflate: s.deflate}.receive(o.sent)
 	if len(answer.messages) > 0 || len(answer.pings) > 0 || len(answer.rest) > 0 {
 		t.Errorf("the Conn has sent %q", o.sent)
 	}
@@ -207,7 +209,11 @@ func FuzzConn(f *testing.F) {
 		again   = "\x81\x02hi"
 		goodbye = "\x88\x82\x00\x00\x00\x00\x03\xe8"
 	)
+	compressed := appendFrame(nil, atrium.Header{Fin: true, Rsv1: true, Opcode: atrium.OpText, Masked: true}, slowDeflate([]byte("hello hello"), 1))
 	for config := range uint8(1 << 7) {
+		if config%8 == 0 {
+			f.Add(slices.Concat(compressed, []byte(goodbye)), []byte{0}, uint16(config)*2, config|1<<7)
+		}
 		f.Add([]byte(hello+goodbye+hello), []byte{0}, uint16(config)%9*1000, config)
 		f.Add([]byte(again+again+"\x88\x00"), []byte{250, 1}, uint16(config)%5*4095, config)
 	}
@@ -217,8 +223,11 @@ func FuzzConn(f *testing.F) {
 		if limit == 0 {
 			limit = 1 << 20
 		}
+		if s.deflate {
+			stream = stream[:min(len(stream), 8<<10)] // a longer message is looked into before it is whole
+		}
 		stream = append(lead(before, s.role), stream...)
-		want := receiver{s.role == asServer, limit}.receive(stream)
+		want := receiver{s.role == asServer, limit, s.deflate}.receive(stream)
 		unfinished := want.codes[0] == atrium.StatusAbnormalClosure
 
 		done, start := guard(t), allocated()

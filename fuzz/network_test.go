@@ -179,19 +179,27 @@ type peer struct {
 
 const (
 	request = "GET / HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 )
 
+// extensions is the header line for compression, both as an offer and as an answer.
+func extensions(compression bool) string {
+	if !compression {
+		return ""
+	}
+	return "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n"
+}
+
 // open makes a Conn and its peer. send runs in a goroutine of its own and writes all that the peer sends, beginning
 // with head, which is its part of the handshake.
-func (u *upgrader) open(t *testing.T, n *network, m medium, r role, limit int, send func(nc net.Conn, head string)) (*atrium.Conn, *peer) {
+func (u *upgrader) open(t *testing.T, n *network, m medium, r role, limit int, compression bool, send func(nc net.Conn, head string)) (*atrium.Conn, *peer) {
 	near, far := n.connect(t, m)
 	p := &peer{near, bufio.NewReaderSize(near, 512)}
 	if r == asServer {
-		u.options = atrium.UpgradeOptions{ReadLimit: int64(limit)}
+		u.options = atrium.UpgradeOptions{ReadLimit: int64(limit), Compression: compression}
 		u.accept <- far
-		go send(near, request)
+		go send(near, request+extensions(compression)+"\r\n")
 		p.readHead(t)
 		return <-u.upgraded, p
 	}
@@ -200,9 +208,9 @@ func (u *upgrader) open(t *testing.T, n *network, m medium, r role, limit int, s
 		if err != nil {
 			panic(err)
 		}
-		send(near, response+acceptKey(req.Header.Get("Sec-WebSocket-Key"))+"\r\n\r\n")
+		send(near, response+acceptKey(req.Header.Get("Sec-WebSocket-Key"))+"\r\n"+extensions(compression)+"\r\n")
 	}()
-	return dial(t, far, atrium.DialOptions{ReadLimit: int64(limit)}), p
+	return dial(t, far, atrium.DialOptions{ReadLimit: int64(limit), Compression: compression}), p
 }
 
 // dial makes a client's Conn of a network connection.

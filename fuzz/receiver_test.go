@@ -2,8 +2,10 @@ package fuzz
 
 import (
 	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"unicode/utf8"
@@ -50,11 +52,13 @@ type reception struct {
 type receiver struct {
 	fromClient bool // the sender must mask its frames, or must not
 	limit      int  // bytes a message
+	deflate    bool // permessage-deflate was agreed on (RFC 7692), without context takeover
 }
 
 func (rc receiver) receive(stream []byte) (r reception) {
 	var op atrium.Opcode // of the message in progress
 	var text []byte      // that message
+	compressed := false  // it is
 	fail := func(codes ...atrium.StatusCode) reception {
 		r.codes = codes
 		return r
@@ -75,7 +79,14 @@ func (rc receiver) receive(stream []byte) (r reception) {
 		}
 		r.frames = append(r.frames, h)
 		control := h.Opcode >= 8
-		if !control && h.Length > int64(rc.limit-len(text)) {
+		if !control && h.Opcode != atrium.OpContinuation {
+			op, compressed = h.Opcode, h.Rsv1
+		}
+		limit := rc.limit
+		if compressed {
+			limit += limit/16 + 64 // deflate adds so much to what it cannot compress, at worst
+		}
+		if !control && h.Length > int64(limit-len(text)) {
 			return fail(atrium.StatusMessageTooBig)
 		}
 		payload := bytes.Clone(b[size:])
@@ -102,12 +113,15 @@ func (rc receiver) receive(stream []byte) (r reception) {
 			}
 			continue
 		}
-		if h.Opcode != atrium.OpContinuation {
-			op = h.Opcode
-		}
 		text = append(text, payload...)
 		finished := whole && h.Fin
-		if op == atrium.OpText && (finished && !utf8.Valid(text) || !beginsUTF8(text)) {
+		if finished && compressed {
+			var codes []atrium.StatusCode
+			if text, codes = slowInflate(text, rc.limit, op == atrium.OpText); len(codes) > 0 {
+				return fail(codes...)
+			}
+		}
+		if op == atrium.OpText && !(compressed && !finished) && (finished && !utf8.Valid(text) || !beginsUTF8(text)) {
 			return fail(atrium.StatusInvalidPayload)
 		}
 		if !whole {
@@ -123,6 +137,9 @@ func (rc receiver) receive(stream []byte) (r reception) {
 // broken reports whether a frame that begins with b, one byte or two, is illegal whatever follows.
 func (rc receiver) broken(b []byte, fragmented bool) bool {
 	fin, reserved, opcode := b[0]&0x80 != 0, b[0]&0x70, atrium.Opcode(b[0]&0x0f)
+	if rc.deflate && (opcode == atrium.OpText || opcode == atrium.OpBinary) { // RFC 7692 §6
+		reserved &^= 0x40
+	}
 	if reserved != 0 { // §5.2
 		return true
 	}
@@ -203,3 +220,58 @@ var runeBeginnings = sync.OnceValue(func() map[string]bool {
 	}
 	return beginnings
 })
+
+// slowInflate inflates a message (RFC 7692 §7.2.2). If it cannot, it says with which codes a receiver may answer.
+// Some senders leave the tail at a message's end that should have been stripped: that is accepted, too.
+func slowInflate(message []byte, limit int, text bool) (inflated []byte, codes []atrium.StatusCode) {
+	inflated, ok := inflateBlocks(message, "\x00\x00\xff\xff", limit)
+	if !ok && len(inflated) <= limit {
+		if again, ok := inflateBlocks(message, "", limit); ok || len(again) > limit {
+			inflated = again
+		} else {
+			return nil, []atrium.StatusCode{atrium.StatusInvalidPayload}
+		}
+	}
+	if len(inflated) > limit {
+		codes = append(codes, atrium.StatusMessageTooBig)
+		if text && !beginsUTF8(inflated) {
+			codes = append(codes, atrium.StatusInvalidPayload)
+		}
+	}
+	return inflated, codes
+}
+
+// inflateBlocks inflates blocks that end exactly with the message and its tail. It stops a little over limit.
+func inflateBlocks(message []byte, tail string, limit int) (inflated []byte, ok bool) {
+	// Whether a block ends there is seen from a last one behind it, whose content must come out as it went in.
+	const content = "an ending"
+	last := append([]byte{1, byte(len(content)), 0, ^byte(len(content)), 0xff}, content...)
+	in := bytes.NewReader(slices.Concat(message, []byte(tail), last))
+	for {
+		began := in.Len()
+		part, err := io.ReadAll(io.LimitReader(flate.NewReader(in), int64(limit-len(inflated)+len(last)+1)))
+		inflated = append(inflated, part...)
+		switch {
+		case len(inflated) > limit+len(last):
+			return inflated, false
+		case err != nil || in.Len() == began:
+			return inflated[:min(len(inflated), limit)], false
+		case in.Len() == 0:
+			inflated, ok = bytes.CutSuffix(inflated, []byte(content))
+			return inflated, ok && !bytes.HasSuffix(inflated, last[:5])
+		}
+		// RFC 7692 §7.2.3.4: it was a last block, and yet there are more.
+	}
+}
+
+// slowDeflate is a sender's part (RFC 7692 §7.2.1). Level is flate's.
+func slowDeflate(message []byte, level int) []byte {
+	var out bytes.Buffer
+	w, err := flate.NewWriter(&out, level)
+	if err != nil {
+		panic(err)
+	}
+	w.Write(message)
+	w.Flush()
+	return bytes.TrimSuffix(out.Bytes(), []byte("\x00\x00\xff\xff"))
+}

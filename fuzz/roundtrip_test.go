@@ -41,10 +41,17 @@ func drawMessage(data []byte, s *script) message {
 	return message{atrium.OpText, bytes.ToValidUTF8(p, []byte("€"))}
 }
 
-// appendMessage appends the message as frames, fragmented and with pings and pongs between as the script says.
-func appendMessage(dst []byte, m message, s *script, sender role) []byte {
+// appendMessage appends the message as frames, fragmented and with pings and pongs between, and compressed if it may
+// be, as the script says.
+func appendMessage(dst []byte, m message, s *script, sender role, deflate bool) []byte {
 	h := atrium.Header{Opcode: m.op, Masked: sender == asClient}
-	for rest := m.payload; !h.Fin; {
+	rest := m.payload
+	if deflate {
+		if level := s.next() % 13; level < 12 {
+			h.Rsv1, rest = true, slowDeflate(rest, level-2)
+		}
+	}
+	for !h.Fin {
 		choice := s.next()
 		n := len(rest)
 		if h.Fin = choice&1 == 0; !h.Fin {
@@ -54,7 +61,7 @@ func appendMessage(dst []byte, m message, s *script, sender role) []byte {
 			h.Key = [4]byte{byte(s.next()), byte(s.next()), byte(s.next()), byte(s.next())}
 		}
 		dst = appendFrame(dst, h, rest[:n])
-		rest, h.Opcode = rest[n:], atrium.OpContinuation
+		rest, h.Opcode, h.Rsv1 = rest[n:], atrium.OpContinuation, false
 		if choice&4 != 0 {
 			control := atrium.Header{Fin: true, Opcode: atrium.OpPing + atrium.Opcode(choice>>3&1), Masked: h.Masked, Key: h.Key}
 			dst = appendFrame(dst, control, m.payload[:min(len(m.payload), 125, choice)])
@@ -93,12 +100,12 @@ func readMessages(t *testing.T, c *atrium.Conn, into bool, want []message, each 
 // it comes in frames.
 func FuzzRoundTrip(f *testing.F) {
 	n, u := newNetwork(f), newUpgrader(f)
-	for config := range uint8(16) {
+	for config := range uint8(32) {
 		f.Add([]byte("hé€𝄞"), []byte{0, 9, 1, 3, 2, 1, 2, 3, 4, 5, 4, 1, 200, 0, 2, 3, 0, 3, 9, 3, 7, 9, 9, 9, 9, 5, 100, 12}, config)
 		f.Add([]byte("\xff\x00"), []byte{1, 0, 0, 3, 4, 5, 1, 5, 1, 5, 1, 4, 3, 8, 0, 3, 6, 0}, config)
 	}
 	f.Fuzz(func(t *testing.T, data, decisions []byte, config uint8) {
-		conn, medium, into, both := role(config&1 != 0), medium(config&2 != 0), config&4 != 0, config&8 != 0
+		conn, medium, into, both, deflate := role(config&1 != 0), medium(config&2 != 0), config&4 != 0, config&8 != 0, config&16 != 0
 		defer guard(t)()
 		s := script(decisions)
 		var messages []message
@@ -109,19 +116,19 @@ func FuzzRoundTrip(f *testing.F) {
 			}
 			m := drawMessage(data, &s)
 			messages = append(messages, m)
-			wire = appendMessage(wire, m, &s, !conn)
+			wire = appendMessage(wire, m, &s, !conn, deflate)
 		}
 		if both {
-			betweenConns(t, u, n, medium, into, messages)
+			betweenConns(t, u, n, medium, into, deflate, messages)
 		} else {
-			withPeer(t, u, n, medium, conn, into, messages, wire)
+			withPeer(t, u, n, medium, conn, into, deflate, messages, wire)
 		}
 	})
 }
 
 // withPeer has a Conn read messages that a raw peer sends, and send them back.
-func withPeer(t *testing.T, u *upgrader, n *network, m medium, r role, into bool, messages []message, wire []byte) {
-	conn, p := u.open(t, n, m, r, 0, func(nc net.Conn, head string) {
+func withPeer(t *testing.T, u *upgrader, n *network, m medium, r role, into, deflate bool, messages []message, wire []byte) {
+	conn, p := u.open(t, n, m, r, 0, deflate, func(nc net.Conn, head string) {
 		nc.Write([]byte(head))
 		nc.Write(wire)
 	})
@@ -136,18 +143,18 @@ func withPeer(t *testing.T, u *upgrader, n *network, m medium, r role, into bool
 	if err := conn.Close(atrium.StatusNormalClosure, "done"); err != nil {
 		t.Errorf("Close = %v", err)
 	}
-	got := receiver{r == asClient, 1 << 30}.receive(<-sent)
+	got := receiver{r == asClient, 1 << 30, deflate}.receive(<-sent)
 	if !sameMessages(got.messages, messages) || !got.closed || got.codes[0] != atrium.StatusNormalClosure || got.reason != "done" || len(got.rest) > 0 {
 		t.Errorf("sent back were %v, want %v; then a close frame with %d %q, then %q", got.messages, messages, got.codes, got.reason, got.rest)
 	}
 }
 
 // betweenConns has a client's Conn send messages, and a server's send them back.
-func betweenConns(t *testing.T, u *upgrader, n *network, m medium, into bool, messages []message) {
+func betweenConns(t *testing.T, u *upgrader, n *network, m medium, into, deflate bool, messages []message) {
 	near, far := n.connect(t, m)
-	u.options = atrium.UpgradeOptions{}
+	u.options = atrium.UpgradeOptions{Compression: deflate}
 	u.accept <- far
-	client := dial(t, near, atrium.DialOptions{})
+	client := dial(t, near, atrium.DialOptions{Compression: deflate})
 	server := <-u.upgraded
 
 	over := make(chan struct{})

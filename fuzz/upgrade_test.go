@@ -132,7 +132,9 @@ type httpResponse struct {
 var (
 	statusLine = regexp.MustCompile(`^HTTP/1\.[01] (\d{3}) [ -~]*$`)
 	fieldLine  = regexp.MustCompile("^([-!#$%&'*+.^_`|~0-9A-Za-z]+): ([^\\x00-\\x08\\x0a-\\x1f\\x7f]*)$")
-	okNames    = regexp.MustCompile(`^(allow|connection|content-length|content-type|date|upgrade|sec-websocket-(accept|protocol|version|extensions)|x-.*)$`)
+	// deflateAnswer is RFC 7692 §7.1, without the parameter for windows of the client, which no server needs.
+	deflateAnswer = regexp.MustCompile(`^permessage-deflate(; (server|client)_no_context_takeover){2}(; server_max_window_bits=([89]|1[0-5]))?$`)
+	okNames       = regexp.MustCompile(`^(allow|connection|content-length|content-type|date|upgrade|sec-websocket-(accept|protocol|version|extensions)|x-.*)$`)
 )
 
 // parseResponse reads all of raw as one response.
@@ -174,13 +176,14 @@ func FuzzUpgrade(f *testing.F) {
 		conn, err := atrium.Upgrade(w, r, &atrium.UpgradeOptions{
 			Subprotocols:   []string{"superchat", "chat"},
 			AllowedOrigins: allowedOrigins,
+			Compression:    true,
 		})
 		if err == nil {
 			conn.CloseNow()
 		}
 	}))
-	f.Add([]byte(request))
-	f.Add([]byte("GET /%0d%0aSet-Cookie:a?%0d%0a%0d%0ab" + strings.TrimPrefix(request, "GET /")))
+	f.Add([]byte(request + "\r\n"))
+	f.Add([]byte("GET /%0d%0aSet-Cookie:a?%0d%0a%0d%0ab" + strings.TrimPrefix(request, "GET /") + "\r\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		defer guard(t)()
 		calls.Store(0)
@@ -233,8 +236,14 @@ func FuzzUpgrade(f *testing.F) {
 		if !slices.Equal(resp.all("upgrade"), []string{"websocket"}) || !slices.Equal(resp.all("connection"), []string{"Upgrade"}) {
 			t.Errorf("the response is %q", answer)
 		}
-		if len(resp.body) > 0 || len(resp.all("content-length")) > 0 || len(resp.all("sec-websocket-extensions")) > 0 {
+		if len(resp.body) > 0 || len(resp.all("content-length")) > 0 {
 			t.Errorf("a 101 response with more behind it: %q", answer)
+		}
+		offers := lower(strings.Join(req.all("sec-websocket-extensions"), ","))
+		if accepted := resp.all("sec-websocket-extensions"); len(accepted) > 1 ||
+			len(accepted) == 1 && !(deflateAnswer.MatchString(accepted[0]) && strings.Contains(offers, "permessage-deflate")) ||
+			len(accepted) == 0 && offers == "permessage-deflate" {
+			t.Errorf("the extensions %q are answered with %q", offers, accepted)
 		}
 		var want []string
 		for _, ours := range []string{"chat", "superchat"} { // the last is the best
