@@ -200,7 +200,11 @@ func newHall(f *testing.F) *hall {
 	h.bystander = h.dial(f, overPipe, nil)
 	f.Cleanup(func() {
 		h.bystander.CloseNow()
-		h.Shutdown(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := h.Shutdown(ctx); err != nil {
+			f.Error(err)
+		}
 	})
 	if err := h.bystander.Write(context.Background(), atrium.OpText, []byte(`{"event":"join","data":"window"}`)); err != nil {
 		f.Fatal(err)
