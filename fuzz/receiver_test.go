@@ -256,6 +256,9 @@ func inflateBlocks(message []byte, tail string, limit int) (inflated []byte, ok 
 			return inflated, false
 		case err != nil || in.Len() == began:
 			return inflated[:min(len(inflated), limit)], false
+		case in.Len() >= len(last) && in.Len() < len(last)+len(tail):
+			// It was a last block that was cut off, and the tail completes it: right by the letter of §7.2.2.
+			return inflated, true
 		case in.Len() == 0:
 			inflated, ok = bytes.CutSuffix(inflated, []byte(content))
 			return inflated, ok && !bytes.HasSuffix(inflated, last[:5])

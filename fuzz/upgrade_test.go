@@ -131,7 +131,8 @@ type httpResponse struct {
 
 var (
 	statusLine = regexp.MustCompile(`^HTTP/1\.[01] (\d{3}) [ -~]*$`)
-	fieldLine  = regexp.MustCompile("^([-!#$%&'*+.^_`|~0-9A-Za-z]+): ([^\\x00-\\x08\\x0a-\\x1f\\x7f]*)$")
+	fieldLine  = regexp.MustCompile("^([-!#$%&'*+.^_`|~0-9A-Za-z]+): ([^\r\n]*)$")
+	controls   = regexp.MustCompile(`[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]`)
 	// deflateAnswer is RFC 7692 §7.1, without the parameter for windows of the client, which no server needs.
 	deflateAnswer = regexp.MustCompile(`^permessage-deflate(; (server|client)_no_context_takeover){2}(; server_max_window_bits=([89]|1[0-5]))?$`)
 	okNames       = regexp.MustCompile(`^(allow|connection|content-length|content-type|date|upgrade|sec-websocket-(accept|protocol|version|extensions)|x-.*)$`)
@@ -235,6 +236,9 @@ func FuzzUpgrade(f *testing.F) {
 		}
 		if !slices.Equal(resp.all("upgrade"), []string{"websocket"}) || !slices.Equal(resp.all("connection"), []string{"Upgrade"}) {
 			t.Errorf("the response is %q", answer)
+		}
+		if controls.Match(answer) {
+			t.Errorf("a control character in the response %q", answer)
 		}
 		if len(resp.body) > 0 || len(resp.all("content-length")) > 0 {
 			t.Errorf("a 101 response with more behind it: %q", answer)
