@@ -67,6 +67,7 @@ func (t Target) ask(ctx context.Context, event string, args []any) ([]Reply, err
 	h := t.ns.hub
 	c := &call{id: h.calls.Add(1) - 1, done: make(chan struct{})}
 	m.id = c.id
+	t.deflate(m)
 	d := deliveries.Get().(*delivery)
 	c.mu.Lock()
 	t.each(func(s *Socket) {
@@ -78,7 +79,7 @@ func (t Target) ask(ctx context.Context, event string, args []any) ([]Reply, err
 	c.finishIfComplete()
 	c.mu.Unlock()
 	m.release()
-	d.finish()
+	d.finish(h.sessions.flusher)
 	deliveries.Put(d)
 
 	if _, ok := ctx.Deadline(); !ok {

@@ -231,7 +231,7 @@ func TestCallTimeout(t *testing.T) {
 			near, far := net.Pipe()
 			s := newSocket(h.Namespace(), newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
 			h.add(s)
-			go s.session.serve()
+			s.session.start()
 			c := &client{newConn(near, connConfig{client: true, readLimit: 1 << 16, maxQueued: 1 << 20}), t, ""}
 			t.Cleanup(func() { c.CloseNow() })
 			var hello any

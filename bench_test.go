@@ -177,7 +177,7 @@ func BenchmarkEmit(b *testing.B) {
 			h := New(Options{MaxQueued: 1 << 30})
 			for range members {
 				s := newSocket(&h.mainNamespace, newConn(nil, connConfig{maxQueued: 1 << 30}), nil, nil)
-				s.session.conn.out.draining = true // nobody writes
+				s.session.conn.out.state = writing // nobody writes
 				h.enter(s)
 				s.session.accepted.Store(true)
 			}

@@ -106,6 +106,7 @@ func (c *Conn) finish() {
 		for c.in.err == nil {
 			_, _, _, _ = c.readMessage(context.Background(), nil)
 		}
+		c.in.release()
 		err, violated := c.in.err, c.in.violated
 		c.readMu.Unlock()
 		<-c.out.closed()

@@ -50,6 +50,7 @@ type Conn struct {
 	nc          net.Conn
 	client      bool // this end is the client: it masks, and expects no masks
 	subprotocol string
+	compression compression
 	out         outbox
 	readLimit   atomic.Int64
 	state       atomic.Int32
@@ -72,23 +73,28 @@ type Conn struct {
 	pinged uint64 // the payload of the latest Ping
 
 	finishing sync.Once
+	fast      fastIO // the fast path's part; without use on the portable path
 }
 
 // connConfig is what Upgrade and its like decide about a Conn.
 type connConfig struct {
 	client      bool
 	subprotocol string
+	compression compression
 	readLimit   int64  // bytes a message
 	maxQueued   int    // bytes in the outbox
 	early       []byte // received together with the handshake
 }
 
 func newConn(nc net.Conn, config connConfig) *Conn {
-	c := &Conn{nc: nc, client: config.client, subprotocol: config.subprotocol}
+	c := &Conn{nc: nc, client: config.client, subprotocol: config.subprotocol, compression: config.compression}
 	c.readLimit.Store(config.readLimit)
 	c.out.nc, c.out.limit = nc, config.maxQueued
 	if len(config.early) > 0 {
 		c.in.buf, c.in.w = config.early, len(config.early)
+	}
+	if c.fast.open(nc) {
+		c.out.fast = &c.fast
 	}
 	c.state.Store(int32(StateOpen))
 	return c
@@ -109,14 +115,37 @@ func (c *Conn) NetConn() net.Conn { return c.nc }
 //
 // A nil error means queued, in the order of the calls; an error from ctx means that nothing was queued; any
 // other error matches ErrClosed. Text must be UTF-8, which is the caller's to see to. Write does not keep p.
+//
+// If compression was agreed on, a message of at least CompressionThreshold bytes is compressed before it is queued,
+// and sent so if that makes it smaller.
 func (c *Conn) Write(ctx context.Context, op Opcode, p []byte) error {
+	return c.write(ctx, op, p, len(p) >= c.compression.threshold)
+}
+
+// WriteCompress is Write for a message of which the caller knows better whether to compress it: false, for example,
+// for one that holds a secret beside what somebody else has written, or is compressed already; true whatever its
+// size. A message that would not become smaller, or to a peer with whom compression was not agreed on, is sent as
+// it is.
+func (c *Conn) WriteCompress(ctx context.Context, op Opcode, p []byte, compress bool) error {
+	return c.write(ctx, op, p, compress)
+}
+
+func (c *Conn) write(ctx context.Context, op Opcode, p []byte, compress bool) error {
 	if op != OpText && op != OpBinary {
 		return errMessageOpcode
 	}
 	if err := c.out.waitForRoom(ctx); err != nil {
 		return err
 	}
-	verdict, wake := c.out.push(c.frame(op, p), noStallLimit)
+	h := c.header(op)
+	var frame []byte
+	if compress {
+		frame = c.compression.frame(h, p)
+	}
+	if frame == nil {
+		frame = wholeFrame(h, p)
+	}
+	verdict, wake := c.out.push(frame, forWriter)
 	if wake {
 		c.out.wake()
 	}
@@ -127,20 +156,17 @@ func (c *Conn) Write(ctx context.Context, op Opcode, p []byte) error {
 }
 
 // frame returns a whole frame with a copy of p, masked if this end is the client.
-func (c *Conn) frame(op Opcode, p []byte) []byte {
-	h := Header{Fin: true, Opcode: op, Length: int64(len(p))}
+func (c *Conn) frame(op Opcode, p []byte) []byte { return wholeFrame(c.header(op), p) }
+
+// header returns what the header of a whole frame begins with, and a mask if this end is the client.
+func (c *Conn) header(op Opcode) Header {
+	h := Header{Fin: true, Opcode: op}
 	if c.client {
 		// RFC 6455 §5.3: the key is fresh and unpredictable for every frame.
 		h.Masked = true
 		rand.Read(h.Key[:])
 	}
-	b := AppendHeader(make([]byte, 0, maxHeaderSize+len(p)), h)
-	start := len(b)
-	b = append(b, p...)
-	if h.Masked {
-		Mask(b[start:], h.Key, 0)
-	}
-	return b
+	return h
 }
 
 // pendingPing is a Ping that waits for its pong.

@@ -63,6 +63,18 @@ type DialOptions struct {
 	ReadLimit int64
 	// MaxQueued bounds what Write queues before it waits, in bytes. Zero means 4 MiB.
 	MaxQueued int
+
+	// Compression turns permessage-deflate on (RFC 7692) for servers that accept it. Each
+	// message is compressed by itself, and what it takes is pooled, so that an idle connection holds none of
+	// it; while a message is compressed that is 1.21 MB at level 1, 0.81 MB at levels 2 to 9 and 0.74 MB for a peer
+	// that asked for a small window, while one is inflated 42 KB. Zero means off: do not turn it on for messages
+	// that mix a secret with text that others choose, because the length of the result gives secrets away (CRIME).
+	Compression bool
+	// CompressionLevel is 1, the fastest, to 9, the smallest; any other is an error. Zero means 1.
+	CompressionLevel int
+	// CompressionThreshold is the size in bytes from which a message is compressed, unless WriteCompress says
+	// otherwise. Zero means 512.
+	CompressionThreshold int
 }
 
 // HandshakeError is an answer of the server, or of the proxy before it, that makes no WebSocket connection.
@@ -195,7 +207,18 @@ func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request
 	if len(o.Subprotocols) > 0 {
 		req.Header["Sec-WebSocket-Protocol"] = []string{strings.Join(o.Subprotocols, ", ")}
 	}
+	compression, err := o.compression()
+	if err != nil {
+		return nil, fmt.Errorf("DialOptions.%w", err)
+	}
+	if compression.wanted != 0 {
+		req.Header["Sec-WebSocket-Extensions"] = []string{offerDeflate()}
+	}
 	return req, nil
+}
+
+func (o *DialOptions) compression() (compression, error) {
+	return newCompression(o.Compression, o.CompressionLevel, o.CompressionThreshold)
 }
 
 // connect opens a network connection and makes the Conn. The end of the request's context ends that at any point.
@@ -224,6 +247,7 @@ func (o *DialOptions) connect(req *http.Request) (*Conn, *http.Response, error) 
 		readLimit: cmp.Or(max(o.ReadLimit, 0), defaultReadLimit),
 		maxQueued: cmp.Or(max(o.MaxQueued, 0), defaultMaxQueued),
 	}
+	config.compression, _ = o.compression() // request has seen the error
 	if err == nil {
 		resp, err = o.handshake(wire, req, &config)
 	}
@@ -363,7 +387,11 @@ func (o *DialOptions) handshake(nc net.Conn, req *http.Request, config *connConf
 	if cookies := resp.Cookies(); o.Jar != nil && len(cookies) > 0 {
 		o.Jar.SetCookies(req.URL, cookies)
 	}
-	if reason := checkResponse(resp, key, o.Subprotocols); reason != "" {
+	reason := checkResponse(resp, key, o.Subprotocols)
+	if reason == "" {
+		reason = config.compression.check(resp.Header["Sec-Websocket-Extensions"])
+	}
+	if reason != "" {
 		return resp, newHandshakeError(nc, resp, reason)
 	}
 	config.subprotocol = resp.Header.Get("Sec-WebSocket-Protocol")
@@ -375,8 +403,8 @@ func (o *DialOptions) handshake(nc net.Conn, req *http.Request, config *connConf
 	return resp, nil
 }
 
-// checkResponse judges the server's answer by RFC 6455 §4.1 and says what is wrong with it, or "". Names that must
-// stand alone may not come twice either: browsers refuse that too.
+// checkResponse judges the server's answer by RFC 6455 §4.1, but for the extensions, and says what is wrong with it,
+// or "". Names that must stand alone may not come twice either: browsers refuse that too.
 func checkResponse(resp *http.Response, key string, subprotocols []string) (reason string) {
 	header := func(name string) string { return strings.Join(resp.Header.Values(name), ", ") }
 	switch {
@@ -392,8 +420,6 @@ func checkResponse(resp *http.Response, key string, subprotocols []string) (reas
 		return fmt.Sprintf("the server's Connection header is %.200q, without Upgrade", header("Connection"))
 	case header("Sec-WebSocket-Accept") != acceptKey(key):
 		return fmt.Sprintf("the server's Sec-WebSocket-Accept header is %.200q, which does not answer the key", header("Sec-WebSocket-Accept"))
-	case header("Sec-WebSocket-Extensions") != "":
-		return fmt.Sprintf("the server uses extensions that were not offered: %.200q", header("Sec-WebSocket-Extensions"))
 	case resp.Header["Sec-Websocket-Protocol"] != nil && !slices.Contains(subprotocols, header("Sec-WebSocket-Protocol")):
 		return fmt.Sprintf("the server uses the subprotocol %.200q, which was not offered", header("Sec-WebSocket-Protocol"))
 	}

@@ -153,17 +153,42 @@ func AppendHeader(dst []byte, h Header) []byte {
 	return dst
 }
 
+// headerRoom is what a buffer has ahead of a payload, for prependHeader.
+const headerRoom = maxHeaderSize
+
+// prependHeader makes a frame in place: b is headerRoom bytes, which it uses the last of, and the payload, which it
+// masks if the header says so. The header's length is seen to.
+func prependHeader(b []byte, h Header) []byte {
+	h.Length = int64(len(b) - headerRoom)
+	var room [maxHeaderSize]byte
+	header := AppendHeader(room[:0], h)
+	frame := b[headerRoom-len(header):]
+	copy(frame, header)
+	if h.Masked {
+		Mask(frame[len(header):], h.Key, 0)
+	}
+	return frame
+}
+
+// wholeFrame returns a frame with a copy of p.
+func wholeFrame(h Header, p []byte) []byte {
+	return prependHeader(append(make([]byte, headerRoom, headerRoom+len(p)), p...), h)
+}
+
 // frameRules is what an endpoint knows when a header arrives, and what the header's legality depends on.
 type frameRules struct {
 	fromClient bool // the sender is the client, so its frames are masked
 	fragmented bool // a message has begun and has not ended
+	deflate    bool // permessage-deflate was agreed on
 }
 
 // check judges a header that ParseHeader has read. A header that breaks RFC 6455 gives a *CloseError with
 // code 1002.
 func (h Header) check(rules frameRules) error {
+	// RFC 7692 §6: RSV1 is for the first frame of a message, and says that the message is compressed.
+	compressed := rules.deflate && (h.Opcode == OpText || h.Opcode == OpBinary)
 	switch {
-	case h.Rsv1, h.Rsv2, h.Rsv3:
+	case h.Rsv1 && !compressed, h.Rsv2, h.Rsv3:
 		// RFC 6455 §5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values".
 		return protocolError("a reserved bit is set")
 	case h.Masked && !rules.fromClient:

@@ -163,8 +163,8 @@ func TestCorner1And2And5HeaderLengths(t *testing.T) {
 	}
 }
 
-// Rows 6 to 12 and 23 of the corner cases: every first byte, for either sender, in and between messages. The table
-// has the legal ones; all others are refused.
+// Rows 6 to 12 and 23 of the corner cases: every first byte, for either sender, in and between messages, with and
+// without permessage-deflate. The tables have the legal ones; all others are refused.
 func TestCorner6To12HeaderCheck(t *testing.T) {
 	const anyLength = math.MaxInt64
 	type place struct {
@@ -185,11 +185,18 @@ func TestCorner6To12HeaderCheck(t *testing.T) {
 		{0x8A, false}: 125,
 		{0x8A, true}:  125,
 	}
+	compressed := map[place]bool{ // legal, too, if permessage-deflate was agreed on
+		{0x41, false}: true,
+		{0x42, false}: true,
+		{0xC1, false}: true,
+		{0xC2, false}: true,
+	}
 	for first := range 256 {
 		for _, length := range headerLengths {
 			for _, fragmented := range []bool{false, true} {
 				for _, masked := range []bool{false, true} {
-					for _, fromClient := range []bool{false, true} {
+					for i := range 4 {
+						fromClient, deflate := i&1 != 0, i&2 != 0
 						// The key stays zero: a peer may choose it so (row 23).
 						wire := AppendHeader(nil, Header{Masked: masked, Length: length})
 						wire[0] = byte(first)
@@ -198,9 +205,10 @@ func TestCorner6To12HeaderCheck(t *testing.T) {
 							t.Fatal(err)
 						}
 						greatest, ok := legal[place{byte(first), fragmented}]
-						ok = ok && length <= greatest && masked == fromClient
-						err = h.check(frameRules{fromClient: fromClient, fragmented: fragmented})
-						name := fmt.Sprintf("first byte %#02x, length %d, masked %v, from client %v, fragmented %v", first, length, masked, fromClient, fragmented)
+						ok = ok && length <= greatest || deflate && compressed[place{byte(first), fragmented}]
+						ok = ok && masked == fromClient
+						err = h.check(frameRules{fromClient: fromClient, fragmented: fragmented, deflate: deflate})
+						name := fmt.Sprintf("first byte %#02x, length %d, masked %v, from client %v, fragmented %v, deflate %v", first, length, masked, fromClient, fragmented, deflate)
 						if ok != (err == nil) {
 							t.Fatalf("%s: %v", name, err)
 						}
@@ -225,7 +233,9 @@ func TestHeaderCheckReasons(t *testing.T) {
 		{Header{Fin: true, Rsv1: true, Opcode: OpText}, frameRules{}, "a reserved bit is set"},
 		{Header{Fin: true, Rsv2: true, Opcode: OpText}, frameRules{}, "a reserved bit is set"},
 		{Header{Fin: true, Rsv3: true, Opcode: OpText}, frameRules{}, "a reserved bit is set"},
-		{Header{Fin: true, Rsv1: true, Opcode: OpPing}, frameRules{}, "a reserved bit is set"},
+		{Header{Fin: true, Rsv1: true, Opcode: OpPing}, frameRules{deflate: true}, "a reserved bit is set"},
+		{Header{Rsv1: true, Opcode: OpContinuation}, frameRules{fragmented: true, deflate: true}, "a reserved bit is set"},
+		{Header{Fin: true, Rsv1: true, Opcode: OpText}, frameRules{fragmented: true, deflate: true}, "a new message began inside a fragmented one"},
 		{text, frameRules{fromClient: true}, "a client must mask its frames"},
 		{Header{Fin: true, Opcode: OpText, Masked: true}, frameRules{}, "a server must not mask its frames"},
 		{text, frameRules{fragmented: true}, "a new message began inside a fragmented one"},

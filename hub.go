@@ -52,6 +52,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	config := connConfig{
 		subprotocol: chooseSubprotocol(r, []string{plainSubprotocol}),
+		compression: h.sessions.compression,
 		readLimit:   min(h.options.MaxMessageSize, maxBeforeConnect),
 		maxQueued:   h.options.MaxQueued,
 	}
@@ -65,8 +66,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = conn.Close(StatusGoingAway, string(ReasonShutdown))
 		return
 	}
-	// A goroutine of its own, so that net/http can let go of this one's stack and buffers.
-	go s.session.serve()
+	s.session.start()
 }
 
 // admit decides over a request before anything is upgraded.

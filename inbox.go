@@ -37,6 +37,7 @@ func (in *incoming) size() int { return len(in.event) + len(in.args) + incomingO
 // may stand behind the events; then a peer that goes on beyond twice the bounds has flooded the inbox.
 type inbox struct {
 	owner interface{ handle(incoming) }
+	more  *atomic.Bool // told whether there is more to handle after what is being handled
 	// pauses counts the beginnings and ends of waiting pushes: while it is odd, one waits.
 	pauses atomic.Uint32
 
@@ -192,5 +193,8 @@ func (b *inbox) next() (in incoming, ok bool) {
 	in = b.items[b.head]
 	b.items[b.head] = incoming{}
 	b.head++
+	if more := b.head < len(b.items); b.more.Load() != more {
+		b.more.Store(more)
+	}
 	return in, true
 }

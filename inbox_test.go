@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +28,7 @@ func (o *inboxOwner) handle(in incoming) {
 
 func newTestInbox(maxCount, maxBytes int) (*inbox, *inboxOwner) {
 	o := &inboxOwner{gate: make(chan struct{}, 10_000)}
-	return &inbox{owner: o, maxCount: maxCount, maxBytes: maxBytes}, o
+	return &inbox{owner: o, more: new(atomic.Bool), maxCount: maxCount, maxBytes: maxBytes}, o
 }
 
 func (o *inboxOwner) pass(n int) {
@@ -244,6 +245,7 @@ func TestInboxHoldsUpTheClient(t *testing.T) {
 			})
 			p := serve(t, k, h).peer(t)
 			s := p.arrive(h)
+			eventually(t, "its connect to be over", func() bool { return s.inbox.waiting() == 0 })
 			keepLittle(p.nc)
 			keepLittle(s.session.conn.nc)
 			p.send(p.frame(OpText, `{"event":"block"}`))

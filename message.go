@@ -18,7 +18,7 @@ type message struct {
 	id       int64   // the acknowledgement asked for; noID if none
 	volatile bool
 
-	plainFrame []byte
+	plainForm wireForm
 }
 
 var messages = sync.Pool{New: func() any { return new(message) }}
@@ -33,7 +33,7 @@ func newMessage(event string, args []any) (*message, error) {
 		return nil, err
 	}
 	m := messages.Get().(*message)
-	m.event, m.id, m.volatile, m.plainFrame = event, noID, false, nil
+	m.event, m.id, m.volatile, m.plainForm = event, noID, false, wireForm{}
 	if err := m.args.encode(args); err != nil {
 		m.release()
 		return nil, fmt.Errorf("atrium: event %q: %w", event, err)
@@ -43,10 +43,53 @@ func newMessage(event string, args []any) (*message, error) {
 }
 
 func (m *message) release() {
-	m.plainFrame = nil
+	m.plainForm = wireForm{}
 	if m.args.Cap() <= maxKeptArgs {
 		messages.Put(m)
 	}
+}
+
+// wireForm is a message as the clients of one protocol get it: a text frame, and smaller ones that mean the same for
+// those with whom compression was agreed on. Each is made once.
+type wireForm struct {
+	whole    []byte
+	payload  []byte    // of whole
+	deflated [2][]byte // by slot; nil: not made. It is whole if compressing makes nothing smaller
+}
+
+// set takes a payload in newFrame's buffer.
+func (f *wireForm) set(b []byte) {
+	f.whole, f.payload = sealFrame(b, OpText), b[headerRoom:]
+}
+
+// slot tells the two forms apart that deflateParams.level says there are.
+func (f *wireForm) slot(z compression) *[]byte {
+	if z.level(len(f.payload), z.wanted) == z.wanted {
+		return &f.deflated[0]
+	}
+	return &f.deflated[1]
+}
+
+// deflate makes the frame for clients with this compression. It takes a while, and is not for callers with locks.
+func (f *wireForm) deflate(z compression) {
+	slot := f.slot(z)
+	if *slot != nil {
+		return
+	}
+	if *slot = z.frame(Header{Fin: true, Opcode: OpText}, f.payload); *slot == nil {
+		*slot = f.whole
+	}
+}
+
+// frame returns the frame for a client with this compression: the one that deflate has made, or the whole one, which
+// is right for every client.
+func (f *wireForm) frame(z compression) []byte {
+	if z.agreed() {
+		if deflated := *f.slot(z); deflated != nil {
+			return deflated
+		}
+	}
+	return f.whole
 }
 
 // checkEventName judges a name that this end is about to use.
@@ -101,17 +144,8 @@ func encodeArgs(args []any) ([]byte, error) {
 	return e.Bytes(), err
 }
 
-// headerRoom is what newFrame leaves free for the header of a frame that is not masked.
-const headerRoom = 10
-
 // newFrame returns a buffer to append a payload of about size bytes to. sealFrame makes it a frame, in place.
 func newFrame(size int) []byte { return make([]byte, headerRoom, headerRoom+size) }
 
 // sealFrame puts the header in front of a payload that was appended to newFrame's buffer.
-func sealFrame(b []byte, op Opcode) []byte {
-	var header [maxHeaderSize]byte
-	h := AppendHeader(header[:0], Header{Fin: true, Opcode: op, Length: int64(len(b) - headerRoom)})
-	frame := b[headerRoom-len(h):]
-	copy(frame, h)
-	return frame
-}
+func sealFrame(b []byte, op Opcode) []byte { return prependHeader(b, Header{Fin: true, Opcode: op}) }

@@ -49,6 +49,19 @@ type Options struct {
 	// MaxInboxBytes bounds the same events in bytes. Zero means 1 MiB.
 	MaxInboxBytes int
 
+	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it, as browsers do. A broadcast is
+	// compressed once for all of them that have the same parameters. What it takes is pooled, so that an idle client
+	// holds none of it: while a message is compressed that is 1.21 MB at level 1, 0.81 MB at levels 2 to 9 and
+	// 0.74 MB for clients that asked for a small window, while one is inflated 42 KB. Zero means off: do not turn it
+	// on for messages that mix a secret with text that others choose, because the length of the result gives
+	// secrets away (CRIME), or send those with Target.Compress(false).
+	Compression bool
+	// CompressionLevel is 1, the fastest, to 9, the smallest; any other makes New panic. Zero means 1.
+	CompressionLevel int
+	// CompressionThreshold is the size in bytes, as sent, from which a message is compressed, unless
+	// Target.Compress says otherwise. Zero means 512.
+	CompressionThreshold int
+
 	// Logger gets the panics of handlers, with their stacks, and the errors that clients see as "internal
 	// error". Zero means slog.Default().
 	Logger *slog.Logger
@@ -66,6 +79,11 @@ func (o Options) normalize() Options {
 	setDefault(&o.MaxRooms, 1000, "MaxRooms")
 	setDefault(&o.MaxInboxEvents, 256, "MaxInboxEvents")
 	setDefault(&o.MaxInboxBytes, 1<<20, "MaxInboxBytes")
+	setDefault(&o.CompressionLevel, defaultCompressionLevel, "CompressionLevel")
+	setDefault(&o.CompressionThreshold, defaultCompressionThreshold, "CompressionThreshold")
+	if _, err := o.compression(); err != nil {
+		panic("atrium: Options." + err.Error())
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -93,10 +111,17 @@ func (o *Options) tick() time.Duration {
 	return min(o.PingInterval/64, shortest/16)
 }
 
+func (o *Options) compression() (compression, error) {
+	return newCompression(o.Compression, o.CompressionLevel, o.CompressionThreshold)
+}
+
 // sessionConfig is what the sessions need to know of the options.
 func (o *Options) sessionConfig() *sessionConfig {
+	compression, _ := o.compression() // normalize has seen the error
 	return &sessionConfig{
+		compression:    compression,
 		clock:          newWheel(o.tick()),
+		flusher:        new(flusher),
 		pingInterval:   o.PingInterval,
 		pingTimeout:    o.PingTimeout,
 		connectTimeout: o.ConnectTimeout,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,31 +26,49 @@ const (
 // outbox is the write queue of one connection: whole frames, encoded already and never changed again, in one
 // order. Pings and pongs overtake data at the next frame boundary; the close frame goes last.
 //
-// Only the connection's own drainer writes: a goroutine that exists while there is something to write. So push,
-// called under a room's lock, makes no system call. It says whether the queue needs a writer; the caller owes it a
-// wake, soon, when it has let go of its locks. Between the two the caller is the queue's owner, after that the
-// drainer is: queued bytes always have one.
+// push only queues, so that it may be called under a room's lock. It says whether the queue needs a writer; the
+// caller then owes it a wake, soon, by itself or through a flusher. So queued bytes always have an owner: who owes
+// the wake, then who writes.
+//
+// There is one writer at a time. On a socket with the fast path it is whoever wakes: one or two writes that do not
+// wait, and what the kernel does not take is left to the drainer. Everywhere else only the drainer writes: a
+// goroutine that exists while there is something to write.
 type outbox struct {
 	nc    net.Conn
-	limit int // bytes (MaxQueued)
+	limit int     // bytes (MaxQueued)
+	fast  *fastIO // nil on the portable path
 
-	mu       sync.Mutex
-	queue    [][]byte // queue[head:] waits
-	head     int
-	partial  []byte // the unwritten rest of a frame whose beginning was written
-	pongs    []byte // whole frames
-	pings    []byte // whole frames
-	last     []byte // the close frame, until it is written
-	bytes    int    // of all the above, and of what is being written
-	draining bool   // there is a drainer, or somebody owes a wake
-	closing  bool   // no more data is accepted
-	err      error  // why nothing will be written any more; nil while something may
-	writing  int64  // nanotime when the write in progress began; 0: none
-	progress int64  // nanotime when the kernel last took something, or began to be asked
+	// More frames are about to be queued, so that a write now would be one too many: the drainer is told to
+	// write, and by the time it runs they are there.
+	inputWaits atomic.Bool // the reader has more messages at hand
+	eventsWait atomic.Bool // the inbox has
+
+	mu      sync.Mutex
+	queue   [][]byte // queue[head:] waits
+	head    int
+	partial []byte // the unwritten rest of a frame whose beginning was written
+	pongs   []byte // whole frames
+	pings   []byte // whole frames
+	last    []byte // the close frame, until it is written
+	bytes   int    // of all the above, and of what is being written
+	state   writerState
+	closing bool  // no more data is accepted
+	blocked bool  // the kernel has refused bytes, which the drainer is waiting to write
+	err     error // why nothing will be written any more; nil while something may
+	writing int64 // nanotime when the drainer's write in progress began; 0: none
 
 	room chan struct{} // made by who waits for room, closed when there is some
 	end  chan struct{} // made by who waits for the end, closed when nothing will be written any more
 }
+
+// writerState says who is responsible for what is queued.
+type writerState uint8
+
+const (
+	idle      writerState = iota // nothing is queued
+	scheduled                    // somebody owes a wake; anybody may do it first
+	writing                      // somebody is writing, and goes on until the queue is empty
+)
 
 // verdict is what became of a pushed frame.
 type verdict uint8
@@ -62,38 +81,46 @@ const (
 	notWaiting         // not queued: volatile, and the drainer waits for the kernel
 )
 
-// noStallLimit is for pushers that wait for room themselves.
-const noStallLimit = true
+// pusher says for whom a frame is pushed.
+type pusher uint8
+
+const (
+	forWriter    pusher = iota // one who has waited for room and wants to write: a peer that stalls is the writer's affair
+	forEmitter                 // one who wants to write at once
+	forBroadcast               // one of many: a wake is owed only by the first who queues something
+)
 
 // push queues one frame. A true wake obliges the caller to call wake.
 //
-// The frame is refused as tooSlow if more than four times the limit is queued, or more than the limit while the
-// kernel took nothing for stallTimeout, unless patient is set.
-func (o *outbox) push(frame []byte, patient bool) (v verdict, wake bool) {
+// Except forWriter, the frame is refused as tooSlow if more than four times the limit is queued, or more than the
+// limit while the kernel took nothing for stallTimeout.
+func (o *outbox) push(frame []byte, by pusher) (v verdict, wake bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closing || o.err != nil {
 		return refused, false
 	}
-	if !patient && o.bytes > o.limit {
+	if by != forWriter && o.bytes > o.limit {
 		if o.bytes/4 > o.limit || o.stalledFor(stallTimeout) {
 			return tooSlow, false
 		}
 		v = overLimit
 	}
 	o.queue = append(o.queue, frame)
-	return v, o.added(frame)
+	fresh := o.state == idle
+	wake = o.added(frame)
+	return v, wake && (fresh || by != forBroadcast)
 }
 
-// pushVolatile is push for a frame that is better dropped than late: it is, while a drainer waits for the kernel.
-func (o *outbox) pushVolatile(frame []byte) (v verdict, wake bool) {
+// pushVolatile is push for a frame that is better dropped than late: it is, while the drainer waits for the kernel.
+func (o *outbox) pushVolatile(frame []byte, by pusher) (v verdict, wake bool) {
 	o.mu.Lock()
-	waiting := o.stalledFor(kernelWait)
+	waiting := o.blocked || o.stalledFor(kernelWait)
 	o.mu.Unlock()
 	if waiting {
 		return notWaiting, false
 	}
-	return o.push(frame, false)
+	return o.push(frame, by)
 }
 
 // pushPing queues a ping ahead of all data.
@@ -136,32 +163,82 @@ func (o *outbox) pushClose(frame []byte) (wake bool) {
 	return o.added(frame)
 }
 
-// added accounts for a frame and reports whether the queue needs a wake. o.mu is held, as in all below that say
-// nothing else.
+// added accounts for a frame and reports whether nobody is writing, so that a wake is owed. o.mu is held, as in all
+// below that say nothing else.
 func (o *outbox) added(frame []byte) (wake bool) {
 	o.bytes += len(frame)
-	if o.draining {
+	if o.state == writing {
 		return false
 	}
-	o.draining = true
-	o.progress = nanotime()
+	o.state = scheduled
 	return true
 }
 
-// wake starts the drainer that a push asked for. It is called without locks.
-func (o *outbox) wake() { go o.drain() }
+// wake makes somebody write what is queued, unless somebody does already. It is called without locks, and does not
+// wait for the network.
+func (o *outbox) wake() {
+	o.mu.Lock()
+	claimed := o.state == scheduled
+	if claimed {
+		o.state = writing
+	}
+	o.mu.Unlock()
+	switch {
+	case !claimed:
+	case o.fast == nil || o.inputWaits.Load() || o.eventsWait.Load():
+		go o.drain(nil, nil)
+	default:
+		o.flush()
+	}
+}
 
-// drain writes until there is nothing left to write. It is called without locks.
-func (o *outbox) drain() {
-	var buf *[]byte // taken only if frames are copied together
+// flush writes what the kernel takes without waiting, and leaves the rest to the drainer. The caller is the writer.
+func (o *outbox) flush() {
+	var buf *[]byte
+	// Who keeps finding more is writing for others: two rounds are enough.
+	for range 2 {
+		chunk := o.take(&buf, false)
+		if chunk == nil {
+			release(buf)
+			return
+		}
+		n, err := o.fast.tryWrite(chunk)
+		if o.wrote(n, err, n < len(chunk)) && n < len(chunk) {
+			go o.drain(chunk[n:], buf)
+			return
+		}
+	}
+	go o.drain(nil, buf)
+}
+
+// drain writes until there is nothing left to write, waiting for the network as long as it takes: first rest, which
+// was taken already and lies in buf, then what is queued. The caller is the writer.
+func (o *outbox) drain(rest []byte, buf *[]byte) {
 	for {
-		chunk := o.take(&buf)
+		chunk := rest
+		if chunk == nil {
+			chunk = o.take(&buf, true)
+		} else {
+			o.waits()
+		}
 		if chunk == nil {
 			break
 		}
+		rest = nil
 		n, err := o.nc.Write(chunk)
-		o.wrote(n, err)
+		o.wrote(n, err, false)
 	}
+	release(buf)
+}
+
+// waits notes the beginning of a write that may wait. It locks.
+func (o *outbox) waits() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.writing = nanotime()
+}
+
+func release(buf *[]byte) {
 	if buf != nil {
 		drainBuffers.Put(buf)
 	}
@@ -173,18 +250,18 @@ var drainBuffers = sync.Pool{New: func() any {
 }}
 
 // take returns what to write next: a frame or a piece of one, where it lies, or as many whole frames as go into
-// a buffer, or nil, after which the caller no longer is the drainer. It locks.
-func (o *outbox) take(buf **[]byte) []byte {
+// a buffer, or nil, after which the caller no longer is the writer. mayWait says that the write may wait. It locks.
+func (o *outbox) take(buf **[]byte, mayWait bool) []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writing = 0
 	if o.err != nil {
-		o.draining = false
+		o.state = idle
 		return nil
 	}
 	chunk := o.next(buf)
 	if chunk == nil {
-		o.draining = false
+		o.state = idle
 		if cap(o.queue) > keptFrames {
 			o.queue = nil
 		}
@@ -194,7 +271,9 @@ func (o *outbox) take(buf **[]byte) []byte {
 		}
 		return nil
 	}
-	o.writing = nanotime()
+	if mayWait {
+		o.writing = nanotime()
+	}
 	return chunk
 }
 
@@ -259,23 +338,23 @@ func (o *outbox) pop() []byte {
 	return frame
 }
 
-// wrote accounts for a write. It locks.
-func (o *outbox) wrote(n int, err error) {
+// wrote accounts for a write, and reports whether there may be others. blocked says that the kernel did not take
+// all of it. It locks.
+func (o *outbox) wrote(n int, err error, blocked bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if n > 0 {
-		o.progress = nanotime()
-	}
+	o.blocked = blocked
 	if err != nil {
 		o.fail(err)
-		return
 	}
-	if o.err == nil {
-		o.bytes -= n
-		if o.bytes < max(o.limit/2, 1) {
-			o.signal(&o.room)
-		}
+	if o.err != nil {
+		return false
 	}
+	o.bytes -= n
+	if o.bytes < max(o.limit/2, 1) {
+		o.signal(&o.room)
+	}
+	return true
 }
 
 // abandon drops what is queued, except for a frame whose beginning is written. It locks.
@@ -313,9 +392,9 @@ func (o *outbox) signal(c *chan struct{}) {
 	}
 }
 
-// stalledFor reports whether a write in progress has made no progress for d.
+// stalledFor reports whether the kernel has taken nothing of the drainer's write for d.
 func (o *outbox) stalledFor(d time.Duration) bool {
-	return o.writing != 0 && nanotime()-max(o.writing, o.progress) >= int64(d)
+	return o.writing != 0 && nanotime()-o.writing >= int64(d)
 }
 
 // overdue reports whether the peer is a slow consumer by now: over the limit and stalled. If it is over the limit
@@ -326,7 +405,11 @@ func (o *outbox) overdue() (slow bool, look int64) {
 	if o.bytes <= o.limit || o.err != nil {
 		return false, 0
 	}
-	return o.stalledFor(stallTimeout), max(o.writing, o.progress) + int64(stallTimeout)
+	since := o.writing
+	if since == 0 {
+		since = nanotime()
+	}
+	return o.stalledFor(stallTimeout), since + int64(stallTimeout)
 }
 
 // buffered returns how many bytes are queued or being written. It locks.

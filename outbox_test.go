@@ -98,12 +98,13 @@ func (m *outboxModel) frame(op Opcode, n int) []byte {
 	return numberedFrame(op, m.frames, n)
 }
 
-// added notes a frame that the outbox took, and checks that it asked for a writer if and only if there is none.
-func (m *outboxModel) added(list *[][]byte, frame []byte, wake bool) {
+// added notes a frame that the outbox took, and checks that it asked for a writer if and only if there is none. A
+// broadcast does not ask twice.
+func (m *outboxModel) added(list *[][]byte, frame []byte, by pusher, wake bool) {
 	m.t.Helper()
 	*list = append(*list, frame)
 	m.bytes += len(frame)
-	if want := !m.owed && m.g.current == nil; wake != want {
+	if want := m.g.current == nil && !(by == forBroadcast && m.owed); wake != want {
 		m.errorf("wake is %t, want %t", wake, want)
 	}
 	m.owed = m.owed || wake
@@ -116,7 +117,10 @@ func (m *outboxModel) stalledFor(d time.Duration) bool {
 func (m *outboxModel) push() {
 	size := []int{8, 100, 1000, 4000, writeChunk - 4, writeChunk, 3 * writeChunk, 100_000}[m.r.IntN(8)]
 	frame := m.frame(OpBinary, size)
-	patient, volatile := false, m.r.IntN(4) == 0
+	by, volatile := pusher(m.r.IntN(3)), m.r.IntN(4) == 0
+	if volatile && by == forWriter {
+		by = forEmitter
+	}
 	var want, got verdict
 	var wake bool
 	switch {
@@ -131,18 +135,18 @@ func (m *outboxModel) push() {
 		if m.stalledFor(kernelWait) {
 			want = notWaiting
 		}
-		got, wake = m.o.pushVolatile(frame)
+		got, wake = m.o.pushVolatile(frame, by)
 	} else {
-		if patient = m.r.IntN(3) == 0; patient && want != refused {
+		if by == forWriter && want != refused {
 			want = queued
 		}
-		got, wake = m.o.push(frame, patient)
+		got, wake = m.o.push(frame, by)
 	}
 	if got != want {
-		m.errorf("push(volatile=%t, patient=%t) with %d bytes queued: verdict %d, want %d", volatile, patient, m.bytes, got, want)
+		m.errorf("push(volatile=%t, by=%d) with %d bytes queued: verdict %d, want %d", volatile, by, m.bytes, got, want)
 	}
 	if got <= overLimit {
-		m.added(&m.data, frame, wake)
+		m.added(&m.data, frame, by, wake)
 	} else if wake {
 		m.errorf("a wake for nothing")
 	}
@@ -156,7 +160,7 @@ func (m *outboxModel) pushControl() {
 			m.errorf("queued is %t on a ping", queued)
 		}
 		if queued {
-			m.added(&m.pings, frame, wake)
+			m.added(&m.pings, frame, forEmitter, wake)
 		}
 		return
 	}
@@ -173,7 +177,7 @@ func (m *outboxModel) pushControl() {
 			m.bytes -= size(m.pongs)
 			m.pongs = nil // the latest is answered
 		}
-		m.added(&m.pongs, frame, wake)
+		m.added(&m.pongs, frame, forEmitter, wake)
 	}
 }
 
@@ -228,7 +232,7 @@ func (m *outboxModel) step() {
 		}
 		m.closing = true
 		var last [][]byte
-		m.added(&last, frame, wake)
+		m.added(&last, frame, forEmitter, wake)
 		m.last = frame
 	case n == 98 && m.r.IntN(5) == 0 && m.g.current != nil:
 		m.g.let <- admission{m.r.IntN(len(m.g.current) + 1), errors.New("connection reset")}
@@ -249,10 +253,17 @@ func (m *outboxModel) check() {
 		m.errorf("%d bytes are accounted for, want %d", got, m.bytes)
 	}
 	m.o.mu.Lock()
-	draining := m.o.draining
+	state := m.o.state
 	m.o.mu.Unlock()
-	if want := m.owed || m.g.current != nil; draining != want {
-		m.errorf("draining is %t, want %t", draining, want)
+	want := idle
+	switch {
+	case m.g.current != nil:
+		want = writing
+	case m.owed:
+		want = scheduled
+	}
+	if state != want {
+		m.errorf("state is %d, want %d", state, want)
 	}
 	if slow, _ := m.o.overdue(); slow != (m.bytes > m.o.limit && m.stalledFor(stallTimeout)) {
 		m.errorf("overdue is %t with %d bytes of %d", slow, m.bytes, m.o.limit)
@@ -373,7 +384,7 @@ func TestOutboxModel(t *testing.T) {
 func pushAndWake(t *testing.T, o *outbox, frames ...[]byte) {
 	t.Helper()
 	for _, f := range frames {
-		v, wake := o.push(f, noStallLimit)
+		v, wake := o.push(f, forWriter)
 		if v != queued {
 			t.Fatalf("verdict %d", v)
 		}
@@ -457,7 +468,7 @@ func TestOutboxTooSlow(t *testing.T) {
 	frame := numberedFrame(OpBinary, 1, 1000)
 	want := func(t *testing.T, o *outbox, want verdict) {
 		t.Helper()
-		got, wake := o.push(frame, false)
+		got, wake := o.push(frame, forEmitter)
 		if got != want {
 			t.Errorf("with %d bytes queued: verdict %d, want %d", o.buffered(), got, want)
 		}
@@ -501,7 +512,7 @@ func TestOutboxTooSlow(t *testing.T) {
 				want(t, o, overLimit)
 			}
 			want(t, o, tooSlow)
-			if v, _ := o.push(frame, noStallLimit); v != queued {
+			if v, _ := o.push(frame, forWriter); v != queued {
 				t.Errorf("a patient push: verdict %d", v)
 			}
 			g.passAll()
@@ -526,7 +537,7 @@ func TestOutboxVolatile(t *testing.T) {
 		frame := numberedFrame(OpBinary, 1, 10)
 		want := func(want verdict) (wake bool) {
 			t.Helper()
-			v, wake := o.pushVolatile(frame)
+			v, wake := o.pushVolatile(frame, forEmitter)
 			if v != want {
 				t.Errorf("verdict %d, want %d", v, want)
 			}
@@ -589,7 +600,7 @@ func TestOutboxWaits(t *testing.T) {
 				if len(done) > 0 {
 					t.Fatalf("%s with %d queued: went on after %d had left, not %d", row.name, row.queued, pass, row.passes)
 				}
-				o.wrote(100, nil)
+				o.wrote(100, nil, false)
 				synctest.Wait()
 			}
 			if len(done) != cap(done) {
@@ -668,14 +679,14 @@ func TestOutboxWriteFails(t *testing.T) {
 		default:
 			t.Error("who waits for the end is not released")
 		}
-		if n := o.buffered(); n != 0 || o.queue != nil || o.draining {
-			t.Errorf("left: %d bytes, %d frames, a drainer: %t", n, len(o.queue), o.draining)
+		if n := o.buffered(); n != 0 || o.queue != nil || o.state != idle {
+			t.Errorf("left: %d bytes, %d frames, state %d", n, len(o.queue), o.state)
 		}
 		err := o.closedError()
 		if e, ok := errors.AsType[*CloseError](err); !ok || e.Code != StatusAbnormalClosure || !errors.Is(err, reset) {
 			t.Errorf("got %v, want 1006 and its cause", err)
 		}
-		if v, wake := o.push(numberedFrame(OpBinary, 0, 8), false); v != refused || wake {
+		if v, wake := o.push(numberedFrame(OpBinary, 0, 8), forEmitter); v != refused || wake {
 			t.Errorf("a push after the end: verdict %d, wake %t", v, wake)
 		}
 		if len(g.writes) != 1 {
@@ -695,9 +706,9 @@ func TestOutboxIdle(t *testing.T) {
 			o.pushPing(numberedFrame(OpPing, 1, 8))
 			o.pushPong(numberedFrame(OpPong, 1, 8))
 			g.passAll()
-			if cap(o.queue) > keptFrames || o.pings != nil || o.pongs != nil || len(o.partial) > 0 || o.draining || o.bytes != 0 {
-				t.Errorf("an idle outbox keeps a queue of %d, %d bytes of pings, %d of pongs, %d of a frame, draining=%t, bytes=%d",
-					cap(o.queue), cap(o.pings), cap(o.pongs), len(o.partial), o.draining, o.bytes)
+			if cap(o.queue) > keptFrames || o.pings != nil || o.pongs != nil || len(o.partial) > 0 || o.state != idle || o.bytes != 0 {
+				t.Errorf("an idle outbox keeps a queue of %d, %d bytes of pings, %d of pongs, %d of a frame, state=%d, bytes=%d",
+					cap(o.queue), cap(o.pings), cap(o.pongs), len(o.partial), o.state, o.bytes)
 			}
 			for _, frame := range o.queue[:cap(o.queue)] {
 				if frame != nil {

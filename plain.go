@@ -2,54 +2,23 @@ package atrium
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"io"
 )
 
 // plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect message first.
 const plainSubprotocol = "atrium"
 
-// servePlain reads a plain client's messages until the connection ends, and says why it did.
-func (s *session) servePlain() Reason {
-	if !s.authFirst {
-		s.asked = true
-		s.inbox.push(incoming{kind: incomingConnect, id: noID})
-	}
-	for {
-		op, p, _, err := s.readMessage()
-		switch {
-		case err != nil:
-			return s.endReason(err)
-		case s.ended.Load():
-			// The closing handshake is under way; what still comes is nobody's.
-		case op == OpBinary:
-			s.end(ReasonParseError, StatusUnsupportedData, "expected text messages: a plain client sends JSON")
-		case !s.asked:
-			s.receiveConnect(p)
-		default:
-			s.receivePlain(p)
-		}
-	}
-}
-
-func (s *session) readMessage() (Opcode, []byte, bool, error) {
-	s.conn.readMu.Lock()
-	defer s.conn.readMu.Unlock()
-	return s.conn.readMessage(context.Background(), nil)
-}
-
-// endReason tells from the error that ended the reading what happened to the connection.
-func (s *session) endReason(err error) Reason {
-	e, ok := errors.AsType[*CloseError](err)
+// receivePlain deals with one message of a plain client.
+func (s *session) receivePlain(op Opcode, p []byte) {
 	switch {
-	case !ok || s.conn.in.violated:
-		return ReasonTransportError
-	case e.Code != StatusAbnormalClosure, errors.Is(err, io.EOF):
-		// A close frame, or a cut, which is how many clients leave.
-		return ReasonTransportClose
+	case s.ended.Load():
+		// The closing handshake is under way; what still comes is nobody's.
+	case op == OpBinary:
+		s.end(ReasonParseError, StatusUnsupportedData, "expected text messages: a plain client sends JSON")
+	case !s.asked:
+		s.receiveConnect(p)
+	default:
+		s.receiveEnvelope(p)
 	}
-	return ReasonTransportError
 }
 
 // receiveConnect takes the first message of a client that authenticates.
@@ -66,9 +35,9 @@ func (s *session) receiveConnect(p []byte) {
 	s.inbox.push(incoming{kind: incomingConnect, args: bytes.Clone(e.args), n: e.n, id: noID})
 }
 
-// receivePlain takes a message of a client that has asked to connect. What is wrong with it is told in its turn, so
-// that the connect message stays the first.
-func (s *session) receivePlain(p []byte) {
+// receiveEnvelope takes a message of a client that has asked to connect. What is wrong with it is told in its turn,
+// so that the connect message stays the first.
+func (s *session) receiveEnvelope(p []byte) {
 	e, problem := parseEnvelope(p)
 	switch {
 	case problem != nil && e.event == "":
@@ -100,13 +69,13 @@ func connectedPlain(id string) []byte {
 // refusePlain tells the client that it is not, and ends the session.
 func (s *session) refusePlain(message string, data []byte) {
 	body := append(appendMessage([]byte{'{'}, message, data), '}')
-	s.send(sealFrame(appendEvent(newFrame(64+len(body)), "connect_error", body, 1, noID), OpText), false)
+	s.sendText(appendEvent(newFrame(64+len(body)), "connect_error", body, 1, noID))
 	s.end(ReasonServerDisconnect, StatusPolicyViolation, "refused")
 }
 
 // answer sends an acknowledgement.
 func (s *session) answer(id int64, args []byte, n int) {
-	s.send(sealFrame(appendAck(newFrame(48+len(args)), id, args, n), OpText), false)
+	s.sendText(appendAck(newFrame(48+len(args)), id, args, n))
 }
 
 // answerError tells the client what was wrong with an event: in its acknowledgement if it asked for one, else in
@@ -118,14 +87,17 @@ func (s *session) answerError(event string, id int64, message string, data []byt
 	} else {
 		b = appendErrorEvent(b, event, message, data)
 	}
-	s.send(sealFrame(b, OpText), false)
+	s.sendText(b)
 }
 
 // plain returns the message as a text frame of the plain protocol.
-func (m *message) plain() []byte {
-	if m.plainFrame == nil {
+func (m *message) plain() []byte { return m.inPlain().whole }
+
+// inPlain returns the message in the plain protocol.
+func (m *message) inPlain() *wireForm {
+	if m.plainForm.whole == nil {
 		b := newFrame(64 + len(m.event) + m.args.Len())
-		m.plainFrame = sealFrame(appendEvent(b, m.event, m.args.Bytes(), m.n, m.id), OpText)
+		m.plainForm.set(appendEvent(b, m.event, m.args.Bytes(), m.n, m.id))
 	}
-	return m.plainFrame
+	return &m.plainForm
 }

@@ -5,17 +5,21 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"unicode/utf8"
 )
 
 // readBufferSize is what one read of the network asks for.
 const readBufferSize = 4096
 
+var readBuffers = sync.Pool{New: func() any { return new([readBufferSize]byte) }}
+
 // inbound is what a Conn knows of the bytes it has received and not yet returned. Everything that could be
 // interrupted is kept here, so that a Read whose context ended can be resumed by the next.
 type inbound struct {
-	buf  []byte // buf[r:w] is received and not yet looked at; buf is nil until first used
-	r, w int
+	buf    []byte // buf[r:w] is received and not yet looked at; nil when nothing is, on the fast path
+	r, w   int
+	pooled *[readBufferSize]byte // what buf is, if it is to be given back
 
 	// The data frame in progress. Control frames are dealt with whole.
 	inFrame   bool
@@ -23,9 +27,11 @@ type inbound struct {
 	remaining int64 // payload bytes still to come
 
 	// The message in progress.
-	op      Opcode // OpText or OpBinary; OpContinuation between messages
-	message []byte // what came of it so far, unmasked
-	text    utf8Stream
+	op         Opcode // OpText or OpBinary; OpContinuation between messages
+	message    []byte // what came of it so far, unmasked
+	text       utf8Stream
+	compressed bool // message, which is not in a caller's buf then, is to be inflated
+	probe      inflateProbe
 
 	err      error // how reading ended, for good
 	violated bool  // it ended because the peer broke a rule
@@ -63,7 +69,8 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	}
 	c.reading.Store(false)
 	ended := c.in.err != nil
-	if err != nil && !ended && c.in.op != OpContinuation {
+	c.tellMore(!ended && c.in.r < c.in.w)
+	if err != nil && !ended && c.in.op != OpContinuation && !c.in.compressed {
 		c.in.message = bytes.Clone(c.in.message) // it was begun in the caller's buf
 	}
 	c.readMu.Unlock()
@@ -74,9 +81,31 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	return op, p, err
 }
 
+// await waits until something was received that has not been looked at. It goes only a few small calls deep.
+func (c *Conn) await() error {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	if c.in.err != nil || c.in.r < c.in.w {
+		return c.in.err
+	}
+	return c.fill(context.Background())
+}
+
+// readHere is Read for the session: p is good until the next call.
+func (c *Conn) readHere() (op Opcode, p []byte, err error) {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	op, p, _, err = c.readMessage(context.Background(), nil)
+	c.tellMore(err == nil && c.in.r < c.in.w)
+	return op, p, err
+}
+
+// hasInput reports whether something was received that has not been looked at. It is for the reader.
+func (c *Conn) hasInput() bool { return c.in.r < c.in.w }
+
 // readMessage reads one message. A message that came in one frame and one piece is returned where it lies in
 // the read buffer, valid until the next call; any other is collected in buf[:0], which grows with the bytes that
-// were really received, and is the caller's (owned).
+// were really received, and is the caller's (owned). So is a compressed one, which is inflated into buf[:0].
 //
 // When it returns an error that is not ctx's, in.err is set and the connection is closing.
 func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte, owned bool, err error) {
@@ -91,10 +120,7 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte
 		if !in.inFrame {
 			h, n, err := ParseHeader(in.buffered())
 			if err == nil && n > 0 {
-				err = h.check(frameRules{fromClient: !c.client, fragmented: in.op != OpContinuation})
-			}
-			if err == nil && n > 0 && !h.Opcode.control() && h.Length > c.readLimit.Load()-int64(len(in.message)) {
-				err = &CloseError{Code: StatusMessageTooBig, Reason: "a message is over the limit"}
+				err = c.judge(h)
 			}
 			if err != nil {
 				return 0, nil, false, c.fail(err)
@@ -117,10 +143,13 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte
 					}
 					continue
 				}
+				c.partialSince.Store(0)
+				if h.Rsv1 {
+					return c.inflated(h.Opcode, payload, buf)
+				}
 				if h.Opcode == OpText && !utf8.Valid(payload) {
 					return 0, nil, false, c.fail(errNotUTF8)
 				}
-				c.partialSince.Store(0)
 				return h.Opcode, payload, false, nil
 			case n == 0 || h.Opcode.control():
 				if err := c.fill(ctx); err != nil {
@@ -133,6 +162,9 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte
 			if h.Opcode != OpContinuation {
 				in.op = h.Opcode
 				in.text = utf8Stream{}
+				if h.Rsv1 {
+					in.compressed, in.probe, in.message = true, inflateProbe{}, nil
+				}
 			}
 		}
 
@@ -153,18 +185,49 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte
 		}
 		in.inFrame = false
 		if in.frame.Fin {
-			if in.op == OpText && !in.text.complete() {
-				return 0, nil, false, c.fail(errNotUTF8)
-			}
-			op, p = in.op, in.message
-			in.op, in.message = OpContinuation, nil
+			op, p, compressed := in.op, in.message, in.compressed
+			in.op, in.message, in.compressed = OpContinuation, nil, false
 			c.partialSince.Store(0)
-			if p == nil {
+			switch {
+			case compressed:
+				return c.inflated(op, p, buf)
+			case op == OpText && !in.text.complete():
+				return 0, nil, false, c.fail(errNotUTF8)
+			case p == nil:
 				p = []byte{}
 			}
 			return op, p, true, nil
 		}
 	}
+}
+
+// judge judges a header by what has come before it.
+func (c *Conn) judge(h Header) error {
+	in := &c.in
+	err := h.check(frameRules{fromClient: !c.client, fragmented: in.op != OpContinuation, deflate: c.compression.agreed()})
+	if err != nil || h.Opcode.control() {
+		return err
+	}
+	limit := c.readLimit.Load()
+	if h.Rsv1 || in.compressed {
+		limit = compressedLimit(limit)
+	}
+	if h.Length > limit-int64(len(in.message)) {
+		return &CloseError{Code: StatusMessageTooBig, Reason: "a message is over the limit"}
+	}
+	return nil
+}
+
+// inflated ends a readMessage with a compressed message, all of which has come.
+func (c *Conn) inflated(op Opcode, compressed, buf []byte) (_ Opcode, p []byte, owned bool, err error) {
+	p, err = inflate(buf[:0], compressed, c.readLimit.Load(), op == OpText)
+	if err != nil {
+		return 0, nil, false, c.fail(err)
+	}
+	if p == nil {
+		p = []byte{}
+	}
+	return op, p, true, nil
 }
 
 // took unmasks and checks the last n bytes of in.message, which have just come.
@@ -175,15 +238,28 @@ func (c *Conn) took(n int) error {
 		Mask(piece, in.frame.Key, int((in.frame.Length-in.remaining)&3))
 	}
 	in.remaining -= int64(n)
+	if in.compressed {
+		if err := in.probe.check(in.message, c.readLimit.Load(), in.op == OpText); err != nil {
+			return c.fail(err)
+		}
+		return nil
+	}
 	if in.op == OpText && !in.text.valid(piece) {
 		return c.fail(errNotUTF8)
 	}
 	return nil
 }
 
-// fill waits for more bytes and appends them to the read buffer.
+// fill waits for more bytes and appends them to the read buffer. On the fast path an empty buffer is given back
+// before the wait, and the bytes bring their own.
 func (c *Conn) fill(ctx context.Context) error {
 	in := &c.in
+	if in.r == in.w && c.out.fast != nil {
+		in.release()
+		n, err := c.receive(ctx, nil)
+		in.w = n
+		return err
+	}
 	if in.r > 0 {
 		in.w = copy(in.buf, in.buffered())
 		in.r = 0
@@ -198,6 +274,14 @@ func (c *Conn) fill(ctx context.Context) error {
 	n, err := c.receive(ctx, in.buf[in.w:])
 	in.w += n
 	return err
+}
+
+// release lets go of the read buffer, which is empty.
+func (in *inbound) release() {
+	if in.pooled != nil {
+		readBuffers.Put(in.pooled)
+	}
+	in.buf, in.pooled, in.r, in.w = nil, nil, 0, 0
 }
 
 // fillMessage waits for bytes of the payload in progress: straight into the message if at least a buffer's worth
@@ -224,43 +308,80 @@ func (c *Conn) fillMessage(ctx context.Context) error {
 	return c.took(n)
 }
 
-// receive is the one place where a Conn reads its network connection: it waits for at least one byte. It returns
-// the error of ctx, after which reading may go on, or one that ends the connection.
+// receive is the one place where a Conn reads its network connection: it waits for at least one byte and puts what
+// comes into p or, if p is nil, into a pooled buffer that becomes in.buf. It returns the error of ctx, after which
+// reading may go on, or one that ends the connection.
 func (c *Conn) receive(ctx context.Context, p []byte) (int, error) {
 	if c.in.op != OpContinuation || c.in.w > c.in.r {
 		c.partialSince.CompareAndSwap(0, nanotime())
 	}
+	c.tellMore(false)
 	if ctx.Done() != nil {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		over := make(chan struct{})
-		stop := context.AfterFunc(ctx, func() {
-			c.interrupt(true)
-			close(over)
-		})
-		defer func() {
-			if !stop() {
-				<-over
-				c.interrupt(false)
-			}
-		}()
+		return c.receiveUntil(ctx, p)
 	}
+	return c.receiveNow(p)
+}
+
+// receiveUntil is receive with a context that may end.
+func (c *Conn) receiveUntil(ctx context.Context, p []byte) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		c.interrupt(true)
+		close(over)
+	})
+	n, err := c.receiveNow(p)
+	if !stop() {
+		<-over
+		c.interrupt(false)
+	}
+	if err == errInterrupted {
+		err = ctx.Err()
+	}
+	return n, err
+}
+
+// receiveNow is receive without a context. It returns errInterrupted if the context of the Read has ended.
+func (c *Conn) receiveNow(p []byte) (n int, err error) {
 	for {
-		n, err := c.nc.Read(p)
+		if c.out.fast != nil {
+			var pooled *[readBufferSize]byte
+			n, pooled, err = c.fast.wait(p)
+			if pooled != nil {
+				c.in.buf, c.in.pooled = pooled[:], pooled
+			}
+		} else {
+			n, err = c.nc.Read(p)
+		}
 		if n > 0 {
 			c.fills.Add(1)
 			return n, nil // an error that came along comes again
 		}
-		if err == nil {
-			continue // allowed by io.Reader, if discouraged
+		if err != nil {
+			return 0, c.receiveFailed(err)
 		}
-		if ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-			return 0, ctx.Err()
-		}
-		c.in.err = &CloseError{Code: StatusAbnormalClosure, Err: err}
-		c.abort(err)
-		return 0, c.in.err
+		// Nothing and no error is allowed by io.Reader, if discouraged.
+	}
+}
+
+// receiveFailed tells an interruption from the end of the connection.
+func (c *Conn) receiveFailed(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.isInterrupted() {
+		return errInterrupted
+	}
+	c.in.err = &CloseError{Code: StatusAbnormalClosure, Err: err}
+	c.abort(err)
+	return c.in.err
+}
+
+var errInterrupted = errors.New("atrium: the context of a Read has ended")
+
+// tellMore tells the outbox whether the reader has more messages at hand.
+func (c *Conn) tellMore(more bool) {
+	if c.out.inputWaits.Load() != more {
+		c.out.inputWaits.Store(more)
 	}
 }
 
@@ -270,6 +391,12 @@ func (c *Conn) interrupt(yes bool) {
 	defer c.deadlineMu.Unlock()
 	c.interrupted = yes
 	c.setReadDeadline()
+}
+
+func (c *Conn) isInterrupted() bool {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	return c.interrupted
 }
 
 // setReadDeadline is called with deadlineMu held. Its error is left to the Read that follows.

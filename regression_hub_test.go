@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -23,7 +24,7 @@ func (o idleOwner) handle(incoming) { <-o.gate }
 
 func TestBugInboxGrowsWhileNeverEmpty(t *testing.T) {
 	o := idleOwner{make(chan struct{})}
-	b := &inbox{owner: o, maxCount: 4, maxBytes: 1 << 20}
+	b := &inbox{owner: o, more: new(atomic.Bool), maxCount: 4, maxBytes: 1 << 20}
 	b.push(incoming{kind: incomingEvent})
 	b.push(incoming{kind: incomingEvent})
 	for range 10_000 {
@@ -146,7 +147,7 @@ func TestBugTimerAfterEnd(t *testing.T) {
 	h.add(s)
 	s.session.end(ReasonShutdown, StatusGoingAway, "")
 	s.session.serve()
-	if n := scheduled(h); n != 0 {
+	if n := scheduledTimers(h); n != 0 {
 		t.Errorf("%d timers on the wheel", n)
 	}
 }
@@ -190,11 +191,4 @@ func TestBugFlushWithTinyBound(t *testing.T) {
 	c := serve(t, overPipe, h).connect(t, nil)
 	c.send(`{"event":"flush","id":1}`)
 	c.want(`{"id":1,"data":true}`)
-}
-
-// scheduled returns how many timers are on the hub's wheel.
-func scheduled(h *Hub) int {
-	h.sessions.clock.mu.Lock()
-	defer h.sessions.clock.mu.Unlock()
-	return h.sessions.clock.count
 }

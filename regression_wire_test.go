@@ -105,8 +105,8 @@ func TestBug5IdleOutboxKeepsALargeFrame(t *testing.T) {
 	o := &outbox{nc: nc, limit: 1 << 20}
 	held := func() weak.Pointer[byte] {
 		frame := numberedFrame(OpBinary, 1, 100_000)
-		o.push(frame, false)
-		o.drain()
+		o.push(frame, forEmitter)
+		o.drain(nil, nil)
 		return weak.Make(&frame[0])
 	}()
 	for range 3 {
@@ -183,7 +183,7 @@ func TestBug9CloseNowAfterThePeersClose(t *testing.T) {
 // Fix: compare http.CanonicalHeaderKey(name).
 func TestBug10HeaderNamesInLowerCase(t *testing.T) {
 	r := upgradeRequest()
-	b := response(r, http.Header{"sec-websocket-accept": {"forged"}, "connection": {"close"}}, "")
+	b := response(r, http.Header{"sec-websocket-accept": {"forged"}, "connection": {"close"}}, "", "")
 	if bytes.Contains(b, []byte("forged")) || bytes.Contains(b, []byte("close")) {
 		t.Errorf("row 46: got %s", b)
 	}

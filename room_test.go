@@ -22,7 +22,7 @@ func newMailbox(t testing.TB, h *Hub) mailbox {
 	near, far := net.Pipe()
 	t.Cleanup(func() { near.Close(); far.Close() })
 	conn := newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 30})
-	conn.out.draining = true
+	conn.out.state = writing
 	s := newSocket(h.Namespace(), conn, &Handshake{}, context.Background())
 	if !h.add(s) || !s.enter() {
 		t.Fatal("the socket was not let in")

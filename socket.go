@@ -91,6 +91,9 @@ func (s *Socket) Emit(event string, args ...any) error { return s.alone().Emit(e
 // Volatile returns the target of this socket alone, for events that may be lost; see Target.Volatile.
 func (s *Socket) Volatile() Target { return s.alone().Volatile() }
 
+// Compress returns the target of this socket alone, with a say in compression; see Target.Compress.
+func (s *Socket) Compress(compress bool) Target { return s.alone().Compress(compress) }
+
 func (s *Socket) alone() Target { return Target{ns: s.ns, only: s} }
 
 // Broadcast returns the target of everyone in the namespace but this socket.
@@ -235,7 +238,9 @@ func (s *Socket) Flush(ctx context.Context) error { return s.session.conn.out.wa
 func (s *Socket) Buffered() int { return s.session.conn.out.buffered() }
 
 // push queues a message, and may be called under a room's lock; see session.push.
-func (s *Socket) push(m *message) (wake, slow bool) { return s.session.push(m.plain(), m.volatile) }
+func (s *Socket) push(m *message) (wake, slow bool) {
+	return s.session.push(m.inPlain().frame(s.session.conn.compression), m.volatile, forBroadcast)
+}
 
 // handle implements resident: it runs the application's functions, and bears their panics.
 func (s *Socket) handle(in incoming) {

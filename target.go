@@ -23,6 +23,7 @@ type Target struct {
 	rooms    []string // each once
 	except   []string
 	volatile bool
+	compress compressRule
 }
 
 // To adds the members of the rooms; each socket is reached once, however many of the rooms it is in. The first To
@@ -55,6 +56,26 @@ func (t Target) Volatile() Target {
 	return t
 }
 
+// compressRule says which messages are compressed.
+type compressRule uint8
+
+const (
+	compressLarge compressRule = iota // those of CompressionThreshold and more
+	compressAll
+	compressNone
+)
+
+// Compress says whether to compress the events, for clients with whom compression was agreed on (Options.Compression):
+// true whatever their size, false not at all, which is right for events that hold a secret beside what somebody else
+// has written. Without a Compress their size decides (Options.CompressionThreshold).
+func (t Target) Compress(compress bool) Target {
+	t.compress = compressNone
+	if compress {
+		t.compress = compressAll
+	}
+	return t
+}
+
 // Local keeps to the sockets of this node. Without a Bus these are all.
 func (t Target) Local() Target { return t }
 
@@ -70,12 +91,41 @@ func (t Target) Emit(event string, args ...any) error {
 		return err
 	}
 	m.volatile = t.volatile
+	t.deflate(m)
 	d := deliveries.Get().(*delivery)
 	t.each(func(s *Socket) { d.push(s, m) })
 	m.release()
-	d.finish()
+	d.finish(t.ns.hub.sessions.flusher)
 	deliveries.Put(d)
 	return nil
+}
+
+// deflate compresses the message for the clients that it may be for. It is done before any lock is taken, because it
+// takes a while; a client whose compression comes up later gets the message as it is.
+func (t Target) deflate(m *message) {
+	config := t.ns.hub.sessions
+	if config.compression.wanted == 0 || t.compress == compressNone {
+		return
+	}
+	form := m.inPlain()
+	if t.compress == compressLarge && len(form.payload) < config.compression.threshold {
+		return
+	}
+	if s := t.single(); s != nil {
+		form.deflate(s.session.conn.compression)
+		return
+	}
+	for z := range config.agreements {
+		form.deflate(z)
+	}
+}
+
+// single returns the socket if the target is one socket, or has its id as its only room, and nil otherwise.
+func (t Target) single() *Socket {
+	if t.only == nil && len(t.rooms) == 1 {
+		return t.ns.socket(t.rooms[0])
+	}
+	return t.only
 }
 
 // delivery keeps what a broadcast owes the sockets that it has queued something for, until the rooms' locks are
@@ -97,9 +147,16 @@ func (d *delivery) push(s *Socket, m *message) {
 	}
 }
 
-func (d *delivery) finish() {
-	for _, o := range d.wake {
-		o.wake()
+// flushedHere is how many sockets an emitter writes to itself; more are left to the flusher.
+const flushedHere = 16
+
+func (d *delivery) finish(f *flusher) {
+	if len(d.wake) > flushedHere {
+		f.add(d.wake...)
+	} else {
+		for _, o := range d.wake {
+			o.wake()
+		}
 	}
 	for _, s := range d.slow {
 		s.endSlow()

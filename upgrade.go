@@ -39,6 +39,18 @@ type UpgradeOptions struct {
 	ReadLimit int64
 	// MaxQueued bounds what Write queues before it waits, in bytes. Zero means 4 MiB.
 	MaxQueued int
+
+	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it. Each
+	// message is compressed by itself, and what it takes is pooled, so that an idle connection holds none of
+	// it; while a message is compressed that is 1.21 MB at level 1, 0.81 MB at levels 2 to 9 and 0.74 MB for a peer
+	// that asked for a small window, while one is inflated 42 KB. Zero means off: do not turn it on for messages
+	// that mix a secret with text that others choose, because the length of the result gives secrets away (CRIME).
+	Compression bool
+	// CompressionLevel is 1, the fastest, to 9, the smallest; any other is an error. Zero means 1.
+	CompressionLevel int
+	// CompressionThreshold is the size in bytes from which a message is compressed, unless WriteCompress says
+	// otherwise. Zero means 512.
+	CompressionThreshold int
 }
 
 // Upgrade answers a WebSocket opening handshake (RFC 6455 §4.2) and takes the network connection over from
@@ -61,8 +73,15 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Con
 		err.answer(w)
 		return nil, err
 	}
+	compression, bad := newCompression(opts.Compression, opts.CompressionLevel, opts.CompressionThreshold)
+	if bad != nil {
+		err = &refusal{status: http.StatusInternalServerError, message: "UpgradeOptions." + bad.Error()}
+		err.answer(w)
+		return nil, err
+	}
 	config := connConfig{
 		subprotocol: chooseSubprotocol(r, opts.Subprotocols),
+		compression: compression,
 		readLimit:   opts.ReadLimit,
 		maxQueued:   opts.MaxQueued,
 	}
@@ -245,7 +264,8 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) 
 	// The server's deadlines were for HTTP.
 	_ = nc.SetDeadline(time.Time{})
 	_ = nc.SetWriteDeadline(time.Now().Add(handshakeTimeout))
-	if _, err := nc.Write(response(r, w.Header(), config.subprotocol)); err != nil {
+	extensions := config.compression.accept(r.Header["Sec-Websocket-Extensions"])
+	if _, err := nc.Write(response(r, w.Header(), config.subprotocol, extensions)); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("atrium: answering the handshake: %w", err)
 	}
@@ -258,14 +278,18 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) 
 	return newConn(nc, config), nil
 }
 
-// response is the 101 response with the application's headers.
-func response(r *http.Request, header http.Header, subprotocol string) []byte {
+// response is the 101 response with the application's headers. An empty subprotocol or extensions is left out.
+func response(r *http.Request, header http.Header, subprotocol, extensions string) []byte {
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ")
 	b.WriteString(acceptKey(r.Header["Sec-Websocket-Key"][0]))
 	if subprotocol != "" {
 		b.WriteString("\r\nSec-WebSocket-Protocol: ")
 		b.WriteString(subprotocol)
+	}
+	if extensions != "" {
+		b.WriteString("\r\nSec-WebSocket-Extensions: ")
+		b.WriteString(extensions)
 	}
 	for name, values := range header {
 		name = http.CanonicalHeaderKey(name)

@@ -1,0 +1,461 @@
+package atrium
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Zero options mean the defaults; a level that there is not is refused by whoever gets it.
+func TestCompressionOptions(t *testing.T) {
+	for _, test := range []struct {
+		on               bool
+		level, threshold int
+		want             compression
+	}{
+		{false, 0, 0, compression{}},
+		{false, 9, 1, compression{}},
+		{true, 0, 0, compression{wanted: 1, threshold: 512}},
+		{true, 9, 1, compression{wanted: 9, threshold: 1}},
+		{true, 1, -1, compression{wanted: 1, threshold: 512}},
+	} {
+		if got, err := newCompression(test.on, test.level, test.threshold); got != test.want || err != nil {
+			t.Errorf("%+v: %+v, %v", test, got, err)
+		}
+	}
+	for _, level := range []int{-2, -1, 10, 1000} {
+		const want = "CompressionLevel is "
+		for _, on := range []bool{false, true} {
+			_, resp, err := Dial(context.Background(), "ws://h/", &DialOptions{Compression: on, CompressionLevel: level})
+			if resp != nil || err == nil || !strings.Contains(err.Error(), "DialOptions."+want) {
+				t.Errorf("Dial: %v", err)
+			}
+			s, got := serveUpgrade(t, overPipe, &UpgradeOptions{Compression: on, CompressionLevel: level}, nil)
+			a := request(t, s.raw(t), handshake(get))
+			sentence := wantRefused(t, a, within(t, got, "Upgrade"), http.StatusInternalServerError)
+			if !strings.Contains(sentence, "UpgradeOptions."+want) {
+				t.Errorf("Upgrade: %q", sentence)
+			}
+		}
+		func() {
+			defer func() {
+				if p, ok := recover().(string); !ok || !strings.Contains(p, "Options.CompressionLevel is") {
+					t.Errorf("New panicked with %v", p)
+				}
+			}()
+			New(Options{CompressionLevel: level})
+		}()
+	}
+}
+
+// A message is compressed from the threshold on, or as its writer says, and only if that makes it smaller. Control
+// frames never are. A client's frames are compressed and then masked: the peer has checked.
+func TestWriteCompressed(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.startDeflate(t, UpgradeOptions{}, "")
+		ctx := limited(t)
+		large, small, noise := strings.Repeat("ab", 256), strings.Repeat("ab", 255), string(random(5000))
+
+		mustWrite(t, c, OpText, large)
+		p.wantInflated(OpText, large)
+		mustWrite(t, c, OpText, small)
+		p.want(OpText, small)
+		mustWrite(t, c, OpBinary, noise)
+		p.want(OpBinary, noise)
+		for _, text := range []string{large, small, strings.Repeat("a", 40)} {
+			if err := c.WriteCompress(ctx, OpBinary, []byte(text), true); err != nil {
+				t.Fatal(err)
+			}
+			p.wantInflated(OpBinary, text)
+			if err := c.WriteCompress(ctx, OpText, []byte(text), false); err != nil {
+				t.Fatal(err)
+			}
+			p.want(OpText, text)
+		}
+		for _, text := range []string{"", "a", noise} {
+			if err := c.WriteCompress(ctx, OpBinary, []byte(text), true); err != nil {
+				t.Fatal(err)
+			}
+			p.want(OpBinary, text)
+		}
+		if err := c.WriteCompress(ctx, OpPing, nil, true); err != errMessageOpcode {
+			t.Errorf("a ping: %v", err)
+		}
+		messages, end := readInBackground(c)
+		pinged, reason := strings.Repeat("p", 125), strings.Repeat("r", 120)
+		p.send(p.frame(OpPing, pinged))
+		p.want(OpPong, pinged)
+		c.beginClose(StatusNormalClosure, reason, deliverQueued)
+		p.wantClose(StatusNormalClosure, reason)
+		p.nc.Close()
+		within(t, end, "the end")
+		if n := len(messages); n != 0 {
+			t.Errorf("%d messages came", n)
+		}
+	})
+}
+
+// The level and the threshold are the options'; without an agreement nothing is compressed.
+func TestWriteCompressOptions(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		message := string(text(20_000, 1))
+		sizes := make(map[int]int)
+		for _, level := range []int{0, 1, 9} {
+			c, p := s.startDeflate(t, UpgradeOptions{CompressionLevel: level, CompressionThreshold: 100}, "")
+			mustWrite(t, c, OpText, message)
+			sizes[level] = p.wantInflated(OpText, message)
+			mustWrite(t, c, OpText, message[:99])
+			p.want(OpText, message[:99])
+			mustWrite(t, c, OpText, strings.Repeat("x", 100))
+			p.wantInflated(OpText, strings.Repeat("x", 100))
+		}
+		if sizes[0] != sizes[1] || sizes[9] >= sizes[1] {
+			t.Errorf("bytes by level: %v", sizes)
+		}
+		c, p := s.start(t, UpgradeOptions{Compression: true})
+		if err := c.WriteCompress(limited(t), OpText, []byte(message), true); err != nil {
+			t.Fatal(err)
+		}
+		p.want(OpText, message)
+	})
+}
+
+// Dial and Upgrade with each other, many messages at a time.
+func TestDialUpgradeCompressed(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		srv := serve(t, k, echoHandler(&UpgradeOptions{Compression: true, CompressionLevel: 6}))
+		c, resp, err := srv.dial(t, "/", DialOptions{Compression: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := resp.Header.Get("Sec-WebSocket-Extensions"); got != deflateName+noContext {
+			t.Errorf("the server agreed on %q", got)
+		}
+		sizes := []int{0, 1, 511, 512, 4000, 5000, 100_000}
+		var writing sync.WaitGroup
+		writing.Go(func() {
+			for i, n := range sizes {
+				mustWrite(t, c, OpText, string(text(n, i)))
+				mustWrite(t, c, OpBinary, string(random(1000)))
+			}
+		})
+		for i, n := range sizes {
+			wantMessage(t, c, OpText, string(text(n, i)))
+			if op, b, err := c.Read(limited(t)); op != OpBinary || len(b) != 1000 || err != nil {
+				t.Fatal(op, len(b), err)
+			}
+		}
+		writing.Wait()
+	})
+}
+
+// deflatedMailbox is a mailbox whose client has agreed on compression with this window.
+func deflatedMailbox(t testing.TB, h *Hub, bits int) mailbox {
+	t.Helper()
+	m := newMailbox(t, h)
+	t.Cleanup(m.drop)
+	m.session.conn.compression = h.sessions.compression
+	m.session.conn.compression.windowBits = bits
+	m.session.countWindow(+1)
+	return m
+}
+
+// takeFrame empties the outbox of the one frame that is in it.
+func (m mailbox) takeFrame(t testing.TB) []byte {
+	t.Helper()
+	o := &m.session.conn.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	frame := o.pop()
+	if frame == nil || o.pop() != nil {
+		t.Fatal("there is not one frame")
+	}
+	o.bytes -= len(frame)
+	return frame
+}
+
+// payloadOf reads a frame, inflating it if it says so.
+func payloadOf(t testing.TB, frame []byte) (payload string, compressed bool) {
+	t.Helper()
+	h, n, err := ParseHeader(frame)
+	if err == nil {
+		err = h.check(frameRules{deflate: true})
+	}
+	if err != nil || n == 0 || int(h.Length) != len(frame)-n || !h.Fin || h.Opcode != OpText {
+		t.Fatalf("a frame with the header %+v, %v", h, err)
+	}
+	if !h.Rsv1 {
+		return string(frame[n:]), false
+	}
+	out, err := inflate(nil, frame[n:], 1<<30, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out), true
+}
+
+// A broadcast is compressed once for all who can be sent the same bytes: with a window of 15 bits, or one that the
+// message fits into, and with a smaller one.
+func TestBroadcastCompressedOnce(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{Compression: true})
+	var boxes []mailbox
+	for _, bits := range []int{15, 15, 15, 10, 10, 9, 14, 0, 0} {
+		m := deflatedMailbox(t, h, bits)
+		if bits == 0 {
+			m.session.conn.compression = compression{}
+		}
+		if err := m.Join("room"); err != nil {
+			t.Fatal(err)
+		}
+		boxes = append(boxes, m)
+	}
+	h.sessions.windows[0].Store(0)
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, test := range []struct {
+		size  int
+		forms string // for each box
+	}{
+		{400, "wwwwwwwww"},     // below the threshold
+		{700, "aaaaabaww"},     // fits into all windows but that of 9 bits
+		{5000, "aaabbbaww"},    //
+		{20_000, "aaabbbbww"},  //
+		{100_000, "aaabbbbww"}, //
+	} {
+		for name, emit := range map[string]func(data string) error{
+			"everyone": func(data string) error { return h.Emit("x", data) },
+			"room":     func(data string) error { return h.To("room").Emit("x", data) },
+			"volatile": func(data string) error { return h.Volatile().Emit("x", data) },
+			"call": func(data string) error {
+				_, err := h.To("room").Call(ended, "x", data)
+				return err
+			},
+		} {
+			data := strings.Repeat("grüße, ", test.size)[:test.size]
+			if err := emit(data); err != nil {
+				t.Fatal(err)
+			}
+			forms, names := make(map[*byte]byte), map[byte]*byte{}
+			for i, m := range boxes {
+				frame := m.takeFrame(t)
+				payload, compressed := payloadOf(t, frame)
+				want := test.forms[i]
+				if compressed != (want != 'w') || !strings.Contains(payload, data[:len(data)-5]) {
+					t.Errorf("%s, %d bytes, box %d: %d bytes, compressed=%t", name, test.size, i, len(payload), compressed)
+				}
+				if names[want] == nil && forms[&frame[0]] == 0 {
+					names[want], forms[&frame[0]] = &frame[0], want
+				}
+				if names[want] != &frame[0] || forms[&frame[0]] != want {
+					t.Errorf("%s, %d bytes, box %d: not the form %c that others got", name, test.size, i, want)
+				}
+			}
+		}
+	}
+}
+
+// Compress overrides the threshold; it is a value like the others, and may come anywhere.
+func TestTargetCompress(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{Compression: true, CompressionThreshold: 1000})
+	m, other := deflatedMailbox(t, h, 15), deflatedMailbox(t, h, 9)
+	plain := newMailbox(t, h)
+	t.Cleanup(plain.drop)
+	for _, box := range []mailbox{m, plain} {
+		if err := box.Join("room"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	small, large := strings.Repeat("x", 200), strings.Repeat("x", 2000)
+	for name, target := range map[string]Target{
+		"everyone":     h.all(),
+		"room":         h.To("room"),
+		"id":           h.To(m.ID()),
+		"others":       other.Broadcast(),
+		"room and id":  h.To("room", m.ID()),
+		"volatile":     h.To("room").Volatile(),
+		"socket":       m.alone(),
+		"socket, then": other.Compress(false).To("room"),
+	} {
+		for rule, got := range map[string]Target{"": target, "always": target.Compress(true), "never": target.Compress(false)} {
+			if name == "socket, then" && rule == "" {
+				rule = "never"
+			}
+			for _, data := range []string{small, large} {
+				if err := got.Emit("x", data); err != nil {
+					t.Fatal(err)
+				}
+				want := rule == "always" || rule == "" && len(data) > 1000
+				if _, compressed := payloadOf(t, m.takeFrame(t)); compressed != want {
+					t.Errorf("%s, %d bytes, %q: compressed=%t", name, len(data), rule, compressed)
+				}
+				for _, box := range []mailbox{other, plain} {
+					box.session.conn.out.abandon()
+				}
+			}
+		}
+	}
+	if target := h.To("room"); target.Compress(true).compress == target.compress {
+		t.Error("Compress does nothing")
+	}
+
+	// What would not become smaller is sent as it is, to each by itself or to all.
+	for _, target := range []Target{h.Compress(true), m.Compress(true)} {
+		if err := target.Emit("x"); err != nil {
+			t.Fatal(err)
+		}
+		if payload, compressed := payloadOf(t, m.takeFrame(t)); compressed || payload != `{"event":"x"}` {
+			t.Errorf("got %q, compressed=%t", payload, compressed)
+		}
+	}
+	other.take()
+}
+
+// Nothing is compressed under a lock: whoever's compression comes up when the delivery has begun gets the message as
+// it is.
+func TestCompressedBeforeDelivery(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{Compression: true})
+	m := deflatedMailbox(t, h, 15)
+	m.session.countWindow(-1)
+	if err := h.Emit("x", strings.Repeat("x", 2000)); err != nil {
+		t.Fatal(err)
+	}
+	if _, compressed := payloadOf(t, m.takeFrame(t)); compressed {
+		t.Error("compressed though nobody was known to want it")
+	}
+	m.session.countWindow(+1)
+}
+
+// With Compression off, or with nobody who would have it, Emit does not do more than before.
+func TestCompressionOffCostsNothing(t *testing.T) {
+	message := func(h *Hub, target Target) float64 {
+		m, err := newMessage("x", []any{strings.Repeat("x", 2000)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.plain()
+		return testing.AllocsPerRun(100, func() { target.deflate(m) })
+	}
+	off, on := New(Options{}), New(Options{Compression: true})
+	if n := message(off, off.Compress(true)); n != 0 {
+		t.Errorf("off: %v allocations", n)
+	}
+	if n := message(on, on.Compress(true)); n != 0 {
+		t.Errorf("nobody compresses: %v allocations", n)
+	}
+}
+
+// A hub and clients that compress: events, answers and questions, both ways.
+func TestHubCompressed(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{Compression: true})
+		long := string(jsonText(5000))
+		OnCall(h, "echo", func(s *Socket, text string) (string, error) { return text, nil })
+		On(h, "fail", func(s *Socket, text string) error { return Errorf("%s", text) })
+		On(h, "ask", func(s *Socket, text string) error {
+			answer, err := Call[string](s.Context(), s, "question", text)
+			if err != nil {
+				return err
+			}
+			return h.Emit("answered", answer)
+		})
+		srv := serve(t, k, h)
+		var clients []*client
+		for _, on := range []bool{true, true, false} {
+			c, _, err := srv.dial(t, "/", DialOptions{Compression: on, CompressionThreshold: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := &client{c, t, ""}
+			m.expect("connect", &struct{}{})
+			m.settle()
+			clients = append(clients, m)
+		}
+		if n := h.sessions.windows[15].Load(); n != 2 {
+			t.Errorf("%d clients are known to compress", n)
+		}
+		a := clients[0]
+		quoted, _ := json.Marshal(long)
+		a.send(`{"event":"echo","data":` + string(quoted) + `,"id":1}`)
+		a.want(`{"id":1,"data":` + string(quoted) + `}`)
+		a.send(`{"event":"fail","data":` + string(quoted) + `,"id":2}`)
+		a.want(`{"id":2,"error":{"message":` + string(quoted) + `}}`)
+		a.send(`{"event":"ask","data":` + string(quoted) + `}`)
+		var question struct{ ID json.Number }
+		if err := json.Unmarshal([]byte(a.next()), &question); err != nil {
+			t.Fatal(err)
+		}
+		a.send(`{"id":` + question.ID.String() + `,"data":` + string(quoted) + `}`)
+		for _, c := range clients {
+			c.want(`{"event":"answered","data":` + string(quoted) + `}`)
+		}
+
+		// On the wire, answers and events are compressed; the connect message is too short.
+		nc, early := srv.upgrade(t, "Sec-WebSocket-Extensions: permessage-deflate")
+		p := newPeer(t, nc, early, true)
+		if head, _ := p.next(); head.Rsv1 {
+			t.Error("the connect message is compressed")
+		}
+		for _, want := range []string{`{"id":1,"data":` + string(quoted) + `}`, `{"id":1,"error":{"message":` + string(quoted) + `}}`} {
+			event := "echo"
+			if strings.Contains(want, "error") {
+				event = "fail"
+			}
+			p.send(p.compressed(OpText, deflated(`{"event":"`+event+`","data":`+string(quoted)+`,"id":1}`)))
+			p.wantInflated(OpText, want)
+		}
+		nc.Close()
+		for _, c := range clients {
+			c.CloseNow()
+		}
+		eventually(t, "nobody is known to compress", func() bool { return h.sessions.windows[15].Load() == 0 })
+	})
+}
+
+// Row 55: until a client is accepted a message is bounded by 64 KiB, when inflated, too.
+func TestCorner55DeflateBeforeConnect(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{Compression: true})
+		srv := serve(t, k, h)
+		open := func() *peer {
+			nc, early := srv.upgrade(t, "Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Protocol: atrium")
+			return newPeer(t, nc, early, true)
+		}
+		connect := func(n int) string {
+			const head, tail = `{"event":"connect","data":"`, `"}`
+			return head + strings.Repeat("x", n-len(head)-len(tail)) + tail
+		}
+		for _, frames := range []func(p *peer, message string) []byte{
+			func(p *peer, message string) []byte { return p.compressed(OpText, message) },
+			func(p *peer, message string) []byte { return bytes.Join(p.inFragments(OpText, message, 30), nil) },
+		} {
+			p := open()
+			p.send(frames(p, deflated(connect(maxBeforeConnect+1))))
+			p.wantCloseCode(StatusMessageTooBig)
+			p.nc.Close()
+
+			p = open()
+			p.send(frames(p, deflated(connect(maxBeforeConnect))))
+			if h, payload := p.next(); h.Opcode != OpText || !strings.HasPrefix(payload, `{"event":"connect","data":{"sid"`) {
+				t.Errorf("got %v %q", h.Opcode, payload)
+			}
+			// Accepted, it may send more, which is answered with an error that quotes nothing.
+			p.send(frames(p, deflated(`{"event":"`+strings.Repeat("x", 100_000)+`"}`)))
+			if h, payload := p.next(); h.Opcode != OpText || !strings.Contains(payload, "error") {
+				t.Errorf("got %v %q", h.Opcode, payload)
+			}
+			p.nc.Close()
+		}
+	})
+}

@@ -1,0 +1,610 @@
+package atrium
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// startDeflate connects a Conn that has agreed with its peer on compression, by a handshake of Upgrade or Dial in
+// which the peer's header has the parameters.
+func (s setup) startDeflate(t testing.TB, opts UpgradeOptions, parameters string) (*Conn, *peer) {
+	t.Helper()
+	opts.Compression = true
+	if !s.client {
+		conns := make(chan *Conn, 1)
+		srv := serve(t, s.kind, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			c, err := Upgrade(w, r, &opts)
+			if err != nil {
+				t.Error(err)
+			}
+			conns <- c
+		}))
+		nc, early := srv.upgrade(t, "Sec-WebSocket-Extensions: permessage-deflate"+parameters)
+		c := within(t, conns, "Upgrade")
+		if !c.compression.agreed() {
+			t.Fatal("compression was not agreed on")
+		}
+		t.Cleanup(func() { c.CloseNow() })
+		return c, newPeer(t, nc, early, true)
+	}
+	accepted, over := make(chan net.Conn), make(chan struct{})
+	srv := dialScript(t, s.kind, func(nc net.Conn) {
+		r, err := http.ReadRequest(bufio.NewReader(nc))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if got := r.Header["Sec-Websocket-Extensions"]; len(got) != 1 || got[0] != offerDeflate() {
+			t.Errorf("the offer is %q", got)
+		}
+		answer := "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover" + parameters
+		io.WriteString(nc, switching(acceptKey(r.Header.Get("Sec-WebSocket-Key")), answer))
+		accepted <- nc
+		<-over
+	})
+	dialed := make(chan struct{})
+	var c *Conn
+	go func() {
+		defer close(dialed)
+		var err error
+		c, _, err = Dial(limited(t), srv.url("/"), srv.trusting(DialOptions{
+			ReadLimit: opts.ReadLimit, MaxQueued: opts.MaxQueued,
+			Compression: true, CompressionLevel: opts.CompressionLevel, CompressionThreshold: opts.CompressionThreshold,
+		}))
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	nc := within(t, accepted, "Dial")
+	t.Cleanup(func() { close(over) })
+	within(t, dialed, "Dial's return")
+	if c == nil || !c.compression.agreed() {
+		t.Fatal("compression was not agreed on")
+	}
+	t.Cleanup(func() { c.CloseNow() })
+	return c, newPeer(t, nc, nil, false)
+}
+
+// deflated returns a message as any compressor might have it.
+func deflated(message string) string {
+	return string(deflateParams{windowBits: 15}.compress(nil, []byte(message), 6))
+}
+
+// compressed returns a whole message that is sent compressed.
+func (p *peer) compressed(op Opcode, payload string) []byte {
+	return p.encode(Header{Fin: true, Rsv1: true, Opcode: op}, payload)
+}
+
+// inFragments returns a compressed message in fragments of so many bytes, and an empty last one.
+func (p *peer) inFragments(op Opcode, payload string, size int) (frames [][]byte) {
+	h := Header{Rsv1: true, Opcode: op}
+	for piece := range slices.Chunk([]byte(payload), size) {
+		frames = append(frames, p.encode(h, string(piece)))
+		h = Header{Opcode: OpContinuation}
+	}
+	h.Fin = true
+	return append(frames, p.encode(h, ""))
+}
+
+// wantInflated expects the next frame to be a compressed message, and returns how many bytes it took.
+func (p *peer) wantInflated(op Opcode, text string) int {
+	p.t.Helper()
+	h, payload := p.next()
+	if h.Opcode != op || !h.Fin || !h.Rsv1 || h.Rsv2 || h.Rsv3 {
+		p.t.Fatalf("got %+v %.100q, want a compressed %v", h, payload, op)
+	}
+	if out, err := inflate(nil, []byte(payload), 1<<30, false); err != nil || string(out) != text {
+		p.t.Fatalf("got %.100q, %v; want %.100q", out, err, text)
+	}
+	return len(payload)
+}
+
+// wantViolation expects the Conn to end with the code, on both sides.
+func wantViolation(t *testing.T, c *Conn, p *peer, code StatusCode) {
+	t.Helper()
+	e := wantClosed(t, c, code)
+	p.wantClose(code, e.Reason)
+	p.nc.Close()
+	c.finish()
+}
+
+// Row 9: with compression agreed on, RSV1 is still illegal on control and continuation frames, and RSV2 and RSV3
+// anywhere.
+func TestCorner9DeflateReservedBits(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for name, frames := range map[string]func(p *peer) []byte{
+			"ping":         func(p *peer) []byte { return p.compressed(OpPing, "") },
+			"pong":         func(p *peer) []byte { return p.compressed(OpPong, "") },
+			"close":        func(p *peer) []byte { return p.compressed(OpClose, "\x03\xe8") },
+			"continuation": func(p *peer) []byte { return append(p.part(OpText, "a"), p.compressed(OpContinuation, "b")...) },
+			"continuation of a compressed message": func(p *peer) []byte {
+				return append(p.encode(Header{Rsv1: true, Opcode: OpText}, "\xf2"), p.compressed(OpContinuation, "\x48")...)
+			},
+			"RSV2": func(p *peer) []byte { return p.encode(Header{Fin: true, Rsv2: true, Opcode: OpText}, "") },
+			"RSV3": func(p *peer) []byte { return p.encode(Header{Fin: true, Rsv3: true, Opcode: OpText}, "") },
+			"RSV1 and RSV2": func(p *peer) []byte {
+				return p.encode(Header{Fin: true, Rsv1: true, Rsv2: true, Opcode: OpText}, "\x00")
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				c, p := s.startDeflate(t, UpgradeOptions{}, "")
+				p.send(frames(p))
+				wantViolation(t, c, p, StatusProtocolError)
+			})
+		}
+		t.Run("not agreed on", func(t *testing.T) { // row 8
+			c, p := s.start(t, UpgradeOptions{Compression: true})
+			p.send(p.compressed(OpText, deflated("hello")))
+			wantViolation(t, c, p, StatusProtocolError)
+		})
+	})
+}
+
+// Row 21: UTF-8 is checked after inflating, and in a long message before all of it has come.
+func TestCorner21DeflateUTF8(t *testing.T) {
+	noise := func(n int) string { // text that does not become much smaller
+		r := rand.New(rand.NewPCG(21, 21))
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = ' ' + byte(r.IntN(95))
+		}
+		return string(b)
+	}
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		bad := []string{"row 19/truncated", "abc\xe2\x82"}
+		for _, test := range notUTF8 {
+			bad = append(bad, test.name, test.fine+test.last)
+		}
+		for i := 0; i < len(bad); i += 2 {
+			t.Run(bad[i], func(t *testing.T) {
+				c, p := s.startDeflate(t, UpgradeOptions{}, "")
+				if i%4 == 0 {
+					p.send(p.compressed(OpText, deflated(bad[i+1])))
+				} else {
+					p.send(p.inFragments(OpText, deflated(bad[i+1]), 3)...)
+				}
+				wantViolation(t, c, p, StatusInvalidPayload)
+			})
+		}
+		t.Run("early", func(t *testing.T) {
+			c, p := s.startDeflate(t, UpgradeOptions{}, "")
+			frame := p.compressed(OpText, deflated("\xff"+noise(200_000)))
+			p.send(frame[:100_000]) // the rest never comes
+			wantViolation(t, c, p, StatusInvalidPayload)
+		})
+		t.Run("valid", func(t *testing.T) {
+			c, p := s.startDeflate(t, UpgradeOptions{}, "")
+			for _, text := range []string{"€", strings.Repeat("𝄞é€", 50), noise(100_000) + "€" + noise(100_000)} {
+				p.send(p.inFragments(OpText, deflated(text), 1+len(text)/100)...)
+				wantMessage(t, c, OpText, text)
+			}
+			p.send(p.compressed(OpBinary, deflated("\xff\xfe")))
+			wantMessage(t, c, OpBinary, "\xff\xfe")
+			wantAlive(t, c, p)
+		})
+	})
+}
+
+// Row 56: a message is bounded by what it inflates to, and a bomb is not inflated beyond that.
+func TestCorner56DeflateBomb(t *testing.T) {
+	const limit = 1 << 20
+	bomb := string(bomb(1 << 30))
+	noise := string(random(limit / 2))
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for name, frames := range map[string]func(p *peer) [][]byte{
+			"1 GB in one frame": func(p *peer) [][]byte { return [][]byte{p.compressed(OpBinary, bomb)} },
+			"1 GB in fragments": func(p *peer) [][]byte { return p.inFragments(OpText, bomb, 10_000) },
+			"a small one": func(p *peer) [][]byte {
+				return [][]byte{p.compressed(OpBinary, deflated(strings.Repeat("x", limit+1)))}
+			},
+			"in small fragments": func(p *peer) [][]byte { return p.inFragments(OpText, deflated(strings.Repeat("x", limit+1)), 10) },
+			"behind what does not compress": func(p *peer) [][]byte {
+				return [][]byte{p.compressed(OpBinary, deflated(noise+strings.Repeat("x", limit)))}
+			},
+			"nothing, at length": func(p *peer) [][]byte {
+				return [][]byte{p.compressed(OpBinary, strings.Repeat("\x00\x00\x00\xff\xff", limit/4))}
+			},
+			"the same, in fragments": func(p *peer) [][]byte {
+				return p.inFragments(OpBinary, strings.Repeat("\x00\x00\x00\xff\xff", limit/4), 100_000)
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				c, p := s.startDeflate(t, UpgradeOptions{}, "")
+				p.send(frames(p)...)
+				wantViolation(t, c, p, StatusMessageTooBig)
+			})
+		}
+		t.Run("at the limit", func(t *testing.T) {
+			c, p := s.startDeflate(t, UpgradeOptions{}, "")
+			for _, text := range []string{strings.Repeat("x", limit), string(random(limit))} {
+				p.send(p.compressed(OpBinary, deflated(text)))
+				wantMessage(t, c, OpBinary, text)
+				p.send(p.inFragments(OpBinary, deflated(text), 300_000)...)
+				wantMessage(t, c, OpBinary, text)
+			}
+			wantAlive(t, c, p)
+		})
+	})
+	for _, client := range []bool{false, true} {
+		t.Run(fmt.Sprintf("memory, client=%t", client), func(t *testing.T) {
+			p := &peer{client: !client}
+			for name, frames := range map[string][][]byte{
+				"one frame": {p.compressed(OpBinary, bomb)}, "fragments": p.inFragments(OpBinary, bomb, 10_000),
+			} {
+				c, _ := scripted(client, frames...)
+				c.compression.windowBits = 15
+				// All that is allocated is more than all that is held.
+				if used := allocated(func() { wantClosed(t, c, StatusMessageTooBig) }); used > 2_000_000 {
+					t.Errorf("%s: %d bytes allocated", name, used)
+				} else {
+					t.Logf("%s: %d bytes allocated", name, used)
+				}
+				c.finish()
+			}
+		})
+	}
+}
+
+// Row 57.
+func TestCorner57DeflateInvalid(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		for name, message := range map[string]string{
+			"a reserved block type":        "\x07",
+			"not deflate":                  `{"event":"a"}`,
+			"cut off":                      "\xf2\x48\xcd\xc9",
+			"refers back before the start": "\x03\x02",
+		} {
+			t.Run(name, func(t *testing.T) {
+				c, p := s.startDeflate(t, UpgradeOptions{}, "")
+				p.send(p.compressed(OpText, message))
+				wantViolation(t, c, p, StatusInvalidPayload)
+			})
+			t.Run(name+", in fragments", func(t *testing.T) {
+				c, p := s.startDeflate(t, UpgradeOptions{}, "")
+				p.send(p.inFragments(OpBinary, message, 1)...)
+				wantViolation(t, c, p, StatusInvalidPayload)
+			})
+		}
+		t.Run("noticed early", func(t *testing.T) {
+			c, p := s.startDeflate(t, UpgradeOptions{}, "")
+			frame := p.compressed(OpText, strings.Repeat("\xff", 100_000))
+			p.send(frame[:70_000]) // the rest never comes
+			wantViolation(t, c, p, StatusInvalidPayload)
+		})
+	})
+}
+
+// Rows 58 to 62: how a server answers an offer. TestAcceptDeflate has more offers; these show that the answer is what
+// is sent and kept to.
+func TestCorner58To62DeflateOffers(t *testing.T) {
+	const yes = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+	message := strings.Repeat("a text of which there is enough to refer back, ", 100)
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		srv := serve(t, k, echoHandler(&UpgradeOptions{Compression: true}))
+		for _, test := range []struct {
+			name   string
+			offers []string
+			want   string // "": declined
+		}{
+			{"58/unknown parameter", []string{"permessage-deflate; foo"}, ""},
+			{"58/duplicate parameter", []string{"permessage-deflate; client_max_window_bits; client_max_window_bits"}, ""},
+			{"58/=07", []string{"permessage-deflate; server_max_window_bits=07"}, ""},
+			{"58/=16", []string{"permessage-deflate; server_max_window_bits=16"}, ""},
+			{"58/=", []string{"permessage-deflate; server_max_window_bits="}, ""},
+			{"58/wrong quotes", []string{`permessage-deflate; server_max_window_bits="10`}, ""},
+			{"58/server_max_window_bits without a value", []string{"permessage-deflate; server_max_window_bits"}, ""},
+			{"58/the first acceptable wins", []string{"permessage-deflate; foo, permessage-deflate; server_max_window_bits=10, permessage-deflate"}, yes + "; server_max_window_bits=10"},
+			{"58/on another line", []string{"foo", "permessage-deflate"}, yes},
+			{"58/nothing offered", nil, ""},
+			{"59/offered", []string{"permessage-deflate; client_max_window_bits=9"}, yes},
+			{"59/offered without a value", []string{"permessage-deflate; client_max_window_bits"}, yes},
+			{"60/quoted", []string{`permessage-deflate; server_max_window_bits="12"; client_max_window_bits="9"`}, yes + "; server_max_window_bits=12"},
+			{"61/server_no_context_takeover", []string{"permessage-deflate; server_no_context_takeover"}, yes},
+			{"61/client_no_context_takeover", []string{"permessage-deflate; client_no_context_takeover"}, yes},
+			{"61/takeover wanted", []string{"permessage-deflate"}, yes},
+			{"62/8 bits", []string{"permessage-deflate; server_max_window_bits=8"}, yes + "; server_max_window_bits=8"},
+			{"62/9 bits", []string{"permessage-deflate; server_max_window_bits=9"}, yes + "; server_max_window_bits=9"},
+			{"62/14 bits", []string{"permessage-deflate; server_max_window_bits=14"}, yes + "; server_max_window_bits=14"},
+			{"62/15 bits", []string{"permessage-deflate; server_max_window_bits=15"}, yes + "; server_max_window_bits=15"},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				nc := srv.raw(t)
+				head := handshakeHead
+				for _, offer := range test.offers {
+					head += "Sec-WebSocket-Extensions: " + offer + "\r\n"
+				}
+				r := request(t, nc, head+"\r\n")
+				if got := strings.Join(r.Header["Sec-Websocket-Extensions"], "|"); r.StatusCode != 101 || got != test.want {
+					t.Fatalf("got %s, %q; want %q", r.Status, got, test.want)
+				}
+				p := newPeer(t, nc, r.rest, true)
+				p.send(p.frame(OpText, message))
+				if test.want == "" {
+					p.want(OpText, message)
+					return
+				}
+				bits := 15
+				fmt.Sscanf(test.want, yes+"; server_max_window_bits=%d", &bits)
+				h, payload := p.next()
+				slow := slowInflater{in: []byte(payload + deflateTail)}
+				if !h.Rsv1 || !slow.inflate(len(payload)) || string(slow.out) != message || slow.farthest > 1<<bits {
+					t.Errorf("got %+v, %d bytes of which some refer back %d", h, len(slow.out), slow.farthest)
+				}
+				// Row 61: nothing is taken over from one message to the next.
+				p.send(p.compressed(OpText, deflated(message)))
+				if _, again := p.next(); again != payload {
+					t.Error("the same message is compressed in another way the next time")
+				}
+			})
+		}
+	})
+}
+
+// Row 63: what some senders do.
+func TestCorner63DeflateTails(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.startDeflate(t, UpgradeOptions{}, "")
+		for _, test := range []struct{ message, want string }{
+			{"\x00", ""},
+			{"", ""},
+			{"\x00\x00\x00\xff\xff", ""},
+			{"\xf2\x48\xcd\xc9\xc9\x07\x00", "Hello"},
+			{"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff", "Hello"},
+			{"\xf3\x48\xcd\xc9\xc9\x07\x00", "Hello"},
+			{"\xf3\x48\xcd\xc9\xc9\x07\x00\x00", "Hello"},
+			{"\xf3\x48\xcd\xc9\xc9\x07\x00\xf3\x48\xcd\xc9\xc9\x07\x00\x00", "HelloHello"},
+			{"\x00\x05\x00\xfa\xffHello", "Hello"},
+		} {
+			p.send(p.compressed(OpText, test.message))
+			wantMessage(t, c, OpText, test.want)
+			p.send(p.inFragments(OpBinary, test.message, 2)...)
+			wantMessage(t, c, OpBinary, test.want)
+		}
+		if op, b, err := readEmpty(t, c, p); op != OpText || b == nil || len(b) != 0 || err != nil {
+			t.Errorf("an empty message is %v, %v, %v", op, b, err)
+		}
+		wantAlive(t, c, p)
+	})
+}
+
+func readEmpty(t *testing.T, c *Conn, p *peer) (Opcode, []byte, error) {
+	p.send(p.compressed(OpText, "\x00"))
+	return c.Read(limited(t))
+}
+
+// deflatedSample is a stream with each thing that a stream with compression may have.
+func deflatedSample(p *peer) (stream []byte, want []incomingMessage) {
+	long := strings.Repeat("é, wieder é, ", 60)
+	noise := string(random(5000))
+	return slices.Concat(
+		p.compressed(OpText, deflated("héllo")),
+		p.compressed(OpBinary, "\x00"),
+		bytes.Join(p.inFragments(OpText, deflated("€!"), 2), p.frame(OpPing, "")),
+		p.frame(OpText, "as it is"), // row 64: an uncompressed message between compressed ones
+		p.part(OpText, "\xe2\x82"),
+		p.frame(OpContinuation, "\xac"),
+		p.compressed(OpText, deflated(long)),
+		p.inFragments(OpBinary, deflated(noise), 4000)[0],
+		slices.Concat(p.inFragments(OpBinary, deflated(noise), 4000)[1:]...),
+		p.compressed(OpBinary, deflated("\xff\xfe")),
+	), []incomingMessage{{OpText, "héllo"}, {OpBinary, ""}, {OpText, "€!"}, {OpText, "as it is"}, {OpText, "€"}, {OpText, long}, {OpBinary, noise}, {OpBinary, "\xff\xfe"}}
+}
+
+// Row 64: RSV1 on the first fragment only, pings between them, uncompressed messages between compressed ones.
+func TestCorner64DeflateFragments(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.startDeflate(t, UpgradeOptions{}, "")
+		stream, want := deflatedSample(p)
+		for range 3 {
+			p.send(stream)
+			got, err := readSome(c, len(want))
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Fatalf("%v (-want +got)\n%s", err, diff)
+			}
+			for range bytes.Count(stream, p.frame(OpPing, "")) {
+				p.want(OpPong, "")
+			}
+		}
+		wantAlive(t, c, p)
+	})
+}
+
+// Rows 17 and 64: the same stream cut anywhere gives the same messages.
+func TestCorner64DeflateEveryCut(t *testing.T) {
+	for _, client := range []bool{false, true} {
+		p := &peer{client: !client}
+		stream, want := deflatedSample(p)
+		check := func(segments ...[]byte) {
+			t.Helper()
+			c, _ := scripted(client, segments...)
+			c.compression.windowBits = 15
+			got, err := readSome(c, len(want))
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Fatalf("cut behind %d bytes: %v (-want +got)\n%s", len(segments[0]), err, diff)
+			}
+		}
+		for cut := 1; cut < len(stream); cut += 1 + cut/400 {
+			check(bytes.Clone(stream[:cut]), bytes.Clone(stream[cut:]))
+		}
+		check(slices.Collect(slices.Chunk(bytes.Clone(stream), 1))...)
+	}
+}
+
+// A Read whose context ends anywhere in a compressed message loses nothing, also if the buffer that it was given
+// serves something else in between.
+func TestReadResumesDeflated(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.startDeflate(t, UpgradeOptions{}, "")
+		text := randomUTF8(rand.New(rand.NewPCG(3, 3)), 100_000)
+		buf := make([]byte, 0, 150_000)
+		for round := range 3 {
+			stream := bytes.Join(p.inFragments(OpText, deflated(text), 9000), nil)
+			for piece := range slices.Chunk(stream[:len(stream)-10], 7001) {
+				p.send(piece)
+				ctx, cancel := context.WithCancel(context.Background())
+				sent := p.sent()
+				go func() {
+					<-sent
+					cancel()
+				}()
+				if _, _, err := c.ReadInto(ctx, buf); err != context.Canceled {
+					t.Fatalf("got %v, want %v", err, context.Canceled)
+				}
+				clear(buf[:cap(buf)])
+			}
+			p.send(stream[len(stream)-10:])
+			if round == 2 {
+				wantMessage(t, c, OpText, text)
+				continue
+			}
+			_, got, err := c.ReadInto(limited(t), buf)
+			if err != nil || string(got) != text {
+				t.Fatalf("got %d bytes, %v", len(got), err)
+			}
+			if &got[0] != &buf[:1][0] {
+				t.Error("not in the buffer given")
+			}
+		}
+		wantAlive(t, c, p)
+	})
+}
+
+// What Read returns of compressed messages is the caller's, and ReadInto with a large enough buffer does not allocate.
+func TestReadDeflatedMemory(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		c, p := s.startDeflate(t, UpgradeOptions{}, "")
+		var kept [][]byte
+		for i := range 20 {
+			p.send(p.compressed(OpText, deflated(numbered(i, 2000))))
+			_, b, err := c.Read(limited(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept = append(kept, b)
+		}
+		for i, b := range kept {
+			if string(b) != numbered(i, 2000) {
+				t.Errorf("message %d has changed", i)
+			}
+		}
+	})
+	for _, client := range []bool{false, true} {
+		p := &peer{client: !client}
+		frame := p.compressed(OpText, deflated(strings.Repeat("x", 3000)))
+		c, nc := scripted(client)
+		c.compression.windowBits = 15
+		buf, one := make([]byte, 0, 3000), make([][]byte, 1)
+		run := func() {
+			one[0] = frame
+			nc.segments = one
+			_, b, err := c.ReadInto(context.Background(), buf)
+			if err != nil || len(b) != 3000 || &b[0] != &buf[:1][0] {
+				t.Fatalf("%d bytes, %v, or not in the buffer given", len(b), err)
+			}
+		}
+		// flate.Reader allocates a link now and then; the race detector makes pools forget.
+		least := min(testing.AllocsPerRun(20, run), testing.AllocsPerRun(20, run), testing.AllocsPerRun(20, run))
+		if least > 8 {
+			t.Errorf("client=%t: %v allocations", client, least)
+		}
+		t.Logf("client=%t: %v allocations", client, least)
+	}
+}
+
+// Row 65: no message can refer to one before it, of this connection or of another, also after an error.
+func TestCorner65DeflateContext(t *testing.T) {
+	const secret = "the secret is 4711, the secret is 4711"
+	var b bytes.Buffer
+	w, err := flate.NewWriterDict(&b, 9, []byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write([]byte(secret))
+	w.Flush()
+	thief := strings.TrimSuffix(b.String(), deflateTail)
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		honest, other := s.startDeflate(t, UpgradeOptions{}, "")
+		for _, before := range []string{deflated(secret), deflated(secret) + "\xff"} {
+			c, p := s.startDeflate(t, UpgradeOptions{}, "")
+			other.send(other.compressed(OpText, deflated(secret)))
+			wantMessage(t, honest, OpText, secret)
+			p.send(p.compressed(OpText, before), p.compressed(OpText, thief))
+			if before == deflated(secret) {
+				wantMessage(t, c, OpText, secret)
+			}
+			wantViolation(t, c, p, StatusInvalidPayload)
+		}
+		wantAlive(t, honest, other)
+	})
+}
+
+// Row 66: what a client makes of a server's answer to its offer.
+func TestCorner66DeflateAnswers(t *testing.T) {
+	for _, test := range []struct {
+		answer string
+		ok     bool
+		bits   int
+	}{
+		{"", true, 0},
+		{"permessage-deflate; server_no_context_takeover", true, 15},
+		{"permessage-deflate; server_no_context_takeover; client_no_context_takeover", true, 15},
+		{`permessage-deflate; client_max_window_bits="9"; server_no_context_takeover`, true, 9},
+		{"permessage-deflate; server_no_context_takeover; server_max_window_bits=8; client_max_window_bits=15", true, 15},
+
+		{"permessage-deflate", false, 0}, // does not grant what was asked for
+		{"permessage-deflate; server_no_context_takeover; foo", false, 0},
+		{"permessage-deflate; server_no_context_takeover; foo=1", false, 0},
+		{"permessage-deflate; server_no_context_takeover; server_no_context_takeover", false, 0},
+		{"permessage-deflate; server_no_context_takeover; server_max_window_bits=10; server_max_window_bits=10", false, 0},
+		{"permessage-deflate; server_no_context_takeover=1", false, 0},
+		{"permessage-deflate; server_no_context_takeover; client_max_window_bits", false, 0},
+		{"permessage-deflate; server_no_context_takeover; client_max_window_bits=7", false, 0},
+		{"permessage-deflate; server_no_context_takeover; server_max_window_bits=016", false, 0},
+		{"permessage-deflate; server_no_context_takeover, permessage-deflate; server_no_context_takeover", false, 0},
+		{"permessage-deflate; server_no_context_takeover, foo", false, 0},
+		{"x-webkit-deflate-frame", false, 0},
+		{`permessage-deflate; server_no_context_takeover="`, false, 0},
+		{"Permessage-Deflate; server_no_context_takeover", false, 0},
+	} {
+		t.Run(test.answer, func(t *testing.T) {
+			overKinds(t, func(t *testing.T, k kind) {
+				noLeaks(t)
+				srv := answering(t, k, func(accept string) string {
+					return switching(accept, "Sec-WebSocket-Extensions: "+test.answer)
+				})
+				c, _, err := srv.dial(t, "/", DialOptions{Compression: true})
+				if test.ok {
+					if err != nil || c.compression.windowBits != test.bits {
+						t.Errorf("%v, %+v", err, c.compression)
+					}
+					return
+				}
+				if _, ok := errors.AsType[*HandshakeError](err); !ok || !strings.Contains(err.Error(), "the server answers") {
+					t.Errorf("got %v, want a HandshakeError", err)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,15 @@
+//go:build !unix
+
+package atrium
+
+import "net"
+
+// fastIO is for systems whose sockets Go can wait for without reading. There is none here: all connections take the
+// portable path.
+type fastIO struct{}
+
+func (*fastIO) open(net.Conn) bool { return false }
+
+func (*fastIO) tryWrite([]byte) (int, error) { panic("atrium: no fast path") }
+
+func (*fastIO) wait([]byte) (int, *[readBufferSize]byte, error) { panic("atrium: no fast path") }

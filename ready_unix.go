@@ -1,0 +1,119 @@
+//go:build unix
+
+package atrium
+
+import (
+	"io"
+	"net"
+	"syscall"
+)
+
+// fastIO reads and writes a plain TCP or Unix socket without holding memory while it waits, and without waiting
+// when there is nothing to wait for. It does by syscall.RawConn what net.Conn cannot: a read that takes its buffer
+// when there is something to put into it, and a write that returns when the kernel takes no more.
+//
+// The callbacks run under the lock of the file descriptor. Each makes one system call and nothing else; above
+// all nothing in them closes the connection, which would wait for that lock.
+type fastIO struct {
+	raw syscall.RawConn // nil: this connection has no fast path
+
+	// Made once, so that reading and writing do not allocate.
+	readable, writable func(fd uintptr) bool
+
+	// The read in progress, the reader's own.
+	into    []byte                // where to read to; nil: into a pooled buffer
+	pooled  *[readBufferSize]byte // that buffer, if something was read into it
+	read    int
+	readErr error
+
+	// The write in progress, the outbox's writer's own.
+	from     []byte
+	wrote    int
+	writeErr error
+}
+
+// open prepares the fast path if the connection can have it: if it is exactly a TCP or Unix socket, and nothing
+// around one, which might want to see the bytes.
+func (f *fastIO) open(nc net.Conn) bool {
+	var err error
+	switch nc := nc.(type) {
+	case *net.TCPConn:
+		f.raw, err = nc.SyscallConn()
+	case *net.UnixConn:
+		f.raw, err = nc.SyscallConn()
+	default:
+		return false
+	}
+	if err != nil {
+		f.raw = nil
+		return false
+	}
+	f.readable, f.writable = f.readOnce, f.writeOnce
+	return true
+}
+
+// readOnce is called when the socket may be readable. It always tries, also before the first wait: an edge that has
+// come already does not come again.
+func (f *fastIO) readOnce(fd uintptr) bool {
+	p, pooled := f.into, (*[readBufferSize]byte)(nil)
+	if p == nil {
+		pooled = readBuffers.Get().(*[readBufferSize]byte)
+		p = pooled[:]
+	}
+	for {
+		f.read, f.readErr = syscall.Read(int(fd), p)
+		if f.readErr != syscall.EINTR {
+			break
+		}
+	}
+	if pooled != nil {
+		if f.read > 0 {
+			f.pooled = pooled
+		} else {
+			readBuffers.Put(pooled)
+		}
+	}
+	return f.readErr != syscall.EAGAIN
+}
+
+// wait reads into p or, if p is nil, into a pooled buffer, which it returns. It waits until there is something.
+func (f *fastIO) wait(p []byte) (n int, pooled *[readBufferSize]byte, err error) {
+	f.into, f.pooled = p, nil
+	err = f.raw.Read(f.readable)
+	f.into, pooled, f.pooled = nil, f.pooled, nil
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case f.readErr != nil:
+		return 0, nil, f.readErr
+	case f.read == 0:
+		return 0, nil, io.EOF
+	}
+	return f.read, pooled, nil
+}
+
+// writeOnce makes one attempt, whether the socket is writable or not.
+func (f *fastIO) writeOnce(fd uintptr) bool {
+	for {
+		f.wrote, f.writeErr = syscall.Write(int(fd), f.from)
+		if f.writeErr != syscall.EINTR {
+			return true
+		}
+	}
+}
+
+// tryWrite writes as much of p as the kernel takes at once.
+func (f *fastIO) tryWrite(p []byte) (n int, err error) {
+	f.from = p
+	err = f.raw.Write(f.writable)
+	f.from = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case f.writeErr == syscall.EAGAIN:
+		return 0, nil
+	case f.writeErr != nil:
+		return 0, f.writeErr
+	}
+	return f.wrote, nil
+}
