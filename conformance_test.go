@@ -428,12 +428,18 @@ func autoFragmentationCases() []conformanceCase {
 
 // play holds one conversation with a new echo.
 func (s setup) play(t *testing.T, c conformanceCase) {
-	p, ended := s.startEcho(t)
+	p, ended, _ := s.startEcho(t, false)
 	for range max(c.times, 1) {
 		for _, u := range c.turns {
 			p.take(u)
 		}
 	}
+	s.part(t, p, ended, c)
+}
+
+// part ends the conversation: first WebSocket, then TCP, then the echo.
+func (s setup) part(t *testing.T, p *peer, ended <-chan error, c conformanceCase) {
+	t.Helper()
 	end := cmp.Or(c.end, StatusNormalClosure)
 	if c.end == 0 {
 		p.take(sends(closeFrame(end, "")))
@@ -491,9 +497,10 @@ func (p *peer) take(u turn) {
 }
 
 // startEcho connects an echo, a server's or a client's, and its peer. The error with which the echo's reading ended
-// comes when its connection is closed.
-func (s setup) startEcho(t *testing.T) (*peer, <-chan error) {
-	ended := make(chan error, 1)
+// comes when its connection is closed. The lines are of the peer's handshake; extensions is what the echo's says.
+func (s setup) startEcho(t *testing.T, compression bool, lines ...string) (p *peer, ended <-chan error, extensions string) {
+	t.Helper()
+	over := make(chan error, 1)
 	echo := func(c *Conn, err error) {
 		for err == nil {
 			var op Opcode
@@ -505,31 +512,32 @@ func (s setup) startEcho(t *testing.T) (*peer, <-chan error) {
 		if c != nil {
 			c.Close(StatusNormalClosure, "")
 		}
-		ended <- err
+		over <- err
 	}
-	const readLimit = 64 << 20
+	const header, readLimit = "Sec-WebSocket-Extensions", 64 << 20
 	if !s.client {
 		srv := serve(t, s.kind, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			echo(Upgrade(w, r, &UpgradeOptions{ReadLimit: readLimit}))
+			echo(Upgrade(w, r, &UpgradeOptions{ReadLimit: readLimit, Compression: compression}))
 		}))
-		nc, early := srv.upgrade(t)
-		return newPeer(t, nc, early, true), ended
+		nc := srv.raw(t)
+		r := request(t, nc, handshakeHead+strings.Join(append(lines, "", ""), "\r\n"))
+		return newPeer(t, nc, r.rest, true), over, r.Header.Get(header)
 	}
 	srv := &server{s.kind, s.kind.listen(t)}
 	defer srv.listener.Close()
 	go func() {
-		c, _, err := Dial(limited(t), srv.url("/"), srv.trusting(DialOptions{ReadLimit: readLimit}))
+		c, _, err := Dial(limited(t), srv.url("/"), srv.trusting(DialOptions{ReadLimit: readLimit, Compression: compression}))
 		echo(c, err)
 	}()
 	nc, err := srv.listener.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPeer(t, nc, nil, false)
+	p = newPeer(t, nc, nil, false)
 	r, err := http.ReadRequest(bufio.NewReader(nc)) // behind it there is nothing before the answer
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.send([]byte(switching(acceptKey(r.Header.Get("Sec-WebSocket-Key")))))
-	return p, ended
+	p.send([]byte(switching(acceptKey(r.Header.Get("Sec-WebSocket-Key")), lines...)))
+	return p, over, r.Header.Get(header)
 }
