@@ -100,6 +100,26 @@ func TestWriteCompressed(t *testing.T) {
 	})
 }
 
+// What is as long when it is compressed is sent as it is.
+func TestCompressionFrameOnlyIfSmaller(t *testing.T) {
+	z := compression{deflateParams{windowBits: 15}, 1, 1}
+	equal := 0
+	for n := range 200 {
+		payload := append(random(n/10), make([]byte, n%40)...)
+		frame := z.frame(Header{Fin: true, Opcode: OpBinary}, payload)
+		compressed := len(z.compress(nil, payload, 1))
+		if (frame != nil) != (compressed < len(payload)) {
+			t.Errorf("%d bytes, compressed %d: the frame has %d", len(payload), compressed, len(frame))
+		}
+		if compressed == len(payload) {
+			equal++
+		}
+	}
+	if equal == 0 {
+		t.Error("none was as long")
+	}
+}
+
 // The level and the threshold are the options'; without an agreement nothing is compressed.
 func TestWriteCompressOptions(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {

@@ -230,6 +230,13 @@ func TestCorner56DeflateBomb(t *testing.T) {
 				wantViolation(t, c, p, StatusMessageTooBig)
 			})
 		}
+		t.Run("behind another message, noticed early", func(t *testing.T) {
+			c, p := s.startDeflate(t, UpgradeOptions{}, "")
+			p.send(p.compressed(OpBinary, deflated(noise)))
+			wantMessage(t, c, OpBinary, noise)
+			p.send(p.compressed(OpBinary, bomb)[:100_000]) // the rest never comes
+			wantViolation(t, c, p, StatusMessageTooBig)
+		})
 		t.Run("at the limit", func(t *testing.T) {
 			c, p := s.startDeflate(t, UpgradeOptions{}, "")
 			for _, text := range []string{strings.Repeat("x", limit), string(random(limit))} {
@@ -523,9 +530,9 @@ func TestReadDeflatedMemory(t *testing.T) {
 				t.Fatalf("%d bytes, %v, or not in the buffer given", len(b), err)
 			}
 		}
-		// flate.Reader allocates a link now and then; the race detector makes pools forget.
+		// The race detector makes pools forget one in four.
 		least := min(testing.AllocsPerRun(20, run), testing.AllocsPerRun(20, run), testing.AllocsPerRun(20, run))
-		if least > 8 {
+		if least > 2 {
 			t.Errorf("client=%t: %v allocations", client, least)
 		}
 		t.Logf("client=%t: %v allocations", client, least)

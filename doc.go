@@ -72,6 +72,14 @@
 //	text, or a close reason, that is not UTF-8   close 1007  RFC 6455 §8.1
 //	a message over the limit, 1 MiB              close 1009  RFC 6455 §10.4
 //	binary messages to a plain endpoint          close 1003  RFC 6455 §7.4.1
+//	an offer of compression with parameters that
+//	  are unknown, come twice or are out of range  declined  RFC 7692 §7.1
+//	an answer like that, or one not offered      Dial fails  RFC 7692 §7.1, RFC 6455 §4.1
+//	RSV1 but on a compressed message's first
+//	  frame, compression being agreed on         close 1002  RFC 7692 §6
+//	a message over the limit when inflated       close 1009  RFC 6455 §10.4
+//	what is not deflate data                     close 1007  RFC 7692 §7.2.2
+//	text that is not UTF-8 when inflated         close 1007  RFC 6455 §8.1
 //	a message that takes over 60 seconds         close 1008
 //	silence for 45 seconds, pings included       close 1008
 //
