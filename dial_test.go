@@ -260,12 +260,7 @@ func TestDialRequest(t *testing.T) {
 
 // What can be known to be wrong is refused before anything is dialed.
 func TestDialRefusesToDial(t *testing.T) {
-	header := func(name string, values ...string) DialOptions { return DialOptions{Header: http.Header{name: values}} }
-	for _, test := range []struct {
-		url  string
-		opts DialOptions
-		want string
-	}{
+	wantNotDialed(t, []undialable{
 		{"http://h/", DialOptions{}, `ws or wss, not "http"`},
 		{"https://h/", DialOptions{}, `ws or wss, not "https"`},
 		{"h/path", DialOptions{}, `ws or wss, not ""`},
@@ -296,15 +291,6 @@ func TestDialRefusesToDial(t *testing.T) {
 		{"ws://h/", header("Host", ""), "not one host"},
 		{"ws://h/", header("Host", "a b"), "not one host"},
 
-		// 46: request splitting
-		{"ws://h/", header("X", "secret\r\nY: z"), "the value of X"},
-		{"ws://h/", header("X", "secret\nY: z"), "the value of X"},
-		{"ws://h/", header("X", "secret\x00"), "the value of X"},
-		{"ws://h/", header("X: y\r\nZ", "w"), "is no header name"},
-		{"ws://h/", header("", "w"), "is no header name"},
-		{"ws://h/", header("Host", "h\r\nX: y"), "the value of Host"},
-		{"ws://h/", DialOptions{Subprotocols: []string{"a\r\nX: y"}}, "is no token"},
-
 		{"ws://h/", DialOptions{Subprotocols: []string{"a b"}}, "is no token"},
 		{"ws://h/", DialOptions{Subprotocols: []string{"a,b"}}, "is no token"},
 		{"ws://h/", DialOptions{Subprotocols: []string{""}}, "is no token"},
@@ -313,7 +299,35 @@ func TestDialRefusesToDial(t *testing.T) {
 		{"ws://h/", DialOptions{Proxy: proxyURL("ftp://p/")}, `socks5, not "ftp"`},
 		{"ws://h/", DialOptions{Proxy: proxyURL("http://:80/")}, "no host"},
 		{"ws://h/", DialOptions{Proxy: func(*http.Request) (*url.URL, error) { return nil, errors.New("none today") }}, "none today"},
-	} {
+	})
+}
+
+// Row 46, as a client: nothing is smuggled into the request.
+func testDialSplitting(t *testing.T) {
+	wantNotDialed(t, []undialable{
+		{"ws://h/", header("X", "secret\r\nY: z"), "the value of X"},
+		{"ws://h/", header("X", "secret\nY: z"), "the value of X"},
+		{"ws://h/", header("X", "secret\x00"), "the value of X"},
+		{"ws://h/", header("X: y\r\nZ", "w"), "is no header name"},
+		{"ws://h/", header("", "w"), "is no header name"},
+		{"ws://h/", header("Host", "h\r\nX: y"), "the value of Host"},
+		{"ws://h/", DialOptions{Subprotocols: []string{"a\r\nX: y"}}, "is no token"},
+	})
+}
+
+// An undialable is what Dial refuses to try, and what it says.
+type undialable struct {
+	url  string
+	opts DialOptions
+	want string
+}
+
+func header(name string, values ...string) DialOptions {
+	return DialOptions{Header: http.Header{name: values}}
+}
+
+func wantNotDialed(t *testing.T, tests []undialable) {
+	for _, test := range tests {
 		test.opts.DialContext = func(context.Context, string, string) (net.Conn, error) {
 			t.Errorf("%q %v: dialed", test.url, test.opts.Header)
 			return nil, errors.New("no")
@@ -376,8 +390,8 @@ func TestDialAddress(t *testing.T) {
 	}
 }
 
-// Corner cases 44 and 45, and what else RFC 6455 §4.1 has a client refuse.
-func TestDialAnswers(t *testing.T) {
+// Row 45, and what else RFC 6455 §4.1 has a client refuse.
+func testDialAnswers(t *testing.T) {
 	head := func(status string, lines ...string) func(string) string {
 		return func(accept string) string {
 			return "HTTP/1.1 " + status + "\r\n" + strings.ReplaceAll(strings.Join(lines, "\r\n"), "$", accept)
@@ -439,7 +453,7 @@ func TestDialAnswers(t *testing.T) {
 		{name: "two subprotocol headers", answer: with("Sec-WebSocket-Protocol: v1", "Sec-WebSocket-Protocol: v2"), status: 101, want: `subprotocol "v1, v2"`},
 		{name: "an empty subprotocol", answer: with("Sec-WebSocket-Protocol:"), status: 101, want: `subprotocol ""`},
 	}
-	overKinds(t, func(t *testing.T, k kind) {
+	overPlain(t, func(t *testing.T, k kind) {
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
 				noLeaks(t)
@@ -469,8 +483,8 @@ func TestDialAnswers(t *testing.T) {
 	})
 }
 
-// A subprotocol that was chosen though none was offered (44).
-func TestDialUnofferedSubprotocol(t *testing.T) {
+// Row 45: a subprotocol that was chosen though none was offered.
+func testDialUnofferedSubprotocol(t *testing.T) {
 	noLeaks(t)
 	srv := answering(t, overTCP, func(accept string) string { return switching(accept, "Sec-WebSocket-Protocol: v1") })
 	if _, _, err := srv.dial(t, "/", DialOptions{}); err == nil || !strings.Contains(err.Error(), `subprotocol "v1"`) {
@@ -536,8 +550,8 @@ func TestDialNoAnswer(t *testing.T) {
 	}
 }
 
-// 47: frames that come with the head of the answer, or in whatever pieces.
-func TestDialEarlyFrames(t *testing.T) {
+// Row 47, as a client: frames that come with the head of the answer, or in whatever pieces.
+func testDialEarlyFrames(t *testing.T) {
 	frame := func(p string) string {
 		return string(AppendHeader(nil, Header{Fin: true, Opcode: OpText, Length: int64(len(p))})) + p
 	}

@@ -65,7 +65,7 @@ func TestParseEnvelope(t *testing.T) {
 }
 
 // Rows 67 and 70 of the corner cases: whatever a peer sends, the answer says what was expected and names what could be read.
-func TestCorner67EnvelopeRefused(t *testing.T) {
+func TestEnvelopeRefused(t *testing.T) {
 	const (
 		object  = `expected a JSON object such as {"event":"name","data":…}`
 		either  = "expected an event, or the id of an acknowledgement"

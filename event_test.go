@@ -230,54 +230,80 @@ func TestRegisterWhileConnected(t *testing.T) {
 	b.want(`{"event":"gone"}`)
 }
 
-// The names and ids that a client may not use, in every form, and what it hears of it. TestBadInput has the rest.
-func TestBadNamesAndIDs(t *testing.T) {
-	noLeaks(t)
-	h := newHub(t, Options{MaxRooms: 2})
-	On(h, "join", func(s *Socket, room string) error { return s.Join(room) })
-	h.Handle("error", func(e *Event) { e.Reply("not reserved") })
-	srv := serve(t, overTCP, h)
-	c, bystander := srv.connect(t, nil), srv.connect(t, nil)
-	bystander.settle()
-	hears := func(sends, wants string) {
-		t.Helper()
-		c.send(sends)
-		c.want(wants)
-	}
-	for _, name := range []string{"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"} {
-		message := `"message":"event: \"` + name + `\" is reserved"`
-		hears(`{"event":"`+name+`","data":1}`, `{"event":"error","data":{"event":"`+name+`",`+message+`}}`)
-		hears(`{"event":"`+name+`","id":3}`, `{"id":3,"error":{`+message+`}}`)
-	}
-	hears(`{"event":"error","id":3}`, `{"id":3,"data":"not reserved"}`)
-	for _, id := range []string{`-1`, `-0`, `1.0`, `1e3`, `0.5`, `9007199254740992`, `123456789012345678901234567890`, `"7"`, `null`, `true`, `[]`, `{}`} {
-		const message = `"message":"id: expected an integer from 0 to 9007199254740991"`
-		hears(`{"event":"join","id":`+id+`}`, `{"event":"error","data":{"event":"join",`+message+`}}`)
-		hears(`{"id":`+id+`,"data":1}`, `{"event":"error","data":{`+message+`}}`)
-	}
-	for _, name := range []string{`5`, `null`, `[]`, `{}`, `""`} {
-		hears(`{"event":`+name+`,"id":3}`, `{"event":"error","data":{"message":"event: expected a string of 1 to 256 bytes"}}`)
-	}
-	hears(`{"id":3,"error":{"message":"no"}}`, `{"event":"error","data":{"message":"id: expected the id of a call, 3 is none"}}`)
-	hears(`{"event":"join","data":"a","error":{"message":"no"}}`, `{"event":"error","data":{"event":"join","message":"error: expected only in an acknowledgement"}}`)
+// A misuser is a client that tries what it may not do, at a hub where it may join two rooms.
+type misuser struct {
+	*client
+	bystander *client
+}
 
-	// Rooms: what Join refuses is told by a handler that returns its error.
-	long := strings.Repeat("é", 128)
-	for _, test := range []struct{ room, problem string }{
-		{``, `room: expected a name, got an empty one`},
-		{long + "x", `room: expected a name of at most 256 bytes, got 257`},
-		{strings.Repeat("x", 10_000), `room: expected a name of at most 256 bytes, got 10000`},
-		{bystander.sid, `room: \"` + bystander.sid + `\" is the id of another socket`},
-	} {
-		hears(`{"event":"join","data":"`+test.room+`","id":3}`, `{"id":3,"error":{"message":"`+test.problem+`"}}`)
-	}
-	hears(`{"event":"join","data":"`+long+`","id":3}`, `{"id":3}`)
-	hears(`{"event":"join","data":"`+c.sid+`","id":3}`, `{"id":3}`) // its own id: nothing happens
-	hears(`{"event":"join","data":"second","id":3}`, `{"id":3}`)
-	hears(`{"event":"join","data":"third","id":3}`, `{"id":3,"error":{"message":"room: expected at most 2 rooms, this would be number 3"}}`)
-	hears(`{"event":"join","data":"second","id":3}`, `{"id":3}`)
-	c.settle()
-	bystander.settle()
+// overMisusers runs a test once for each kind of connection. In the end nobody else has heard anything.
+func overMisusers(t *testing.T, test func(m misuser)) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{MaxRooms: 2})
+		On(h, "join", func(s *Socket, room string) error { return s.Join(room) })
+		h.Handle("error", func(e *Event) { e.Reply("not reserved") })
+		srv := serve(t, k, h)
+		m := misuser{srv.connect(t, nil), srv.connect(t, nil)}
+		m.bystander.settle()
+		test(m)
+		m.settle()
+		m.bystander.settle()
+	})
+}
+
+func (m misuser) hears(sends, wants string) {
+	m.t.Helper()
+	m.send(sends)
+	m.want(wants)
+}
+
+// Row 71: the names that a client may not use.
+func testReservedNames(t *testing.T) {
+	overMisusers(t, func(m misuser) {
+		for _, name := range []string{"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"} {
+			message := `"message":"event: \"` + name + `\" is reserved"`
+			m.hears(`{"event":"`+name+`","data":1}`, `{"event":"error","data":{"event":"`+name+`",`+message+`}}`)
+			m.hears(`{"event":"`+name+`","id":3}`, `{"id":3,"error":{`+message+`}}`)
+		}
+		m.hears(`{"event":"error","id":3}`, `{"id":3,"data":"not reserved"}`)
+		for _, name := range []string{`5`, `null`, `[]`, `{}`, `""`} {
+			m.hears(`{"event":`+name+`,"id":3}`, `{"event":"error","data":{"message":"event: expected a string of 1 to 256 bytes"}}`)
+		}
+	})
+}
+
+// Row 70: the ids that are none.
+func testBadIDs(t *testing.T) {
+	overMisusers(t, func(m misuser) {
+		for _, id := range []string{`-1`, `-0`, `1.0`, `1e3`, `0.5`, `9007199254740992`, `123456789012345678901234567890`, `"7"`, `null`, `true`, `[]`, `{}`} {
+			const message = `"message":"id: expected an integer from 0 to 9007199254740991"`
+			m.hears(`{"event":"join","id":`+id+`}`, `{"event":"error","data":{"event":"join",`+message+`}}`)
+			m.hears(`{"id":`+id+`,"data":1}`, `{"event":"error","data":{`+message+`}}`)
+		}
+		m.hears(`{"id":3,"error":{"message":"no"}}`, `{"event":"error","data":{"message":"id: expected the id of a call, 3 is none"}}`)
+		m.hears(`{"event":"join","data":"a","error":{"message":"no"}}`, `{"event":"error","data":{"event":"join","message":"error: expected only in an acknowledgement"}}`)
+	})
+}
+
+// Row 80: what Join refuses is told by a handler that returns its error.
+func testBadRooms(t *testing.T) {
+	overMisusers(t, func(m misuser) {
+		long := strings.Repeat("é", 128)
+		for _, test := range []struct{ room, problem string }{
+			{``, `room: expected a name, got an empty one`},
+			{long + "x", `room: expected a name of at most 256 bytes, got 257`},
+			{strings.Repeat("x", 10_000), `room: expected a name of at most 256 bytes, got 10000`},
+			{m.bystander.sid, `room: \"` + m.bystander.sid + `\" is the id of another socket`},
+		} {
+			m.hears(`{"event":"join","data":"`+test.room+`","id":3}`, `{"id":3,"error":{"message":"`+test.problem+`"}}`)
+		}
+		m.hears(`{"event":"join","data":"`+long+`","id":3}`, `{"id":3}`)
+		m.hears(`{"event":"join","data":"`+m.sid+`","id":3}`, `{"id":3}`) // its own id: nothing happens
+		m.hears(`{"event":"join","data":"second","id":3}`, `{"id":3}`)
+		m.hears(`{"event":"join","data":"third","id":3}`, `{"id":3,"error":{"message":"room: expected at most 2 rooms, this would be number 3"}}`)
+		m.hears(`{"event":"join","data":"second","id":3}`, `{"id":3}`)
+	})
 }
 
 type clumsy struct{ N int }
@@ -303,9 +329,9 @@ func (c *clumsy) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &c.N)
 }
 
-// Panics in what the application does with a message, beside its handlers (TestPanics), are contained as well, and
+// Panics in what the application does with a message, beside its handlers (testPanics), are contained as well, and
 // stand in the log with their stacks. What clients choose is escaped there.
-func TestPanicsInMessages(t *testing.T) {
+func testPanicsInMessages(t *testing.T) {
 	tests := []struct{ data, where string }{{"1", "Validate"}, {"2", "MarshalJSON"}, {"3", "UnmarshalJSON"}, {"4", "Data"}, {"5", "a handler"}}
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -339,16 +365,18 @@ func TestPanicsInMessages(t *testing.T) {
 }
 
 // Errors that a client is not told are logged, with what the client chose escaped.
-func TestLogEscapes(t *testing.T) {
-	noLeaks(t)
-	logger, log := newLog()
-	h := newHub(t, Options{Logger: logger})
-	h.HandleAny(func(e *Event) { e.ReplyError(fmt.Errorf("cannot deal with %s", e.Args())) })
-	c := serve(t, overTCP, h).connect(t, nil)
-	c.send(`{"event":"a\nlevel=ERROR msg=forged","data":"\u001b[31m \u2028 \\\" x","id":1}`)
-	c.want(`{"id":1,"error":{"message":"internal error"}}`)
-	got := log.String()
-	if strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\u2028") || !strings.Contains(got, `event="a\nlevel=ERROR msg=forged"`) || !strings.Contains(got, "socket="+c.sid) {
-		t.Errorf("log: %q", got)
-	}
+func testLogEscapes(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		logger, log := newLog()
+		h := newHub(t, Options{Logger: logger})
+		h.HandleAny(func(e *Event) { e.ReplyError(fmt.Errorf("cannot deal with %s", e.Args())) })
+		c := serve(t, k, h).connect(t, nil)
+		c.send(`{"event":"a\nlevel=ERROR msg=forged","data":"\u001b[31m \u2028 \\\" x","id":1}`)
+		c.want(`{"id":1,"error":{"message":"internal error"}}`)
+		got := log.String()
+		if strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\u2028") || !strings.Contains(got, `event="a\nlevel=ERROR msg=forged"`) || !strings.Contains(got, "socket="+c.sid) {
+			t.Errorf("log: %q", got)
+		}
+	})
 }

@@ -28,7 +28,7 @@ var floors = []struct{ name, files string }{
 	{"packets", "packet.go payload.go json.go envelope.go"},
 	{"sessions", "session.go recovery.go engineio.go polling.go plain.go inbox.go message.go"},
 	{"cluster", "bus.go cluster.go"},
-	{"roof", "doc.go hub.go options.go namespace.go handshake.go socket.go event.go room.go target.go ack.go client.go stats.go inspect.go"},
+	{"roof", "doc.go hub.go quota.go options.go namespace.go handshake.go socket.go event.go room.go target.go ack.go client.go stats.go inspect.go"},
 }
 
 // floorOf gives each file its floor.

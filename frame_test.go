@@ -109,7 +109,7 @@ func TestAppendHeaderNegativeLength(t *testing.T) {
 }
 
 // Rows 1, 2 and 5 of the corner cases.
-func TestCorner1And2And5HeaderLengths(t *testing.T) {
+func TestHeaderLengths(t *testing.T) {
 	const (
 		top      = "a frame length has its top bit set"
 		shortest = "a frame length is not in its shortest form"
@@ -165,7 +165,7 @@ func TestCorner1And2And5HeaderLengths(t *testing.T) {
 
 // Rows 6 to 12 and 23 of the corner cases: every first byte, for either sender, in and between messages, with and
 // without permessage-deflate. The tables have the legal ones; all others are refused.
-func TestCorner6To12HeaderCheck(t *testing.T) {
+func TestHeaderCheck(t *testing.T) {
 	const anyLength = math.MaxInt64
 	type place struct {
 		first      byte
@@ -374,7 +374,7 @@ func TestStatusCodeOnWire(t *testing.T) {
 }
 
 // Rows 24 to 29 of the corner cases.
-func TestCorner24To29ClosePayload(t *testing.T) {
+func TestClosePayload(t *testing.T) {
 	for _, test := range []struct {
 		payload string
 		code    StatusCode
@@ -422,7 +422,7 @@ func TestCorner24To29ClosePayload(t *testing.T) {
 }
 
 // Row 30 of the corner cases: a long reason is cut between runes, and never fails.
-func TestCorner30CloseReason(t *testing.T) {
+func TestCloseReason(t *testing.T) {
 	for _, test := range []struct {
 		name, reason, want string
 	}{

@@ -21,6 +21,22 @@ type Handshake struct {
 	auth   []byte // JSON; empty if the client sent none
 }
 
+// maxHandshake bounds what is kept of a request, in bytes. An http.Server lets a megabyte pass (MaxHeaderBytes), which
+// is little for a request, but not for a client that stays.
+const maxHandshake = 64 << 10
+
+// handshakeSize is what newHandshake keeps of a request, nearly.
+func handshakeSize(r *http.Request) int {
+	const punctuation = len(": \r\n")
+	size := len(r.RequestURI) + len(r.Host)
+	for name, values := range r.Header {
+		for _, value := range values {
+			size += len(name) + len(value) + punctuation
+		}
+	}
+	return size
+}
+
 func newHandshake(r *http.Request) *Handshake {
 	var b strings.Builder
 	b.WriteString("Host: " + r.Host + "\r\n")

@@ -20,8 +20,10 @@ type Hub struct {
 	sessions *sessionConfig // what its sessions share
 	calls    atomic.Int64   // ids given to calls
 
-	mu      sync.Mutex // guards:
-	live    map[*Socket]struct{}
+	quota *quota
+
+	mu      sync.Mutex         // guards:
+	live    map[*Socket]string // whose they are, for the quota
 	closing bool
 	empty   chan struct{} // closed when closing and nobody is left
 }
@@ -34,9 +36,10 @@ func New(options Options) *Hub {
 	h := &Hub{
 		options: options.normalize(),
 		node:    randomText(nodeIDLength),
-		live:    make(map[*Socket]struct{}),
+		live:    make(map[*Socket]string),
 		empty:   make(chan struct{}),
 	}
+	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
 	h.init(h, "/")
 	return h
@@ -45,10 +48,28 @@ func New(options Options) *Hub {
 // ServeHTTP takes a client in. It answers what is no WebSocket handshake, and whom it refuses, with a status that
 // fits and one sentence.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	base, refused := h.admit(r)
-	if refused != nil {
+	if refused := h.takeIn(w, r); refused != nil {
 		refused.answer(w)
-		return
+	}
+}
+
+func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
+	if refused := h.check(r); refused != nil {
+		return refused
+	}
+	client, refused := h.quota.take(r)
+	if refused != nil {
+		return refused
+	}
+	added := false
+	defer func() {
+		if !added { // or Accept has panicked
+			h.quota.giveBack(client)
+		}
+	}()
+	base, refused := h.accept(r)
+	if refused != nil {
+		return refused
 	}
 	config := connConfig{
 		subprotocol: chooseSubprotocol(r, []string{plainSubprotocol}),
@@ -58,31 +79,37 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	conn, err := switchProtocols(w, r, config)
 	if err != nil {
-		return // answered, or gone
+		return nil // answered, or gone
 	}
 	s := newSocket(&h.mainNamespace, conn, newHandshake(r), base)
 	s.session.authFirst = config.subprotocol == plainSubprotocol
-	if !h.add(s) {
-		_ = conn.Close(StatusGoingAway, string(ReasonShutdown))
-		return
+	if added = h.add(s, client); !added {
+		go conn.Close(StatusGoingAway, string(ReasonShutdown))
+		return nil
 	}
 	s.session.start()
+	return nil
 }
 
-// admit decides over a request before anything is upgraded.
-func (h *Hub) admit(r *http.Request) (context.Context, *refusal) {
+// check judges a request by itself, before anybody is asked.
+func (h *Hub) check(r *http.Request) *refusal {
 	if h.isClosing() {
-		return nil, &refusal{http.StatusServiceUnavailable, "the server is shutting down", []string{"Retry-After", "1"}}
+		return &refusal{http.StatusServiceUnavailable, "the server is shutting down", []string{"Retry-After", "1"}}
 	}
 	if r.URL.Query().Has("EIO") {
-		return nil, &refusal{status: http.StatusNotImplemented, message: "this server does not speak Engine.IO: connect with a plain WebSocket"}
+		return &refusal{status: http.StatusNotImplemented, message: "this server does not speak Engine.IO: connect with a plain WebSocket"}
 	}
 	if err := checkHandshake(r); err != nil {
-		return nil, err
+		return err
 	}
-	if err := checkOrigin(r, h.options.AllowedOrigins); err != nil {
-		return nil, err
+	if handshakeSize(r) > maxHandshake {
+		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB"}
 	}
+	return checkOrigin(r, h.options.AllowedOrigins)
+}
+
+// accept asks the application.
+func (h *Hub) accept(r *http.Request) (context.Context, *refusal) {
 	if h.options.Accept == nil {
 		return context.Background(), nil
 	}
@@ -149,14 +176,14 @@ func (h *Hub) list() []*Socket {
 	return list
 }
 
-// add counts a socket in; not any more during a shutdown.
-func (h *Hub) add(s *Socket) bool {
+// add makes a connection a live one; not any more during a shutdown.
+func (h *Hub) add(s *Socket, client string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closing {
 		return false
 	}
-	h.live[s] = struct{}{}
+	h.live[s] = client
 	return true
 }
 
@@ -164,6 +191,7 @@ func (h *Hub) add(s *Socket) bool {
 func (h *Hub) remove(s *Socket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.quota.giveBack(h.live[s])
 	delete(h.live, s)
 	if h.closing && len(h.live) == 0 {
 		close(h.empty)

@@ -136,18 +136,21 @@ func leavings(h *Hub) <-chan Reason {
 	return left
 }
 
-// checkNobody checks that nothing of any socket is left: counted, waiting, or on the clock.
+// checkNobody checks that nothing of any socket is left: live, counted, or on the clock.
 func (h *Hub) checkNobody(t testing.TB) {
 	t.Helper()
 	h.Namespace().checkEmpty(t)
 	h.mu.Lock()
 	live := len(h.live)
 	h.mu.Unlock()
+	h.quota.mu.Lock()
+	counted, byClient := h.quota.total, len(h.quota.byClient)
+	h.quota.mu.Unlock()
 	h.sessions.clock.mu.Lock()
 	timers := h.sessions.clock.count
 	h.sessions.clock.mu.Unlock()
-	if live != 0 || timers != 0 {
-		t.Errorf("%d sockets are live, %d timers are scheduled", live, timers)
+	if live != 0 || timers != 0 || counted != 0 || byClient != 0 {
+		t.Errorf("%d sockets are live, %d timers are scheduled, %d connections are counted, of %d clients", live, timers, counted, byClient)
 	}
 }
 
@@ -183,7 +186,7 @@ func bodyOf(t testing.TB, r answer) string {
 	return string(b)
 }
 
-func TestAcceptRefuses(t *testing.T) {
+func testAcceptRefuses(t *testing.T) {
 	tests := []struct {
 		name   string
 		err    error
@@ -461,7 +464,7 @@ func TestOnDisconnect(t *testing.T) {
 	})
 }
 
-func TestShutdown(t *testing.T) {
+func testShutdown(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -526,7 +529,7 @@ func TestShutdown(t *testing.T) {
 }
 
 // Shutdown's ctx bounds the wait for a handler that does not come back; a later call waits again.
-func TestShutdownHonoursContext(t *testing.T) {
+func testShutdownHonoursContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{})
 		gate := make(chan struct{})
@@ -554,7 +557,7 @@ func TestShutdownHonoursContext(t *testing.T) {
 
 // A client that does not read cannot hold up the others' farewell, nor Shutdown for more than the two seconds that
 // a closing handshake has.
-func TestShutdownWithStalledClient(t *testing.T) {
+func testShutdownWithStalledClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{})
 		srv := serve(t, overPipe, h)
@@ -579,70 +582,72 @@ func TestShutdownWithStalledClient(t *testing.T) {
 
 // Clients that come while a hub shuts down are refused with 503 or, if they were upgraded already, with 1001.
 // Broadcasts go on meanwhile, and everything ends.
-func TestShutdownRaces(t *testing.T) {
-	noLeaks(t)
-	h := newHub(t, Options{})
-	h.OnConnect(func(s *Socket) { s.Join("room") })
-	h.Handle("say", func(e *Event) { e.Socket().To("room").Emit("said") })
-	srv := serve(t, overTCP, h)
-	var clients, emitters sync.WaitGroup
-	var upgraded, refused atomic.Int32
-	for range 8 {
-		clients.Go(func() {
-			for refused.Load() == 0 {
-				nc := srv.raw(t)
-				r := request(t, nc, handshakeHead+"\r\n")
-				if r.StatusCode == http.StatusServiceUnavailable {
-					refused.Add(1)
-					return
-				}
-				if r.StatusCode != http.StatusSwitchingProtocols {
-					t.Errorf("status %s", r.Status)
-					return
-				}
-				upgraded.Add(1)
-				c := newConn(nc, connConfig{client: true, readLimit: 1 << 20, maxQueued: 1 << 20, early: r.rest})
-				c.Write(context.Background(), OpText, []byte(`{"event":"say"}`))
-				clients.Go(func() {
-					for {
-						_, _, err := c.Read(context.Background())
-						if e, ok := errors.AsType[*CloseError](err); ok {
-							if e.Code != StatusGoingAway {
-								t.Errorf("closed: %v", err)
-							}
-							return
-						}
+func testShutdownRaces(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{})
+		h.OnConnect(func(s *Socket) { s.Join("room") })
+		h.Handle("say", func(e *Event) { e.Socket().To("room").Emit("said") })
+		srv := serve(t, k, h)
+		var clients, emitters sync.WaitGroup
+		var upgraded, refused atomic.Int32
+		for range 8 {
+			clients.Go(func() {
+				for refused.Load() == 0 {
+					nc := srv.raw(t)
+					r := request(t, nc, handshakeHead+"\r\n")
+					if r.StatusCode == http.StatusServiceUnavailable {
+						refused.Add(1)
+						return
 					}
-				})
+					if r.StatusCode != http.StatusSwitchingProtocols {
+						t.Errorf("status %s", r.Status)
+						return
+					}
+					upgraded.Add(1)
+					c := newConn(nc, connConfig{client: true, readLimit: 1 << 20, maxQueued: 1 << 20, early: r.rest})
+					c.Write(context.Background(), OpText, []byte(`{"event":"say"}`))
+					clients.Go(func() {
+						for {
+							_, _, err := c.Read(context.Background())
+							if e, ok := errors.AsType[*CloseError](err); ok {
+								if e.Code != StatusGoingAway {
+									t.Errorf("closed: %v", err)
+								}
+								return
+							}
+						}
+					})
+				}
+			})
+		}
+		stop := make(chan struct{})
+		emitters.Go(func() {
+			for range 20_000 { // and no more: nobody is to become a slow consumer
+				select {
+				case <-stop:
+					return
+				default:
+					h.To("room").Emit("tick")
+					runtime.Gosched()
+				}
 			}
 		})
-	}
-	stop := make(chan struct{})
-	emitters.Go(func() {
-		for range 20_000 { // and no more: nobody is to become a slow consumer
-			select {
-			case <-stop:
-				return
-			default:
-				h.To("room").Emit("tick")
-				runtime.Gosched()
+		eventually(t, "some clients", func() bool { return upgraded.Load() > 20 })
+		for range 3 {
+			if err := h.Shutdown(t.Context()); err != nil {
+				t.Error(err)
 			}
 		}
+		close(stop)
+		emitters.Wait()
+		clients.Wait()
+		h.checkNobody(t)
 	})
-	eventually(t, "some clients", func() bool { return upgraded.Load() > 20 })
-	for range 3 {
-		if err := h.Shutdown(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
-	close(stop)
-	emitters.Wait()
-	clients.Wait()
-	h.checkNobody(t)
 }
 
 // What a client gets wrong is its own affair: it is told, it may go on, and nobody else hears of it.
-func TestBadInput(t *testing.T) {
+func testBadInput(t *testing.T) {
 	const badID = "id: expected an integer from 0 to 9007199254740991"
 	report := func(event, message string) string {
 		if event != "" {
@@ -699,7 +704,7 @@ func TestBadInput(t *testing.T) {
 }
 
 // A panic costs the socket whose function it was, and no other.
-func TestPanics(t *testing.T) {
+func testPanics(t *testing.T) {
 	const broken = `{"id":1,"error":{"message":"internal error"}}`
 	tests := []struct {
 		where string

@@ -104,7 +104,7 @@ func TestSkipValueTruncated(t *testing.T) {
 	}
 }
 
-func TestCorner68NestingDepth(t *testing.T) {
+func TestNestingDepth(t *testing.T) {
 	for _, test := range []struct{ name, open, close string }{
 		{"arrays", "[", "]"},
 		{"objects", `{"a":`, "}"},

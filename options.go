@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"time"
 )
@@ -20,6 +21,17 @@ type Options struct {
 	// cancellation, the parent of Socket.Context; nil means context.Background.
 	// Accept may be called from many goroutines at a time. Zero means that all are accepted.
 	Accept func(*http.Request) (context.Context, error)
+
+	// MaxConnections bounds the connections at a time, those included that are not accepted yet. One more is refused
+	// with 503, before Accept is asked. Zero means no bound but the operating system's.
+	MaxConnections int
+	// MaxConnectionsPerClient bounds the connections at a time that have the same ClientKey. One more is refused with
+	// 429, before Accept is asked. Zero means no bound.
+	MaxConnectionsPerClient int
+	// ClientKey says whose request it is, for MaxConnectionsPerClient. Behind a proxy it should return what the proxy
+	// says of the client, or a user's name. It may be called from many goroutines at a time. Zero means the IP
+	// address of RemoteAddr, of an IPv6 address its first 64 bits, which are what one client may choose from.
+	ClientKey func(*http.Request) string
 
 	// PingInterval is the time between two pings to a client. Zero means 25 seconds.
 	PingInterval time.Duration
@@ -79,6 +91,8 @@ func (o Options) normalize() Options {
 	setDefault(&o.MaxRooms, 1000, "MaxRooms")
 	setDefault(&o.MaxInboxEvents, 256, "MaxInboxEvents")
 	setDefault(&o.MaxInboxBytes, 1<<20, "MaxInboxBytes")
+	setDefault(&o.MaxConnections, noBound, "MaxConnections")
+	setDefault(&o.MaxConnectionsPerClient, noBound, "MaxConnectionsPerClient")
 	setDefault(&o.CompressionLevel, defaultCompressionLevel, "CompressionLevel")
 	setDefault(&o.CompressionThreshold, defaultCompressionThreshold, "CompressionThreshold")
 	if _, err := o.compression(); err != nil {
@@ -92,6 +106,9 @@ func (o Options) normalize() Options {
 
 // endless is more than anything will reach, and little enough to add to.
 const endless = 1 << 60
+
+// noBound is endless for an int, which may have 32 bits.
+const noBound = min(endless, math.MaxInt)
 
 func setDefault[N time.Duration | int | int64](field *N, value N, name string) {
 	if *field < 0 {

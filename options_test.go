@@ -23,6 +23,9 @@ func TestOptionsDefaults(t *testing.T) {
 		MaxInboxBytes:  1 << 20,
 		Logger:         slog.Default(),
 
+		MaxConnections:          noBound,
+		MaxConnectionsPerClient: noBound,
+
 		CompressionLevel:     1,
 		CompressionThreshold: 512,
 	}
@@ -59,7 +62,7 @@ func TestOptionsNumbers(t *testing.T) {
 			New(negative)
 		})
 	}
-	if numbers != 12 {
+	if numbers != 14 {
 		t.Errorf("%d numeric options: is the new one normalized?", numbers)
 	}
 }

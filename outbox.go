@@ -38,8 +38,8 @@ type outbox struct {
 	limit int     // bytes (MaxQueued)
 	fast  *fastIO // nil on the portable path
 
-	// More frames are about to be queued, so that a write now would be one too many: the drainer is told to
-	// write, and by the time it runs they are there.
+	// More frames are about to be queued, so that a write now would be one too many: it is left to a goroutine that
+	// is made for it, unless a later frame finds that it is the last and takes all with it.
 	inputWaits atomic.Bool // the reader has more messages at hand
 	eventsWait atomic.Bool // the inbox has
 
@@ -52,6 +52,7 @@ type outbox struct {
 	bytes   int    // of all the above, and of what is being written
 	state   writerState
 	closing bool  // no more data is accepted
+	later   bool  // there is a goroutine that will wake
 	blocked bool  // the kernel has refused bytes, which the drainer is waiting to write
 	err     error // why nothing will be written any more; nil while something may
 	writing int64 // nanotime when the drainer's write in progress began; 0: none
@@ -176,6 +177,14 @@ func (o *outbox) added(frame []byte) (wake bool) {
 // wake makes somebody write what is queued, unless somebody does already. It is called without locks, and does not
 // wait for the network.
 func (o *outbox) wake() {
+	if o.fast != nil && (o.inputWaits.Load() || o.eventsWait.Load()) {
+		o.wakeLater()
+	} else {
+		o.wakeNow()
+	}
+}
+
+func (o *outbox) wakeNow() {
 	o.mu.Lock()
 	claimed := o.state == scheduled
 	if claimed {
@@ -184,11 +193,27 @@ func (o *outbox) wake() {
 	o.mu.Unlock()
 	switch {
 	case !claimed:
-	case o.fast == nil || o.inputWaits.Load() || o.eventsWait.Load():
+	case o.fast == nil:
 		go o.drain(nil, nil)
 	default:
 		o.flush()
 	}
+}
+
+func (o *outbox) wakeLater() {
+	o.mu.Lock()
+	first := o.state == scheduled && !o.later
+	o.later = o.later || first
+	o.mu.Unlock()
+	if !first {
+		return
+	}
+	go func() {
+		o.mu.Lock()
+		o.later = false
+		o.mu.Unlock()
+		o.wakeNow()
+	}()
 }
 
 // flush writes what the kernel takes without waiting, and leaves the rest to the drainer. The caller is the writer.

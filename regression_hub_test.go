@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -144,9 +145,10 @@ func TestBugTimerAfterEnd(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	s := newSocket(&h.mainNamespace, newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
-	h.add(s)
+	h.quota.take(nil)
+	h.add(s, "")
 	s.session.end(ReasonShutdown, StatusGoingAway, "")
-	s.session.serve()
+	s.session.start()
 	if n := scheduledTimers(h); n != 0 {
 		t.Errorf("%d timers on the wheel", n)
 	}
@@ -191,4 +193,18 @@ func TestBugFlushWithTinyBound(t *testing.T) {
 	c := serve(t, overPipe, h).connect(t, nil)
 	c.send(`{"event":"flush","id":1}`)
 	c.want(`{"id":1,"data":true}`)
+}
+
+// A pong that came later than PingInterval, though well within PingTimeout, put the next ping off until the time-out.
+func TestBugPingAfterALateAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, Options{PingInterval: 2 * time.Second, PingTimeout: 20 * time.Second})
+		p := serve(t, overPipe, h).peer(t).accepted()
+		p.want(OpPing, "")
+		pinged := time.Now()
+		<-time.After(3 * time.Second)
+		p.send(p.frame(OpPong, ""))
+		p.want(OpPing, "")
+		wantAfter(t, h, "the next ping", pinged, 4*time.Second)
+	})
 }

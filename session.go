@@ -321,11 +321,9 @@ func (s *session) nextCheck(now int64) int64 {
 	c := s.config
 	next := s.pingAt
 	if s.awaiting {
-		// An answer that came early must not make the next ping late.
-		next += int64(min(c.pingInterval, c.pingTimeout))
-		if next <= now {
-			next = s.pingAt + int64(c.pingTimeout)
-		}
+		// An answer that has come, early or late, must not make the next ping late.
+		intervals := (now-s.pingAt)/int64(c.pingInterval) + 1
+		next += min(intervals*int64(c.pingInterval), int64(c.pingTimeout))
 	}
 	next = min(next, now+int64(c.messageTimeout))
 	if !s.accepted.Load() {

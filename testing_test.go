@@ -38,7 +38,15 @@ var (
 )
 
 // overKinds runs a test once for each kind of connection.
-func overKinds(t *testing.T, test func(t *testing.T, k kind)) {
+func overKinds(t *testing.T, test func(t *testing.T, k kind)) { over(t, kinds, test) }
+
+// overPlain is overKinds without TLS, for long tables: its handshakes take longer than all else in them, and its
+// connections go the way of a pipe's.
+func overPlain(t *testing.T, test func(t *testing.T, k kind)) {
+	over(t, []kind{overPipe, overTCP}, test)
+}
+
+func over(t *testing.T, kinds []kind, test func(t *testing.T, k kind)) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) { test(t, k) })
 	}
@@ -349,8 +357,15 @@ func noLeaks(t testing.TB) {
 
 // packageGoroutines returns the stacks of goroutines that run this package's code, but not its tests.
 func packageGoroutines() []string {
-	stacks := make([]byte, 1<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
+	stacks := make([]byte, 16<<10)
+	for {
+		n := runtime.Stack(stacks, true)
+		if n < len(stacks) {
+			stacks = stacks[:n]
+			break
+		}
+		stacks = make([]byte, 4*len(stacks))
+	}
 	var left []string
 	for _, stack := range strings.Split(string(stacks), "\n\n") {
 		if strings.Contains(stack, "atrium.(*") && !strings.Contains(stack, "atrium.noLeaks") && !strings.Contains(stack, "testing.tRunner") {

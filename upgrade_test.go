@@ -80,45 +80,49 @@ func wantRefused(t testing.TB, a answer, got upgraded, status int) (sentence str
 	return sentence
 }
 
-func TestUpgradeRefuses(t *testing.T) {
+func testUpgradeRefuses(t *testing.T, number int) {
 	const version = "Sec-Websocket-Version"
 	rows := []struct {
+		row     int // of the corner cases
 		name    string
 		request string
 		status  int
 		header  [2]string // wanted in the answer
 	}{
-		{"row 36/HTTP 1.0", handshake("GET / HTTP/1.0"), 505, [2]string{}},
-		{"row 37/POST", handshake("POST / HTTP/1.1"), 405, [2]string{"Allow", "GET"}},
-		{"row 37/HEAD", handshake("PUT / HTTP/1.1"), 405, [2]string{"Allow", "GET"}},
-		{"row 39/notupgrade", handshake(get, "Connection: notupgrade"), 426, [2]string{"Upgrade", "websocket"}},
-		{"row 39/upgradenot", handshake(get, "Connection: keep-alive, upgradenot"), 426, [2]string{"Upgrade", "websocket"}},
-		{"row 39/no Connection", handshake(get, "-Connection"), 426, [2]string{"Upgrade", "websocket"}},
-		{"row 40/no Upgrade", handshake(get, "-Upgrade"), 426, [2]string{"Upgrade", "websocket"}},
-		{"row 40/h2c", handshake(get, "Upgrade: h2c"), 426, [2]string{"Upgrade", "websocket"}},
-		{"row 40/websockets", handshake(get, "Upgrade: websockets"), 426, [2]string{"Upgrade", "websocket"}},
-		{"row 41/key absent", handshake(get, "-Sec-WebSocket-Key"), 400, [2]string{}},
-		{"row 41/key empty", handshake(get, "Sec-WebSocket-Key:"), 400, [2]string{}},
-		{"row 41/key not base64", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ!=="), 400, [2]string{}},
-		{"row 41/key of base64url", handshake(get, "Sec-WebSocket-Key: dGhl-_NhbXBsZSBub25jZQ=="), 400, [2]string{}},
-		{"row 41/key of 15 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"), 400, [2]string{}},
-		{"row 41/key of 17 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTE="), 400, [2]string{}},
-		{"row 41/key of 18 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTEy"), 400, [2]string{}},
-		{"row 41/key without padding", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ"), 400, [2]string{}},
-		{"row 41/key twice", handshake(get, "+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400, [2]string{}},
-		{"row 42/version absent", handshake(get, "-Sec-WebSocket-Version"), 426, [2]string{version, "13"}},
-		{"row 42/version 8", handshake(get, "Sec-WebSocket-Version: 8"), 426, [2]string{version, "13"}},
-		{"row 42/version 14", handshake(get, "Sec-WebSocket-Version: 14"), 426, [2]string{version, "13"}},
-		{"row 42/version 013", handshake(get, "Sec-WebSocket-Version: 013"), 426, [2]string{version, "13"}},
-		{"row 42/versions 13, 8", handshake(get, "Sec-WebSocket-Version: 13, 8"), 426, [2]string{version, "13"}},
-		{"row 42/version twice", handshake(get, "+Sec-WebSocket-Version: 13"), 426, [2]string{version, "13"}},
-		{"row 48/Content-Length", handshake(get, "Content-Length: 9") + "\x81\x83\x01\x02\x03\x04abc", 400, [2]string{}},
-		{"row 48/chunked", handshake(get, "Transfer-Encoding: chunked") + "3\r\nabc\r\n0\r\n\r\n", 400, [2]string{}},
+		{36, "HTTP 1.0", handshake("GET / HTTP/1.0"), 505, [2]string{}},
+		{37, "POST", handshake("POST / HTTP/1.1"), 405, [2]string{"Allow", "GET"}},
+		{37, "PUT", handshake("PUT / HTTP/1.1"), 405, [2]string{"Allow", "GET"}},
+		{39, "notupgrade", handshake(get, "Connection: notupgrade"), 426, [2]string{"Upgrade", "websocket"}},
+		{39, "upgradenot", handshake(get, "Connection: keep-alive, upgradenot"), 426, [2]string{"Upgrade", "websocket"}},
+		{39, "no Connection", handshake(get, "-Connection"), 426, [2]string{"Upgrade", "websocket"}},
+		{40, "no Upgrade", handshake(get, "-Upgrade"), 426, [2]string{"Upgrade", "websocket"}},
+		{40, "h2c", handshake(get, "Upgrade: h2c"), 426, [2]string{"Upgrade", "websocket"}},
+		{40, "websockets", handshake(get, "Upgrade: websockets"), 426, [2]string{"Upgrade", "websocket"}},
+		{41, "key absent", handshake(get, "-Sec-WebSocket-Key"), 400, [2]string{}},
+		{41, "key empty", handshake(get, "Sec-WebSocket-Key:"), 400, [2]string{}},
+		{41, "key not base64", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ!=="), 400, [2]string{}},
+		{41, "key of base64url", handshake(get, "Sec-WebSocket-Key: dGhl-_NhbXBsZSBub25jZQ=="), 400, [2]string{}},
+		{41, "key of 15 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"), 400, [2]string{}},
+		{41, "key of 17 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTE="), 400, [2]string{}},
+		{41, "key of 18 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTEy"), 400, [2]string{}},
+		{41, "key without padding", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ"), 400, [2]string{}},
+		{41, "key twice", handshake(get, "+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400, [2]string{}},
+		{42, "version absent", handshake(get, "-Sec-WebSocket-Version"), 426, [2]string{version, "13"}},
+		{42, "version 8", handshake(get, "Sec-WebSocket-Version: 8"), 426, [2]string{version, "13"}},
+		{42, "version 14", handshake(get, "Sec-WebSocket-Version: 14"), 426, [2]string{version, "13"}},
+		{42, "version 013", handshake(get, "Sec-WebSocket-Version: 013"), 426, [2]string{version, "13"}},
+		{42, "versions 13, 8", handshake(get, "Sec-WebSocket-Version: 13, 8"), 426, [2]string{version, "13"}},
+		{42, "version twice", handshake(get, "+Sec-WebSocket-Version: 13"), 426, [2]string{version, "13"}},
+		{48, "Content-Length", handshake(get, "Content-Length: 9") + "\x81\x83\x01\x02\x03\x04abc", 400, [2]string{}},
+		{48, "chunked", handshake(get, "Transfer-Encoding: chunked") + "3\r\nabc\r\n0\r\n\r\n", 400, [2]string{}},
 	}
-	overKinds(t, func(t *testing.T, k kind) {
+	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		srv, results := serveUpgrade(t, k, nil, nil)
 		for _, row := range rows {
+			if row.row != number {
+				continue
+			}
 			t.Run(row.name, func(t *testing.T) {
 				a := request(t, srv.raw(t), row.request)
 				wantRefused(t, a, within(t, results, "Upgrade"), row.status)
@@ -130,32 +134,38 @@ func TestUpgradeRefuses(t *testing.T) {
 	})
 }
 
-func TestUpgradeAccepts(t *testing.T) {
+func TestUpgradeAccepts(t *testing.T) { testUpgradeAccepts(t, 0) }
+
+func testUpgradeAccepts(t *testing.T, number int) {
 	manyOffers := strings.Repeat("permessage-deflate; client_max_window_bits; a=\"b\", ", 5000) + "x"
 	rows := []struct {
+		row     int // of the corner cases
 		name    string
 		request string
 	}{
-		{"plain", handshake(get)},
-		{"row 38/keep-alive, Upgrade", handshake(get, "Connection: keep-alive, Upgrade")},
-		{"row 38/UPGRADE", handshake(get, "Connection: UPGRADE")},
-		{"row 38/no space", handshake(get, "Connection: keep-alive,upgrade")},
-		{"row 38/several lines", handshake(get, "Connection: keep-alive", "+Connection: Upgrade")},
-		{"row 38/empty elements", handshake(get, "Connection: , ,\tUpgrade ,")},
-		{"row 40/websocket, h2c", handshake(get, "Upgrade: websocket, h2c")},
-		{"row 40/h2c, WebSocket", handshake(get, "Upgrade: h2c, WebSocket")},
-		{"row 40/several lines", handshake(get, "Upgrade: h2c", "+Upgrade: WEBSOCKET")},
-		{"row 41/key with other trailing bits", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==")},
-		{"row 48/Content-Length 0", handshake(get, "Content-Length: 0")},
-		{"row 50/unclosed quote", handshake(get, `Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits="15`)},
-		{"row 50/thousands of offers", handshake(get, "Sec-WebSocket-Extensions: "+manyOffers)},
-		{"row 50/thousands of quotes", handshake(get, "Sec-WebSocket-Extensions: "+strings.Repeat(`"`, 100_000))},
-		{"header names in lower case", strings.NewReplacer("Sec-WebSocket", "sec-websocket", "Upgrade:", "upgrade:", "Connection:", "connection:").Replace(handshake(get))},
+		{0, "plain", handshake(get)},
+		{38, "keep-alive, Upgrade", handshake(get, "Connection: keep-alive, Upgrade")},
+		{38, "UPGRADE", handshake(get, "Connection: UPGRADE")},
+		{38, "no space", handshake(get, "Connection: keep-alive,upgrade")},
+		{38, "several lines", handshake(get, "Connection: keep-alive", "+Connection: Upgrade")},
+		{38, "empty elements", handshake(get, "Connection: , ,\tUpgrade ,")},
+		{40, "websocket, h2c", handshake(get, "Upgrade: websocket, h2c")},
+		{40, "h2c, WebSocket", handshake(get, "Upgrade: h2c, WebSocket")},
+		{40, "several lines", handshake(get, "Upgrade: h2c", "+Upgrade: WEBSOCKET")},
+		{41, "key with other trailing bits", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==")},
+		{48, "Content-Length 0", handshake(get, "Content-Length: 0")},
+		{50, "unclosed quote", handshake(get, `Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits="15`)},
+		{50, "thousands of offers", handshake(get, "Sec-WebSocket-Extensions: "+manyOffers)},
+		{50, "thousands of quotes", handshake(get, "Sec-WebSocket-Extensions: "+strings.Repeat(`"`, 100_000))},
+		{0, "header names in lower case", strings.NewReplacer("Sec-WebSocket", "sec-websocket", "Upgrade:", "upgrade:", "Connection:", "connection:").Replace(handshake(get))},
 	}
-	overKinds(t, func(t *testing.T, k kind) {
+	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		srv, results := serveUpgrade(t, k, nil, nil)
 		for _, row := range rows {
+			if row.row != number {
+				continue
+			}
 			t.Run(row.name, func(t *testing.T) {
 				nc := srv.raw(t)
 				a := request(t, nc, row.request)
@@ -185,7 +195,7 @@ func TestUpgradeAccepts(t *testing.T) {
 }
 
 // Row 43. Without an option, a page may connect to where it came from.
-func TestUpgradeOrigin(t *testing.T) {
+func testUpgradeOrigin(t *testing.T) {
 	const (
 		plain  = "plain"
 		secure = "TLS"
@@ -270,7 +280,7 @@ func TestUpgradeOrigin(t *testing.T) {
 			if row.over != both && (row.over == secure) != (k.name == "tls") {
 				continue
 			}
-			t.Run("row 43/"+row.name, func(t *testing.T) {
+			t.Run(row.name, func(t *testing.T) {
 				srv, results := serveUpgrade(t, k, &UpgradeOptions{AllowedOrigins: row.allowed}, nil)
 				a := request(t, srv.raw(t), handshake(get, append([]string{"Host: " + row.host}, row.origin...)...))
 				got := within(t, results, "Upgrade")
@@ -293,7 +303,7 @@ func TestUpgradeOrigin(t *testing.T) {
 	})
 }
 
-func TestUpgradeSubprotocol(t *testing.T) {
+func testUpgradeSubprotocol(t *testing.T) {
 	const offer = "Sec-WebSocket-Protocol: "
 	rows := []struct {
 		name   string
@@ -316,10 +326,10 @@ func TestUpgradeSubprotocol(t *testing.T) {
 		{"empty name", []string{"", "chat"}, []string{offer + ", chat"}, "chat"},
 		{"CR LF in ours", []string{"x\r\nInjected: 1"}, []string{offer + "x"}, ""}, // row 46
 	}
-	overKinds(t, func(t *testing.T, k kind) {
+	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		for _, row := range rows {
-			t.Run("row 44/"+row.name, func(t *testing.T) {
+			t.Run(row.name, func(t *testing.T) {
 				srv, results := serveUpgrade(t, k, &UpgradeOptions{Subprotocols: row.ours}, nil)
 				a := request(t, srv.raw(t), handshake(get, row.offers...))
 				got := within(t, results, "Upgrade")
@@ -346,7 +356,7 @@ func TestUpgradeSubprotocol(t *testing.T) {
 
 // Headers of the application go with the response; those of the handshake are not its to set, and no line break gets
 // through (row 46).
-func TestUpgradeResponseHeaders(t *testing.T) {
+func testUpgradeResponseHeaders(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		srv, results := serveUpgrade(t, k, nil, func(w http.ResponseWriter) {
@@ -395,16 +405,16 @@ func TestUpgradeResponseHeaders(t *testing.T) {
 }
 
 // Row 47: what came in the segment of the handshake, or in the next, is not lost.
-func TestUpgradeEarlyData(t *testing.T) {
+func testUpgradeEarlyData(t *testing.T) {
 	frames := &peer{client: true}
 	stream, want := sample(frames)
 	large := strings.Repeat("x", 10_000)
 	stream = slices.Concat(stream, frames.frame(OpBinary, large))
 	want = append(slices.Clone(want), incomingMessage{OpBinary, large})
-	overKinds(t, func(t *testing.T, k kind) {
+	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		for _, cut := range []int{0, 1, 2, 11, 12, 13, len(stream) / 2, len(stream) - 1, len(stream)} {
-			t.Run("row 47/"+strconv.Itoa(cut), func(t *testing.T) {
+			t.Run(strconv.Itoa(cut), func(t *testing.T) {
 				srv, results := serveUpgrade(t, k, nil, nil)
 				nc := srv.raw(t)
 				p := newPeer(t, nc, nil, true)
@@ -464,7 +474,7 @@ type (
 
 func (w unwrapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func TestUpgradeThroughMiddleware(t *testing.T) {
+func testUpgradeThroughMiddleware(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		wrapped := func(t *testing.T, wrap func(http.ResponseWriter) http.ResponseWriter) (*server, <-chan upgraded) {
 			results := make(chan upgraded, 1)
@@ -476,7 +486,7 @@ func TestUpgradeThroughMiddleware(t *testing.T) {
 				results <- upgraded{c, err}
 			})), results
 		}
-		t.Run("row 51/with Unwrap", func(t *testing.T) {
+		t.Run("with Unwrap", func(t *testing.T) {
 			noLeaks(t)
 			srv, results := wrapped(t, func(w http.ResponseWriter) http.ResponseWriter {
 				return unwrapped{unwrapped{w}}
@@ -488,13 +498,13 @@ func TestUpgradeThroughMiddleware(t *testing.T) {
 			}
 			wantAlive(t, got.conn, newPeer(t, nc, early, true))
 		})
-		t.Run("row 51/not hijackable", func(t *testing.T) {
+		t.Run("not hijackable", func(t *testing.T) {
 			noLeaks(t)
 			srv, results := wrapped(t, func(w http.ResponseWriter) http.ResponseWriter { return opaque{w} })
 			a := request(t, srv.raw(t), handshake(get))
 			wantRefused(t, a, within(t, results, "Upgrade"), 501)
 		})
-		t.Run("row 51/hijacked before", func(t *testing.T) {
+		t.Run("hijacked before", func(t *testing.T) {
 			noLeaks(t)
 			results := make(chan [2]upgraded, 1)
 			srv := serve(t, k, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -514,13 +524,13 @@ func TestUpgradeThroughMiddleware(t *testing.T) {
 }
 
 // Row 52: over HTTP/2 there is nothing to hijack.
-func TestUpgradeHTTP2(t *testing.T) {
+func testUpgradeHTTP2(t *testing.T) {
 	results := make(chan upgraded, 1)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := Upgrade(w, r, nil)
 		results <- upgraded{c, err}
 	})
-	t.Run("row 52/GET", func(t *testing.T) {
+	t.Run("GET", func(t *testing.T) {
 		srv := httptest.NewUnstartedServer(handler)
 		srv.EnableHTTP2 = true
 		srv.StartTLS()
@@ -535,7 +545,7 @@ func TestUpgradeHTTP2(t *testing.T) {
 		}
 		wantRefused(t, answer{Response: r}, <-results, 505)
 	})
-	t.Run("row 52/CONNECT", func(t *testing.T) { // RFC 8441 §4
+	t.Run("CONNECT", func(t *testing.T) { // RFC 8441 §4
 		w := httptest.NewRecorder()
 		handler(w, &http.Request{
 			Method: "CONNECT", Proto: "HTTP/2.0", ProtoMajor: 2, Host: "example.com", URL: &url.URL{Path: "/"}, Body: http.NoBody,

@@ -89,8 +89,7 @@ func bareFanOut(l net.Listener) func(int) {
 	})
 	frame := append(atrium.AppendHeader(nil, atrium.Header{Fin: true, Opcode: atrium.OpText, Length: int64(len(event))}), event...)
 	return func(outstanding int) {
-		mu.Lock()
-		defer mu.Unlock()
+		waitFor(func() int { mu.Lock(); defer mu.Unlock(); return len(conns) })
 		for range outstanding {
 			for _, nc := range conns {
 				_, err := nc.Write(frame)
@@ -104,8 +103,20 @@ func hubFanOut(l net.Listener) func(int) {
 	h := atrium.New(atrium.Options{PingInterval: time.Hour}) // its clients answer no pings
 	go http.Serve(l, h)
 	return func(outstanding int) {
+		waitFor(func() int {
+			n, err := h.Count(context.Background())
+			check(err)
+			return n
+		})
 		for range outstanding {
 			check(h.Emit("said", "hello, everybody"))
 		}
+	}
+}
+
+// waitFor waits until all members are there: a client knows that it is connected a little before the server does.
+func waitFor(count func() int) {
+	for count() < members {
+		time.Sleep(time.Millisecond)
 	}
 }

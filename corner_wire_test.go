@@ -1,0 +1,550 @@
+package atrium
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/bits"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+)
+
+// wireCorners are the rows of frames, closing and handshakes.
+var wireCorners = []corner{
+	{"1 top bit of a length", of(1, testReadViolation)},
+	{"1 top bit of a length, allocations", testHugeLength},
+	{"2 length 2^62", of(2, testReadViolation)},
+	{"3 16 MB declared, little sent", testReadMemory},
+	{"4 fragments over the limit", of(4, testReadViolation)},
+	{"5 length not minimal", of(5, testReadViolation)},
+	{"6 unmasked frame from a client", of(6, testReadViolation)},
+	{"7 masked frame from a server", of(7, testReadViolation)},
+	{"8 reserved bits", of(8, testReadViolation)},
+	{"9 RSV1 on control frames and continuations", of(9, testReadViolation)},
+	{"10 reserved opcodes", of(10, testReadViolation)},
+	{"11 control frames fragmented or long", of(11, testReadViolation)},
+	{"12 fragments out of order", of(12, testReadViolation)},
+	{"13 ping within a message", testReadPingWithinMessage},
+	{"14 ping payload echoed", testReadPingEchoed},
+	{"15 unsolicited pongs", testReadUnsolicitedPong},
+	{"16 ping flood", testReadPingFlood},
+	{"17 bytes one at a time, frames in one segment", testReadPiecemeal},
+	{"17 header cut anywhere", testCutHeaders},
+	{"17 stream cut anywhere", testReadEveryCut},
+	{"18 zero-length messages and fragments", testReadEmpty},
+	{"19 invalid UTF-8", testReadNotUTF8},
+	{"19 truncated UTF-8", testReadTruncatedUTF8},
+	{"20 rune split over fragments", testSplitRunes},
+	{"22 masking keys", testMaskingKeys},
+	{"23 mask key zero", testReadZeroMask},
+
+	{"24 empty close", of(24, testCloseReceived)},
+	{"25 close payload of one byte", of(25, testCloseReceived)},
+	{"26 close codes that must not be sent", of(26, testCloseReceived)},
+	{"27 close codes of IANA", of(27, testCloseReceived)},
+	{"28 close codes of applications", of(28, testCloseReceived)},
+	{"29 close reason not UTF-8", of(29, testCloseReceived)},
+	{"30 long close reason", of(30, testClose)},
+	{"31 close codes refused to the application", testCloseRefusesCodes},
+	{"32 data after a close frame", testCloseIsLast},
+	{"33 both close at once", testCloseAtOnce},
+	{"33 close not answered, by the clock", testCloseTakesNoLonger},
+	{"33 close not answered or not read, on a network", testCloseUnanswered},
+	{"34 queued messages before Close", testCloseDeliversWhatIsQueued},
+	{"34 queued messages before the answer", testQueuedMessagesPrecedeTheAnswer},
+	{"35 connection cut", testCut},
+	{"35 connection cut, OnDisconnect", testCutDisconnectsOnce},
+
+	{"36 HTTP 1.0", of(36, testUpgradeRefuses)},
+	{"37 POST", of(37, testUpgradeRefuses)},
+	{"38 Connection: keep-alive, Upgrade", of(38, testUpgradeAccepts)},
+	{"39 Connection: notupgrade", of(39, testUpgradeRefuses)},
+	{"40 Upgrade: websocket, h2c", of(40, testUpgradeAccepts)},
+	{"40 Upgrade to something else", of(40, testUpgradeRefuses)},
+	{"41 key absent or malformed", of(41, testUpgradeRefuses)},
+	{"41 key with other trailing bits", of(41, testUpgradeAccepts)},
+	{"42 version", of(42, testUpgradeRefuses)},
+	{"43 origins", testUpgradeOrigin},
+	{"44 subprotocols", testUpgradeSubprotocol},
+	{"45 wrong answers to a client", testDialAnswers},
+	{"45 subprotocol that was not requested", testDialUnofferedSubprotocol},
+	{"46 response splitting", testUpgradeResponseHeaders},
+	{"46 request splitting", testDialSplitting},
+	{"47 early data, server", testUpgradeEarlyData},
+	{"47 early data, client", testDialEarlyFrames},
+	{"48 GET with a body", of(48, testUpgradeRefuses)},
+	{"48 GET with an empty body", of(48, testUpgradeAccepts)},
+	{"49 slow-loris, by the clock", testSlowLoris},
+	{"49 slow-loris, on a network", testSlowLorisTCP},
+	{"49 large headers", testLargeHeaders},
+	{"50 extensions", of(50, testUpgradeAccepts)},
+	{"51 wrapped and hijacked ResponseWriters", testUpgradeThroughMiddleware},
+	{"52 HTTP 2", testUpgradeHTTP2},
+	{"52 HTTP 2, hub", testHubHTTP2},
+	{"53 Accept refuses", testAcceptRefuses},
+	{"53 Accept comes before the 101", testAcceptFirst},
+	{"54 token expiry, by the clock", testSessionDisconnectAt},
+	{"54 token expiry and logout under a heartbeat", testExpiryUnderHeartbeat},
+	{"55 connections", testMaxConnections},
+	{"55 connections of a client", testMaxConnectionsPerClient},
+	{"55 messages", testSessionMessageSize},
+	{"55 messages, to the byte", testSessionMessageBounds},
+}
+
+// Rows 1 and 2: a length that is refused costs nothing.
+func testHugeLength(t *testing.T) {
+	for top, code := range map[byte]StatusCode{0x80: StatusProtocolError, 0x40: StatusMessageTooBig} {
+		t.Run(fmt.Sprintf("%#x", top), func(t *testing.T) {
+			wantAllocated(t, 32<<10, code, rawHeader(0x82, 127, top, 0, 0, 0, 0, 0, 0, 0))
+		})
+	}
+}
+
+// Row 17: a header of each form is cut at each of its positions, of which there are at most 14. The rest is sent when the
+// beginning has been read, so that TCP does not put them together again.
+func testCutHeaders(t *testing.T) {
+	overRoles(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		texts, _ := readInBackground(c)
+		for _, size := range []int{5, 200, 65536} {
+			text := strings.Repeat("x", size)
+			frame := p.frame(OpText, text)
+			for cut := 1; cut <= len(frame)-size; cut++ {
+				before := c.fills.Load()
+				p.send(frame[:cut])
+				eventually(t, "the beginning", func() bool { return c.fills.Load() != before })
+				p.send(frame[cut:])
+				if got := within(t, texts, "the message"); got != text {
+					t.Fatalf("%d bytes, cut at %d: got %d bytes", size, cut, len(got))
+				}
+			}
+		}
+	})
+}
+
+// Row 20: runes of each length are split at each place, with an empty fragment and a ping in between.
+func testSplitRunes(t *testing.T) {
+	overRoles(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		for _, r := range []string{"é", "€", "𝄞"} {
+			for cut := 1; cut < len(r); cut++ {
+				p.send(p.part(OpText, "a"+r[:cut]), p.frame(OpPing, ""), p.part(OpContinuation, ""), p.frame(OpContinuation, r[cut:]+"z"))
+				wantMessage(t, c, OpText, "a"+r+"z")
+				p.want(OpPong, "")
+			}
+			for i := range len(r) - 1 { // a byte a fragment
+				p.send(p.part([]Opcode{OpText, OpContinuation}[min(i, 1)], r[i:i+1]))
+			}
+			p.send(p.frame(OpContinuation, r[len(r)-1:]))
+			wantMessage(t, c, OpText, r)
+		}
+	})
+}
+
+// Row 22: the masking key of each frame is fresh, whatever kind it is, and comes from crypto/rand.
+func testMaskingKeys(t *testing.T) {
+	keys := func(t *testing.T, c *Conn, p *peer) (keys [][4]byte) {
+		for range 100 {
+			mustWrite(t, c, OpText, "the same again")
+			h, _ := p.next()
+			p.send(p.frame(OpPing, ""), p.frame(OpText, ""))
+			wantMessage(t, c, OpText, "")
+			pong, _ := p.next()
+			keys = append(keys, h.Key, pong.Key)
+		}
+		closing(c, StatusNormalClosure, "")
+		h, _ := p.next()
+		p.hangUp()
+		c.finish()
+		return append(keys, h.Key)
+	}
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			noLeaks(t)
+			c, p := setup{k, true}.start(t, UpgradeOptions{})
+			got := keys(t, c, p)
+			seen := make(map[[4]byte]bool)
+			ones := 0
+			for _, key := range got {
+				seen[key] = true
+				for _, b := range key {
+					ones += bits.OnesCount8(b)
+				}
+			}
+			// 201 keys of 32 bits: one pair may be the same, once in five million runs a second; and the share of ones
+			// is within a tenth of a half, which is eight standard deviations.
+			if len(seen) < len(got)-1 || ones < 32*len(got)*2/5 || ones > 32*len(got)*3/5 {
+				t.Errorf("%d keys are %d different ones, with %d bits set", len(got), len(seen), ones)
+			}
+		})
+	}
+	t.Run("from crypto/rand", func(t *testing.T) {
+		eventually(t, "others to be done with it", func() bool { return len(packageGoroutines()) == 0 })
+		var got [3][][4]byte
+		for i, seed := range []uint64{1, 1, 2} {
+			cryptotest.SetGlobalRandom(t, seed)
+			c, p := setup{overPipe, true}.start(t, UpgradeOptions{})
+			got[i] = keys(t, c, p)
+		}
+		if !slices.Equal(got[0], got[1]) || slices.Equal(got[1], got[2]) {
+			t.Error("the keys are not those of the seed")
+		}
+	})
+}
+
+// Row 35: a cut disconnects the socket, once.
+func testCutDisconnectsOnce(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{})
+		left := leavings(h)
+		srv := serve(t, k, h)
+		for _, begun := range []string{"", `{"event":`} {
+			p := srv.peer(t)
+			s := p.arrive(h)
+			if begun != "" {
+				p.send(p.part(OpText, begun))
+			}
+			p.hangUp()
+			wantReason(t, left, ReasonTransportClose)
+			s.Disconnect() // too late
+		}
+		if err := h.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if len(left) > 0 {
+			t.Errorf("left again: %s", <-left)
+		}
+	})
+}
+
+// wireHandlers are the two that a handshake may come to.
+func wireHandlers(t testing.TB) map[string]http.Handler {
+	return map[string]http.Handler{"Upgrade": echoHandler(nil), "Hub": newHub(t, Options{})}
+}
+
+// Row 49: a client that sends its headers a byte a second has as long as http.Server.ReadHeaderTimeout says: hijacking
+// does not come in its way.
+func testSlowLoris(t *testing.T) {
+	for _, name := range []string{"Upgrade", "Hub"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				nc := serve(t, overPipe, wireHandlers(t)[name]).raw(t) // with ten seconds
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					wantNoHandshake(t, nc)
+				}()
+				start := time.Now()
+				for i := range len(handshakeHead) {
+					if _, err := io.WriteString(nc, handshakeHead[i:i+1]); err != nil {
+						break
+					}
+					<-time.After(time.Second)
+				}
+				<-ended
+				if took := time.Since(start); took < 10*time.Second || took > 11*time.Second {
+					t.Errorf("it lasted %v", took)
+				}
+			})
+		})
+	}
+}
+
+// The same over a network, where it takes a moment. Afterwards others are served as before.
+func testSlowLorisTCP(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	l := listenTCP(t)
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 50 * time.Millisecond}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		srv.Serve(l)
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		<-done
+	})
+	s := &server{overTCP, l}
+	for _, begun := range []string{"", "GET", handshakeHead} {
+		nc := s.raw(t)
+		io.WriteString(nc, begun)
+		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		wantNoHandshake(t, nc)
+	}
+	s.connect(t, nil).settle()
+	h.checkArrived(t, 1)
+}
+
+// wantNoHandshake expects the server to end the connection, perhaps with a 400 of net/http's.
+func wantNoHandshake(t testing.TB, nc net.Conn) {
+	t.Helper()
+	if got, err := io.ReadAll(nc); len(got) > 0 && !strings.HasPrefix(string(got), "HTTP/1.1 400 ") || err != nil {
+		t.Errorf("got %q, %v; want the end", got, err)
+	}
+}
+
+// Row 49: ten thousand headers, or a line of a megabyte. http.Server.MaxHeaderBytes bounds what is read, and a Hub, which
+// keeps the headers for as long as the client stays, takes 64 KiB.
+func testLargeHeaders(t *testing.T) {
+	var many strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&many, "X-%d: y\r\n", i)
+	}
+	tests := []struct {
+		name, lines  string
+		upgrade, hub int // status
+	}{
+		{"some", "Cookie: " + strings.Repeat("c", 60_000) + "\r\n", 101, 101},
+		{"one of 64 KiB", "Cookie: " + strings.Repeat("c", 64<<10) + "\r\n", 101, 431},
+		{"ten thousand", many.String(), 101, 431},
+		{"one of more than a megabyte", "Cookie: " + strings.Repeat("c", 1<<20+8<<10) + "\r\n", 431, 431},
+	}
+	overPlain(t, func(t *testing.T, k kind) {
+		for name, handler := range wireHandlers(t) {
+			srv := serve(t, k, handler)
+			for _, test := range tests {
+				t.Run(name+", "+test.name, func(t *testing.T) {
+					want := test.upgrade
+					if name == "Hub" {
+						want = test.hub
+					}
+					nc := srv.raw(t)
+					go io.WriteString(nc, handshakeHead+test.lines+"\r\n") // as far as it is read
+					r, err := http.ReadResponse(bufio.NewReader(nc), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if r.StatusCode != want {
+						t.Errorf("%s, want %d", r.Status, want)
+					}
+				})
+			}
+		}
+	})
+}
+
+// Row 52: the hub says over HTTP/2 what Upgrade says, to a GET and to a CONNECT.
+func testHubHTTP2(t *testing.T) {
+	srv := httptest.NewUnstartedServer(newHub(t, Options{Accept: func(*http.Request) (context.Context, error) {
+		t.Error("Accept was asked")
+		return nil, nil
+	}}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	for _, method := range []string{http.MethodGet, http.MethodConnect} {
+		t.Run(method, func(t *testing.T) {
+			req, err := http.NewRequest(method, srv.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Sec-WebSocket-Version", "13")
+			r, err := srv.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Body.Close()
+			const sentence = "a WebSocket needs HTTP/1.1, this request came over HTTP/2.0\n"
+			if body := bodyOf(t, answer{Response: r}); r.ProtoMajor != 2 || r.StatusCode != http.StatusHTTPVersionNotSupported || body != sentence {
+				t.Errorf("%s %s %q", r.Proto, r.Status, body)
+			}
+		})
+	}
+}
+
+// Row 53: Accept is asked before anything is upgraded, and about each client.
+func testAcceptFirst(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		asked, gate := make(chan string), make(chan struct{})
+		h := newHub(t, Options{Accept: func(r *http.Request) (context.Context, error) {
+			asked <- r.Header.Get("Sec-WebSocket-Protocol")
+			<-gate
+			return nil, nil
+		}})
+		srv := serve(t, k, h)
+		for _, subprotocol := range []string{"", "atrium", "another"} {
+			nc := srv.raw(t)
+			go io.WriteString(nc, handshakeHead+"Sec-WebSocket-Protocol: "+subprotocol+"\r\n\r\n")
+			if got := within(t, asked, "Accept"); got != subprotocol {
+				t.Errorf("asked about %q", got)
+			}
+			h.checkArrived(t, 0)
+			heard := make(chan byte, 1)
+			go func() {
+				var b [1]byte
+				io.ReadFull(nc, b[:])
+				heard <- b[0]
+			}()
+			select {
+			case b := <-heard:
+				t.Errorf("the answer began with %q while Accept was asked", b)
+			case gate <- struct{}{}:
+			}
+			if b := within(t, heard, "the answer"); b != 'H' {
+				t.Errorf("the answer begins with %q", b)
+			}
+			nc.Close()
+			eventually(t, "the client to leave", func() bool { return len(h.list()) == 0 })
+		}
+	})
+}
+
+// checkArrived checks how many connections have become sockets.
+func (h *Hub) checkArrived(t testing.TB, want int) {
+	t.Helper()
+	if got := len(h.list()); got != want {
+		t.Errorf("%d connections have arrived, want %d", got, want)
+	}
+}
+
+// Row 54: neither pings and pongs nor events put off the end that DisconnectAt sets, and Disconnect is at once.
+func testExpiryUnderHeartbeat(t *testing.T) {
+	for name, end := range map[string]func(*Socket){
+		"DisconnectAt": func(s *Socket) { s.DisconnectAt(time.Now().Add(30 * time.Millisecond)) },
+		"Disconnect":   (*Socket).Disconnect,
+	} {
+		t.Run(name, func(t *testing.T) {
+			overKinds(t, func(t *testing.T, k kind) {
+				noLeaks(t)
+				h := newHub(t, Options{PingInterval: 5 * time.Millisecond})
+				left := leavings(h)
+				h.Handle("e", func(e *Event) { e.Reply() })
+				p := serve(t, k, h).peer(t)
+				p.send(p.frame(OpText, `{"event":"e","id":1}`))
+				for pings, ended := 0, false; ; {
+					op, m := p.next()
+					switch op.Opcode {
+					case OpPing:
+						p.send(p.frame(OpPong, m), p.frame(OpText, `{"event":"e","id":1}`))
+						pings++
+					case OpClose:
+						if m != closePayload(StatusNormalClosure, string(ReasonServerDisconnect)) || pings < 2 {
+							t.Errorf("%q after %d pings", m, pings)
+						}
+						p.hangUp()
+						wantReason(t, left, ReasonServerDisconnect)
+						return
+					}
+					if pings == 2 && !ended {
+						ended = true
+						end(h.list()[0])
+					}
+				}
+			})
+		})
+	}
+}
+
+// Row 55: one more connection than the hub may have is refused until one has gone, whatever has become of it.
+func testMaxConnections(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		var accepts atomic.Int32
+		h := newHub(t, Options{MaxConnections: 2, Accept: func(r *http.Request) (context.Context, error) {
+			accepts.Add(1)
+			switch r.Header.Get("Try") {
+			case "refusal":
+				return nil, Errorf("no")
+			case "panic":
+				panic(http.ErrAbortHandler)
+			}
+			return nil, nil
+		}})
+		srv := serve(t, k, h)
+		for range 3 { // what was refused is not counted
+			nc := srv.raw(t)
+			if r := request(t, nc, handshakeHead+"Try: refusal\r\n\r\n"); r.StatusCode != http.StatusForbidden {
+				t.Errorf("refused with %s", r.Status)
+			}
+			nc = srv.raw(t)
+			go io.WriteString(nc, handshakeHead+"Try: panic\r\n\r\n")
+			io.Copy(io.Discard, nc)
+			request(t, srv.raw(t), "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		}
+		for range 3 {
+			waiting := srv.offer(t) // one that is not accepted counts, too
+			c := srv.connect(t, nil)
+			before := accepts.Load()
+			wantFull(t, srv, http.StatusServiceUnavailable, "the server has as many connections as it may have\n")
+			if accepts.Load() != before {
+				t.Error("Accept was asked")
+			}
+			c.settle()
+			c.CloseNow()
+			eventually(t, "one to leave", func() bool { return h.connections() == 1 })
+			srv.connect(t, nil).CloseNow()
+			waiting.CloseNow()
+			eventually(t, "all to leave", func() bool { return h.connections() == 0 })
+		}
+		h.checkNobody(t)
+	})
+}
+
+// Row 55: the same for the connections of one client, by the network's account or the application's.
+func testMaxConnectionsPerClient(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		t.Run("by address", func(t *testing.T) {
+			noLeaks(t)
+			srv := serve(t, k, newHub(t, Options{MaxConnectionsPerClient: 2}))
+			first := srv.connect(t, nil)
+			srv.connect(t, nil)
+			wantFull(t, srv, http.StatusTooManyRequests, "this client has as many connections as it may have\n")
+			first.settle()
+		})
+		t.Run("by ClientKey", func(t *testing.T) {
+			noLeaks(t)
+			h := newHub(t, Options{MaxConnectionsPerClient: 1, ClientKey: func(r *http.Request) string { return r.Header.Get("User") }})
+			srv := serve(t, k, h)
+			for range 3 {
+				ann, bob := srv.connect(t, nil, "User: ann"), srv.connect(t, nil, "User: bob")
+				wantFull(t, srv, http.StatusTooManyRequests, "this client has as many connections as it may have\n", "User: ann")
+				ann.CloseNow()
+				bob.CloseNow()
+				eventually(t, "all to leave", func() bool { return h.connections() == 0 })
+			}
+			h.checkNobody(t)
+		})
+	})
+	for from, want := range map[string]string{
+		"192.0.2.7:1234":                  "192.0.2.7",
+		"[::ffff:192.0.2.7]:1":            "192.0.2.7",
+		"[2001:db8:1:2:3:4:5:6]:1":        "2001:db8:1:2::",
+		"[2001:db8:1:2:ffff:4:5:6%eth]:1": "2001:db8:1:2::",
+		"[2001:db8:1:3::]:1":              "2001:db8:1:3::",
+		"pipe":                            "pipe",
+	} {
+		if got := remoteClient(&http.Request{RemoteAddr: from}); got != want {
+			t.Errorf("%s is %q, want %q", from, got, want)
+		}
+	}
+}
+
+// connections returns how many connections are counted.
+func (h *Hub) connections() int {
+	h.quota.mu.Lock()
+	defer h.quota.mu.Unlock()
+	return h.quota.total
+}
+
+// wantFull expects a handshake to be refused for now.
+func wantFull(t testing.TB, srv *server, status int, sentence string, lines ...string) {
+	t.Helper()
+	r := request(t, srv.raw(t), handshakeHead+strings.Join(append(lines, "", ""), "\r\n"))
+	if got := bodyOf(t, r); r.StatusCode != status || got != sentence || r.Header.Get("Retry-After") == "" {
+		t.Errorf("%s %v %q, want %d and when to come again", r.Status, r.Header, got, status)
+	}
+}

@@ -1,0 +1,76 @@
+package atrium
+
+import (
+	"net/http"
+	"net/netip"
+	"sync"
+)
+
+// quota bounds the connections of a hub, in all and for each client. One counts from when it is let in until nothing
+// is left of it.
+type quota struct {
+	most, mostPerClient int
+	key                 func(*http.Request) string
+
+	mu       sync.Mutex // guards:
+	total    int
+	byClient map[string]int // nil if there is no bound
+}
+
+func newQuota(o *Options) *quota {
+	q := &quota{most: o.MaxConnections, mostPerClient: o.MaxConnectionsPerClient, key: o.ClientKey}
+	if q.mostPerClient < noBound {
+		q.byClient = make(map[string]int)
+	}
+	if q.key == nil {
+		q.key = remoteClient
+	}
+	return q
+}
+
+// remoteClient tells clients apart by their address: of IPv6, by the part that is not for the client to choose.
+func remoteClient(r *http.Request) string {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr // of a network of the application's own
+	}
+	ip := from.Addr().Unmap()
+	if ip.Is6() {
+		site, _ := ip.WithZone("").Prefix(64)
+		ip = site.Addr()
+	}
+	return ip.String()
+}
+
+// take counts a connection in, unless there are too many. The client that it returns is to be given back.
+func (q *quota) take(r *http.Request) (client string, refused *refusal) {
+	if q.byClient != nil {
+		client = q.key(r)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.total >= q.most:
+		return "", &refusal{http.StatusServiceUnavailable, "the server has as many connections as it may have", []string{"Retry-After", "10"}}
+	case q.byClient[client] >= q.mostPerClient:
+		return "", &refusal{http.StatusTooManyRequests, "this client has as many connections as it may have", []string{"Retry-After", "10"}}
+	}
+	q.total++
+	if q.byClient != nil {
+		q.byClient[client]++
+	}
+	return client, nil
+}
+
+// giveBack counts a connection of the client out.
+func (q *quota) giveBack(client string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.total--
+	if q.byClient == nil {
+		return
+	}
+	if q.byClient[client]--; q.byClient[client] == 0 {
+		delete(q.byClient, client)
+	}
+}
