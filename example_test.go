@@ -17,7 +17,7 @@ import (
 // Two clients in a room: one says something, both hear it, and the sender gets a receipt.
 func Example() {
 	h := atrium.New(atrium.Options{})
-	h.OnConnect(func(s *atrium.Socket) { s.Join("lobby") })
+	h.Use(func(s *atrium.Socket) error { return s.Join("lobby") }) // a client that hears that it is connected is in it
 	atrium.OnCall(h, "say", func(s *atrium.Socket, text string) (string, error) {
 		return "ok", h.To("lobby").Emit("said", text)
 	})

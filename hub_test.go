@@ -356,6 +356,24 @@ func TestUse(t *testing.T) {
 	})
 }
 
+// A client that hears that it is connected is in the rooms that it joined in Use.
+func TestUseJoins(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{})
+		h.Use(func(s *Socket) error { return s.Join("room") })
+		srv := serve(t, k, h)
+		for i := range 50 {
+			c := srv.connect(t, nil)
+			if n := h.roomSize("room"); n != i+1 {
+				t.Fatalf("%d members when client %d hears that it is connected", n, i+1)
+			}
+			h.To("room").Emit("hello", i)
+			c.want(fmt.Sprintf(`{"event":"hello","data":%d}`, i))
+		}
+	})
+}
+
 // While its Use functions run a socket is nobody: not counted, in no room, reached by nothing. What they Set and
 // Join holds from the connect message on.
 func TestUseBeforeDelivery(t *testing.T) {

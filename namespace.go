@@ -60,7 +60,8 @@ func (n *Namespace) Name() string { return n.name }
 // must hold for all of them belongs in Options.Accept. The functions run in the order they were added, in the
 // socket's own goroutine; each may look at the Handshake, Set values and Join rooms. The first error refuses the
 // client, who is told the message and data of an *Error, or "internal error". Nobody else sees the socket
-// before they all have passed, and what is emitted to it before that is dropped.
+// before they all have passed, and what is emitted to it before that is dropped. A client that hears that it is
+// connected is in the rooms that it joined here.
 func (n *Namespace) Use(f func(*Socket) error) {
 	n.register(func(r *registry) { r.use = append(slices.Clip(r.use), f) })
 }

@@ -182,15 +182,14 @@ func (s *session) endReason() Reason {
 	return ReasonTransportError
 }
 
-// accept tells the client that it is accepted, with the first frame it gets, and lifts the bounds for those who
-// are not.
-func (s *session) accept(first []byte) {
+// accept queues the first frame that the client gets, which tells it that it is accepted, and lifts the bounds for
+// those who are not. A true wake obliges the caller to wake the connection's outbox.
+func (s *session) accept(first []byte) (wake bool) {
 	s.conn.readLimit.Store(s.config.maxMessageSize)
 	s.inbox.bound(s.config.inboxEvents, s.config.inboxBytes)
-	if wake, _ := s.push(first, false, forEmitter); wake {
-		s.conn.out.wake()
-	}
+	wake, _ = s.push(first, false, forEmitter)
 	s.accepted.Store(true)
+	return wake
 }
 
 // noCloseFrame is for connections that are over, or closing, anyway.

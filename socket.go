@@ -324,7 +324,7 @@ func (s *Socket) connect(auth []byte) {
 }
 
 // enter puts the socket into delivery, and the connect message ahead of everything delivered. It reports false if
-// the client has gone meanwhile.
+// the client has gone meanwhile. The connect message leaves when the socket is in the rooms that it joined in Use.
 func (s *Socket) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -332,10 +332,13 @@ func (s *Socket) enter() bool {
 		return false
 	}
 	s.entered = true
-	s.session.accept(connectedPlain(s.id))
+	wake := s.session.accept(connectedPlain(s.id))
 	s.ns.enter(s)
 	for i, m := range s.rooms {
 		s.rooms[i].room = s.ns.join(s, m.name)
+	}
+	if wake {
+		s.session.conn.out.wake()
 	}
 	return true
 }
