@@ -162,11 +162,29 @@ func (c *Conn) frame(op Opcode, p []byte) []byte { return wholeFrame(c.header(op
 func (c *Conn) header(op Opcode) Header {
 	h := Header{Fin: true, Opcode: op}
 	if c.client {
-		// RFC 6455 §5.3: the key is fresh and unpredictable for every frame.
-		h.Masked = true
-		rand.Read(h.Key[:])
+		h.Masked, h.Key = true, newMaskKey()
 	}
 	return h
+}
+
+// maskKeys are masking keys read ahead, of which those behind used are nobody's yet. To ask the system for each alone
+// costs more than to mask a short message.
+var maskKeys struct {
+	mu   sync.Mutex
+	keys [256]byte
+	used int
+}
+
+// newMaskKey returns a masking key, fresh and unpredictable (RFC 6455 §5.3).
+func newMaskKey() (key [4]byte) {
+	m := &maskKeys
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.used %= len(m.keys); m.used == 0 {
+		rand.Read(m.keys[:])
+	}
+	m.used += copy(key[:], m.keys[m.used:])
+	return key
 }
 
 // pendingPing is a Ping that waits for its pong.
