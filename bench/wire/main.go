@@ -23,19 +23,28 @@ const (
 
 func main() {
 	process.Serve(map[string]process.Kind{
-		"bare echo":    bareEcho,
-		"Conn echo":    connEcho,
-		"bare fan-out": bareFanOut,
-		"hub fan-out":  hubFanOut,
+		"bare echo":     bareEcho,
+		"Conn echo":     connEcho,
+		"Conn echo too": connEcho,
+		"bare fan-out":  bareFanOut,
+		"hub fan-out":   hubFanOut,
 	})
 	rounds := flag.Int("rounds", 9, "rounds of each")
 	flag.Parse()
 	fmt.Println("| what | bare, µs | Atrium, µs | ratio |\n|---|---|---|---|")
 	for _, burst := range []int{1, 16} {
 		compare(fmt.Sprintf("echo, %d in flight, a message", burst), *rounds, "bare echo", "Conn echo", func(s *process.Server, _ bool) (func(), int) {
-			return echoes(s, burst), 20_000 * burst
+			return echoes(s, atrium.OpText, message, burst, 20_000), 20_000 * burst
 		})
 	}
+	ascii := strings.Repeat(message, 16<<10/len(message))
+	compare("echo of 16 KB of ASCII as text, against Atrium's as binary", *rounds, "Conn echo", "Conn echo too", func(s *process.Server, isText bool) (func(), int) {
+		op := atrium.OpBinary
+		if isText {
+			op = atrium.OpText
+		}
+		return echoes(s, op, ascii, 1, 10_000), 10_000
+	})
 	for _, outstanding := range []int{1, 8} {
 		compare(fmt.Sprintf("fan-out to %d, %d outstanding, a delivery", members, outstanding), *rounds, "bare fan-out", "hub fan-out", func(s *process.Server, isHub bool) (func(), int) {
 			return broadcasts(s, isHub, outstanding), 50 * outstanding * members
@@ -73,12 +82,13 @@ func median(values []float64) float64 {
 }
 
 // echoes sends bursts of messages on one connection, and waits for the answers to each.
-func echoes(s *process.Server, burst int) func() {
+func echoes(s *process.Server, op atrium.Opcode, text string, burst, times int) func() {
 	c := s.Connect(false, "200 bytes")
-	out := []byte(strings.Repeat(string(process.Frame(atrium.OpText, message)), burst))
-	in := make([]byte, (2+len(message))*burst)
+	out := []byte(strings.Repeat(string(process.Frame(op, text)), burst))
+	header := atrium.AppendHeader(nil, atrium.Header{Fin: true, Opcode: op, Length: int64(len(text))})
+	in := make([]byte, (len(header)+len(text))*burst)
 	return func() {
-		for range 20_000 {
+		for range times {
 			_, err := c.Write(out)
 			check(err)
 			_, err = io.ReadFull(c, in)

@@ -63,7 +63,7 @@ func connEcho(l net.Listener) func(int) {
 			return
 		}
 		go func() {
-			buf := make([]byte, 0, 1024)
+			buf := make([]byte, 0, 32<<10)
 			for {
 				op, p, err := c.ReadInto(context.Background(), buf)
 				if err != nil {
