@@ -123,7 +123,7 @@ func (c *call) expect(s *Socket) bool {
 		c.replies = append(c.replies, Reply{SocketID: s.id, Err: ErrDisconnected})
 		return false
 	}
-	s.inbox.called(+1)
+	s.session.called(+1)
 	c.sockets = append(c.sockets, s)
 	c.replies = append(c.replies, Reply{SocketID: s.id})
 	c.waiting++
@@ -146,7 +146,7 @@ func (c *call) answer(i int, data json.RawMessage, err error) {
 	c.sockets[i] = nil
 	c.replies[i].Data, c.replies[i].Err = data, err
 	c.waiting--
-	s.inbox.called(-1)
+	s.session.called(-1)
 }
 
 // giveUp ends the wait for all who have not answered.
@@ -218,7 +218,7 @@ func (p *pendingCalls) fail(s *Socket) {
 	}
 }
 
-// acknowledge implements resident. An answer to a call that is over, or to one that another socket was asked, changes
+// acknowledge implements owner. An answer to a call that is over, or to one that another socket was asked, changes
 // nothing.
 func (s *Socket) acknowledge(id int64, args []byte, n int, fail *Error) bool {
 	if id >= s.ns.hub.calls.Load() {

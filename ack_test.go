@@ -54,11 +54,9 @@ func checkNoCalls(t testing.TB, sockets ...*Socket) {
 			t.Errorf("pending calls are left: %v", s.calls.byID)
 		}
 		s.calls.mu.Unlock()
-		s.inbox.mu.Lock()
-		if s.inbox.calls != 0 {
-			t.Errorf("the inbox counts %d calls", s.inbox.calls)
+		if n := s.session.reading.calls.Load(); n != 0 {
+			t.Errorf("the session counts %d calls", n)
 		}
-		s.inbox.mu.Unlock()
 	}
 }
 
@@ -229,9 +227,9 @@ func TestCallTimeout(t *testing.T) {
 		h := newHub(t, Options{CallTimeout: 3 * time.Second, PingInterval: 24 * time.Hour})
 		join := func() (*client, *Socket) {
 			near, far := net.Pipe()
-			s := newSocket(h.Namespace(), newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
+			s := h.newPlain(newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
 			h.quota.take(nil)
-			h.add(s, "")
+			h.add(s.session, "")
 			s.session.start()
 			c := &client{newConn(near, connConfig{client: true, readLimit: 1 << 16, maxQueued: 1 << 20}), t, ""}
 			t.Cleanup(func() { c.CloseNow() })

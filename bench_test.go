@@ -176,10 +176,10 @@ func BenchmarkEmit(b *testing.B) {
 		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
 			h := New(Options{MaxQueued: 1 << 30})
 			for range members {
-				s := newSocket(&h.mainNamespace, newConn(nil, connConfig{maxQueued: 1 << 30}), nil, nil)
+				s := h.newPlain(newConn(nil, connConfig{maxQueued: 1 << 30}), nil, nil)
 				s.session.conn.out.state = writing // nobody writes
 				h.enter(s)
-				s.session.accepted.Store(true)
+				s.connected.Store(true)
 			}
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {

@@ -442,7 +442,7 @@ func testExpiryUnderHeartbeat(t *testing.T) {
 					}
 					if pings == 2 && !ended {
 						ended = true
-						end(h.list()[0])
+						end(h.list()[0].seats[0].owner.(*Socket))
 					}
 				}
 			})

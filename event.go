@@ -82,7 +82,7 @@ func (e *Event) Reply(args ...any) error {
 		return fmt.Errorf("atrium: reply to %q: %w", e.name, err)
 	}
 	e.answered = true
-	e.socket.session.answer(e.id, encoded, len(args))
+	e.socket.answer(e.id, encoded, len(args))
 	return nil
 }
 
@@ -99,7 +99,7 @@ func (e *Event) fail(message string, data []byte) {
 		return
 	}
 	e.answered = true
-	e.socket.session.answerError(e.name, e.id, message, data)
+	e.socket.answerError(e.name, e.id, message, data)
 }
 
 // dispatch runs the handlers of an event.

@@ -22,8 +22,8 @@ type Hub struct {
 
 	quota *quota
 
-	mu      sync.Mutex         // guards:
-	live    map[*Socket]string // whose they are, for the quota
+	mu      sync.Mutex          // guards:
+	live    map[*session]string // whose they are, for the quota
 	closing bool
 	empty   chan struct{} // closed when closing and nobody is left
 }
@@ -36,7 +36,7 @@ func New(options Options) *Hub {
 	h := &Hub{
 		options: options.normalize(),
 		node:    randomText(nodeIDLength),
-		live:    make(map[*Socket]string),
+		live:    make(map[*session]string),
 		empty:   make(chan struct{}),
 	}
 	h.quota = newQuota(&h.options)
@@ -81,14 +81,24 @@ func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
 	if err != nil {
 		return nil // answered, or gone
 	}
-	s := newSocket(&h.mainNamespace, conn, newHandshake(r), base)
-	s.session.authFirst = config.subprotocol == plainSubprotocol
-	if added = h.add(s, client); !added {
+	s := h.newPlain(conn, newHandshake(r), base)
+	if added = h.add(s.session, client); !added {
 		go conn.Close(StatusGoingAway, string(ReasonShutdown))
 		return nil
 	}
 	s.session.start()
 	return nil
+}
+
+// newPlain makes the socket of a plain client, and its session.
+func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *Socket {
+	codec := new(plainCodec)
+	session := newSession(h.sessions, conn, codec)
+	session.gone = func() { h.remove(session) }
+	s := newSocket(&h.mainNamespace, handshake, base)
+	s.sit(session, s.ns.name, s)
+	codec.seat = &s.seat
+	return s
 }
 
 // check judges a request by itself, before anybody is asked.
@@ -144,7 +154,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 	for _, s := range h.list() {
-		s.session.end(ReasonShutdown, StatusGoingAway, string(ReasonShutdown))
+		s.end(ReasonShutdown, StatusGoingAway, string(ReasonShutdown))
 	}
 	select {
 	case <-h.empty:
@@ -155,7 +165,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	for _, s := range left {
-		_ = s.session.conn.CloseNow()
+		_ = s.conn.CloseNow()
 	}
 	return fmt.Errorf("atrium: shutdown with %d clients left: %w", len(left), ctx.Err())
 }
@@ -166,18 +176,18 @@ func (h *Hub) isClosing() bool {
 	return h.closing
 }
 
-func (h *Hub) list() []*Socket {
+func (h *Hub) list() []*session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	list := make([]*Socket, 0, len(h.live))
+	list := make([]*session, 0, len(h.live))
 	for s := range h.live {
 		list = append(list, s)
 	}
 	return list
 }
 
-// add makes a connection a live one; not any more during a shutdown.
-func (h *Hub) add(s *Socket, client string) bool {
+// add makes a session a live one; not any more during a shutdown.
+func (h *Hub) add(s *session, client string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closing {
@@ -187,8 +197,8 @@ func (h *Hub) add(s *Socket, client string) bool {
 	return true
 }
 
-// remove counts a socket out of which nothing is left.
-func (h *Hub) remove(s *Socket) {
+// remove counts a session out of which nothing is left.
+func (h *Hub) remove(s *session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.quota.giveBack(h.live[s])

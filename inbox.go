@@ -29,6 +29,19 @@ const incomingOverhead = 64
 
 func (in *incoming) size() int { return len(in.event) + len(in.args) + incomingOverhead }
 
+// reading is what the inboxes of a connection tell each other and its reader.
+type reading struct {
+	more   atomic.Bool   // there is more to handle after what is being handled
+	pauses atomic.Uint32 // the beginnings and ends of waiting pushes: while it is odd, one waits
+	calls  atomic.Int32  // Calls to the peer that wait for an answer
+}
+
+// pausedSince reports whether a push waits, or has waited since pauses had the value before.
+func (r *reading) pausedSince(before uint32) bool {
+	now := r.pauses.Load()
+	return now != before || now%2 != 0
+}
+
 // inbox is what one socket has received and not yet handled. A goroutine that exists only while there is work
 // handles it, strictly in order, one thing at a time.
 //
@@ -36,13 +49,10 @@ func (in *incoming) size() int { return len(in.event) + len(in.args) + incomingO
 // reading and TCP slows the peer down. While a Call to the peer is pending push does not wait, because the answer
 // may stand behind the events; then a peer that goes on beyond twice the bounds has flooded the inbox.
 type inbox struct {
-	owner interface{ handle(incoming) }
-	more  *atomic.Bool // told whether there is more to handle after what is being handled
-	// pauses counts the beginnings and ends of waiting pushes: while it is odd, one waits.
-	pauses atomic.Uint32
+	owner   interface{ handle(incoming) }
+	reading *reading
 
 	mu        sync.Mutex
-	calls     int32      // Calls to the peer that wait for an answer
 	running   bool       // the goroutine exists
 	finished  bool       // the last thing is in
 	items     []incoming // items[head:] waits
@@ -67,7 +77,7 @@ const (
 func (b *inbox) push(in incoming) received {
 	b.mu.Lock()
 	for !b.finished && b.full(1) {
-		if b.calls > 0 {
+		if b.reading.calls.Load() > 0 {
 			if b.full(2) {
 				b.mu.Unlock()
 				return flooded
@@ -79,9 +89,9 @@ func (b *inbox) push(in incoming) received {
 		}
 		wait := b.unblocked
 		b.mu.Unlock()
-		b.pauses.Add(1)
+		b.reading.pauses.Add(1)
 		<-wait
-		b.pauses.Add(1)
+		b.reading.pauses.Add(1)
 		b.mu.Lock()
 	}
 	defer b.mu.Unlock()
@@ -90,12 +100,6 @@ func (b *inbox) push(in incoming) received {
 	}
 	b.add(in)
 	return taken
-}
-
-// pausedSince reports whether a push waits, or has waited since pauses had the value before.
-func (b *inbox) pausedSince(before uint32) bool {
-	now := b.pauses.Load()
-	return now != before || now%2 != 0
 }
 
 // pushLast adds the last thing that will be handled, without waiting, and lets a waiting push go.
@@ -115,11 +119,10 @@ func (b *inbox) bound(maxCount, maxBytes int) {
 	b.unblock()
 }
 
-// called notes that a Call to the peer began (+1) or ended (-1).
-func (b *inbox) called(change int32) {
+// recheck makes a waiting push look again.
+func (b *inbox) recheck() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.calls += change
 	b.unblock()
 }
 
@@ -144,7 +147,7 @@ func (b *inbox) add(in incoming) {
 	}
 }
 
-// unblock makes a waiting push look again.
+// unblock is recheck for callers with the lock.
 func (b *inbox) unblock() {
 	if b.unblocked != nil {
 		close(b.unblocked)
@@ -193,8 +196,8 @@ func (b *inbox) next() (in incoming, ok bool) {
 	in = b.items[b.head]
 	b.items[b.head] = incoming{}
 	b.head++
-	if more := b.head < len(b.items); b.more.Load() != more {
-		b.more.Store(more)
+	if more := b.head < len(b.items); b.reading.more.Load() != more {
+		b.reading.more.Store(more)
 	}
 	return in, true
 }

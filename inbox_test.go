@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,7 +27,7 @@ func (o *inboxOwner) handle(in incoming) {
 
 func newTestInbox(maxCount, maxBytes int) (*inbox, *inboxOwner) {
 	o := &inboxOwner{gate: make(chan struct{}, 10_000)}
-	return &inbox{owner: o, more: new(atomic.Bool), maxCount: maxCount, maxBytes: maxBytes}, o
+	return &inbox{owner: o, reading: new(reading), maxCount: maxCount, maxBytes: maxBytes}, o
 }
 
 func (o *inboxOwner) pass(n int) {
@@ -55,8 +54,8 @@ func (b *inbox) isRunning() bool {
 
 func wantPaused(t *testing.T, b *inbox, pushed <-chan received, paused bool) {
 	t.Helper()
-	if got := len(pushed) == 0; got != paused || b.pauses.Load()%2 == 1 != paused {
-		t.Fatalf("the push waits: %t, %d beginnings and ends; want %t", got, b.pauses.Load(), paused)
+	if got := len(pushed) == 0; got != paused || b.reading.pauses.Load()%2 == 1 != paused {
+		t.Fatalf("the push waits: %t, %d beginnings and ends; want %t", got, b.reading.pauses.Load(), paused)
 	}
 }
 
@@ -102,7 +101,7 @@ func TestInboxBounds(t *testing.T) {
 						t.Fatalf("nobody handles event %d", i)
 					}
 				}
-				before := b.pauses.Load()
+				before := b.reading.pauses.Load()
 				ninth := b.pushing(in)
 				wantPaused(t, b, ninth, true)
 				o.pass(3)
@@ -112,7 +111,7 @@ func TestInboxBounds(t *testing.T) {
 				if r := <-ninth; r != taken {
 					t.Errorf("push: %v", r)
 				}
-				if !b.pausedSince(before) || b.pausedSince(b.pauses.Load()) {
+				if !b.reading.pausedSince(before) || b.reading.pausedSince(b.reading.pauses.Load()) {
 					t.Error("the pause is not told")
 				}
 				o.pass(5)
@@ -145,7 +144,8 @@ func TestInboxWhileCalling(t *testing.T) {
 		}
 		fifth := b.pushing(incoming{})
 		wantPaused(t, b, fifth, true)
-		b.called(+1)
+		b.reading.calls.Add(+1)
+		b.recheck()
 		synctest.Wait()
 		wantPaused(t, b, fifth, false)
 		for range 3 {
@@ -156,7 +156,8 @@ func TestInboxWhileCalling(t *testing.T) {
 		if r := b.push(incoming{}); r != flooded {
 			t.Errorf("beyond twice the bounds: %v", r)
 		}
-		b.called(-1)
+		b.reading.calls.Add(-1)
+		b.recheck()
 		ninth := b.pushing(incoming{})
 		wantPaused(t, b, ninth, true)
 		o.pass(9)
@@ -258,7 +259,7 @@ func TestInboxHoldsUpTheClient(t *testing.T) {
 				p.send(segment)
 			}
 			sent := p.sent()
-			eventually(t, "the reader to pause", func() bool { return s.inbox.pauses.Load()%2 == 1 })
+			eventually(t, "the reader to pause", func() bool { return s.session.reading.pauses.Load()%2 == 1 })
 			if got := s.inbox.waiting(); got != 4 && options.MaxInboxEvents > 0 || got != 5 && options.MaxInboxBytes > 0 {
 				t.Errorf("%d events are waiting", got) // "block" is small
 			}
@@ -412,7 +413,7 @@ func TestInboxCallEndsThePause(t *testing.T) {
 		for _, text := range []string{`{"event":"ask","id":1}`, `{"event":"e","id":2}`, `{"event":"e","id":3}`, `{"id":0,"data":41}`} {
 			p.send(p.frame(OpText, text))
 		}
-		eventually(t, "the reader to pause", func() bool { return s.inbox.pauses.Load()%2 == 1 })
+		eventually(t, "the reader to pause", func() bool { return s.session.reading.pauses.Load()%2 == 1 })
 		close(gate)
 		for _, text := range []string{question(0), `{"id":1,"data":41}`, `{"id":2}`, `{"id":3}`} {
 			p.want(OpText, text)

@@ -40,8 +40,8 @@ type outbox struct {
 
 	// More frames are about to be queued, so that a write now would be one too many: it is left to a goroutine that
 	// is made for it, unless a later frame finds that it is the last and takes all with it.
-	inputWaits atomic.Bool // the reader has more messages at hand
-	eventsWait atomic.Bool // the inbox has
+	inputWaits atomic.Bool  // the reader has more messages at hand
+	eventsWait *atomic.Bool // an inbox has; nil without inboxes
 
 	mu      sync.Mutex
 	queue   [][]byte // queue[head:] waits; if closing, the last of it is the close frame
@@ -177,7 +177,7 @@ func (o *outbox) added(frame []byte) (wake bool) {
 // wake makes somebody write what is queued, unless somebody does already. It is called without locks, and does not
 // wait for the network.
 func (o *outbox) wake() {
-	if o.fast != nil && (o.inputWaits.Load() || o.eventsWait.Load()) {
+	if o.fast != nil && (o.inputWaits.Load() || o.eventsWait != nil && o.eventsWait.Load()) {
 		o.wakeLater()
 	} else {
 		o.wakeNow()

@@ -7,43 +7,57 @@ import (
 // plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect message first.
 const plainSubprotocol = "atrium"
 
-// receivePlain deals with one message of a plain client.
-func (s *session) receivePlain(op Opcode, p []byte) {
+// plainCodec is the protocol of a client that knows nothing but JSON: see envelope.go. Such a client has one socket.
+type plainCodec struct {
+	seat  *seat
+	asked bool // the client has asked to connect; the reader's own
+}
+
+// begin implements codec: it asks to connect for a client that does not do so itself.
+func (c *plainCodec) begin(s *session) {
+	if s.conn.Subprotocol() != plainSubprotocol {
+		c.asked = true
+		c.seat.take(incoming{kind: incomingConnect, id: noID})
+	}
+}
+
+// receive implements codec.
+func (c *plainCodec) receive(s *session, op Opcode, p []byte) {
 	switch {
 	case s.ended.Load():
 		// The closing handshake is under way; what still comes is nobody's.
 	case op == OpBinary:
 		s.end(ReasonParseError, StatusUnsupportedData, "expected text messages: a plain client sends JSON")
-	case !s.asked:
-		s.receiveConnect(p)
+	case !c.asked:
+		c.receiveConnect(p)
 	default:
-		s.receiveEnvelope(p)
+		c.receiveEnvelope(p)
 	}
 }
 
 // receiveConnect takes the first message of a client that authenticates.
-func (s *session) receiveConnect(p []byte) {
-	s.asked = true
+func (c *plainCodec) receiveConnect(p []byte) {
+	c.asked = true
 	e, problem := parseEnvelope(p)
 	if problem == nil && (e.event != "connect" || e.id != noID || e.n > 1) {
 		problem = Errorf(`expected {"event":"connect","data":…} as the first message`)
 	}
 	if problem != nil {
-		s.refusePlain(problem.Message, nil)
+		c.seat.refuse(problem.Message, nil)
 		return
 	}
-	s.inbox.push(incoming{kind: incomingConnect, args: bytes.Clone(e.args), n: e.n, id: noID})
+	c.seat.take(incoming{kind: incomingConnect, args: bytes.Clone(e.args), n: e.n, id: noID})
 }
 
 // receiveEnvelope takes a message of a client that has asked to connect. What is wrong with it is told in its turn,
 // so that the connect message stays the first.
-func (s *session) receiveEnvelope(p []byte) {
+func (c *plainCodec) receiveEnvelope(p []byte) {
 	e, problem := parseEnvelope(p)
 	switch {
 	case problem != nil && e.event == "":
 		e.id = noID // perhaps of an acknowledgement; it is not ours to answer
 	case problem == nil && e.event == "":
-		if s.resident.acknowledge(e.id, e.args, e.n, e.fail) {
+		if c.seat.owner.acknowledge(e.id, e.args, e.n, e.fail) {
 			return
 		}
 		problem = Errorf("id: expected the id of a call, %d is none", e.id)
@@ -55,40 +69,42 @@ func (s *session) receiveEnvelope(p []byte) {
 	if problem != nil {
 		in.kind, in.args = incomingProblem, []byte(problem.Message)
 	}
-	if s.inbox.push(in) == flooded {
-		s.end(ReasonForcedServerClose, StatusPolicyViolation, "too many events are waiting")
-	}
+	c.seat.take(in)
 }
 
-// connectedPlain is the frame that tells a client that it is accepted.
-func connectedPlain(id string) []byte {
+// refused implements codec: without its only socket the client has nothing.
+func (c *plainCodec) refused(p *seat) {
+	p.session.end(ReasonServerDisconnect, StatusPolicyViolation, "refused")
+}
+
+// vacated implements codec.
+func (c *plainCodec) vacated(p *seat, reason Reason) {
+	p.session.end(reason, StatusNormalClosure, string(reason))
+}
+
+func (c *plainCodec) appendConnected(b []byte, _, id string) []byte {
 	data := append(appendQuoted([]byte(`{"sid":`), id), '}')
-	return sealFrame(appendEvent(newFrame(64), "connect", data, 1, noID), OpText)
+	return appendEvent(b, "connect", data, 1, noID)
 }
 
-// refusePlain tells the client that it is not, and ends the session.
-func (s *session) refusePlain(message string, data []byte) {
+func (c *plainCodec) appendRefused(b []byte, _, message string, data []byte) []byte {
 	body := append(appendMessage([]byte{'{'}, message, data), '}')
-	s.sendText(appendEvent(newFrame(64+len(body)), "connect_error", body, 1, noID))
-	s.end(ReasonServerDisconnect, StatusPolicyViolation, "refused")
+	return appendEvent(b, "connect_error", body, 1, noID)
 }
 
-// answer sends an acknowledgement.
-func (s *session) answer(id int64, args []byte, n int) {
-	s.sendText(appendAck(newFrame(48+len(args)), id, args, n))
+func (c *plainCodec) appendAck(b []byte, _ string, id int64, args []byte, n int) []byte {
+	return appendAck(b, id, args, n)
 }
 
-// answerError tells the client what was wrong with an event: in its acknowledgement if it asked for one, else in
-// an event named error.
-func (s *session) answerError(event string, id int64, message string, data []byte) {
-	b := newFrame(64 + len(event) + len(message) + len(data))
+func (c *plainCodec) appendError(b []byte, _, event string, id int64, message string, data []byte) []byte {
 	if id != noID {
-		b = appendAckError(b, id, message, data)
-	} else {
-		b = appendErrorEvent(b, event, message, data)
+		return appendAckError(b, id, message, data)
 	}
-	s.sendText(b)
+	return appendErrorEvent(b, event, message, data)
 }
+
+// form implements codec.
+func (c *plainCodec) form(m *message, _ string) *wireForm { return m.inPlain() }
 
 // plain returns the message as a text frame of the plain protocol.
 func (m *message) plain() []byte { return m.inPlain().whole }

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +24,7 @@ func (o idleOwner) handle(incoming) { <-o.gate }
 
 func TestBugInboxGrowsWhileNeverEmpty(t *testing.T) {
 	o := idleOwner{make(chan struct{})}
-	b := &inbox{owner: o, more: new(atomic.Bool), maxCount: 4, maxBytes: 1 << 20}
+	b := &inbox{owner: o, reading: new(reading), maxCount: 4, maxBytes: 1 << 20}
 	b.push(incoming{kind: incomingEvent})
 	b.push(incoming{kind: incomingEvent})
 	for range 10_000 {
@@ -144,9 +143,9 @@ func TestBugTimerAfterEnd(t *testing.T) {
 	h := New(Options{})
 	near, far := net.Pipe()
 	defer near.Close()
-	s := newSocket(&h.mainNamespace, newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
+	s := h.newPlain(newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
 	h.quota.take(nil)
-	h.add(s, "")
+	h.add(s.session, "")
 	s.session.end(ReasonShutdown, StatusGoingAway, "")
 	s.session.start()
 	if n := scheduledTimers(h); n != 0 {

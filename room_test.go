@@ -23,9 +23,9 @@ func newMailbox(t testing.TB, h *Hub) mailbox {
 	t.Cleanup(func() { near.Close(); far.Close() })
 	conn := newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 30})
 	conn.out.state = writing
-	s := newSocket(h.Namespace(), conn, &Handshake{}, context.Background())
+	s := h.newPlain(conn, &Handshake{}, context.Background())
 	h.quota.take(nil)
-	if !h.add(s, "") || !s.enter() {
+	if !h.add(s.session, "") || !s.enter() {
 		t.Fatal("the socket was not let in")
 	}
 	m := mailbox{s}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -64,52 +65,82 @@ func (c *sessionConfig) agreements(yield func(compression) bool) {
 // maxBeforeConnect bounds a message, and the inbox, in bytes, until the client is accepted.
 const maxBeforeConnect = 64 << 10
 
-// session is the life of one client: it reads the connection, hands events to the inbox and acknowledgements to
-// their calls, keeps the heartbeat and notices the end. One goroutine, serve, reads. The floor above lives in it
-// as its resident.
+// session is the life of one client's connection: it reads it, has its codec hand what came to the sockets' inboxes and
+// calls, keeps the heartbeat and notices the end. One goroutine, serve, reads. Each socket of the client has a seat.
 type session struct {
-	config   *sessionConfig
-	conn     *Conn
-	resident resident
-	inbox    *inbox
-	timer    timer
-	born     int64 // nanotime
+	config  *sessionConfig
+	codec   codec
+	conn    *Conn
+	gone    func() // called when nothing of the session is left
+	timer   timer
+	born    int64 // nanotime
+	reading reading
 
-	authFirst bool        // the client sends a connect message before anything else
-	asked     bool        // it has; the reader's own
-	accepted  atomic.Bool // the resident accepted the client
-	ended     atomic.Bool // the client has left, or was made to
-	parts     atomic.Int32
+	accepted atomic.Bool // a socket was
+	ended    atomic.Bool // the client has left, or was made to
+	parts    atomic.Int32
+
+	mu     sync.Mutex // guards:
+	closed bool       // nobody takes a seat any more
+	seats  []*seat
 
 	// The heartbeat: check's own.
 	pingAt   int64 // nanotime of the next ping, or of the one whose pong is awaited
 	awaiting bool
 	heard    uint32 // the connection's fills when the ping was sent
-	pauses   uint32 // the inbox's pauses then
+	pauses   uint32 // the reading's pauses then
 }
 
-// resident is a Socket as its session sees it.
-type resident interface {
-	// handle deals with one incoming thing, in the inbox's goroutine.
-	handle(in incoming)
-	// acknowledge takes the answer to a Call. It runs where the connection is read, and its arguments are
-	// good until it returns. It reports whether a call with that id was ever made.
-	acknowledge(id int64, args []byte, n int, fail *Error) bool
-	// leave takes the socket out of delivery, at once.
-	leave()
-	// gone is called when nothing of the session is left.
-	gone()
+// codec is a protocol of events over messages.
+type codec interface {
+	// begin is called before the first message is received.
+	begin(s *session)
+	// receive deals with one message.
+	receive(s *session, op Opcode, p []byte)
+	// form returns a message as this protocol's clients in the namespace get it.
+	form(m *message, namespace string) *wireForm
+
+	// The following append a text message to newFrame's buffer.
+	appendConnected(b []byte, namespace, id string) []byte
+	appendRefused(b []byte, namespace, message string, data []byte) []byte
+	appendAck(b []byte, namespace string, id int64, args []byte, n int) []byte
+	appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte
+
+	// refused and vacated say what becomes of a client that was refused a seat, or whose socket was disconnected.
+	refused(p *seat)
+	vacated(p *seat, reason Reason)
 }
 
-func newSession(config *sessionConfig, conn *Conn, r resident, in *inbox) *session {
-	s := &session{config: config, conn: conn, resident: r, inbox: in, born: nanotime()}
-	in.owner = r
-	in.maxCount, in.maxBytes = config.inboxEvents, maxBeforeConnect
-	in.more = &conn.out.eventsWait
+func newSession(config *sessionConfig, conn *Conn, codec codec) *session {
+	s := &session{config: config, conn: conn, codec: codec, born: nanotime()}
+	s.parts.Store(1)
+	conn.out.eventsWait = &s.reading.more
 	s.timer.fire = s.check
 	// Clients that come together, after a restart say, are not pinged together.
 	s.pingAt = s.born + int64(config.pingInterval)/2 + rand.Int64N(int64(config.pingInterval)/2+1)
 	return s
+}
+
+// add takes a socket in; not any more if the session has ended.
+func (s *session) add(p *seat) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.parts.Add(1)
+	s.seats = append(s.seats, p)
+	return true
+}
+
+// called notes that a Call to the client began (+1) or ended (-1).
+func (s *session) called(change int32) {
+	s.reading.calls.Add(change)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.seats {
+		p.inbox.recheck()
+	}
 }
 
 // start begins to serve the client, in a goroutine of its own.
@@ -119,10 +150,7 @@ func (s *session) start() {
 	if s.ended.Load() {
 		s.config.clock.stop(&s.timer)
 	}
-	if !s.authFirst {
-		s.asked = true
-		s.inbox.push(incoming{kind: incomingConnect, id: noID})
-	}
+	s.codec.begin(s)
 	go s.serve()
 }
 
@@ -147,7 +175,7 @@ func (s *session) receive() error {
 			return err
 		}
 		if op != OpContinuation {
-			s.receivePlain(op, p)
+			s.codec.receive(s, op, p)
 		}
 		if !s.conn.hasInput() {
 			return nil
@@ -182,16 +210,6 @@ func (s *session) endReason() Reason {
 	return ReasonTransportError
 }
 
-// accept queues the first frame that the client gets, which tells it that it is accepted, and lifts the bounds for
-// those who are not. A true wake obliges the caller to wake the connection's outbox.
-func (s *session) accept(first []byte) (wake bool) {
-	s.conn.readLimit.Store(s.config.maxMessageSize)
-	s.inbox.bound(s.config.inboxEvents, s.config.inboxBytes)
-	wake, _ = s.push(first, false, forEmitter)
-	s.accepted.Store(true)
-	return wake
-}
-
 // noCloseFrame is for connections that are over, or closing, anyway.
 const noCloseFrame StatusCode = 0
 
@@ -202,17 +220,22 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 		return
 	}
 	s.config.clock.stop(&s.timer)
-	s.resident.leave()
+	s.mu.Lock()
+	s.closed = true
+	seats := s.seats
+	s.mu.Unlock()
+	for _, p := range seats {
+		p.depart(reason)
+	}
 	if code != noCloseFrame {
 		s.conn.beginClose(code, text, reason == ReasonSlowConsumer)
 	}
-	s.inbox.pushLast(incoming{kind: incomingLeave, reason: reason})
 }
 
-// part notes that one of the session's two parts is over: reading, and handling.
+// part notes that one part of the session is over: the reading, or a socket's handling.
 func (s *session) part() {
-	if s.parts.Add(1) == 2 {
-		s.resident.gone()
+	if s.parts.Add(-1) == 0 {
+		s.gone()
 	}
 }
 
@@ -284,16 +307,16 @@ func (s *session) check() {
 		case heard != s.heard:
 			s.awaiting = false
 			s.pingAt += int64(c.pingInterval)
-		case s.inbox.pausedSince(s.pauses):
+		case s.reading.pausedSince(s.pauses):
 			// It was we who did not read. The time-out begins anew.
-			s.pingAt, s.pauses = now, s.inbox.pauses.Load()
+			s.pingAt, s.pauses = now, s.reading.pauses.Load()
 		case now-s.pingAt >= int64(c.pingTimeout):
 			s.end(ReasonPingTimeout, StatusPolicyViolation, string(ReasonPingTimeout))
 			return
 		}
 	}
 	if !s.awaiting && now >= s.pingAt {
-		s.awaiting, s.pingAt, s.heard, s.pauses = true, now, s.conn.fills.Load(), s.inbox.pauses.Load()
+		s.awaiting, s.pingAt, s.heard, s.pauses = true, now, s.conn.fills.Load(), s.reading.pauses.Load()
 		if !s.ping() && s.conn.State() == StateOpen {
 			// Writing has failed, and reading does not notice.
 			s.end(ReasonTransportError, StatusInternalError, "")

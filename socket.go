@@ -19,11 +19,10 @@ import (
 // OnConnect, its events as they came, OnDisconnect. All methods may be called from any goroutine, from within
 // those functions and after the disconnect, when they do nothing, or say so.
 type Socket struct {
+	seat
 	id        string
 	ns        *Namespace
-	session   *session
 	handshake *Handshake
-	inbox     inbox
 	calls     pendingCalls
 
 	// mu may be held while a room's lock is taken, never the other way round. It guards:
@@ -50,15 +49,14 @@ func randomText(n int) string {
 	return base64.RawURLEncoding.EncodeToString(b)[:n]
 }
 
-func newSocket(ns *Namespace, conn *Conn, handshake *Handshake, base context.Context) *Socket {
-	s := &Socket{
+// newSocket makes a socket that has no seat yet.
+func newSocket(ns *Namespace, handshake *Handshake, base context.Context) *Socket {
+	return &Socket{
 		id:        ns.hub.node + randomText(socketIDLength-nodeIDLength),
 		ns:        ns,
 		handshake: handshake,
 		ctx:       base,
 	}
-	s.session = newSession(ns.hub.sessions, conn, s, &s.inbox)
-	return s
 }
 
 // ID returns the socket's id: 20 characters of the base64url alphabet, never used twice. It is no secret.
@@ -219,7 +217,7 @@ func Value[T any](s *Socket, key string) (T, bool) {
 // Disconnect ends the socket's connection: it leaves its rooms at once, what was emitted to it before is still sent,
 // and then the close frame, with status 1000. It does not wait.
 func (s *Socket) Disconnect() {
-	s.session.end(ReasonServerDisconnect, StatusNormalClosure, string(ReasonServerDisconnect))
+	s.session.codec.vacated(&s.seat, ReasonServerDisconnect)
 }
 
 // DisconnectAt disconnects the socket at the time t, when its token expires for example; heartbeats do not put
@@ -248,12 +246,7 @@ func (s *Socket) Flush(ctx context.Context) error { return s.session.conn.out.wa
 // Buffered returns how many bytes are queued for the client and not yet taken by the network.
 func (s *Socket) Buffered() int { return s.session.conn.out.buffered() }
 
-// push queues a message, and may be called under a room's lock; see session.push.
-func (s *Socket) push(m *message) (wake, slow bool) {
-	return s.session.push(m.inPlain().frame(s.session.conn.compression), m.volatile, forBroadcast)
-}
-
-// handle implements resident: it runs the application's functions, and bears their panics.
+// handle implements owner: it runs the application's functions, and bears their panics.
 func (s *Socket) handle(in incoming) {
 	var e *Event
 	if in.kind == incomingEvent {
@@ -261,7 +254,7 @@ func (s *Socket) handle(in incoming) {
 	}
 	defer func() {
 		if in.kind == incomingLeave {
-			s.session.part()
+			s.vacate()
 		}
 	}()
 	returned := false
@@ -288,7 +281,7 @@ func (s *Socket) handle(in incoming) {
 		}
 	case incomingProblem:
 		if s.isConnected() {
-			s.session.answerError(in.event, in.id, string(in.args), nil)
+			s.answerError(in.event, in.id, string(in.args), nil)
 		}
 	case incomingLeave:
 		if s.isConnected() {
@@ -302,7 +295,7 @@ func (s *Socket) handle(in incoming) {
 
 // isConnected reports whether the socket was ever connected; events that were received before it was
 // disconnected are handled after that, too.
-func (s *Socket) isConnected() bool { return s.session.accepted.Load() }
+func (s *Socket) isConnected() bool { return s.connected.Load() }
 
 // connect lets the socket in, or refuses it.
 func (s *Socket) connect(auth []byte) {
@@ -311,7 +304,7 @@ func (s *Socket) connect(auth []byte) {
 	for _, use := range functions.use {
 		if err := use(s); err != nil {
 			message, data := s.ns.hub.shown(err, s, "connect")
-			s.session.refusePlain(message, data)
+			s.refuse(message, data)
 			return
 		}
 	}
@@ -332,7 +325,7 @@ func (s *Socket) enter() bool {
 		return false
 	}
 	s.entered = true
-	wake := s.session.accept(connectedPlain(s.id))
+	wake := s.accept(s.id)
 	s.ns.enter(s)
 	for i, m := range s.rooms {
 		s.rooms[i].room = s.ns.join(s, m.name)
@@ -343,7 +336,7 @@ func (s *Socket) enter() bool {
 	return true
 }
 
-// leave implements resident.
+// leave implements owner.
 func (s *Socket) leave() {
 	s.mu.Lock()
 	s.left = true
@@ -363,6 +356,3 @@ func (s *Socket) leave() {
 	s.mu.Unlock()
 	s.calls.fail(s)
 }
-
-// gone implements resident.
-func (s *Socket) gone() { s.ns.hub.remove(s) }

@@ -1,0 +1,86 @@
+package atrium
+
+import "sync/atomic"
+
+// seat is the place of one socket in its client's session: its inbox, and the way out.
+type seat struct {
+	session   *session
+	namespace string // its name
+	owner     owner
+	inbox     inbox
+	connected atomic.Bool // the owner accepted the client; it stays true
+	departed  atomic.Bool // it has left, or was made to
+}
+
+// owner is a Socket as its seat sees it.
+type owner interface {
+	// handle deals with one incoming thing, in the inbox's goroutine.
+	handle(in incoming)
+	// acknowledge takes the answer to a Call. It runs where the connection is read, and its arguments are
+	// good until it returns. It reports whether a call with that id was ever made.
+	acknowledge(id int64, args []byte, n int, fail *Error) bool
+	// leave takes the socket out of delivery, at once.
+	leave()
+}
+
+// sit gives the owner a seat in the session. It reports false if the session has ended.
+func (p *seat) sit(s *session, namespace string, o owner) bool {
+	p.session, p.namespace, p.owner = s, namespace, o
+	p.inbox.owner, p.inbox.reading = o, &s.reading
+	p.inbox.maxCount, p.inbox.maxBytes = s.config.inboxEvents, maxBeforeConnect
+	return s.add(p)
+}
+
+// take puts something that was received into the inbox; see inbox.push. It is for who reads the connection.
+func (p *seat) take(in incoming) {
+	if p.inbox.push(in) == flooded {
+		p.session.end(ReasonForcedServerClose, StatusPolicyViolation, "too many events are waiting")
+	}
+}
+
+// accept queues what tells the client that it is connected, and lifts the bounds for those who are not. A true wake
+// obliges the caller to wake the connection's outbox.
+func (p *seat) accept(id string) (wake bool) {
+	s := p.session
+	s.conn.readLimit.Store(s.config.maxMessageSize)
+	p.inbox.bound(s.config.inboxEvents, s.config.inboxBytes)
+	wake, _ = s.push(sealFrame(s.codec.appendConnected(newFrame(64), p.namespace, id), OpText), false, forEmitter)
+	s.accepted.Store(true)
+	p.connected.Store(true)
+	return wake
+}
+
+// refuse tells the client that it is not, and why.
+func (p *seat) refuse(message string, data []byte) {
+	b := newFrame(64 + len(message) + len(data))
+	p.session.sendText(p.session.codec.appendRefused(b, p.namespace, message, data))
+	p.session.codec.refused(p)
+}
+
+// push queues a message, and may be called under a room's lock; see session.push.
+func (p *seat) push(m *message) (wake, slow bool) {
+	return p.session.push(p.session.codec.form(m, p.namespace).frame(p.session.conn.compression), m.volatile, forBroadcast)
+}
+
+// answer sends an acknowledgement.
+func (p *seat) answer(id int64, args []byte, n int) {
+	p.session.sendText(p.session.codec.appendAck(newFrame(48+len(args)), p.namespace, id, args, n))
+}
+
+// answerError tells the client what was wrong with an event: in its acknowledgement if it asked for one, else in
+// an event named error.
+func (p *seat) answerError(event string, id int64, message string, data []byte) {
+	b := newFrame(64 + len(event) + len(message) + len(data))
+	p.session.sendText(p.session.codec.appendError(b, p.namespace, event, id, message, data))
+}
+
+// depart takes the socket out of delivery, once, and lets it handle that after what it has received.
+func (p *seat) depart(reason Reason) {
+	if p.departed.CompareAndSwap(false, true) {
+		p.owner.leave()
+		p.inbox.pushLast(incoming{kind: incomingLeave, reason: reason})
+	}
+}
+
+// vacate is for when the owner has handled its leaving.
+func (p *seat) vacate() { p.session.part() }
