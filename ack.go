@@ -60,7 +60,7 @@ func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, e
 }
 
 func (t Target) ask(ctx context.Context, event string, args []any) ([]Reply, error) {
-	m, err := newMessage(event, args)
+	m, err := newMessage(t.ns.name, event, args)
 	if err != nil {
 		return nil, err
 	}

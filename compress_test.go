@@ -237,7 +237,7 @@ func TestBroadcastCompressedOnce(t *testing.T) {
 		}
 		boxes = append(boxes, m)
 	}
-	h.sessions.windows[0].Store(0)
+	h.sessions.windows[plainProtocol][0].Store(0)
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	for _, test := range []struct {
@@ -358,11 +358,11 @@ func TestCompressedBeforeDelivery(t *testing.T) {
 // With Compression off, or with nobody who would have it, Emit does not do more than before.
 func TestCompressionOffCostsNothing(t *testing.T) {
 	message := func(h *Hub, target Target) float64 {
-		m, err := newMessage("x", []any{strings.Repeat("x", 2000)})
+		m, err := newMessage("/", "x", []any{strings.Repeat("x", 2000)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.plain()
+		m.form(plainProtocol)
 		return testing.AllocsPerRun(100, func() { target.deflate(m) })
 	}
 	off, on := New(Options{}), New(Options{Compression: true})
@@ -401,7 +401,7 @@ func TestHubCompressed(t *testing.T) {
 			m.settle()
 			clients = append(clients, m)
 		}
-		if n := h.sessions.windows[15].Load(); n != 2 {
+		if n := h.sessions.windows[plainProtocol][15].Load(); n != 2 {
 			t.Errorf("%d clients are known to compress", n)
 		}
 		a := clients[0]
@@ -438,7 +438,7 @@ func TestHubCompressed(t *testing.T) {
 		for _, c := range clients {
 			c.CloseNow()
 		}
-		eventually(t, "nobody is known to compress", func() bool { return h.sessions.windows[15].Load() == 0 })
+		eventually(t, "nobody is known to compress", func() bool { return h.sessions.windows[plainProtocol][15].Load() == 0 })
 	})
 }
 

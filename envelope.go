@@ -226,14 +226,19 @@ func appendAckError(dst []byte, id int64, message string, data []byte) []byte {
 // appendErrorEvent appends the event that reports an error where no acknowledgement was asked for. event is the
 // one that failed, empty if its name could not be read. data is JSON, or nil for none.
 func appendErrorEvent(dst []byte, event, message string, data []byte) []byte {
-	dst = append(dst, `{"event":"error","data":{`...)
+	dst = append(dst, `{"event":"error","data":`...)
+	return append(appendErrorBody(dst, event, message, data), '}')
+}
+
+// appendErrorBody appends what the event named error tells.
+func appendErrorBody(dst []byte, event, message string, data []byte) []byte {
+	dst = append(dst, '{')
 	if event != "" {
 		dst = append(dst, `"event":`...)
 		dst = appendQuoted(dst, event)
 		dst = append(dst, ',')
 	}
-	dst = appendMessage(dst, message, data)
-	return append(dst, '}', '}')
+	return append(appendMessage(dst, message, data), '}')
 }
 
 // appendArgs appends the field that carries n arguments, a comma before it; nothing if there are none.

@@ -2,9 +2,8 @@ package atrium
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -22,10 +21,11 @@ type Hub struct {
 
 	quota *quota
 
-	mu      sync.Mutex          // guards:
-	live    map[*session]string // whose they are, for the quota
-	closing bool
-	empty   chan struct{} // closed when closing and nobody is left
+	mu         sync.Mutex // guards:
+	namespaces map[string]*Namespace
+	live       map[*session]string // whose they are, for the quota
+	closing    bool
+	empty      chan struct{} // closed when closing and nobody is left
 }
 
 // mainNamespace is Namespace; embedded by this name, it leaves Hub free to have a method called Namespace.
@@ -42,102 +42,39 @@ func New(options Options) *Hub {
 	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
 	h.init(h, "/")
+	h.namespaces = map[string]*Namespace{"/": &h.mainNamespace}
 	return h
 }
 
-// ServeHTTP takes a client in. It answers what is no WebSocket handshake, and whom it refuses, with a status that
-// fits and one sentence.
-func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if refused := h.takeIn(w, r); refused != nil {
-		refused.answer(w)
+// Namespace returns the namespace of that name, which comes into being with the first call. A name begins with "/";
+// "/" is the hub itself. Only Socket.IO clients connect to other namespaces than that; they are refused those that no
+// call of Namespace has named. A name that does not begin with "/", has a comma or a control character in it, or is
+// longer than 256 bytes makes Namespace panic.
+func (h *Hub) Namespace(name string) *Namespace {
+	if !validNamespace(name) {
+		panic(fmt.Sprintf("atrium: %.300q cannot be the name of a namespace", name))
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.namespaces[name]
+	if n == nil {
+		n = new(Namespace)
+		n.init(h, name)
+		h.namespaces[name] = n
+	}
+	return n
 }
 
-func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
-	if refused := h.check(r); refused != nil {
-		return refused
-	}
-	client, refused := h.quota.take(r)
-	if refused != nil {
-		return refused
-	}
-	added := false
-	defer func() {
-		if !added { // or Accept has panicked
-			h.quota.giveBack(client)
-		}
-	}()
-	base, refused := h.accept(r)
-	if refused != nil {
-		return refused
-	}
-	config := connConfig{
-		subprotocol: chooseSubprotocol(r, []string{plainSubprotocol}),
-		compression: h.sessions.compression,
-		readLimit:   min(h.options.MaxMessageSize, maxBeforeConnect),
-		maxQueued:   h.options.MaxQueued,
-	}
-	conn, err := switchProtocols(w, r, config)
-	if err != nil {
-		return nil // answered, or gone
-	}
-	s := h.newPlain(conn, newHandshake(r), base)
-	if added = h.add(s.session, client); !added {
-		go conn.Close(StatusGoingAway, string(ReasonShutdown))
-		return nil
-	}
-	s.session.start()
-	return nil
+func validNamespace(name string) bool {
+	unfit := func(r rune) bool { return r == ',' || r < ' ' || r == 0x7f }
+	return strings.HasPrefix(name, "/") && len(name) <= maxNamespace && !strings.ContainsFunc(name, unfit)
 }
 
-// newPlain makes the socket of a plain client, and its session.
-func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *Socket {
-	codec := new(plainCodec)
-	session := newSession(h.sessions, conn, codec)
-	session.gone = func() { h.remove(session) }
-	s := newSocket(&h.mainNamespace, handshake, base)
-	s.sit(session, s.ns.name, s)
-	codec.seat = &s.seat
-	return s
-}
-
-// check judges a request by itself, before anybody is asked.
-func (h *Hub) check(r *http.Request) *refusal {
-	if h.isClosing() {
-		return &refusal{http.StatusServiceUnavailable, "the server is shutting down", []string{"Retry-After", "1"}}
-	}
-	if r.URL.Query().Has("EIO") {
-		return &refusal{status: http.StatusNotImplemented, message: "this server does not speak Engine.IO: connect with a plain WebSocket"}
-	}
-	if err := checkHandshake(r); err != nil {
-		return err
-	}
-	if handshakeSize(r) > maxHandshake {
-		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB"}
-	}
-	return checkOrigin(r, h.options.AllowedOrigins)
-}
-
-// accept asks the application.
-func (h *Hub) accept(r *http.Request) (context.Context, *refusal) {
-	if h.options.Accept == nil {
-		return context.Background(), nil
-	}
-	ctx, err := h.options.Accept(r)
-	if err != nil {
-		refused := &refusal{status: http.StatusForbidden, message: "the server refuses this client"}
-		if e, ok := errors.AsType[*Error](err); ok {
-			refused.message = e.Message
-			if e.Status != 0 {
-				refused.status = e.Status
-			}
-		}
-		return nil, refused
-	}
-	if ctx == nil {
-		return context.Background(), nil
-	}
-	return context.WithoutCancel(ctx), nil
+// lookup returns the namespace of that name, or nil.
+func (h *Hub) lookup(name string) *Namespace {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.namespaces[name]
 }
 
 // Shutdown ends the hub: new clients are refused with 503, each client gets what is queued for it and then a close

@@ -88,7 +88,7 @@ func (s *server) offer(t testing.TB) *client {
 func (c *client) socket(h *Hub) *Socket {
 	c.t.Helper()
 	c.settle()
-	s := h.Namespace().socket(c.sid)
+	s := h.main().socket(c.sid)
 	if s == nil {
 		c.t.Fatal("the hub does not know the client")
 	}
@@ -139,7 +139,7 @@ func leavings(h *Hub) <-chan Reason {
 // checkNobody checks that nothing of any socket is left: live, counted, or on the clock.
 func (h *Hub) checkNobody(t testing.TB) {
 	t.Helper()
-	h.Namespace().checkEmpty(t)
+	h.main().checkEmpty(t)
 	h.mu.Lock()
 	live := len(h.live)
 	h.mu.Unlock()
@@ -224,7 +224,6 @@ func TestRefusedBeforeAccept(t *testing.T) {
 		{"no handshake", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 426, "no Upgrade: websocket header"},
 		{"POST", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 405, "a GET request"},
 		{"another origin", handshakeHead + "Origin: https://evil.example\r\n\r\n", 403, "https://evil.example"},
-		{"Socket.IO", strings.Replace(handshakeHead, "GET / ", "GET /socket.io/?EIO=4&transport=websocket ", 1) + "\r\n", 501, "plain WebSocket"},
 	}
 	h := newHub(t, Options{Accept: func(r *http.Request) (context.Context, error) {
 		t.Errorf("Accept was asked about %s %s", r.Method, r.URL)

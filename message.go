@@ -18,7 +18,8 @@ type message struct {
 	id       int64   // the acknowledgement asked for; noID if none
 	volatile bool
 
-	plainForm wireForm
+	namespace string
+	forms     [protocols]wireForm
 }
 
 var messages = sync.Pool{New: func() any { return new(message) }}
@@ -28,12 +29,12 @@ const maxKeptArgs = 64 << 10
 
 // newMessage encodes an event. Its error is the caller's mistake: a name that cannot be used or an argument that
 // cannot be encoded.
-func newMessage(event string, args []any) (*message, error) {
+func newMessage(namespace, event string, args []any) (*message, error) {
 	if err := checkEventName(event); err != nil {
 		return nil, err
 	}
 	m := messages.Get().(*message)
-	m.event, m.id, m.volatile, m.plainForm = event, noID, false, wireForm{}
+	m.event, m.id, m.volatile, m.namespace, m.forms = event, noID, false, namespace, [protocols]wireForm{}
 	if err := m.args.encode(args); err != nil {
 		m.release()
 		return nil, fmt.Errorf("atrium: event %q: %w", event, err)
@@ -43,10 +44,36 @@ func newMessage(event string, args []any) (*message, error) {
 }
 
 func (m *message) release() {
-	m.plainForm = wireForm{}
+	m.forms = [protocols]wireForm{}
 	if m.args.Cap() <= maxKeptArgs {
 		messages.Put(m)
 	}
+}
+
+// protocol is a way to write messages.
+type protocol uint8
+
+const (
+	plainProtocol protocol = iota
+	socketIOProtocol
+	protocols = iota
+)
+
+// form returns the message as the protocol's clients get it.
+func (m *message) form(wire protocol) *wireForm {
+	f := &m.forms[wire]
+	if f.whole != nil {
+		return f
+	}
+	b := newFrame(64 + len(m.event) + m.args.Len())
+	switch wire {
+	case plainProtocol:
+		b = appendEvent(b, m.event, m.args.Bytes(), m.n, m.id)
+	case socketIOProtocol:
+		b = appendMessagePacket(b, packet{kind: packetEvent, namespace: m.namespace, event: m.event, args: m.args.Bytes(), n: m.n, id: m.id}, nil)
+	}
+	f.set(b)
+	return f
 }
 
 // wireForm is a message as the clients of one protocol get it: a text frame, and smaller ones that mean the same for

@@ -24,13 +24,13 @@ func TestMessageFrame(t *testing.T) {
 		{"\"\\\n\u2028é", []any{true}, noID, `{"event":"\"\\\n\u2028é","data":true}`},
 	}
 	for _, test := range tests {
-		m, err := newMessage(test.event, test.args)
+		m, err := newMessage("/", test.event, test.args)
 		if err != nil {
 			t.Fatal(err)
 		}
 		m.id = test.id
-		frame := m.plain()
-		if again := m.plain(); &again[0] != &frame[0] {
+		frame := m.form(plainProtocol).whole
+		if again := m.form(plainProtocol).whole; &again[0] != &frame[0] {
 			t.Error("the frame was made twice")
 		}
 		m.release()
@@ -43,14 +43,14 @@ func TestMessageFrame(t *testing.T) {
 
 // A released message is used again; what was made of it before stays as it is.
 func TestMessageReuse(t *testing.T) {
-	m, _ := newMessage("first", []any{strings.Repeat("a", 1000)})
+	m, _ := newMessage("/", "first", []any{strings.Repeat("a", 1000)})
 	m.id, m.volatile = 5, true
-	frame := m.plain()
+	frame := m.form(plainProtocol).whole
 	kept := bytes.Clone(frame)
 	m.release()
 	for range 100 {
-		m, err := newMessage("second", []any{strings.Repeat("b", 1000)})
-		if err != nil || m.id != noID || m.volatile || m.n != 1 || bytes.Contains(m.plain(), []byte("first")) {
+		m, err := newMessage("/", "second", []any{strings.Repeat("b", 1000)})
+		if err != nil || m.id != noID || m.volatile || m.n != 1 || bytes.Contains(m.form(plainProtocol).whole, []byte("first")) {
 			t.Fatalf("something of the first message is left: %+v, %v", m, err)
 		}
 		m.release()
@@ -97,14 +97,14 @@ func (f failingJSON) MarshalJSON() ([]byte, error) { return nil, f.err }
 func TestMessageThatCannotBeEncoded(t *testing.T) {
 	cause := errors.New("no JSON for this")
 	for _, arg := range []any{failingJSON{cause}, make(chan int), math.Inf(1), json.RawMessage("{"), json.RawMessage("1,2")} {
-		_, err := newMessage("e", []any{"fine", arg})
+		_, err := newMessage("/", "e", []any{"fine", arg})
 		if err == nil || !strings.HasPrefix(err.Error(), `atrium: event "e": argument 2 cannot be encoded: `) {
 			t.Errorf("%T: %v", arg, err)
 		}
 		if _, is := arg.(failingJSON); is && !errors.Is(err, cause) {
 			t.Errorf("the cause is lost: %v", err)
 		}
-		m, err := newMessage("e", []any{1})
+		m, err := newMessage("/", "e", []any{1})
 		if err != nil || m.args.String() != "1" {
 			t.Errorf("the next message: %q, %v", m.args.String(), err)
 		}

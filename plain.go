@@ -103,17 +103,8 @@ func (c *plainCodec) appendError(b []byte, _, event string, id int64, message st
 	return appendErrorEvent(b, event, message, data)
 }
 
-// form implements codec.
-func (c *plainCodec) form(m *message, _ string) *wireForm { return m.inPlain() }
+// emptyPing is a server's ping. Any byte answers it.
+var emptyPing = AppendHeader(nil, Header{Fin: true, Opcode: OpPing})
 
-// plain returns the message as a text frame of the plain protocol.
-func (m *message) plain() []byte { return m.inPlain().whole }
-
-// inPlain returns the message in the plain protocol.
-func (m *message) inPlain() *wireForm {
-	if m.plainForm.whole == nil {
-		b := newFrame(64 + len(m.event) + m.args.Len())
-		m.plainForm.set(appendEvent(b, m.event, m.args.Bytes(), m.n, m.id))
-	}
-	return &m.plainForm
-}
+// ping implements codec.
+func (c *plainCodec) ping(o *outbox) (queued, wake bool) { return o.pushPing(emptyPing) }

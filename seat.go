@@ -59,7 +59,7 @@ func (p *seat) refuse(message string, data []byte) {
 
 // push queues a message, and may be called under a room's lock; see session.push.
 func (p *seat) push(m *message) (wake, slow bool) {
-	return p.session.push(p.session.codec.form(m, p.namespace).frame(p.session.conn.compression), m.volatile, forBroadcast)
+	return p.session.push(m.form(p.session.wire).frame(p.session.conn.compression), m.volatile, forBroadcast)
 }
 
 // answer sends an acknowledgement.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,8 @@ type Reason string
 const (
 	// ReasonServerDisconnect: Socket.Disconnect, DisconnectAt or Target.Disconnect.
 	ReasonServerDisconnect Reason = "server namespace disconnect"
+	// ReasonClientDisconnect: the client left the namespace, with Socket.IO's disconnect().
+	ReasonClientDisconnect Reason = "client namespace disconnect"
 	// ReasonShutdown: Hub.Shutdown.
 	ReasonShutdown Reason = "server shutting down"
 	// ReasonPingTimeout: nothing was heard from the client for Options.PingTimeout after a ping.
@@ -45,18 +48,20 @@ type sessionConfig struct {
 	inboxEvents    int
 	inboxBytes     int
 
-	compression compression      // before any handshake
-	windows     [16]atomic.Int32 // by windowBits: the clients with whom compression was agreed on
+	compression compression                 // before any handshake
+	windows     [protocols][16]atomic.Int32 // by windowBits: the clients with whom compression was agreed on
 }
 
 // agreements yields the different compressions that clients have agreed on at the moment.
-func (c *sessionConfig) agreements(yield func(compression) bool) {
-	for bits := range c.windows {
-		if c.windows[bits].Load() > 0 {
-			z := c.compression
-			z.windowBits = int8(bits)
-			if !yield(z) {
-				return
+func (c *sessionConfig) agreements(yield func(protocol, compression) bool) {
+	for wire := range c.windows {
+		for bits := range c.windows[wire] {
+			if c.windows[wire][bits].Load() > 0 {
+				z := c.compression
+				z.windowBits = int8(bits)
+				if !yield(protocol(wire), z) {
+					return
+				}
 			}
 		}
 	}
@@ -70,6 +75,7 @@ const maxBeforeConnect = 64 << 10
 type session struct {
 	config  *sessionConfig
 	codec   codec
+	wire    protocol // the codec's
 	conn    *Conn
 	gone    func() // called when nothing of the session is left
 	timer   timer
@@ -97,8 +103,8 @@ type codec interface {
 	begin(s *session)
 	// receive deals with one message.
 	receive(s *session, op Opcode, p []byte)
-	// form returns a message as this protocol's clients in the namespace get it.
-	form(m *message, namespace string) *wireForm
+	// ping queues a ping. A true wake obliges the caller to wake the outbox.
+	ping(o *outbox) (queued, wake bool)
 
 	// The following append a text message to newFrame's buffer.
 	appendConnected(b []byte, namespace, id string) []byte
@@ -111,8 +117,8 @@ type codec interface {
 	vacated(p *seat, reason Reason)
 }
 
-func newSession(config *sessionConfig, conn *Conn, codec codec) *session {
-	s := &session{config: config, conn: conn, codec: codec, born: nanotime()}
+func newSession(config *sessionConfig, conn *Conn, codec codec, wire protocol) *session {
+	s := &session{config: config, conn: conn, codec: codec, wire: wire, born: nanotime()}
 	s.parts.Store(1)
 	conn.out.eventsWait = &s.reading.more
 	s.timer.fire = s.check
@@ -131,6 +137,29 @@ func (s *session) add(p *seat) bool {
 	s.parts.Add(1)
 	s.seats = append(s.seats, p)
 	return true
+}
+
+// remove takes a socket's seat out, so that another may be in its namespace. It reports false if it had none any more.
+func (s *session) remove(p *seat) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.seats, p)
+	if i >= 0 {
+		s.seats = slices.Delete(s.seats, i, i+1)
+	}
+	return i >= 0
+}
+
+// seatIn returns the seat in the namespace of that name, nil if there is none.
+func (s *session) seatIn(namespace string) *seat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.seats {
+		if p.namespace == namespace {
+			return p
+		}
+	}
+	return nil
 }
 
 // called notes that a Call to the client began (+1) or ended (-1).
@@ -193,7 +222,7 @@ func (s *session) over() {
 
 func (s *session) countWindow(change int32) {
 	if z := s.conn.compression; z.agreed() {
-		s.config.windows[z.windowBits].Add(change)
+		s.config.windows[s.wire][z.windowBits].Add(change)
 	}
 }
 
@@ -222,7 +251,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	s.config.clock.stop(&s.timer)
 	s.mu.Lock()
 	s.closed = true
-	seats := s.seats
+	seats := slices.Clone(s.seats)
 	s.mu.Unlock()
 	for _, p := range seats {
 		p.depart(reason)
@@ -328,15 +357,12 @@ func (s *session) check() {
 
 // ping queues a ping; the pings that are due at a time leave like a broadcast.
 func (s *session) ping() bool {
-	queued, wake := s.conn.out.pushPing(emptyPing)
+	queued, wake := s.codec.ping(&s.conn.out)
 	if wake {
 		s.config.flusher.add(&s.conn.out)
 	}
 	return queued
 }
-
-// emptyPing is a server's ping. Any byte answers it.
-var emptyPing = AppendHeader(nil, Header{Fin: true, Opcode: OpPing})
 
 // nextCheck is when to look again.
 func (s *session) nextCheck(now int64) int64 {

@@ -86,7 +86,7 @@ func (t Target) Local() Target { return t }
 // An error is the caller's mistake, whoever the receivers are: an argument that cannot be encoded as JSON, or an
 // event name that is reserved (ErrReserved), empty or longer than 256 bytes. Then nothing is sent.
 func (t Target) Emit(event string, args ...any) error {
-	m, err := newMessage(event, args)
+	m, err := newMessage(t.ns.name, event, args)
 	if err != nil {
 		return err
 	}
@@ -107,16 +107,18 @@ func (t Target) deflate(m *message) {
 	if config.compression.wanted == 0 || t.compress == compressNone {
 		return
 	}
-	form := m.inPlain()
-	if t.compress == compressLarge && len(form.payload) < int(config.compression.threshold) {
-		return
-	}
 	if s := t.single(); s != nil {
-		form.deflate(s.session.conn.compression)
+		t.deflateForm(m.form(s.session.wire), s.session.conn.compression)
 		return
 	}
-	for z := range config.agreements {
-		form.deflate(z)
+	for wire, z := range config.agreements {
+		t.deflateForm(m.form(wire), z)
+	}
+}
+
+func (t Target) deflateForm(f *wireForm, z compression) {
+	if t.compress == compressAll || len(f.payload) >= int(z.threshold) {
+		f.deflate(z)
 	}
 }
 

@@ -316,13 +316,13 @@ func newHub(t testing.TB, options Options) *Hub {
 		}
 		h.sessions.clock.mu.Lock()
 		defer h.sessions.clock.mu.Unlock()
-		h.Namespace().checkEmpty(t)
+		h.main().checkEmpty(t)
 	})
 	return h
 }
 
-// Namespace returns the hub's main namespace, for tests.
-func (h *Hub) Namespace() *Namespace { return &h.mainNamespace }
+// main returns the hub's main namespace.
+func (h *Hub) main() *Namespace { return &h.mainNamespace }
 
 // checkEmpty checks that nobody has left anything in the namespace.
 func (n *Namespace) checkEmpty(t testing.TB) {

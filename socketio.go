@@ -1,0 +1,193 @@
+package atrium
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+)
+
+// socketIOCodec is Socket.IO protocol v5 over Engine.IO protocol v4: see packet.go and payload.go. Such a client has a
+// socket in each namespace that it connects to.
+type socketIOCodec struct {
+	host     host
+	sid      string    // the Engine.IO session's id: a secret between its client and us
+	assembly *assembly // a binary packet whose attachments are still to come; the reader's own
+}
+
+// host is where a Socket.IO client's sockets come from.
+type host interface {
+	// seat makes a socket in the namespace and gives it a seat in the session: nil if the session has ended. The
+	// error says why there is none.
+	seat(s *session, namespace string) (*seat, *Error)
+}
+
+// begin implements codec: it sends the Engine.IO handshake.
+func (c *socketIOCodec) begin(s *session) {
+	b := append(newFrame(128), `0{"sid":`...)
+	b = appendQuoted(b, c.sid)
+	b = append(b, `,"upgrades":[],"pingInterval":`...)
+	b = strconv.AppendInt(b, int64(s.config.pingInterval/time.Millisecond), 10)
+	b = append(b, `,"pingTimeout":`...)
+	b = strconv.AppendInt(b, int64(s.config.pingTimeout/time.Millisecond), 10)
+	b = append(b, `,"maxPayload":`...)
+	b = strconv.AppendInt(b, s.config.maxMessageSize, 10)
+	s.sendText(append(b, '}'))
+}
+
+// enginePingFrame is a server's ping. Any byte answers it.
+var enginePingFrame = sealFrame(appendEngine(newFrame(1), enginePing, nil), OpText)
+
+// ping implements codec.
+func (c *socketIOCodec) ping(o *outbox) (queued, wake bool) {
+	v, wake := o.push(enginePingFrame, forBroadcast)
+	return v != refused, wake
+}
+
+// receive implements codec.
+func (c *socketIOCodec) receive(s *session, op Opcode, p []byte) {
+	packet := enginePacket{kind: engineMessage, binary: true, data: p}
+	if op == OpText {
+		var err *Error
+		if packet, err = parseEngine(p, nil); err != nil {
+			c.violated(s, err)
+			return
+		}
+	}
+	c.receiveEngine(s, packet)
+}
+
+func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) {
+	switch {
+	case s.ended.Load():
+		// It is closing; what still comes is nobody's.
+	case p.kind == engineMessage:
+		c.receiveMessage(s, p)
+	case p.kind == engineClose:
+		s.end(ReasonTransportClose, StatusNormalClosure, "")
+	case p.kind == enginePing:
+		c.violated(s, &Error{Message: "packet: expected no ping, which is the server's to send"})
+	}
+}
+
+// receiveMessage puts binary packets together.
+func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) {
+	var p packet
+	var err *Error
+	switch {
+	case m.binary && c.assembly == nil:
+		err = &Error{Message: "packet: expected text, no attachment is missing"}
+	case m.binary:
+		var done bool
+		if p, done, err = c.assembly.add(m.data); !done && err == nil {
+			return
+		}
+		c.assembly = nil
+	case c.assembly != nil:
+		err = &Error{Message: "packet: expected an attachment"}
+	default:
+		if p, err = parsePacket(m.data); err != nil {
+			break
+		}
+		if p.kind.binary() {
+			if c.assembly, err = newAssembly(p, int(s.conn.readLimit.Load())); err == nil {
+				return
+			}
+		}
+		p.args = bytes.Clone(p.args)
+	}
+	if err == nil {
+		err = c.receivePacket(s, p)
+	}
+	if err != nil {
+		c.violated(s, err)
+	}
+}
+
+// receivePacket deals with a packet that is complete. Its error ends the session: no client that follows the protocol
+// sends such a packet.
+func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
+	to := s.seatIn(p.namespace)
+	if p.kind == packetConnect {
+		if to != nil {
+			return Errorf("namespace: %q is connected already", p.namespace)
+		}
+		return c.connect(s, p)
+	}
+	if to == nil {
+		return Errorf("namespace: %q is not connected", p.namespace)
+	}
+	switch p.kind {
+	case packetEvent:
+		if reservedEvent(p.event) {
+			return Errorf("event: %q is reserved", p.event)
+		}
+		to.take(incoming{kind: incomingEvent, event: p.event, args: p.args, n: p.n, id: p.id})
+	case packetAck:
+		to.owner.acknowledge(p.id, p.args, p.n, nil)
+	case packetDisconnect:
+		s.remove(to)
+		to.depart(ReasonClientDisconnect)
+	default:
+		return &Error{Message: "packet: expected a type that is a client's"}
+	}
+	return nil
+}
+
+// connect seats the client in a namespace.
+func (c *socketIOCodec) connect(s *session, p packet) *Error {
+	at, err := c.host.seat(s, p.namespace)
+	switch {
+	case err != nil:
+		s.sendText(c.appendRefused(newFrame(64), p.namespace, err.Message, nil))
+	case at != nil:
+		at.take(incoming{kind: incomingConnect, args: p.args, n: p.n, id: noID})
+	}
+	return nil
+}
+
+// violated ends the session because its client does not follow the protocol.
+func (c *socketIOCodec) violated(s *session, err *Error) {
+	s.end(ReasonParseError, StatusPolicyViolation, err.Message)
+}
+
+// refused implements codec: the client stays, and may ask again.
+func (c *socketIOCodec) refused(p *seat) {
+	p.session.remove(p)
+	p.depart(ReasonServerDisconnect)
+}
+
+// vacated implements codec: the client stays in its other namespaces.
+func (c *socketIOCodec) vacated(p *seat, reason Reason) {
+	p.depart(reason)
+	if p.session.remove(p) {
+		p.session.sendText(appendMessagePacket(newFrame(32), packet{kind: packetDisconnect, namespace: p.namespace, id: noID}, nil))
+	}
+}
+
+// appendMessagePacket appends an Engine.IO message that is a Socket.IO packet.
+func appendMessagePacket(b []byte, p packet, binaries []span) []byte {
+	return appendPacket(append(b, byte(engineMessage)), p, binaries)
+}
+
+func (c *socketIOCodec) appendConnected(b []byte, namespace, id string) []byte {
+	data := append(appendQuoted([]byte(`{"sid":`), id), '}')
+	return appendMessagePacket(b, packet{kind: packetConnect, namespace: namespace, args: data, id: noID}, nil)
+}
+
+func (c *socketIOCodec) appendRefused(b []byte, namespace, message string, data []byte) []byte {
+	body := append(appendMessage([]byte{'{'}, message, data), '}')
+	return appendMessagePacket(b, packet{kind: packetConnectError, namespace: namespace, args: body, id: noID}, nil)
+}
+
+func (c *socketIOCodec) appendAck(b []byte, namespace string, id int64, args []byte, n int) []byte {
+	return appendMessagePacket(b, packet{kind: packetAck, namespace: namespace, id: id, args: args, n: n}, nil)
+}
+
+func (c *socketIOCodec) appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte {
+	if id != noID {
+		body := append(appendMessage([]byte(`{"error":{`), message, data), "}}"...)
+		return c.appendAck(b, namespace, id, body, 1)
+	}
+	body := appendErrorBody(nil, event, message, data)
+	return appendMessagePacket(b, packet{kind: packetEvent, namespace: namespace, event: "error", args: body, n: 1, id: noID}, nil)
+}
