@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 )
 
 // ServeHTTP takes a client in. It answers what is no WebSocket handshake, and whom it refuses, with a status that
@@ -15,14 +16,36 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
-	query := r.URL.Query()
-	isSocketIO := query.Has("EIO")
-	if isSocketIO {
-		if err := checkEngine(r, query); err != nil {
+	if query := r.URL.Query(); query.Has("EIO") {
+		if err := h.serveEngine(w, r, query); err != nil {
 			err.answer(w)
-			return nil
 		}
+		return nil
 	}
+	if refused := checkHandshake(r); refused != nil {
+		return refused
+	}
+	return h.admit(r, func(base context.Context, client string) bool {
+		config := h.connConfig()
+		config.subprotocol = chooseSubprotocol(r, []string{plainSubprotocol})
+		conn, err := switchProtocols(w, r, config)
+		if err != nil {
+			return false // answered, or gone
+		}
+		return h.begin(h.newPlain(conn, newHandshake(r), base).session, client)
+	})
+}
+
+func (h *Hub) connConfig() connConfig {
+	return connConfig{
+		compression: h.sessions.compression,
+		readLimit:   min(h.options.MaxMessageSize, maxBeforeConnect),
+		maxQueued:   h.options.MaxQueued,
+	}
+}
+
+// admit decides whether a new client may come in, and lets it: enter reports whether it did.
+func (h *Hub) admit(r *http.Request, enter func(base context.Context, client string) bool) *refusal {
 	if refused := h.check(r); refused != nil {
 		return refused
 	}
@@ -30,48 +53,147 @@ func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused != nil {
 		return refused
 	}
-	added := false
+	entered := false
 	defer func() {
-		if !added { // or Accept has panicked
+		if !entered { // or Accept has panicked
 			h.quota.giveBack(client)
 		}
 	}()
 	base, refused := h.accept(r)
-	if refused != nil {
-		return refused
+	if refused == nil {
+		entered = enter(base, client)
 	}
-	config := connConfig{
-		compression: h.sessions.compression,
-		readLimit:   min(h.options.MaxMessageSize, maxBeforeConnect),
-		maxQueued:   h.options.MaxQueued,
-	}
-	if !isSocketIO {
-		config.subprotocol = chooseSubprotocol(r, []string{plainSubprotocol})
-	}
-	conn, err := switchProtocols(w, r, config)
-	if err != nil {
-		return nil // answered, or gone
-	}
-	handshake := newHandshake(r)
-	var s *session
-	if isSocketIO {
-		s = h.newSocketIO(conn, handshake, base)
-	} else {
-		s = h.newPlain(conn, handshake, base).session
-	}
-	if added = h.add(s, client); !added {
-		go conn.Close(StatusGoingAway, string(ReasonShutdown))
-		return nil
+	return refused
+}
+
+// begin starts a session, unless the hub is shutting down.
+func (h *Hub) begin(s *session, client string) bool {
+	if !h.add(s, client) {
+		if s.conn != nil {
+			go s.conn.Close(StatusGoingAway, string(ReasonShutdown))
+		}
+		return false
 	}
 	s.start()
+	return true
+}
+
+// serveEngine serves a request of a Socket.IO client.
+func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Values) *engineError {
+	if refused := checkOrigin(r, h.options.AllowedOrigins); refused != nil {
+		return forbidden(refused)
+	}
+	allowOrigin(w, r, h.options.AllowedOrigins)
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		answerPreflight(w, r)
+		return nil
+	}
+	if err := checkEngine(query); err != nil {
+		return err
+	}
+	overWebSocket := query.Get("transport") == "websocket"
+	if overWebSocket && checkHandshake(r) != nil {
+		return errBadRequest
+	}
+	if query.Has("sid") {
+		return h.serveSession(w, r, query.Get("sid"), overWebSocket)
+	}
+	if r.Method != http.MethodGet {
+		return errHandshakeMethod
+	}
+	var poll *polling
+	refused := h.admit(r, func(base context.Context, client string) bool {
+		codec := &socketIOCodec{host: &arrival{h, newHandshake(r), base}, sid: randomText(socketIDLength)}
+		if !overWebSocket {
+			s := newSession(h.sessions, nil, codec, socketIOProtocol)
+			poll = &polling{session: s, limit: h.options.MaxQueued}
+			poll.size.Store(min(h.options.MaxMessageSize, maxBeforeConnect))
+			s.transport = poll
+			s.gone = func() { h.remove(s); h.forget(codec.sid) }
+			h.remember(codec.sid, poll)
+			return h.begin(s, client)
+		}
+		conn, err := switchProtocols(w, r, h.connConfig())
+		if err != nil {
+			return false // answered, or gone
+		}
+		s := newSession(h.sessions, conn, codec, socketIOProtocol)
+		s.gone = func() { h.remove(s) }
+		return h.begin(s, client)
+	})
+	switch {
+	case refused != nil:
+		return forbidden(refused)
+	case poll != nil:
+		return poll.get(w, r)
+	}
 	return nil
 }
 
-// newSocketIO makes the session of a Socket.IO client, who asks for its sockets.
-func (h *Hub) newSocketIO(conn *Conn, handshake *Handshake, base context.Context) *session {
-	s := newSession(h.sessions, conn, &socketIOCodec{host: &arrival{h, handshake, base}, sid: randomText(socketIDLength)}, socketIOProtocol)
-	s.gone = func() { h.remove(s) }
-	return s
+// serveSession serves a request of a session that has begun.
+func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, sid string, overWebSocket bool) *engineError {
+	poll := h.recall(sid)
+	switch {
+	case poll == nil:
+		return errSessionUnknown
+	case overWebSocket:
+		conn, err := switchProtocols(w, r, h.connConfig())
+		if err == nil {
+			go poll.tryUpgrade(conn)
+		}
+		return nil
+	case r.Method == http.MethodGet:
+		return poll.get(w, r)
+	case r.Method == http.MethodPost:
+		return poll.post(w, r, func(p enginePacket) { poll.session.codec.(*socketIOCodec).receiveEngine(poll.session, p) })
+	}
+	return errBadRequest
+}
+
+func (h *Hub) remember(sid string, t *polling) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.polls[sid] = t
+}
+
+func (h *Hub) recall(sid string) *polling {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.polls[sid]
+}
+
+func (h *Hub) forget(sid string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.polls, sid)
+}
+
+// allowOrigin tells the browser that a page of another origin, which checkOrigin has let pass, may read the response;
+// with its cookies, if the origin is listed by name.
+func allowOrigin(w http.ResponseWriter, r *http.Request, allowed []string) {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return
+	}
+	header := w.Header()
+	header.Add("Vary", "Origin")
+	if anyOriginAllowed(allowed) {
+		header.Set("Access-Control-Allow-Origin", "*")
+		return
+	}
+	header.Set("Access-Control-Allow-Origin", origin)
+	header.Set("Access-Control-Allow-Credentials", "true")
+}
+
+// answerPreflight answers the question of a browser what a page of another origin may send.
+func answerPreflight(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("Access-Control-Allow-Methods", "GET, POST")
+	if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
+		header.Set("Access-Control-Allow-Headers", asked)
+	}
+	header.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // newPlain makes the socket of a plain client, and its session.
@@ -89,9 +211,6 @@ func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *
 func (h *Hub) check(r *http.Request) *refusal {
 	if h.isClosing() {
 		return &refusal{http.StatusServiceUnavailable, "the server is shutting down", []string{"Retry-After", "1"}}
-	}
-	if err := checkHandshake(r); err != nil {
-		return err
 	}
 	if handshakeSize(r) > maxHandshake {
 		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB"}

@@ -5,18 +5,21 @@ import (
 	"sync"
 )
 
-// flusher wakes outboxes in which a broadcast has queued something, so that the broadcaster does not have to: with
+// waker is something that is owed a wake: what is queued in it leaves when it is woken.
+type waker interface{ wake() }
+
+// flusher wakes those in whom a broadcast has queued something, so that the broadcaster does not have to: with
 // goroutines that exist while there is something to do, at most one a processor. While they are busy, later
-// broadcasts are queued in the same outboxes and leave together.
+// broadcasts are queued in them too, and leave together.
 type flusher struct {
 	mu      sync.Mutex // guards:
-	queue   []*outbox  // queue[head:] is owed a wake
+	queue   []waker    // queue[head:] is owed a wake
 	head    int
 	workers int
 }
 
-// add takes over the wakes owed to the outboxes.
-func (f *flusher) add(list ...*outbox) {
+// add takes over the wakes owed to the list.
+func (f *flusher) add(list ...waker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.head > 0 && len(f.queue)+len(list) > cap(f.queue) {
@@ -32,7 +35,7 @@ func (f *flusher) add(list ...*outbox) {
 }
 
 func (f *flusher) work() {
-	var batch [32]*outbox
+	var batch [32]waker
 	for {
 		n := f.take(batch[:])
 		if n == 0 {
@@ -45,7 +48,7 @@ func (f *flusher) work() {
 }
 
 // take moves some of the queue into batch. If there is nothing, the caller is no worker any more.
-func (f *flusher) take(batch []*outbox) int {
+func (f *flusher) take(batch []waker) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := copy(batch, f.queue[f.head:])

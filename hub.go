@@ -23,6 +23,7 @@ type Hub struct {
 
 	mu         sync.Mutex // guards:
 	namespaces map[string]*Namespace
+	polls      map[string]*polling // by Engine.IO session id
 	live       map[*session]string // whose they are, for the quota
 	closing    bool
 	empty      chan struct{} // closed when closing and nobody is left
@@ -43,6 +44,7 @@ func New(options Options) *Hub {
 	h.sessions = h.options.sessionConfig()
 	h.init(h, "/")
 	h.namespaces = map[string]*Namespace{"/": &h.mainNamespace}
+	h.polls = make(map[string]*polling)
 	return h
 }
 
@@ -102,7 +104,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	for _, s := range left {
-		_ = s.conn.CloseNow()
+		s.transport.closeNow()
 	}
 	return fmt.Errorf("atrium: shutdown with %d clients left: %w", len(left), ctx.Err())
 }

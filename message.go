@@ -81,6 +81,8 @@ func (m *message) form(wire protocol) *wireForm {
 type wireForm struct {
 	whole    []byte
 	payload  []byte    // of whole
+	base64   [][]byte  // attachments, as packets in their text form
+	packets  [][]byte  // the payload and those; nil: not made
 	deflated [2][]byte // by slot; nil: not made. It is whole if compressing makes nothing smaller
 }
 

@@ -107,4 +107,6 @@ func (c *plainCodec) appendError(b []byte, _, event string, id int64, message st
 var emptyPing = AppendHeader(nil, Header{Fin: true, Opcode: OpPing})
 
 // ping implements codec.
-func (c *plainCodec) ping(o *outbox) (queued, wake bool) { return o.pushPing(emptyPing) }
+func (c *plainCodec) ping(t transport) (queued, wake bool) {
+	return t.(*webSocket).out.pushPing(emptyPing) // such a client has no other transport
+}

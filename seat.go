@@ -42,9 +42,11 @@ func (p *seat) take(in incoming) {
 // obliges the caller to wake the connection's outbox.
 func (p *seat) accept(id string) (wake bool) {
 	s := p.session
-	s.conn.readLimit.Store(s.config.maxMessageSize)
+	s.transport.permit(s.config.maxMessageSize)
 	p.inbox.bound(s.config.inboxEvents, s.config.inboxBytes)
-	wake, _ = s.push(sealFrame(s.codec.appendConnected(newFrame(64), p.namespace, id), OpText), false, forEmitter)
+	var f wireForm
+	f.set(s.codec.appendConnected(newFrame(64), p.namespace, id))
+	wake, _ = s.push(&f, false, forEmitter)
 	s.accepted.Store(true)
 	p.connected.Store(true)
 	return wake
@@ -59,7 +61,7 @@ func (p *seat) refuse(message string, data []byte) {
 
 // push queues a message, and may be called under a room's lock; see session.push.
 func (p *seat) push(m *message) (wake, slow bool) {
-	return p.session.push(m.form(p.session.wire).frame(p.session.conn.compression), m.volatile, forBroadcast)
+	return p.session.push(m.form(p.session.wire), m.volatile, forBroadcast)
 }
 
 // answer sends an acknowledgement.

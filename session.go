@@ -73,14 +73,15 @@ const maxBeforeConnect = 64 << 10
 // session is the life of one client's connection: it reads it, has its codec hand what came to the sockets' inboxes and
 // calls, keeps the heartbeat and notices the end. One goroutine, serve, reads. Each socket of the client has a seat.
 type session struct {
-	config  *sessionConfig
-	codec   codec
-	wire    protocol // the codec's
-	conn    *Conn
-	gone    func() // called when nothing of the session is left
-	timer   timer
-	born    int64 // nanotime
-	reading reading
+	config    *sessionConfig
+	codec     codec
+	wire      protocol // the codec's
+	conn      *Conn    // what is read; nil while the client polls
+	transport transport
+	gone      func() // called when nothing of the session is left
+	timer     timer
+	born      int64 // nanotime
+	reading   reading
 
 	accepted atomic.Bool // a socket was
 	ended    atomic.Bool // the client has left, or was made to
@@ -103,8 +104,8 @@ type codec interface {
 	begin(s *session)
 	// receive deals with one message.
 	receive(s *session, op Opcode, p []byte)
-	// ping queues a ping. A true wake obliges the caller to wake the outbox.
-	ping(o *outbox) (queued, wake bool)
+	// ping queues a ping. A true wake obliges the caller to wake the transport.
+	ping(t transport) (queued, wake bool)
 
 	// The following append a text message to newFrame's buffer.
 	appendConnected(b []byte, namespace, id string) []byte
@@ -117,14 +118,24 @@ type codec interface {
 	vacated(p *seat, reason Reason)
 }
 
+// newSession makes a session that reads conn, or one of a client that polls, whose transport is still to be set.
 func newSession(config *sessionConfig, conn *Conn, codec codec, wire protocol) *session {
-	s := &session{config: config, conn: conn, codec: codec, wire: wire, born: nanotime()}
+	s := &session{config: config, codec: codec, wire: wire, born: nanotime()}
 	s.parts.Store(1)
-	conn.out.eventsWait = &s.reading.more
+	if conn != nil {
+		s.attach(conn)
+		s.transport = (*webSocket)(conn)
+	}
 	s.timer.fire = s.check
 	// Clients that come together, after a restart say, are not pinged together.
-	s.pingAt = s.born + int64(config.pingInterval)/2 + rand.Int64N(int64(config.pingInterval)/2+1)
+	s.pingAt = s.born + int64(config.pingInterval)/2 + rand.Int64N(int64(config.pingInterval)*7/16+1)
 	return s
+}
+
+// attach makes conn what is read.
+func (s *session) attach(conn *Conn) {
+	s.conn = conn
+	conn.out.eventsWait = &s.reading.more
 }
 
 // add takes a socket in; not any more if the session has ended.
@@ -180,7 +191,9 @@ func (s *session) start() {
 		s.config.clock.stop(&s.timer)
 	}
 	s.codec.begin(s)
-	go s.serve()
+	if s.conn != nil {
+		go s.serve()
+	}
 }
 
 // serve reads the connection until it ends, and then sees to the rest of it.
@@ -221,7 +234,7 @@ func (s *session) over() {
 }
 
 func (s *session) countWindow(change int32) {
-	if z := s.conn.compression; z.agreed() {
+	if z := s.transport.agreed(); z.agreed() {
 		s.config.windows[s.wire][z.windowBits].Add(change)
 	}
 }
@@ -256,8 +269,8 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	for _, p := range seats {
 		p.depart(reason)
 	}
-	if code != noCloseFrame {
-		s.conn.beginClose(code, text, reason == ReasonSlowConsumer)
+	if code != noCloseFrame || s.conn == nil {
+		s.transport.close(code, text, reason == ReasonSlowConsumer || reason == ReasonPingTimeout)
 	}
 }
 
@@ -268,43 +281,30 @@ func (s *session) part() {
 	}
 }
 
-// push queues a frame, and may be called under a room's lock. A true wake obliges the caller to wake the
-// connection's outbox; a true slow, to end the session.
-func (s *session) push(frame []byte, volatile bool, by pusher) (wake, slow bool) {
-	var v verdict
-	if volatile {
-		v, wake = s.conn.out.pushVolatile(frame, by)
-	} else {
-		v, wake = s.conn.out.push(frame, by)
-	}
+// push queues a message, and may be called under a room's lock. A true wake obliges the caller to wake the transport; a
+// true slow, to end the session.
+func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) {
+	v, wake := s.transport.push(f, volatile, by)
 	if v == overLimit {
 		s.config.clock.scheduleBefore(&s.timer, nanotime()+int64(stallTimeout))
 	}
 	return wake, v == tooSlow
 }
 
-// send is push and its obligations, for callers without locks.
-func (s *session) send(frame []byte, volatile bool) {
-	wake, slow := s.push(frame, volatile, forEmitter)
+// sendText sends a payload in newFrame's buffer as a text message, compressed if that is worth it. It may take a while.
+func (s *session) sendText(b []byte) {
+	var f wireForm
+	f.set(b)
+	if z := s.transport.agreed(); len(f.payload) >= int(z.threshold) {
+		f.deflate(z)
+	}
+	wake, slow := s.push(&f, false, forEmitter)
 	if wake {
-		s.conn.out.wake()
+		s.transport.wake()
 	}
 	if slow {
 		s.endSlow()
 	}
-}
-
-// sendText is send for a payload in newFrame's buffer, which it makes a text frame: a compressed one if that is worth
-// it. It may take a while.
-func (s *session) sendText(b []byte) {
-	payload := b[headerRoom:]
-	if z := s.conn.compression; len(payload) >= int(z.threshold) {
-		if frame := z.frame(Header{Fin: true, Opcode: OpText}, payload); frame != nil {
-			s.send(frame, false)
-			return
-		}
-	}
-	s.send(sealFrame(b, OpText), false)
 }
 
 func (s *session) endSlow() {
@@ -322,16 +322,16 @@ func (s *session) check() {
 		s.end(ReasonForcedServerClose, StatusPolicyViolation, "connect timeout")
 		return
 	}
-	if since := s.conn.partialSince.Load(); since != 0 && now-since >= int64(c.messageTimeout) {
+	if since := s.transport.unfinished(); since != 0 && now-since >= int64(c.messageTimeout) {
 		s.end(ReasonForcedServerClose, StatusPolicyViolation, "message timeout")
 		return
 	}
-	if slow, _ := s.conn.out.overdue(); slow {
+	if slow, _ := s.transport.overdue(); slow {
 		s.endSlow()
 		return
 	}
 	if s.awaiting {
-		heard := s.conn.fills.Load()
+		heard := s.transport.heard()
 		switch {
 		case heard != s.heard:
 			s.awaiting = false
@@ -345,8 +345,8 @@ func (s *session) check() {
 		}
 	}
 	if !s.awaiting && now >= s.pingAt {
-		s.awaiting, s.pingAt, s.heard, s.pauses = true, now, s.conn.fills.Load(), s.reading.pauses.Load()
-		if !s.ping() && s.conn.State() == StateOpen {
+		s.awaiting, s.pingAt, s.heard, s.pauses = true, now, s.transport.heard(), s.reading.pauses.Load()
+		if !s.ping() && s.transport.open() {
 			// Writing has failed, and reading does not notice.
 			s.end(ReasonTransportError, StatusInternalError, "")
 			return
@@ -357,9 +357,9 @@ func (s *session) check() {
 
 // ping queues a ping; the pings that are due at a time leave like a broadcast.
 func (s *session) ping() bool {
-	queued, wake := s.codec.ping(&s.conn.out)
+	queued, wake := s.codec.ping(s.transport)
 	if wake {
-		s.config.flusher.add(&s.conn.out)
+		s.config.flusher.add(s.transport)
 	}
 	return queued
 }
@@ -377,10 +377,10 @@ func (s *session) nextCheck(now int64) int64 {
 	if !s.accepted.Load() {
 		next = min(next, s.born+int64(c.connectTimeout))
 	}
-	if since := s.conn.partialSince.Load(); since != 0 {
+	if since := s.transport.unfinished(); since != 0 {
 		next = min(next, since+int64(c.messageTimeout))
 	}
-	if _, look := s.conn.out.overdue(); look != 0 {
+	if _, look := s.transport.overdue(); look != 0 {
 		next = min(next, look)
 	}
 	return next

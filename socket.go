@@ -241,10 +241,10 @@ func (s *Socket) DisconnectAt(t time.Time) {
 
 // Flush waits until less than half of Options.MaxQueued is queued for the client: whoever has much to send to one
 // client calls it between the pieces. Its error is ctx's, or matches ErrClosed.
-func (s *Socket) Flush(ctx context.Context) error { return s.session.conn.out.waitUntilHalf(ctx) }
+func (s *Socket) Flush(ctx context.Context) error { return s.session.transport.waitUntilHalf(ctx) }
 
 // Buffered returns how many bytes are queued for the client and not yet taken by the network.
-func (s *Socket) Buffered() int { return s.session.conn.out.buffered() }
+func (s *Socket) Buffered() int { return s.session.transport.buffered() }
 
 // handle implements owner: it runs the application's functions, and bears their panics.
 func (s *Socket) handle(in incoming) {
@@ -331,7 +331,7 @@ func (s *Socket) enter() bool {
 		s.rooms[i].room = s.ns.join(s, m.name)
 	}
 	if wake {
-		s.session.conn.out.wake()
+		s.session.transport.wake()
 	}
 	return true
 }

@@ -25,7 +25,11 @@ type host interface {
 func (c *socketIOCodec) begin(s *session) {
 	b := append(newFrame(128), `0{"sid":`...)
 	b = appendQuoted(b, c.sid)
-	b = append(b, `,"upgrades":[],"pingInterval":`...)
+	b = append(b, `,"upgrades":[`...)
+	if s.conn == nil {
+		b = append(b, `"websocket"`...)
+	}
+	b = append(b, `],"pingInterval":`...)
 	b = strconv.AppendInt(b, int64(s.config.pingInterval/time.Millisecond), 10)
 	b = append(b, `,"pingTimeout":`...)
 	b = strconv.AppendInt(b, int64(s.config.pingTimeout/time.Millisecond), 10)
@@ -34,12 +38,19 @@ func (c *socketIOCodec) begin(s *session) {
 	s.sendText(append(b, '}'))
 }
 
-// enginePingFrame is a server's ping. Any byte answers it.
-var enginePingFrame = sealFrame(appendEngine(newFrame(1), enginePing, nil), OpText)
+// engineForm is a packet of Engine.IO that is always the same.
+func engineForm(kind engineType, text string) *wireForm {
+	f := new(wireForm)
+	f.set(appendEngine(newFrame(len(text)+1), kind, []byte(text)))
+	return f
+}
+
+// pingForm is a server's ping. Anything that is received answers it.
+var pingForm = engineForm(enginePing, "")
 
 // ping implements codec.
-func (c *socketIOCodec) ping(o *outbox) (queued, wake bool) {
-	v, wake := o.push(enginePingFrame, forBroadcast)
+func (c *socketIOCodec) ping(t transport) (queued, wake bool) {
+	v, wake := t.push(pingForm, false, forBroadcast)
 	return v != refused, wake
 }
 
@@ -63,7 +74,11 @@ func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) {
 	case p.kind == engineMessage:
 		c.receiveMessage(s, p)
 	case p.kind == engineClose:
-		s.end(ReasonTransportClose, StatusNormalClosure, "")
+		code := StatusNormalClosure
+		if s.conn == nil {
+			code = noCloseFrame
+		}
+		s.end(ReasonTransportClose, code, "")
 	case p.kind == enginePing:
 		c.violated(s, &Error{Message: "packet: expected no ping, which is the server's to send"})
 	}
@@ -89,7 +104,7 @@ func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) {
 			break
 		}
 		if p.kind.binary() {
-			if c.assembly, err = newAssembly(p, int(s.conn.readLimit.Load())); err == nil {
+			if c.assembly, err = newAssembly(p, int(s.config.maxMessageSize)); err == nil {
 				return
 			}
 		}

@@ -108,7 +108,7 @@ func (t Target) deflate(m *message) {
 		return
 	}
 	if s := t.single(); s != nil {
-		t.deflateForm(m.form(s.session.wire), s.session.conn.compression)
+		t.deflateForm(m.form(s.session.wire), s.session.transport.agreed())
 		return
 	}
 	for wire, z := range config.agreements {
@@ -133,7 +133,7 @@ func (t Target) single() *Socket {
 // delivery keeps what a broadcast owes the sockets that it has queued something for, until the rooms' locks are
 // free again.
 type delivery struct {
-	wake []*outbox
+	wake []waker
 	slow []*session
 }
 
@@ -142,7 +142,7 @@ var deliveries = sync.Pool{New: func() any { return new(delivery) }}
 func (d *delivery) push(s *Socket, m *message) {
 	wake, slow := s.push(m)
 	if wake {
-		d.wake = append(d.wake, &s.session.conn.out)
+		d.wake = append(d.wake, s.session.transport)
 	}
 	if slow {
 		d.slow = append(d.slow, s.session)

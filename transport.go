@@ -1,0 +1,57 @@
+package atrium
+
+import "context"
+
+// transport is how a session's messages travel: over a WebSocket, or by HTTP long-polling.
+type transport interface {
+	// push queues a message; see outbox.push and outbox.pushVolatile. It may be called under a room's lock.
+	push(f *wireForm, volatile bool, by pusher) (v verdict, wake bool)
+	// wake has what is queued sent, and does not wait for that. It is called without locks.
+	wake()
+	// agreed returns what was agreed on compression.
+	agreed() compression
+	buffered() int
+	waitUntilHalf(ctx context.Context) error
+
+	// permit bounds the messages that are received from now on, in bytes.
+	permit(size int64)
+	// heard counts how often something was received.
+	heard() uint32
+	// unfinished is since when, by nanotime, a message is incomplete; 0 if none is.
+	unfinished() int64
+	// overdue is as outbox.overdue.
+	overdue() (slow bool, look int64)
+
+	// close sends what is queued, unless drop is set, and then ends the connection. It does not wait.
+	close(code StatusCode, text string, drop bool)
+	// open reports whether nobody has begun to end it.
+	open() bool
+	// closeNow ends the connection at once.
+	closeNow()
+}
+
+// webSocket is a Conn as a transport.
+type webSocket Conn
+
+func (t *webSocket) push(f *wireForm, volatile bool, by pusher) (v verdict, wake bool) {
+	frame := f.frame(t.compression)
+	if volatile {
+		return t.out.pushVolatile(frame, by)
+	}
+	return t.out.push(frame, by)
+}
+
+func (t *webSocket) wake()                                   { t.out.wake() }
+func (t *webSocket) agreed() compression                     { return t.compression }
+func (t *webSocket) buffered() int                           { return t.out.buffered() }
+func (t *webSocket) waitUntilHalf(ctx context.Context) error { return t.out.waitUntilHalf(ctx) }
+func (t *webSocket) permit(size int64)                       { t.readLimit.Store(size) }
+func (t *webSocket) heard() uint32                           { return t.fills.Load() }
+func (t *webSocket) unfinished() int64                       { return t.partialSince.Load() }
+func (t *webSocket) overdue() (slow bool, look int64)        { return t.out.overdue() }
+func (t *webSocket) open() bool                              { return (*Conn)(t).State() == StateOpen }
+func (t *webSocket) closeNow()                               { _ = (*Conn)(t).CloseNow() }
+
+func (t *webSocket) close(code StatusCode, text string, drop bool) {
+	(*Conn)(t).beginClose(code, text, drop)
+}
