@@ -1,7 +1,6 @@
 package atrium
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,7 +81,7 @@ func (e *Event) Reply(args ...any) error {
 		return fmt.Errorf("atrium: reply to %q: %w", e.name, err)
 	}
 	e.answered = true
-	e.socket.answer(e.id, encoded, len(args))
+	e.socket.answer(e.id, encoded)
 	return nil
 }
 
@@ -245,7 +244,7 @@ func (h *Hub) shown(err error, s *Socket, event string) (message string, data []
 			log.Error("atrium: the data of an error cannot be encoded", slog.Any("error", err))
 			return e.Message, nil
 		}
-		data = bytes.TrimSpace(encoded)
+		data = encoded.json
 	}
 	return e.Message, data
 }

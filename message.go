@@ -15,6 +15,7 @@ type message struct {
 	event    string
 	args     encoder // JSON values joined by commas
 	n        int     // how many
+	binaries []span  // where in args a Binary stands
 	id       int64   // the acknowledgement asked for; noID if none
 	volatile bool
 
@@ -35,11 +36,16 @@ func newMessage(namespace, event string, args []any) (*message, error) {
 	}
 	m := messages.Get().(*message)
 	m.event, m.id, m.volatile, m.namespace, m.forms = event, noID, false, namespace, [protocols]wireForm{}
-	if err := m.args.encode(args); err != nil {
+	err := m.args.encode(args)
+	if err != nil {
 		m.release()
 		return nil, fmt.Errorf("atrium: event %q: %w", event, err)
 	}
 	m.n = len(args)
+	if m.binaries, err = findBinaries(m.args.Bytes(), args); err != nil {
+		m.release()
+		return nil, fmt.Errorf("atrium: event %q: %w", event, err)
+	}
 	return m, nil
 }
 
@@ -70,9 +76,12 @@ func (m *message) form(wire protocol) *wireForm {
 	case plainProtocol:
 		b = appendEvent(b, m.event, m.args.Bytes(), m.n, m.id)
 	case socketIOProtocol:
-		b = appendMessagePacket(b, packet{kind: packetEvent, namespace: m.namespace, event: m.event, args: m.args.Bytes(), n: m.n, id: m.id}, nil)
+		b = appendMessagePacket(b, packet{kind: packetEvent, namespace: m.namespace, event: m.event, args: m.args.Bytes(), n: m.n, id: m.id}, m.binaries)
 	}
 	f.set(b)
+	if wire == socketIOProtocol {
+		f.attach(m.args.Bytes(), m.binaries)
+	}
 	return f
 }
 
@@ -81,7 +90,8 @@ func (m *message) form(wire protocol) *wireForm {
 type wireForm struct {
 	whole    []byte
 	payload  []byte    // of whole
-	base64   [][]byte  // attachments, as packets in their text form
+	rest     []byte    // of whole: the attachments' frames
+	base64   [][]byte  // the attachments as packets in their text form
 	packets  [][]byte  // the payload and those; nil: not made
 	deflated [2][]byte // by slot; nil: not made. It is whole if compressing makes nothing smaller
 }
@@ -89,6 +99,15 @@ type wireForm struct {
 // set takes a payload in newFrame's buffer.
 func (f *wireForm) set(b []byte) {
 	f.whole, f.payload = sealFrame(b, OpText), b[headerRoom:]
+}
+
+// attach adds attachments, which stand in args.
+func (f *wireForm) attach(args []byte, binaries []span) {
+	for _, at := range binaries {
+		f.rest = append(f.rest, sealFrame(appendAttachment(newFrame(at.end-at.start), args, at), OpBinary)...)
+		f.base64 = append(f.base64, appendEngineBase64(nil, args[at.start+1:at.end-1]))
+	}
+	f.whole = append(f.whole, f.rest...)
 }
 
 // slot tells the two forms apart that deflateParams.level says there are.
@@ -105,7 +124,9 @@ func (f *wireForm) deflate(z compression) {
 	if *slot != nil {
 		return
 	}
-	if *slot = z.frame(Header{Fin: true, Opcode: OpText}, f.payload); *slot == nil {
+	if frame := z.frame(Header{Fin: true, Opcode: OpText}, f.payload); frame != nil {
+		*slot = append(frame, f.rest...)
+	} else {
 		*slot = f.whole
 	}
 }
@@ -166,11 +187,20 @@ func (e *encoder) encode(args []any) error {
 	return nil
 }
 
-// encodeArgs returns args as JSON values joined by commas, for messages that have no event name.
-func encodeArgs(args []any) ([]byte, error) {
+// arguments are what a message without an event name has: an acknowledgement.
+type arguments struct {
+	json     []byte // values joined by commas
+	n        int    // how many
+	binaries []span // where in json a Binary stands
+}
+
+func encodeArgs(args []any) (arguments, error) {
 	var e encoder
-	err := e.encode(args)
-	return e.Bytes(), err
+	if err := e.encode(args); err != nil {
+		return arguments{}, err
+	}
+	binaries, err := findBinaries(e.Bytes(), args)
+	return arguments{e.Bytes(), len(args), binaries}, err
 }
 
 // newFrame returns a buffer to append a payload of about size bytes to. sealFrame makes it a frame, in place.

@@ -92,8 +92,8 @@ func (c *plainCodec) appendRefused(b []byte, _, message string, data []byte) []b
 	return appendEvent(b, "connect_error", body, 1, noID)
 }
 
-func (c *plainCodec) appendAck(b []byte, _ string, id int64, args []byte, n int) []byte {
-	return appendAck(b, id, args, n)
+func (c *plainCodec) appendAck(b []byte, _ string, id int64, args arguments) []byte {
+	return appendAck(b, id, args.json, args.n)
 }
 
 func (c *plainCodec) appendError(b []byte, _, event string, id int64, message string, data []byte) []byte {

@@ -65,8 +65,13 @@ func (p *seat) push(m *message) (wake, slow bool) {
 }
 
 // answer sends an acknowledgement.
-func (p *seat) answer(id int64, args []byte, n int) {
-	p.session.sendText(p.session.codec.appendAck(newFrame(48+len(args)), p.namespace, id, args, n))
+func (p *seat) answer(id int64, args arguments) {
+	var f wireForm
+	f.set(p.session.codec.appendAck(newFrame(48+len(args.json)), p.namespace, id, args))
+	if p.session.wire == socketIOProtocol {
+		f.attach(args.json, args.binaries)
+	}
+	p.session.send(&f)
 }
 
 // answerError tells the client what was wrong with an event: in its acknowledgement if it asked for one, else in

@@ -110,7 +110,7 @@ type codec interface {
 	// The following append a text message to newFrame's buffer.
 	appendConnected(b []byte, namespace, id string) []byte
 	appendRefused(b []byte, namespace, message string, data []byte) []byte
-	appendAck(b []byte, namespace string, id int64, args []byte, n int) []byte
+	appendAck(b []byte, namespace string, id int64, args arguments) []byte
 	appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte
 
 	// refused and vacated say what becomes of a client that was refused a seat, or whose socket was disconnected.
@@ -291,14 +291,19 @@ func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) 
 	return wake, v == tooSlow
 }
 
-// sendText sends a payload in newFrame's buffer as a text message, compressed if that is worth it. It may take a while.
+// sendText sends a payload in newFrame's buffer as a text message.
 func (s *session) sendText(b []byte) {
 	var f wireForm
 	f.set(b)
+	s.send(&f)
+}
+
+// send sends a message, compressed if that is worth it. It may take a while.
+func (s *session) send(f *wireForm) {
 	if z := s.transport.agreed(); len(f.payload) >= int(z.threshold) {
 		f.deflate(z)
 	}
-	wake, slow := s.push(&f, false, forEmitter)
+	wake, slow := s.push(f, false, forEmitter)
 	if wake {
 		s.transport.wake()
 	}

@@ -194,14 +194,14 @@ func (c *socketIOCodec) appendRefused(b []byte, namespace, message string, data 
 	return appendMessagePacket(b, packet{kind: packetConnectError, namespace: namespace, args: body, id: noID}, nil)
 }
 
-func (c *socketIOCodec) appendAck(b []byte, namespace string, id int64, args []byte, n int) []byte {
-	return appendMessagePacket(b, packet{kind: packetAck, namespace: namespace, id: id, args: args, n: n}, nil)
+func (c *socketIOCodec) appendAck(b []byte, namespace string, id int64, args arguments) []byte {
+	return appendMessagePacket(b, packet{kind: packetAck, namespace: namespace, id: id, args: args.json, n: args.n}, args.binaries)
 }
 
 func (c *socketIOCodec) appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte {
 	if id != noID {
 		body := append(appendMessage([]byte(`{"error":{`), message, data), "}}"...)
-		return c.appendAck(b, namespace, id, body, 1)
+		return c.appendAck(b, namespace, id, arguments{json: body, n: 1})
 	}
 	body := appendErrorBody(nil, event, message, data)
 	return appendMessagePacket(b, packet{kind: packetEvent, namespace: namespace, event: "error", args: body, n: 1, id: noID}, nil)
