@@ -111,7 +111,11 @@ func Dial(ctx context.Context, rawURL string, opts *DialOptions) (*Conn, *http.R
 	if err != nil {
 		return nil, nil, fmt.Errorf("atrium: cannot dial: %w", err)
 	}
-	conn, resp, err := opts.connect(req)
+	config, err := opts.connConfig()
+	if err != nil {
+		return nil, nil, fmt.Errorf("atrium: cannot dial: %w", err)
+	}
+	conn, resp, err := opts.connect(req, config)
 	if err == nil {
 		return conn, resp, nil
 	}
@@ -207,22 +211,23 @@ func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request
 	if len(o.Subprotocols) > 0 {
 		req.Header["Sec-WebSocket-Protocol"] = []string{strings.Join(o.Subprotocols, ", ")}
 	}
-	compression, err := o.compression()
-	if err != nil {
-		return nil, fmt.Errorf("DialOptions.%w", err)
-	}
-	if compression.wanted != 0 {
+	if o.Compression {
 		req.Header["Sec-WebSocket-Extensions"] = []string{offerDeflate()}
 	}
 	return req, nil
 }
 
-func (o *DialOptions) compression() (compression, error) {
-	return newCompression(o.Compression, o.CompressionLevel, o.CompressionThreshold)
+// connConfig is what the options say about the Conn before the handshake.
+func (o *DialOptions) connConfig() (connConfig, error) {
+	compression, err := newCompression(o.Compression, o.CompressionLevel, o.CompressionThreshold)
+	if err != nil {
+		return connConfig{}, fmt.Errorf("DialOptions.%w", err)
+	}
+	return connConfig{client: true, compression: compression, readLimit: o.ReadLimit, maxQueued: o.MaxQueued}, nil
 }
 
 // connect opens a network connection and makes the Conn. The end of the request's context ends that at any point.
-func (o *DialOptions) connect(req *http.Request) (*Conn, *http.Response, error) {
+func (o *DialOptions) connect(req *http.Request, config connConfig) (*Conn, *http.Response, error) {
 	ctx := req.Context()
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
@@ -242,12 +247,6 @@ func (o *DialOptions) connect(req *http.Request) (*Conn, *http.Response, error) 
 	// From here on, closing nc is what ends a wait.
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	wire, resp, err := o.open(nc, via, req)
-	config := connConfig{
-		client:    true,
-		readLimit: cmp.Or(max(o.ReadLimit, 0), defaultReadLimit),
-		maxQueued: cmp.Or(max(o.MaxQueued, 0), defaultMaxQueued),
-	}
-	config.compression, _ = o.compression() // request has seen the error
 	if err == nil {
 		resp, err = o.handshake(wire, req, &config)
 	}

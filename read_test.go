@@ -123,7 +123,7 @@ func readSome(c *Conn, n int) (messages []incomingMessage, err error) {
 // frames.
 func scripted(client bool, segments ...[]byte) (*Conn, *script) {
 	nc := &script{segments: segments, keep: true}
-	return newConn(nc, connConfig{client: client, readLimit: defaultReadLimit, maxQueued: defaultMaxQueued}), nc
+	return newConn(nc, connConfig{client: client}), nc
 }
 
 // Row 17, as a property: the same stream cut anywhere gives the same messages.
@@ -135,7 +135,7 @@ func TestReadProperty(t *testing.T) {
 		segments := cutAnywhere(r, want.stream)
 		c, nc := scripted(!p.client, segments...)
 		if r.IntN(3) == 0 { // row 47: some of it came together with the handshake
-			c = newConn(nc, connConfig{client: !p.client, readLimit: defaultReadLimit, maxQueued: defaultMaxQueued, early: bytes.Clone(segments[0])})
+			c = newConn(nc, connConfig{client: !p.client, early: bytes.Clone(segments[0])})
 			nc.segments = segments[1:]
 		}
 		got, err := readSome(c, len(want.messages))

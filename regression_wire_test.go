@@ -73,7 +73,7 @@ func TestBug3EarlyDataMakesASmallBuffer(t *testing.T) {
 	p := &peer{client: true}
 	message := p.frame(OpBinary, strings.Repeat("x", 4000))
 	nc := &script{segments: [][]byte{message}}
-	c := newConn(nc, connConfig{readLimit: defaultReadLimit, maxQueued: defaultMaxQueued, early: p.frame(OpText, "early")})
+	c := newConn(nc, connConfig{early: p.frame(OpText, "early")})
 	wantMessage(t, c, OpText, "early")
 	wantMessage(t, c, OpBinary, strings.Repeat("x", 4000))
 	if nc.reads > 5 {

@@ -14,14 +14,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-const (
-	// defaultReadLimit is a message's size unless an option says otherwise.
-	defaultReadLimit = 1 << 20
-	// defaultMaxQueued is an outbox's bound unless an option says otherwise.
-	defaultMaxQueued = 4 << 20
-	// handshakeTimeout bounds the writing of the 101 response.
-	handshakeTimeout = 10 * time.Second
-)
+// responseTimeout bounds the writing of the 101 response.
+const responseTimeout = 10 * time.Second
 
 // UpgradeOptions are the choices of Upgrade. The zero value is useful, and nil means the zero value.
 type UpgradeOptions struct {
@@ -79,19 +73,12 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Con
 		err.answer(w)
 		return nil, err
 	}
-	config := connConfig{
+	return switchProtocols(w, r, connConfig{
 		subprotocol: chooseSubprotocol(r, opts.Subprotocols),
 		compression: compression,
 		readLimit:   opts.ReadLimit,
 		maxQueued:   opts.MaxQueued,
-	}
-	if config.readLimit <= 0 {
-		config.readLimit = defaultReadLimit
-	}
-	if config.maxQueued <= 0 {
-		config.maxQueued = defaultMaxQueued
-	}
-	return switchProtocols(w, r, config)
+	})
 }
 
 // refusal is an HTTP answer instead of a connection.
@@ -263,7 +250,7 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) 
 	}
 	// The server's deadlines were for HTTP.
 	_ = nc.SetDeadline(time.Time{})
-	_ = nc.SetWriteDeadline(time.Now().Add(handshakeTimeout))
+	_ = nc.SetWriteDeadline(time.Now().Add(responseTimeout))
 	extensions := config.compression.accept(r.Header["Sec-Websocket-Extensions"])
 	if _, err := nc.Write(response(r, w.Header(), config.subprotocol, extensions)); err != nil {
 		nc.Close()
