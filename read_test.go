@@ -884,13 +884,13 @@ func canBecomeText(s []byte) bool {
 			return true
 		}
 		for _, b := range []byte{0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF} {
-			if more > 0 && try(append(s[:len(s):len(s)], b), more-1) {
+			if more > 0 && try(append(s, b), more-1) {
 				return true
 			}
 		}
 		return false
 	}
-	return try(s, 3)
+	return try(slices.Grow(bytes.Clone(s), 3), 3)
 }
 
 // checkStream feeds s to a utf8Stream in the pieces that cut returns the ends of, and compares.
