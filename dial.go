@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
-	"golang.org/x/net/proxy"
 )
 
 const (
@@ -260,26 +259,6 @@ func (o *DialOptions) connect(req *http.Request, config connConfig) (*Conn, *htt
 	return newConn(wire, config), resp, nil
 }
 
-// proxyFor returns the proxy's URL, or nil if there is none.
-func (o *DialOptions) proxyFor(req *http.Request) (*url.URL, error) {
-	choose := o.Proxy
-	if choose == nil {
-		choose = http.ProxyFromEnvironment
-	}
-	via, err := choose(req)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("choosing a proxy: %w", err)
-	case via == nil:
-		return nil, nil
-	case via.Scheme != "http" && via.Scheme != "https" && via.Scheme != "socks5" && via.Scheme != "socks5h":
-		return nil, fmt.Errorf("the scheme of a proxy is http, https or socks5, not %q", via.Scheme)
-	case via.Hostname() == "":
-		return nil, errors.New("the proxy's URL has no host")
-	}
-	return via, nil
-}
-
 // address returns a URL's host and port as net.Dial takes them.
 func address(u *url.URL) string {
 	host, port := splitHost(u.Host, u.Scheme)
@@ -289,24 +268,12 @@ func address(u *url.URL) string {
 // open makes of a fresh network connection one that reaches the server: through the proxy, and encrypted. The
 // response, if any, is the proxy's refusal.
 func (o *DialOptions) open(nc net.Conn, via *url.URL, req *http.Request) (net.Conn, *http.Response, error) {
-	ctx, target := req.Context(), address(req.URL)
 	if via != nil {
-		var err error
-		var resp *http.Response
-		switch via.Scheme {
-		case "socks5", "socks5h":
-			err = connectSOCKS(nc, via, target)
-		case "https":
-			if nc, err = o.encrypt(ctx, nc, via.Hostname()); err != nil {
-				break
-			}
-			fallthrough
-		case "http":
-			resp, err = connectHTTP(nc, via, target)
-		}
+		through, resp, err := o.throughProxy(req.Context(), nc, via, address(req.URL))
 		if err != nil {
 			return nil, resp, fmt.Errorf("the proxy %s: %w", via.Host, err)
 		}
+		nc = through
 	}
 	if req.URL.Scheme != "https" {
 		return nc, nil, nil
@@ -315,7 +282,7 @@ func (o *DialOptions) open(nc net.Conn, via *url.URL, req *http.Request) (net.Co
 	if o.TLSConfig != nil {
 		name = cmp.Or(o.TLSConfig.ServerName, name)
 	}
-	nc, err := o.encrypt(ctx, nc, name)
+	nc, err := o.encrypt(req.Context(), nc, name)
 	return nc, nil, err
 }
 
@@ -332,44 +299,6 @@ func (o *DialOptions) encrypt(ctx context.Context, nc net.Conn, name string) (ne
 		return nil, err
 	}
 	return conn, nil
-}
-
-// connectSOCKS has a SOCKS5 proxy connect nc to target (RFC 1928).
-func connectSOCKS(nc net.Conn, via *url.URL, target string) error {
-	dialer, err := proxy.FromURL(via, viaConn{nc})
-	if err != nil {
-		return err
-	}
-	// It returns nc itself, or a wrapping of it that has nothing to say. It needs no context: connect closes nc.
-	_, err = dialer.Dial("tcp", target)
-	return err
-}
-
-// viaConn is a dialer whose connection is there already.
-type viaConn struct{ nc net.Conn }
-
-func (c viaConn) Dial(_, _ string) (net.Conn, error)                            { return c.nc, nil }
-func (c viaConn) DialContext(context.Context, string, string) (net.Conn, error) { return c.nc, nil }
-
-// connectHTTP has an HTTP proxy connect nc to target (RFC 9110 §9.3.6).
-func connectHTTP(nc net.Conn, via *url.URL, target string) (*http.Response, error) {
-	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: target}, Host: target, Header: http.Header{}}
-	if via.User != nil {
-		password, _ := via.User.Password()
-		req.SetBasicAuth(via.User.Username(), password)
-		req.Header["Proxy-Authorization"] = req.Header["Authorization"]
-		req.Header.Del("Authorization")
-	}
-	resp, br, err := exchange(nc, req)
-	switch {
-	case err != nil:
-		return nil, err
-	case resp.StatusCode/100 != 2:
-		return resp, newHandshakeError(nc, resp, fmt.Sprintf("refused with %.200q", resp.Status))
-	case br.Buffered() > 0: // RFC 9110 §9.3.6: no content, and a server does not speak first
-		return nil, errors.New("sent something behind its answer")
-	}
-	return nil, nil
 }
 
 // handshake performs the opening handshake on a connection that reaches the server, and puts what came of it into
