@@ -156,6 +156,17 @@ func (p *peer) sent() <-chan struct{} {
 	return left
 }
 
+// untilSent is a context that ends when all that send was given is written.
+func (p *peer) untilSent() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	sent := p.sent()
+	go func() {
+		<-sent
+		cancel()
+	}()
+	return ctx
+}
+
 // frame returns a whole message, or a control frame.
 func (p *peer) frame(op Opcode, payload string) []byte {
 	return p.encode(Header{Fin: true, Opcode: op}, payload)

@@ -471,20 +471,7 @@ func TestReadResumesDeflated(t *testing.T) {
 		buf := make([]byte, 0, 150_000)
 		for round := range 3 {
 			stream := bytes.Join(p.inFragments(OpText, compressed, 9000), nil)
-			for piece := range slices.Chunk(stream[:len(stream)-10], 7001) {
-				p.send(piece)
-				ctx, cancel := context.WithCancel(context.Background())
-				sent := p.sent()
-				go func() {
-					<-sent
-					cancel()
-				}()
-				if _, _, err := c.ReadInto(ctx, buf); err != context.Canceled {
-					t.Fatalf("got %v, want %v", err, context.Canceled)
-				}
-				clear(buf[:cap(buf)])
-			}
-			p.send(stream[len(stream)-10:])
+			interruptReads(t, c, p, stream, 7001, buf)
 			if round == 2 {
 				wantMessage(t, c, OpText, text)
 				continue
