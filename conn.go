@@ -74,7 +74,8 @@ type Conn struct {
 	pingMu sync.Mutex // guards:
 	pings  []pendingPing
 	pinged uint64 // the payload of the latest Ping
-	fast   fastIO // the fast path's part; without use on the portable path
+
+	fast fastIO // the fast path's part; without use on the portable path
 }
 
 const (

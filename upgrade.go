@@ -34,11 +34,10 @@ type UpgradeOptions struct {
 	// MaxQueued bounds what Write queues before it waits, in bytes. Zero means 4 MiB.
 	MaxQueued int
 
-	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it. Each
-	// message is compressed by itself, and what it takes is pooled, so that an idle connection holds none of
-	// it; while a message is compressed that is 1.21 MB at level 1, 0.81 MB at levels 2 to 9 and 0.74 MB for a peer
-	// that asked for a small window, while one is inflated 42 KB. Zero means off: do not turn it on for messages
-	// that mix a secret with text that others choose, because the length of the result gives secrets away (CRIME).
+	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it. Each message is compressed by
+	// itself, with pooled memory: see Options.Compression for how much. Zero means off: do not turn it on for messages
+	// that mix a secret with text that others choose, because the length of the result gives secrets away (CRIME), or
+	// send those with Conn.WriteCompress.
 	Compression bool
 	// CompressionLevel is 1, the fastest, to 9, the smallest; any other is an error. Zero means 1.
 	CompressionLevel int
