@@ -144,7 +144,7 @@ func (c *corpus) messages(t testing.TB, size int) []corpusMessage {
 			t.Fatal(err)
 		}
 		var list []corpusMessage
-		for i := range max(1, min(10, len(c.data)/8/size)) {
+		for i := range max(1, min(4, len(c.data)/8/size)) {
 			message := c.data[i*size:][:size]
 			b.Reset()
 			w.Reset(&b) // Atrium asks for no context takeover in both roles
