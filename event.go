@@ -1,7 +1,6 @@
 package atrium
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -240,12 +239,10 @@ func (h *Hub) shown(err error, s *Socket, event string) (message string, data []
 		return "internal error", nil
 	}
 	if e.Data != nil {
-		encoded, err := encodeArgs([]any{e.Data})
-		if err != nil {
+		if data, err = encodeArgs([]any{e.Data}); err != nil {
 			log.Error("atrium: the data of an error cannot be encoded", slog.Any("error", err))
 			return e.Message, nil
 		}
-		data = bytes.TrimSpace(encoded)
 	}
 	return e.Message, data
 }

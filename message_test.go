@@ -29,8 +29,8 @@ func TestMessageFrame(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.id = test.id
-		frame := m.plain()
-		if again := m.plain(); &again[0] != &frame[0] {
+		frame := m.inPlain().whole
+		if again := m.inPlain().whole; &again[0] != &frame[0] {
 			t.Error("the frame was made twice")
 		}
 		m.release()
@@ -45,12 +45,12 @@ func TestMessageFrame(t *testing.T) {
 func TestMessageReuse(t *testing.T) {
 	m, _ := newMessage("first", []any{strings.Repeat("a", 1000)})
 	m.id, m.volatile = 5, true
-	frame := m.plain()
+	frame := m.inPlain().whole
 	kept := bytes.Clone(frame)
 	m.release()
 	for range 100 {
 		m, err := newMessage("second", []any{strings.Repeat("b", 1000)})
-		if err != nil || m.id != noID || m.volatile || m.n != 1 || bytes.Contains(m.plain(), []byte("first")) {
+		if err != nil || m.id != noID || m.volatile || m.n != 1 || bytes.Contains(m.inPlain().whole, []byte("first")) {
 			t.Fatalf("something of the first message is left: %+v, %v", m, err)
 		}
 		m.release()

@@ -1,8 +1,6 @@
 package atrium
 
-import (
-	"bytes"
-)
+import "bytes"
 
 // plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect message first.
 const plainSubprotocol = "atrium"
@@ -89,9 +87,6 @@ func (s *session) answerError(event string, id int64, message string, data []byt
 	}
 	s.sendText(b)
 }
-
-// plain returns the message as a text frame of the plain protocol.
-func (m *message) plain() []byte { return m.inPlain().whole }
 
 // inPlain returns the message in the plain protocol.
 func (m *message) inPlain() *wireForm {

@@ -333,7 +333,7 @@ func TestReadyWriteWhileDraining(t *testing.T) {
 			c := newConn(near, connConfig{readLimit: 100, maxQueued: 1 << 30})
 			defer c.CloseNow()
 			r := rand.New(rand.NewPCG(1, 2))
-			const writers, each = 4, 300
+			const writers, each = 4, 100
 			var sizes [writers][each]int
 			for i := range sizes {
 				for j := range sizes[i] {

@@ -361,7 +361,7 @@ func (s *Socket) leave() {
 		s.ns.hub.sessions.clock.stop(s.expiry)
 	}
 	s.mu.Unlock()
-	s.calls.fail(s)
+	s.calls.fail()
 }
 
 // gone implements resident.

@@ -362,7 +362,7 @@ func TestCompressionOffCostsNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.plain()
+		m.inPlain()
 		return testing.AllocsPerRun(100, func() { target.deflate(m) })
 	}
 	off, on := New(Options{}), New(Options{Compression: true})
