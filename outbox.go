@@ -353,8 +353,14 @@ func (o *outbox) pop() []byte {
 	if o.head == len(o.queue) {
 		o.queue, o.head = o.queue[:0], 0
 	} else if o.head >= keptFrames && o.head > len(o.queue)/2 {
-		o.queue = o.queue[:copy(o.queue, o.queue[o.head:])]
-		clear(o.queue[len(o.queue):cap(o.queue)])
+		left := o.queue[o.head:]
+		if cap(o.queue) > 8*max(len(left), keptFrames) { // far more room than there is need for
+			o.queue = append(make([][]byte, 0, 2*len(left)), left...)
+		} else {
+			kept := copy(o.queue, left)
+			clear(o.queue[kept:])
+			o.queue = o.queue[:kept]
+		}
 		o.head = 0
 	}
 	return frame
