@@ -86,6 +86,7 @@ type session struct {
 	awaiting bool
 	heard    uint32 // the connection's fills when the ping was sent
 	pauses   uint32 // the inbox's pauses then
+	ahead    int32  // the outbox's aheadOfPings then
 }
 
 // resident is a Socket as its session sees it.
@@ -287,6 +288,9 @@ func (s *session) check() {
 		case s.inbox.pausedSince(s.pauses):
 			// It was we who did not read. The time-out begins anew.
 			s.pingAt, s.pauses = now, s.inbox.pauses.Load()
+		case s.ahead != s.conn.out.aheadOfPings():
+			// The ping waits for the end of a long frame, which the client reads. The time-out begins anew.
+			s.pingAt, s.ahead = now, s.conn.out.aheadOfPings()
 		case now-s.pingAt >= int64(c.pingTimeout):
 			s.end(ReasonPingTimeout, StatusPolicyViolation, string(ReasonPingTimeout))
 			return
@@ -294,6 +298,7 @@ func (s *session) check() {
 	}
 	if !s.awaiting && now >= s.pingAt {
 		s.awaiting, s.pingAt, s.heard, s.pauses = true, now, s.conn.fills.Load(), s.inbox.pauses.Load()
+		s.ahead = s.conn.out.aheadOfPings()
 		if !s.ping() && s.conn.State() == StateOpen {
 			// Writing has failed, and reading does not notice.
 			s.end(ReasonTransportError, StatusInternalError, "")
