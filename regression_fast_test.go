@@ -66,3 +66,30 @@ func TestBugOutboxKeepsTheRoomOfABacklog(t *testing.T) {
 		}
 	}
 }
+
+// BUG: a reader that has handled an event and then a control frame that came with it waits on the stack that the event
+// has made larger, 4 KB instead of 2, and does so until the next event, however many pongs come: readMessage waits by
+// itself when it has dealt with a control frame.
+// Fix: for the session, readMessage returns instead, and the reader is replaced.
+func TestBugReaderWaitsDeepAfterAControlFrame(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	p := serve(t, overTCP, h).peer(t).accepted()
+	for range 20 {
+		p.send([]byte(string(p.frame(OpText, `{"event":"unknown"}`)) + string(p.frame(OpPing, "behind it"))))
+		for range 2 {
+			p.next()
+		}
+		eventually(t, "the reader to wait", func() bool {
+			for _, g := range packageGoroutines() {
+				if strings.Contains(g, "(*session).serve(") && strings.Contains(g, "IO wait") {
+					if strings.Contains(g, "(*session).receive(") {
+						t.Fatalf("the reader waits deep in its stack:\n%s", g)
+					}
+					return true
+				}
+			}
+			return false
+		})
+	}
+}
