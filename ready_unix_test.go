@@ -508,3 +508,39 @@ func deep(n int) int {
 	}
 	return deep(n-1) + 1
 }
+
+// The kernel takes little more than what it can send, so that a peer's reading is noticed soon.
+func TestReadyLimitsUnsent(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("TCP_NOTSENT_LOWAT is set on Linux")
+	}
+	near, far := socketPair(t, listenTCP(t))
+	if err := far.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
+	f := new(fastIO)
+	f.open(near)
+	chunk := make([]byte, 16<<10)
+	accepted := 0
+	fill := func() {
+		for {
+			n, err := f.tryWrite(chunk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if accepted += n; n == 0 {
+				return
+			}
+		}
+	}
+	fill()
+	if accepted > 1<<20 {
+		t.Errorf("the kernel took %d bytes", accepted)
+	}
+	// When the peer reads what fits into its own buffer, there is room again, though not a third of the sender's.
+	before := accepted
+	if _, err := io.ReadFull(far, make([]byte, min(before, 200<<10))); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "room", func() bool { fill(); return accepted > before })
+}
