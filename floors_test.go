@@ -25,7 +25,7 @@ import (
 var floors = []struct{ name, files string }{
 	{"ground", "frame.go mask.go backoff.go timer.go errors.go"},
 	{"wire", "conn.go read.go close.go stream.go outbox.go flusher.go ready_unix.go ready_other.go upgrade.go dial.go deflate.go extensions.go compress.go"},
-	{"packets", "packet.go payload.go json.go envelope.go"},
+	{"packets", "packet.go attachment.go binary.go payload.go json.go envelope.go"},
 	{"sessions", "session.go recovery.go engineio.go polling.go plain.go inbox.go message.go"},
 	{"cluster", "bus.go cluster.go"},
 	{"roof", "doc.go hub.go quota.go options.go namespace.go handshake.go socket.go event.go room.go target.go ack.go client.go stats.go inspect.go"},

@@ -1,0 +1,276 @@
+package atrium
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// Socket.IO protocol v5, which is what an Engine.IO message holds:
+//
+//	<type>[<attachments>-][<namespace>,][<ack id>][JSON]
+//
+//	0{"token":"x"}                                   CONNECT to "/", with auth
+//	1/admin,                                         DISCONNECT from "/admin"
+//	2/admin,12["send-msg",{…}]                       EVENT that wants an acknowledgement
+//	312[{"ok":true}]                                 ACK of it
+//	4/x,{"message":"Invalid namespace"}              CONNECT_ERROR
+//	51-["photo",{"_placeholder":true,"num":0}]       BINARY_EVENT; one binary message follows
+//	61-12[{"_placeholder":true,"num":0}]             BINARY_ACK, likewise
+//
+// Arguments have the form that they have in an envelope, so that one path serves both kinds of client. What is
+// binary in them is attachment.go's matter; which packet may come when, and which names are reserved, the session's.
+
+// packetType is a packet's type: its digit on the wire.
+type packetType uint8
+
+const (
+	packetConnect packetType = iota
+	packetDisconnect
+	packetEvent
+	packetAck
+	packetConnectError
+	packetBinaryEvent
+	packetBinaryAck
+)
+
+// binary reports whether attachments follow packets of this type.
+func (t packetType) binary() bool { return t >= packetBinaryEvent }
+
+const (
+	// maxAttachments bounds the attachments of a packet, as socket.io-parser does.
+	maxAttachments = 10
+	// maxNamespace bounds a namespace's name, in bytes.
+	maxNamespace = 256
+)
+
+// packet is one Socket.IO packet, without its attachments.
+type packet struct {
+	kind        packetType
+	attachments int    // how many follow; only of the binary types, 1 to maxAttachments
+	namespace   string // as it stands there, query string included; "/" if none does
+	event       string // of the event types
+	// args are the arguments as JSON values separated by commas, and n how many. Of a CONNECT they are the auth
+	// object or nothing, of a CONNECT_ERROR an object or a string. They alias the parsed message.
+	args []byte
+	n    int
+	id   int64 // of the acknowledgement asked for or given; noID if none
+}
+
+// parsePacket reads one packet. It refuses what socket.io-parser refuses, except reserved event names, and what no
+// client sends although socket.io-parser lets it pass: TestPacketVectors lists it. The error can be shown to the
+// sender.
+func parsePacket(b []byte) (packet, *Error) {
+	if len(b) == 0 || b[0] < '0' || b[0] > '6' {
+		return packet{}, &Error{Message: "packet: expected a type from 0 to 6"}
+	}
+	p := packet{kind: packetType(b[0] - '0'), namespace: "/", id: noID}
+	i := 1
+	if p.kind.binary() {
+		if p.attachments, i = parseAttachments(b, i); p.attachments == 0 {
+			return packet{}, &Error{Message: "attachments: expected a number from 1 to 10, then '-'"}
+		}
+	}
+	if i < len(b) && b[i] == '/' {
+		var err *Error
+		if i, err = p.parseNamespace(b, i); err != nil {
+			return packet{}, err
+		}
+	}
+	if digits := skipDigits(b, i); digits > i {
+		var ok bool
+		if p.id, ok = parseID(b[i:digits]); !ok {
+			return packet{}, &Error{Message: "ack id: expected an integer from 0 to 9007199254740991"}
+		}
+		i = digits
+	}
+	if err := p.parseData(b, i); err != nil {
+		return packet{}, err
+	}
+	return p, nil
+}
+
+// parseAttachments reads a number in its one form and the '-' behind it. It returns 0 if they are not there.
+func parseAttachments(b []byte, i int) (n, end int) {
+	end = skipDigits(b, i)
+	if end == i || end-i > 2 || b[i] == '0' || end == len(b) || b[end] != '-' {
+		return 0, i
+	}
+	for ; i < end; i++ {
+		n = n*10 + int(b[i]-'0')
+	}
+	if n > maxAttachments {
+		return 0, i
+	}
+	return n, end + 1
+}
+
+// parseNamespace reads the namespace that begins at b[i] and returns where the rest begins. The comma behind a
+// namespace may be missing where the packet ends.
+func (p *packet) parseNamespace(b []byte, i int) (int, *Error) {
+	end, rest := len(b), len(b)
+	if comma := bytes.IndexByte(b[i:], ','); comma >= 0 {
+		end = i + comma
+		rest = end + 1
+	} else if p.kind != packetConnect && p.kind != packetDisconnect {
+		return i, &Error{Message: "namespace: expected a ',' behind it"}
+	}
+	name := b[i:end]
+	// Names reach logs; and one with the payload separator could not be sent to a client that polls.
+	control := func(r rune) bool { return r < ' ' || r == 0x7f }
+	if len(name) > maxNamespace || bytes.ContainsFunc(name, control) {
+		return i, &Error{Message: "namespace: expected at most 256 bytes and no control characters"}
+	}
+	if len(name) > 1 {
+		p.namespace = string(name)
+	}
+	return rest, nil
+}
+
+// parseData reads what stands behind the ack id, to the end of b, and judges it by the packet's type.
+func (p *packet) parseData(b []byte, i int) *Error {
+	var first byte
+	none := i == len(b)
+	if !none {
+		first = b[i]
+	}
+	switch p.kind {
+	case packetEvent, packetBinaryEvent:
+		if first != '[' {
+			return &Error{Message: "data: expected an array that begins with the event's name"}
+		}
+		return p.parseArgs(b, i)
+	case packetAck, packetBinaryAck:
+		if p.id == noID {
+			return &Error{Message: "ack id: expected the one that the event had"}
+		}
+		if first != '[' {
+			return &Error{Message: "data: expected an array"}
+		}
+		return p.parseArgs(b, i)
+	}
+
+	if p.id != noID {
+		return &Error{Message: "ack id: expected only in an event or an acknowledgement"}
+	}
+	switch p.kind {
+	case packetConnect:
+		if none {
+			return nil
+		}
+		if first != '{' {
+			return &Error{Message: "data: expected an object or nothing"}
+		}
+	case packetDisconnect:
+		if none {
+			return nil
+		}
+		return &Error{Message: "data: expected nothing"}
+	case packetConnectError:
+		if first != '{' && first != '"' {
+			return &Error{Message: "data: expected an object or a string"}
+		}
+	}
+	end, err := skipValue(b, i)
+	if err != nil {
+		return dataError(err)
+	}
+	p.args, p.n = b[i:end:end], 1
+	return expectEnd(b, end)
+}
+
+// parseArgs reads the array that begins at b[i]: an event's name and arguments, or those of an acknowledgement.
+func (p *packet) parseArgs(b []byte, i int) *Error {
+	named := p.kind == packetAck || p.kind == packetBinaryAck
+	start := 0 // of the arguments
+	i = skipSpace(b, i+1)
+	if i < len(b) && b[i] == ']' {
+		if !named {
+			return errEventName()
+		}
+		return expectEnd(b, i+1)
+	}
+	for {
+		end, err := skipValue(b, i)
+		if err != nil {
+			return dataError(err)
+		}
+		if !named {
+			if p.event, named = eventName(b[i:end]); !named {
+				return errEventName()
+			}
+		} else {
+			if p.n == 0 {
+				start = i
+			}
+			p.n++
+			p.args = b[start:end:end]
+		}
+		i = skipSpace(b, end)
+		switch {
+		case i < len(b) && b[i] == ',':
+			i = skipSpace(b, i+1)
+		case i < len(b) && b[i] == ']':
+			return expectEnd(b, i+1)
+		default:
+			return dataError(syntaxError{i, "',' or ']'"})
+		}
+	}
+}
+
+// eventName reads an event's name. JavaScript's clients may name an event by a number, and their handlers know it by
+// what String makes of that, which is what JSON.stringify has written.
+func eventName(value []byte) (name string, ok bool) {
+	if c := value[0]; c == '-' || '0' <= c && c <= '9' {
+		name, ok = string(value), true
+	} else {
+		name, ok = unquote(value)
+	}
+	return name, ok && 1 <= len(name) && len(name) <= maxEventName
+}
+
+func errEventName() *Error { return &Error{Message: "event: expected a string of 1 to 256 bytes"} }
+
+func dataError(err error) *Error { return &Error{Message: "data: " + err.Error()} }
+
+// expectEnd refuses anything but space behind the data.
+func expectEnd(b []byte, i int) *Error {
+	if i = skipSpace(b, i); i < len(b) {
+		return dataError(syntaxError{i, "nothing behind the data"})
+	}
+	return nil
+}
+
+// appendPacket appends p. binaries are the places in p.args, in their order, that become attachments: then p is an
+// EVENT or ACK and is written as a binary one, and the caller sends what appendAttachment says right behind it.
+func appendPacket(dst []byte, p packet, binaries []span) []byte {
+	if len(binaries) > 0 {
+		p.kind += packetBinaryEvent - packetEvent
+		p.attachments = len(binaries)
+	}
+	dst = append(dst, '0'+byte(p.kind))
+	if p.kind.binary() {
+		dst = strconv.AppendInt(dst, int64(p.attachments), 10)
+		dst = append(dst, '-')
+	}
+	if p.namespace != "/" {
+		dst = append(dst, p.namespace...)
+		dst = append(dst, ',')
+	}
+	if p.id != noID {
+		dst = strconv.AppendInt(dst, p.id, 10)
+	}
+	switch p.kind {
+	case packetConnect, packetDisconnect, packetConnectError:
+		return append(dst, p.args...)
+	case packetEvent, packetBinaryEvent:
+		dst = append(dst, '[')
+		dst = appendQuoted(dst, p.event)
+		if p.n > 0 {
+			dst = append(dst, ',')
+		}
+	default:
+		dst = append(dst, '[')
+	}
+	dst = appendPlaceholders(dst, p.args, binaries)
+	return append(dst, ']')
+}
