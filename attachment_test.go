@@ -51,7 +51,7 @@ func TestPlaceholdersRefused(t *testing.T) {
 	const form = `attachments: expected placeholders such as {"_placeholder":true,"num":0}`
 	for _, test := range []struct{ args, want string }{
 		{`{"_placeholder":true,"num":2}`, "attachments: num: expected less than 2"},
-		{`{"_placeholder":true,"num":999999999}`, "attachments: num: expected less than 2"},
+		{`{"_placeholder":true,"num":999999}`, "attachments: num: expected less than 2"},
 		{`{"_placeholder":true,"num":0},[{"num":0,"_placeholder":true}]`, "attachments: num: expected 0 only once"},
 		{`{"_placeholder":true}`, form},
 		{`{"_placeholder":true,"num":99999999999999999999}`, form},

@@ -73,10 +73,10 @@ func TestFindBinaries(t *testing.T) {
 			B  []byte
 			C  Binary `json:"c,omitempty"`
 			D  Binary `json:"-"`
-			E  Binary `json:"-,"`
+			E  Binary `json:"-,"` //lint:ignore SA5008 it means the name "-"
 			F  any
 			g  Binary
-			H  Binary `json:"not\\valid"`
+			H  Binary `json:"not\\valid"` //lint:ignore SA5008 so the name is H
 			I  Binary `json:",omitzero"`
 			J  *int
 			K  Binary `json:"ü.$-"`
@@ -105,7 +105,7 @@ func TestFindBinaries(t *testing.T) {
 			Tie   Binary
 		}{Outer{b("1"), b("2")}, b("3")}}, "b1 b2 b3"},
 		{[]any{struct{ Binary }{b("e")}, struct{ B *Binary }{&p}}, "be bpointed"},
-		{[]any{loop{Data: b("1")}}, "b1"},
+		{[]any{loop{loop: nil, Data: b("1")}}, "b1"},
 
 		// Types that write themselves.
 		{[]any{ownJSON{b("1")}, &ownJSON{b("2")}, ownText{Binary("x")}, b("3")}, "b3"},
@@ -113,8 +113,8 @@ func TestFindBinaries(t *testing.T) {
 		{[]any{[]any{ownJSON{b("1")}, b("2")}, []json.Marshaler{nil, ownJSON{b("1")}}}, "b2"},
 
 		{[]any{Binary{}, map[string]any{"a": Binary{}}, ""}, " "},
-		{[]any{deeply(maxDepth-1, b("1")), b("2")}, "b1 b2"},
-		{[]any{deeply(maxDepth, b("1")), b("2")}, "b1"}, // and what stands behind the too deep
+		{[]any{deeply(2*maxDepth, b("1")), b("2")}, "b1 b2"},
+		{[]any{b("1"), json.RawMessage(strings.Repeat("[", 2*maxDepth) + strings.Repeat("]", 2*maxDepth)), b("2")}, "b1"},
 	} {
 		encoded, err := encodeArgs(test.args)
 		if err != nil {
@@ -162,6 +162,37 @@ func TestTooManyBinaries(t *testing.T) {
 	}
 }
 
+// What a server echoes must not become an attachment, nor make its receivers refuse the packet.
+func TestForgedPlaceholder(t *testing.T) {
+	for _, forged := range []string{`{"_placeholder":true,"num":0}`, `[{"a":{"num":7,"_placeholder":true}}]`, `{"\u005fplaceholder":true}`} {
+		raw := json.RawMessage(forged)
+		for _, test := range []struct {
+			args []any
+			ok   bool
+		}{{[]any{raw}, true}, {[]any{raw, Binary("b")}, false}, {[]any{Binary("b"), []any{raw}}, false}} {
+			encoded, err := encodeArgs(test.args)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found, err := findBinaries(encoded, test.args); (err == nil) != test.ok {
+				t.Errorf("%s: %v, %v", encoded, found, err)
+			}
+		}
+	}
+}
+
+// Two keys of a map that look the same in JSON do not pass for each other.
+func TestFindBinariesSameKeys(t *testing.T) {
+	args := []any{map[string]any{"\xff": "YjE=", "\ufffd": Binary("b1")}}
+	encoded, err := encodeArgs(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := findBinaries(encoded, args); err != nil || len(found) > 0 {
+		t.Errorf("%s: %v, %v", encoded, found, err)
+	}
+}
+
 // A value that changed after it was encoded is its owner's mistake, and no panic.
 func TestFindBinariesMismatch(t *testing.T) {
 	values := []any{nil, "x", 1, Binary("b"), []Binary{Binary("b")}, map[string]Binary{"a": Binary("b")}, node{Data: Binary("b")}, []any{node{}, Binary("b")}}
@@ -191,9 +222,11 @@ func FuzzAttachments(f *testing.F) {
 				v[i] = toBinary(v[i], count)
 			}
 		case map[string]any:
-			delete(v, "_placeholder") // the application's own is taken for one, as by socket.io-parser
+			delete(v, "_placeholder")
 			for key := range v {
-				v[key] = toBinary(v[key], count)
+				if !strings.Contains(key, "\ufffd") {
+					v[key] = toBinary(v[key], count)
+				}
 			}
 		}
 		return v

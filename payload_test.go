@@ -215,7 +215,7 @@ func TestPayloadAllocations(t *testing.T) {
 		t.Errorf("%v allocations for text", n)
 	}
 	body = appendPackets(slices.Repeat([]enginePacket{{kind: engineMessage, binary: true, data: []byte(chatPacket)}}, 100))
-	if n := testing.AllocsPerRun(100, func() { read(body) }); n != 1 {
+	if n := testing.AllocsPerRun(100, func() { read(body) }); n > 2 { // one; two under the race detector
 		t.Errorf("%v allocations for base64, want one buffer", n)
 	}
 }
