@@ -18,7 +18,8 @@ import (
 // plain client gets a string of base64, as for any []byte; and so does every client if the Binary is inside a type
 // that has a MarshalJSON of its own. A nil Binary is null.
 //
-// In the other direction, what a client sends as bytes decodes into a Binary and into a []byte.
+// In the other direction, what a client sends as bytes decodes into a Binary and into a []byte. In an any, a string
+// or a json.RawMessage it is the string of base64, with padding.
 type Binary []byte
 
 // How a Binary is found again in the JSON that encoding/json makes of arguments: the JSON and the values are walked
@@ -31,7 +32,8 @@ type Binary []byte
 // what the plain protocol makes of it anyway, and nothing that is not a Binary can ever become one.
 
 // findBinaries returns where in encoded, which is what encoding/json has made of args, joined by commas, Binary
-// values stand. The error says that there are too many.
+// values stand. The error says that there are too many, or that beside them there is what receivers would take for a
+// placeholder: in what a server echoes for one client, it could end the connections of all others.
 func findBinaries(encoded []byte, args []any) ([]span, error) {
 	f := binaryFinder{b: encoded}
 	for _, arg := range args {
@@ -47,7 +49,7 @@ func findBinaries(encoded []byte, args []any) ([]span, error) {
 	}
 	if len(f.found) > 0 {
 		if _, err := findPlaceholders(encoded, 0); err != nil {
-			return nil, errors.New("beside binary values no object may have the key _placeholder, which is Socket.IO's")
+			return nil, errors.New("beside binary values no object may have _placeholder: true, which is Socket.IO's own")
 		}
 	}
 	return f.found, nil
