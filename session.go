@@ -174,6 +174,13 @@ func (s *session) seatIn(namespace string) *seat {
 	return nil
 }
 
+// everySeat returns all seats.
+func (s *session) everySeat() []*seat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.seats)
+}
+
 // called notes that a Call to the client began (+1) or ended (-1).
 func (s *session) called(change int32) {
 	s.reading.calls.Add(change)
