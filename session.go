@@ -96,6 +96,7 @@ type session struct {
 	awaiting bool
 	heard    uint32 // the connection's fills when the ping was sent
 	pauses   uint32 // the reading's pauses then
+	ahead    int32  // the transport's ahead then
 }
 
 // codec is a protocol of events over messages.
@@ -172,6 +173,13 @@ func (s *session) seatIn(namespace string) *seat {
 		}
 	}
 	return nil
+}
+
+// everySeat returns all seats.
+func (s *session) everySeat() []*seat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.seats)
 }
 
 // called notes that a Call to the client began (+1) or ended (-1).
@@ -345,6 +353,9 @@ func (s *session) check() {
 		case s.reading.pausedSince(s.pauses):
 			// It was we who did not read. The time-out begins anew.
 			s.pingAt, s.pauses = now, s.reading.pauses.Load()
+		case s.ahead != s.transport.ahead():
+			// The ping waits for the end of a long frame, which the client reads. The time-out begins anew.
+			s.pingAt, s.ahead = now, s.transport.ahead()
 		case now-s.pingAt >= int64(c.pingTimeout):
 			s.end(ReasonPingTimeout, StatusPolicyViolation, string(ReasonPingTimeout))
 			return
@@ -352,6 +363,7 @@ func (s *session) check() {
 	}
 	if !s.awaiting && now >= s.pingAt {
 		s.awaiting, s.pingAt, s.heard, s.pauses = true, now, s.transport.heard(), s.reading.pauses.Load()
+		s.ahead = s.transport.ahead()
 		if !s.ping() && s.transport.open() {
 			// Writing has failed, and reading does not notice.
 			s.end(ReasonTransportError, StatusInternalError, "")
