@@ -64,12 +64,13 @@ func (p *seat) push(m *message) (wake, slow bool) {
 
 // answer sends an acknowledgement.
 func (p *seat) answer(id int64, args arguments) {
-	var f wireForm
+	f := wireForms.Get().(*wireForm)
 	f.set(p.session.codec.appendAck(newFrame(48+len(args.json)), p.namespace, id, args))
 	if p.session.wire == socketIOProtocol {
 		f.attach(args.json, args.binaries)
 	}
-	p.session.send(&f)
+	p.session.send(f)
+	f.release()
 }
 
 // answerError tells the client what was wrong with an event: in its acknowledgement if it asked for one, else in

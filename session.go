@@ -300,9 +300,10 @@ func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) 
 
 // sendText sends a payload in newFrame's buffer as a text message.
 func (s *session) sendText(b []byte) {
-	var f wireForm
+	f := wireForms.Get().(*wireForm)
 	f.set(b)
-	s.send(&f)
+	s.send(f)
+	f.release()
 }
 
 // send sends a message, compressed if that is worth it. It may take a while.
