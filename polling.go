@@ -95,6 +95,14 @@ func (t *polling) push(f *wireForm, volatile bool, by pusher) (v verdict, wake b
 	return v, true
 }
 
+func (t *polling) pushPing(f *wireForm) (queued, wake bool) {
+	if ws := t.upgraded.Load(); ws != nil {
+		return ws.pushPing(f)
+	}
+	v, wake := t.push(f, false, forBroadcast)
+	return v != refused, wake
+}
+
 // queue adds packets. t.mu is held, as in all below that say nothing else.
 func (t *polling) queue(packets ...[]byte) {
 	t.packets = append(t.packets, packets...)

@@ -105,8 +105,8 @@ type codec interface {
 	begin(s *session)
 	// receive deals with one message.
 	receive(s *session, op Opcode, p []byte)
-	// ping queues a ping. A true wake obliges the caller to wake the transport.
-	ping(t transport) (queued, wake bool)
+	// ping returns a server's ping. Anything that is received answers it.
+	ping() *wireForm
 
 	// The following append a text message to newFrame's buffer.
 	appendConnected(b []byte, namespace, id string) []byte
@@ -376,7 +376,7 @@ func (s *session) check() {
 
 // ping queues a ping; the pings that are due at a time leave like a broadcast.
 func (s *session) ping() bool {
-	queued, wake := s.codec.ping(s.transport)
+	queued, wake := s.transport.pushPing(s.codec.ping())
 	if wake {
 		s.config.flusher.add(s.transport)
 	}
