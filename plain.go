@@ -55,7 +55,7 @@ func (c *plainCodec) receiveEnvelope(p []byte) {
 	case problem != nil && e.event == "":
 		e.id = noID // perhaps of an acknowledgement; it is not ours to answer
 	case problem == nil && e.event == "":
-		if c.seat.owner.acknowledge(e.id, e.args, e.n, e.fail) {
+		if c.seat.inbox.owner.acknowledge(e.id, e.args, e.n, e.fail) {
 			return
 		}
 		problem = Errorf("id: expected the id of a call, %d is none", e.id)
@@ -102,10 +102,8 @@ func (c *plainCodec) appendError(b []byte, _, event string, id int64, message st
 	return appendErrorEvent(b, event, message, data)
 }
 
-// emptyPing is a server's ping. Any byte answers it.
-var emptyPing = AppendHeader(nil, Header{Fin: true, Opcode: OpPing})
+// emptyPing is RFC 6455's.
+var emptyPing = &wireForm{whole: AppendHeader(nil, Header{Fin: true, Opcode: OpPing})}
 
 // ping implements codec.
-func (c *plainCodec) ping(t transport) (queued, wake bool) {
-	return t.(*webSocket).out.pushPing(emptyPing) // such a client has no other transport
-}
+func (c *plainCodec) ping() *wireForm { return emptyPing }

@@ -6,7 +6,6 @@ import "sync/atomic"
 type seat struct {
 	session   *session
 	namespace string // its name
-	owner     owner
 	inbox     inbox
 	connected atomic.Bool // the owner accepted the client; it stays true
 	departed  atomic.Bool // it has left, or was made to
@@ -25,7 +24,7 @@ type owner interface {
 
 // sit gives the owner a seat in the session. It reports false if the session has ended.
 func (p *seat) sit(s *session, namespace string, o owner) bool {
-	p.session, p.namespace, p.owner = s, namespace, o
+	p.session, p.namespace = s, namespace
 	p.inbox.owner, p.inbox.reading = o, &s.reading
 	p.inbox.maxCount, p.inbox.maxBytes = s.config.inboxEvents, maxBeforeConnect
 	return s.add(p)
@@ -68,12 +67,13 @@ func (p *seat) answer(id int64, args arguments) {
 	if p.departed.Load() {
 		return
 	}
-	var f wireForm
+	f := wireForms.Get().(*wireForm)
 	f.set(p.session.codec.appendAck(newFrame(48+len(args.json)), p.namespace, id, args))
 	if p.session.wire == socketIOProtocol {
 		f.attach(args.json, args.binaries)
 	}
-	p.session.send(&f)
+	p.session.send(f)
+	f.release()
 }
 
 // answerError tells the client what was wrong with an event: in its acknowledgement if it asked for one, else in
@@ -89,7 +89,7 @@ func (p *seat) answerError(event string, id int64, message string, data []byte) 
 // depart takes the socket out of delivery, once, and lets it handle that after what it has received.
 func (p *seat) depart(reason Reason) {
 	if p.departed.CompareAndSwap(false, true) {
-		p.owner.leave()
+		p.inbox.owner.leave()
 		p.inbox.pushLast(incoming{kind: incomingLeave, reason: reason})
 	}
 }
