@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,9 +100,17 @@ func (t *polling) pushPing(f *wireForm) (queued, wake bool) {
 	if ws := t.upgraded.Load(); ws != nil {
 		return ws.pushPing(f)
 	}
+	t.mu.Lock()
+	waits := slices.ContainsFunc(t.packets, isPing)
+	t.mu.Unlock()
+	if waits {
+		return true, false // the client sends much and polls seldom: one is enough
+	}
 	v, wake := t.push(f, false, forBroadcast)
 	return v != refused, wake
 }
+
+func isPing(packet []byte) bool { return string(packet) == string(enginePing) }
 
 // queue adds packets. t.mu is held, as in all below that say nothing else.
 func (t *polling) queue(packets ...[]byte) {
