@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,7 +84,7 @@ type tab struct {
 
 	mu       sync.Mutex // guards what is below
 	wrongs   []string
-	tolerate string   // a console error that contains it is expected
+	tolerate []string // a wrong that contains one of them is expected
 	received []string // WebSocket messages
 }
 
@@ -105,7 +106,7 @@ func open(t *testing.T, address string) *tab {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for _, wrong := range p.wrongs {
-			if p.tolerate == "" || !strings.Contains(wrong, p.tolerate) {
+			if !slices.ContainsFunc(p.tolerate, func(expected string) bool { return strings.Contains(wrong, expected) }) {
 				t.Error(wrong)
 			}
 		}
