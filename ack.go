@@ -41,7 +41,7 @@ func Call[T any](ctx context.Context, c Caller, event string, args ...any) (T, e
 }
 
 func (s *Socket) call(ctx context.Context, event string, args []any) (json.RawMessage, error) {
-	replies, err := s.alone().ask(ctx, event, args)
+	replies, err := s.alone().Call(ctx, event, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -56,10 +56,6 @@ func (s *Socket) call(ctx context.Context, event string, args []any) (json.RawMe
 // deadline; the sockets that did not answer in time say so in their replies. Call's own error is the caller's
 // mistake, as with Emit. Volatile has no effect on it.
 func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, error) {
-	return t.ask(ctx, event, args)
-}
-
-func (t Target) ask(ctx context.Context, event string, args []any) ([]Reply, error) {
 	m, err := newMessage(t.ns.name, event, args)
 	if err != nil {
 		return nil, err
@@ -208,7 +204,7 @@ func (p *pendingCalls) take(id int64) pendingCall {
 }
 
 // fail ends all calls because the socket has gone, and lets none be added.
-func (p *pendingCalls) fail(s *Socket) {
+func (p *pendingCalls) fail() {
 	p.mu.Lock()
 	pending := p.byID
 	p.byID, p.closed = nil, true

@@ -138,9 +138,10 @@ func parsePlaceholder(b []byte, i int) (place placeholder, ok bool) {
 			i = value + len("true")
 		case num < 0 && string(key) == `"num"`:
 			i = skipDigits(b, value)
-			if num, err = strconv.Atoi(string(b[value:i])); err != nil {
-				return placeholder{}, false
+			if i == value || i-value > len("999999") {
+				return placeholder{}, false // no more than 10 is ever right
 			}
+			num, _ = strconv.Atoi(string(b[value:i]))
 		default:
 			return placeholder{}, false
 		}

@@ -11,7 +11,8 @@ import (
 )
 
 // Groups 12 and 13 of the Autobahn test suite: echoes of compressed messages. The suite's are a thousand a case, of
-// files that it brings; here they are few, of data of the same kinds.
+// files that it brings; here they are few, of data of the same kinds. Group 13.1 is 12.4 over again and left out, and
+// the others of 13, which are about the handshake, go up to 32 KiB.
 
 // conformanceSizes are the eighteen cases of each group: message size, and size of its fragments or 0 for none.
 var conformanceSizes = []struct{ message, fragment int }{
@@ -65,7 +66,6 @@ func TestConformanceDeflate(t *testing.T) {
 		{"12.3 sheet", OpBinary, sheet, []deflateDemand{{}}},
 		{"12.4 JSON", OpText, json, []deflateDemand{{}}},
 		{"12.5 page", OpText, page, []deflateDemand{{}}},
-		{"13.1 no demand", OpText, json, []deflateDemand{{}}},
 		{"13.2 no context", OpText, json, []deflateDemand{{true, 0}}},
 		{"13.3 window 9", OpText, json, []deflateDemand{{false, 9}}},
 		{"13.3 window 8, as the suite once had it", OpText, json, []deflateDemand{{false, 8}}},
@@ -79,6 +79,9 @@ func TestConformanceDeflate(t *testing.T) {
 				t.Run(map[bool]string{false: "server", true: "client"}[client], func(t *testing.T) {
 					noLeaks(t)
 					for _, c := range conformanceSizes {
+						if strings.HasPrefix(group.id, "13.") && c.message > 32<<10 {
+							continue
+						}
 						t.Run(fmt.Sprintf("%d by %d", c.message, c.fragment), func(t *testing.T) {
 							s := setup{overTCP, client}
 							p, ended := s.startDeflateEcho(t, group.demands)
@@ -141,7 +144,7 @@ func (c *corpus) messages(t testing.TB, size int) []corpusMessage {
 			t.Fatal(err)
 		}
 		var list []corpusMessage
-		for i := range max(1, min(10, len(c.data)/8/size)) {
+		for i := range max(1, min(4, len(c.data)/8/size)) {
 			message := c.data[i*size:][:size]
 			b.Reset()
 			w.Reset(&b) // Atrium asks for no context takeover in both roles

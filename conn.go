@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -73,23 +74,31 @@ type Conn struct {
 	pingMu sync.Mutex // guards:
 	pings  []pendingPing
 	pinged uint64 // the payload of the latest Ping
-	fast   fastIO // the fast path's part; without use on the portable path
+
+	fast fastIO // the fast path's part; without use on the portable path
 }
 
-// connConfig is what Upgrade and its like decide about a Conn.
+const (
+	// defaultReadLimit is what a message may have unless an option says otherwise, in bytes.
+	defaultReadLimit = 1 << 20
+	// defaultMaxQueued is an outbox's bound unless an option says otherwise, in bytes.
+	defaultMaxQueued = 4 << 20
+)
+
+// connConfig is what Upgrade, Dial and the Hub decide about a Conn.
 type connConfig struct {
 	client      bool
 	subprotocol string
 	compression compression
-	readLimit   int64  // bytes a message
-	maxQueued   int    // bytes in the outbox
+	readLimit   int64  // bytes a message; not positive: defaultReadLimit
+	maxQueued   int    // bytes in the outbox; not positive: defaultMaxQueued
 	early       []byte // received together with the handshake
 }
 
 func newConn(nc net.Conn, config connConfig) *Conn {
 	c := &Conn{nc: nc, client: config.client, subprotocol: config.subprotocol, compression: config.compression}
-	c.readLimit.Store(config.readLimit)
-	c.out.nc, c.out.limit = nc, config.maxQueued
+	c.readLimit.Store(cmp.Or(max(config.readLimit, 0), defaultReadLimit))
+	c.out.nc, c.out.limit = nc, cmp.Or(max(config.maxQueued, 0), defaultMaxQueued)
 	if len(config.early) > 0 {
 		c.in.buf, c.in.w = config.early, len(config.early)
 	}

@@ -63,7 +63,7 @@ func (s setup) start(t testing.TB, opts UpgradeOptions) (*Conn, *peer) {
 }
 
 func startClient(t testing.TB, nc net.Conn, opts UpgradeOptions) *Conn {
-	c := newConn(nc, connConfig{client: true, readLimit: cmp.Or(opts.ReadLimit, defaultReadLimit), maxQueued: cmp.Or(opts.MaxQueued, defaultMaxQueued)})
+	c := newConn(nc, connConfig{client: true, readLimit: opts.ReadLimit, maxQueued: opts.MaxQueued})
 	t.Cleanup(func() { c.CloseNow() })
 	return c
 }
@@ -154,6 +154,17 @@ func (p *peer) sent() <-chan struct{} {
 	left := make(chan struct{})
 	p.out <- segment{left: left}
 	return left
+}
+
+// untilSent is a context that ends when all that send was given is written.
+func (p *peer) untilSent() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	sent := p.sent()
+	go func() {
+		<-sent
+		cancel()
+	}()
+	return ctx
 }
 
 // frame returns a whole message, or a control frame.
@@ -823,7 +834,7 @@ func BenchmarkWrite(b *testing.B) {
 		for _, client := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%d/client=%t", size, client), func(b *testing.B) {
 				nc := &script{}
-				c := newConn(nc, connConfig{client: client, readLimit: defaultReadLimit, maxQueued: defaultMaxQueued})
+				c := newConn(nc, connConfig{client: client})
 				message := make([]byte, size)
 				ctx := context.Background()
 				b.ReportAllocs()
@@ -854,7 +865,7 @@ func BenchmarkEcho(b *testing.B) {
 	}{
 		{"bare", bareEcho},
 		{"conn", func(nc net.Conn) {
-			c := newConn(nc, connConfig{readLimit: defaultReadLimit, maxQueued: defaultMaxQueued})
+			c := newConn(nc, connConfig{})
 			buf := make([]byte, 0, 1024)
 			for {
 				op, p, err := c.ReadInto(context.Background(), buf)

@@ -183,12 +183,13 @@ func testDeflateUTF8(t *testing.T) {
 		}
 		return string(b)
 	}
+	bad := []string{"row 19/truncated", "abc\xe2\x82"}
+	for _, test := range notUTF8 {
+		bad = append(bad, test.name, test.fine+test.last)
+	}
+	early := deflated("\xff" + noise(200_000))
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
-		bad := []string{"row 19/truncated", "abc\xe2\x82"}
-		for _, test := range notUTF8 {
-			bad = append(bad, test.name, test.fine+test.last)
-		}
 		for i := 0; i < len(bad); i += 2 {
 			t.Run(bad[i], func(t *testing.T) {
 				c, p := s.startDeflate(t, UpgradeOptions{}, "")
@@ -202,13 +203,12 @@ func testDeflateUTF8(t *testing.T) {
 		}
 		t.Run("early", func(t *testing.T) {
 			c, p := s.startDeflate(t, UpgradeOptions{}, "")
-			frame := p.compressed(OpText, deflated("\xff"+noise(200_000)))
-			p.send(frame[:100_000]) // the rest never comes
+			p.send(p.compressed(OpText, early)[:100_000]) // the rest never comes
 			wantViolation(t, c, p, StatusInvalidPayload)
 		})
 		t.Run("valid", func(t *testing.T) {
 			c, p := s.startDeflate(t, UpgradeOptions{}, "")
-			for _, text := range []string{"€", strings.Repeat("𝄞é€", 50), noise(100_000) + "€" + noise(100_000)} {
+			for _, text := range []string{"€", strings.Repeat("𝄞é€", 50), noise(20_000) + "€" + noise(20_000)} {
 				p.send(p.inFragments(OpText, deflated(text), 1+len(text)/100)...)
 				wantMessage(t, c, OpText, text)
 			}
@@ -221,20 +221,22 @@ func testDeflateUTF8(t *testing.T) {
 
 // Row 56: a message is bounded by what it inflates to, and a bomb is not inflated beyond that.
 func testDeflateBomb(t *testing.T) {
-	const limit = 1 << 20
+	const limit = 128 << 10 // little, because compressing and inflating under the race detector is slow
+	opts := UpgradeOptions{ReadLimit: limit}
 	bomb := string(bomb(1 << 30))
-	noise := string(random(limit / 2))
+	noise, full := string(random(limit/2)), string(random(limit))
+	noisy, large := deflated(noise+strings.Repeat("x", limit)), deflated(strings.Repeat("x", limit+1))
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for name, frames := range map[string]func(p *peer) [][]byte{
 			"1 GB in one frame": func(p *peer) [][]byte { return [][]byte{p.compressed(OpBinary, bomb)} },
 			"1 GB in fragments": func(p *peer) [][]byte { return p.inFragments(OpText, bomb, 10_000) },
 			"a small one": func(p *peer) [][]byte {
-				return [][]byte{p.compressed(OpBinary, deflated(strings.Repeat("x", limit+1)))}
+				return [][]byte{p.compressed(OpBinary, large)}
 			},
-			"in small fragments": func(p *peer) [][]byte { return p.inFragments(OpText, deflated(strings.Repeat("x", limit+1)), 10) },
+			"in small fragments": func(p *peer) [][]byte { return p.inFragments(OpText, large, 10) },
 			"behind what does not compress": func(p *peer) [][]byte {
-				return [][]byte{p.compressed(OpBinary, deflated(noise+strings.Repeat("x", limit)))}
+				return [][]byte{p.compressed(OpBinary, noisy)}
 			},
 			"nothing, at length": func(p *peer) [][]byte {
 				return [][]byte{p.compressed(OpBinary, strings.Repeat("\x00\x00\x00\xff\xff", limit/4))}
@@ -244,24 +246,24 @@ func testDeflateBomb(t *testing.T) {
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
-				c, p := s.startDeflate(t, UpgradeOptions{}, "")
+				c, p := s.startDeflate(t, opts, "")
 				p.send(frames(p)...)
 				wantViolation(t, c, p, StatusMessageTooBig)
 			})
 		}
 		t.Run("behind another message, noticed early", func(t *testing.T) {
-			c, p := s.startDeflate(t, UpgradeOptions{}, "")
+			c, p := s.startDeflate(t, opts, "")
 			p.send(p.compressed(OpBinary, deflated(noise)))
 			wantMessage(t, c, OpBinary, noise)
 			p.send(p.compressed(OpBinary, bomb)[:100_000]) // the rest never comes
 			wantViolation(t, c, p, StatusMessageTooBig)
 		})
 		t.Run("at the limit", func(t *testing.T) {
-			c, p := s.startDeflate(t, UpgradeOptions{}, "")
-			for _, text := range []string{strings.Repeat("x", limit), string(random(limit))} {
+			c, p := s.startDeflate(t, opts, "")
+			for _, text := range []string{strings.Repeat("x", limit), full} {
 				p.send(p.compressed(OpBinary, deflated(text)))
 				wantMessage(t, c, OpBinary, text)
-				p.send(p.inFragments(OpBinary, deflated(text), 300_000)...)
+				p.send(p.inFragments(OpBinary, deflated(text), limit/3)...)
 				wantMessage(t, c, OpBinary, text)
 			}
 			wantAlive(t, c, p)
@@ -484,27 +486,15 @@ func testDeflateEveryCut(t *testing.T) {
 // A Read whose context ends anywhere in a compressed message loses nothing, also if the buffer that it was given
 // serves something else in between.
 func TestReadResumesDeflated(t *testing.T) {
+	text := randomUTF8(rand.New(rand.NewPCG(3, 3)), 100_000)
+	compressed := deflated(text)
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		c, p := s.startDeflate(t, UpgradeOptions{}, "")
-		text := randomUTF8(rand.New(rand.NewPCG(3, 3)), 100_000)
 		buf := make([]byte, 0, 150_000)
 		for round := range 3 {
-			stream := bytes.Join(p.inFragments(OpText, deflated(text), 9000), nil)
-			for piece := range slices.Chunk(stream[:len(stream)-10], 7001) {
-				p.send(piece)
-				ctx, cancel := context.WithCancel(context.Background())
-				sent := p.sent()
-				go func() {
-					<-sent
-					cancel()
-				}()
-				if _, _, err := c.ReadInto(ctx, buf); err != context.Canceled {
-					t.Fatalf("got %v, want %v", err, context.Canceled)
-				}
-				clear(buf[:cap(buf)])
-			}
-			p.send(stream[len(stream)-10:])
+			stream := bytes.Join(p.inFragments(OpText, compressed, 9000), nil)
+			interruptReads(t, c, p, stream, 7001, buf)
 			if round == 2 {
 				wantMessage(t, c, OpText, text)
 				continue

@@ -267,18 +267,7 @@ func testSlowLoris(t *testing.T) {
 func testSlowLorisTCP(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
-	l := listenTCP(t)
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 50 * time.Millisecond}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		srv.Serve(l)
-	}()
-	t.Cleanup(func() {
-		srv.Close()
-		<-done
-	})
-	s := &server{overTCP, l}
+	s := serveWith(t, overTCP, h, 50*time.Millisecond)
 	for _, begun := range []string{"", "GET", handshakeHead} {
 		nc := s.raw(t)
 		io.WriteString(nc, begun)

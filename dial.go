@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
-	"golang.org/x/net/proxy"
 )
 
 const (
@@ -64,11 +63,10 @@ type DialOptions struct {
 	// MaxQueued bounds what Write queues before it waits, in bytes. Zero means 4 MiB.
 	MaxQueued int
 
-	// Compression turns permessage-deflate on (RFC 7692) for servers that accept it. Each
-	// message is compressed by itself, and what it takes is pooled, so that an idle connection holds none of
-	// it; while a message is compressed that is 1.21 MB at level 1, 0.81 MB at levels 2 to 9 and 0.74 MB for a peer
-	// that asked for a small window, while one is inflated 42 KB. Zero means off: do not turn it on for messages
-	// that mix a secret with text that others choose, because the length of the result gives secrets away (CRIME).
+	// Compression turns permessage-deflate on (RFC 7692) for servers that accept it. Each message is compressed by
+	// itself, with pooled memory: see Options.Compression for how much. Zero means off: do not turn it on for messages
+	// that mix a secret with text that others choose, because the length of the result gives secrets away (CRIME), or
+	// send those with Conn.WriteCompress.
 	Compression bool
 	// CompressionLevel is 1, the fastest, to 9, the smallest; any other is an error. Zero means 1.
 	CompressionLevel int
@@ -111,7 +109,11 @@ func Dial(ctx context.Context, rawURL string, opts *DialOptions) (*Conn, *http.R
 	if err != nil {
 		return nil, nil, fmt.Errorf("atrium: cannot dial: %w", err)
 	}
-	conn, resp, err := opts.connect(req)
+	config, err := opts.connConfig()
+	if err != nil {
+		return nil, nil, fmt.Errorf("atrium: cannot dial: %w", err)
+	}
+	conn, resp, err := opts.connect(req, config)
 	if err == nil {
 		return conn, resp, nil
 	}
@@ -207,22 +209,23 @@ func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request
 	if len(o.Subprotocols) > 0 {
 		req.Header["Sec-WebSocket-Protocol"] = []string{strings.Join(o.Subprotocols, ", ")}
 	}
-	compression, err := o.compression()
-	if err != nil {
-		return nil, fmt.Errorf("DialOptions.%w", err)
-	}
-	if compression.wanted != 0 {
+	if o.Compression {
 		req.Header["Sec-WebSocket-Extensions"] = []string{offerDeflate()}
 	}
 	return req, nil
 }
 
-func (o *DialOptions) compression() (compression, error) {
-	return newCompression(o.Compression, o.CompressionLevel, o.CompressionThreshold)
+// connConfig is what the options say about the Conn before the handshake.
+func (o *DialOptions) connConfig() (connConfig, error) {
+	compression, err := newCompression(o.Compression, o.CompressionLevel, o.CompressionThreshold)
+	if err != nil {
+		return connConfig{}, fmt.Errorf("DialOptions.%w", err)
+	}
+	return connConfig{client: true, compression: compression, readLimit: o.ReadLimit, maxQueued: o.MaxQueued}, nil
 }
 
 // connect opens a network connection and makes the Conn. The end of the request's context ends that at any point.
-func (o *DialOptions) connect(req *http.Request) (*Conn, *http.Response, error) {
+func (o *DialOptions) connect(req *http.Request, config connConfig) (*Conn, *http.Response, error) {
 	ctx := req.Context()
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
@@ -242,12 +245,6 @@ func (o *DialOptions) connect(req *http.Request) (*Conn, *http.Response, error) 
 	// From here on, closing nc is what ends a wait.
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	wire, resp, err := o.open(nc, via, req)
-	config := connConfig{
-		client:    true,
-		readLimit: cmp.Or(max(o.ReadLimit, 0), defaultReadLimit),
-		maxQueued: cmp.Or(max(o.MaxQueued, 0), defaultMaxQueued),
-	}
-	config.compression, _ = o.compression() // request has seen the error
 	if err == nil {
 		resp, err = o.handshake(wire, req, &config)
 	}
@@ -261,26 +258,6 @@ func (o *DialOptions) connect(req *http.Request) (*Conn, *http.Response, error) 
 	return newConn(wire, config), resp, nil
 }
 
-// proxyFor returns the proxy's URL, or nil if there is none.
-func (o *DialOptions) proxyFor(req *http.Request) (*url.URL, error) {
-	choose := o.Proxy
-	if choose == nil {
-		choose = http.ProxyFromEnvironment
-	}
-	via, err := choose(req)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("choosing a proxy: %w", err)
-	case via == nil:
-		return nil, nil
-	case via.Scheme != "http" && via.Scheme != "https" && via.Scheme != "socks5" && via.Scheme != "socks5h":
-		return nil, fmt.Errorf("the scheme of a proxy is http, https or socks5, not %q", via.Scheme)
-	case via.Hostname() == "":
-		return nil, errors.New("the proxy's URL has no host")
-	}
-	return via, nil
-}
-
 // address returns a URL's host and port as net.Dial takes them.
 func address(u *url.URL) string {
 	host, port := splitHost(u.Host, u.Scheme)
@@ -290,24 +267,12 @@ func address(u *url.URL) string {
 // open makes of a fresh network connection one that reaches the server: through the proxy, and encrypted. The
 // response, if any, is the proxy's refusal.
 func (o *DialOptions) open(nc net.Conn, via *url.URL, req *http.Request) (net.Conn, *http.Response, error) {
-	ctx, target := req.Context(), address(req.URL)
 	if via != nil {
-		var err error
-		var resp *http.Response
-		switch via.Scheme {
-		case "socks5", "socks5h":
-			err = connectSOCKS(nc, via, target)
-		case "https":
-			if nc, err = o.encrypt(ctx, nc, via.Hostname()); err != nil {
-				break
-			}
-			fallthrough
-		case "http":
-			resp, err = connectHTTP(nc, via, target)
-		}
+		through, resp, err := o.throughProxy(req.Context(), nc, via, address(req.URL))
 		if err != nil {
 			return nil, resp, fmt.Errorf("the proxy %s: %w", via.Host, err)
 		}
+		nc = through
 	}
 	if req.URL.Scheme != "https" {
 		return nc, nil, nil
@@ -316,7 +281,7 @@ func (o *DialOptions) open(nc net.Conn, via *url.URL, req *http.Request) (net.Co
 	if o.TLSConfig != nil {
 		name = cmp.Or(o.TLSConfig.ServerName, name)
 	}
-	nc, err := o.encrypt(ctx, nc, name)
+	nc, err := o.encrypt(req.Context(), nc, name)
 	return nc, nil, err
 }
 
@@ -333,44 +298,6 @@ func (o *DialOptions) encrypt(ctx context.Context, nc net.Conn, name string) (ne
 		return nil, err
 	}
 	return conn, nil
-}
-
-// connectSOCKS has a SOCKS5 proxy connect nc to target (RFC 1928).
-func connectSOCKS(nc net.Conn, via *url.URL, target string) error {
-	dialer, err := proxy.FromURL(via, viaConn{nc})
-	if err != nil {
-		return err
-	}
-	// It returns nc itself, or a wrapping of it that has nothing to say. It needs no context: connect closes nc.
-	_, err = dialer.Dial("tcp", target)
-	return err
-}
-
-// viaConn is a dialer whose connection is there already.
-type viaConn struct{ nc net.Conn }
-
-func (c viaConn) Dial(_, _ string) (net.Conn, error)                            { return c.nc, nil }
-func (c viaConn) DialContext(context.Context, string, string) (net.Conn, error) { return c.nc, nil }
-
-// connectHTTP has an HTTP proxy connect nc to target (RFC 9110 §9.3.6).
-func connectHTTP(nc net.Conn, via *url.URL, target string) (*http.Response, error) {
-	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: target}, Host: target, Header: http.Header{}}
-	if via.User != nil {
-		password, _ := via.User.Password()
-		req.SetBasicAuth(via.User.Username(), password)
-		req.Header["Proxy-Authorization"] = req.Header["Authorization"]
-		req.Header.Del("Authorization")
-	}
-	resp, br, err := exchange(nc, req)
-	switch {
-	case err != nil:
-		return nil, err
-	case resp.StatusCode/100 != 2:
-		return resp, newHandshakeError(nc, resp, fmt.Sprintf("refused with %.200q", resp.Status))
-	case br.Buffered() > 0: // RFC 9110 §9.3.6: no content, and a server does not speak first
-		return nil, errors.New("sent something behind its answer")
-	}
-	return nil, nil
 }
 
 // handshake performs the opening handshake on a connection that reaches the server, and puts what came of it into

@@ -14,7 +14,7 @@ var (
 	ErrDisconnected = errors.New("atrium: disconnected before the answer came")
 	// ErrTimeout: an answer did not come in time.
 	ErrTimeout = errors.New("atrium: timed out")
-	// ErrMessageTooBig: a message to send or to read is over the stated limit.
+	// ErrMessageTooBig: the connection ended because a message was over its receiver's limit, this end's or the peer's.
 	ErrMessageTooBig = errors.New("atrium: message too big")
 	// ErrReserved: an event name that only the protocol itself may use.
 	ErrReserved = errors.New("atrium: reserved event name")

@@ -217,7 +217,7 @@ func expected(t reflect.Type) string {
 	case reflect.Uint, reflect.Uint64, reflect.Uintptr:
 		return "an integer that is not negative"
 	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
-		return fmt.Sprintf("an integer from 0 to %d", 1<<t.Bits()-1)
+		return fmt.Sprintf("an integer from 0 to %d", uint64(1)<<t.Bits()-1)
 	case reflect.Float32, reflect.Float64:
 		return "a number"
 	case reflect.Slice, reflect.Array:

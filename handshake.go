@@ -43,7 +43,7 @@ func newHandshake(r *http.Request) *Handshake {
 	_ = r.Header.Write(&b) // a strings.Builder takes everything
 	return &Handshake{
 		target: r.URL.RequestURI(),
-		header: strings.Clone(b.String()),
+		header: strings.Clone(b.String()), // without what the builder has to spare
 		remote: r.RemoteAddr,
 		time:   time.Now().UnixNano(),
 		secure: r.TLS != nil,

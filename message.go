@@ -173,7 +173,7 @@ func (e *encoder) encode(args []any) error {
 	e.Reset()
 	if e.json == nil {
 		e.json = json.NewEncoder(&e.Buffer)
-		e.json.SetEscapeHTML(false) // it is not HTML, and JSON.parse has no use for < instead of <
+		e.json.SetEscapeHTML(false) // it is not HTML, and JSON.parse has no use for \u003c instead of <
 	}
 	for i, arg := range args {
 		if i > 0 {

@@ -54,6 +54,7 @@ type outbox struct {
 	closing bool  // no more data is accepted
 	later   bool  // there is a goroutine that will wake
 	blocked bool  // the kernel has refused bytes, which the drainer is waiting to write
+	ahead   int32 // writes that the network took while a ping waited
 	err     error // why nothing will be written any more; nil while something may
 	writing int64 // nanotime when the drainer's write in progress began; 0: none
 
@@ -353,8 +354,14 @@ func (o *outbox) pop() []byte {
 	if o.head == len(o.queue) {
 		o.queue, o.head = o.queue[:0], 0
 	} else if o.head >= keptFrames && o.head > len(o.queue)/2 {
-		o.queue = o.queue[:copy(o.queue, o.queue[o.head:])]
-		clear(o.queue[len(o.queue):cap(o.queue)])
+		left := o.queue[o.head:]
+		if cap(o.queue) > 8*max(len(left), keptFrames) { // far more room than there is need for
+			o.queue = append(make([][]byte, 0, 2*len(left)), left...)
+		} else {
+			kept := copy(o.queue, left)
+			clear(o.queue[kept:])
+			o.queue = o.queue[:kept]
+		}
 		o.head = 0
 	}
 	return frame
@@ -373,6 +380,9 @@ func (o *outbox) wrote(n int, err error, blocked bool) bool {
 		return false
 	}
 	o.bytes -= n
+	if n > 0 && len(o.pings) > 0 {
+		o.ahead++
+	}
 	if o.bytes < max(o.limit/2, 1) {
 		o.signal(&o.room)
 	}
@@ -433,6 +443,13 @@ func (o *outbox) overdue() (slow bool, look int64) {
 		since = nanotime()
 	}
 	return o.stalledFor(stallTimeout), since + int64(stallTimeout)
+}
+
+// aheadOfPings counts the writes that the network took while a ping waited. It locks.
+func (o *outbox) aheadOfPings() int32 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ahead
 }
 
 // buffered returns how many bytes are queued or being written. It locks.

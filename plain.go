@@ -1,8 +1,6 @@
 package atrium
 
-import (
-	"bytes"
-)
+import "bytes"
 
 // plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect message first.
 const plainSubprotocol = "atrium"

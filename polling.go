@@ -173,6 +173,13 @@ func (t *polling) unfinished() int64 {
 	return 0 // a POST has a deadline of its own
 }
 
+func (t *polling) ahead() int32 {
+	if ws := t.upgraded.Load(); ws != nil {
+		return ws.ahead()
+	}
+	return 0
+}
+
 func (t *polling) overdue() (slow bool, look int64) {
 	if ws := t.upgraded.Load(); ws != nil {
 		return ws.overdue()

@@ -33,6 +33,7 @@ type inbound struct {
 	probe      inflateProbe // looks into message if it is compressed
 	compressed bool         // message, which is not in a caller's buf then, is to be inflated
 
+	here     bool  // it is readHere that reads
 	violated bool  // reading ended because the peer broke a rule
 	err      error // how it ended, for good
 }
@@ -91,11 +92,14 @@ func (c *Conn) await() error {
 	return c.fill(context.Background())
 }
 
-// readHere is Read for the session: p is good until the next call.
+// readHere is Read for the session: p is good until the next call. If control frames were all there was at hand, it
+// does not wait for more, but returns OpContinuation.
 func (c *Conn) readHere() (op Opcode, p []byte, err error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
+	c.in.here = true
 	op, p, _, err = c.readMessage(context.Background(), nil)
+	c.in.here = false
 	c.tellMore(err == nil && c.in.r < c.in.w)
 	return op, p, err
 }
@@ -152,6 +156,9 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte
 				}
 				return h.Opcode, payload, false, nil
 			case n == 0 || h.Opcode.control():
+				if in.here && in.r == in.w && in.op == OpContinuation {
+					return OpContinuation, nil, false, nil
+				}
 				if err := c.fill(ctx); err != nil {
 					return 0, nil, false, err
 				}

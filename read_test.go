@@ -123,7 +123,7 @@ func readSome(c *Conn, n int) (messages []incomingMessage, err error) {
 // frames.
 func scripted(client bool, segments ...[]byte) (*Conn, *script) {
 	nc := &script{segments: segments, keep: true}
-	return newConn(nc, connConfig{client: client, readLimit: defaultReadLimit, maxQueued: defaultMaxQueued}), nc
+	return newConn(nc, connConfig{client: client}), nc
 }
 
 // Row 17, as a property: the same stream cut anywhere gives the same messages.
@@ -135,7 +135,7 @@ func TestReadProperty(t *testing.T) {
 		segments := cutAnywhere(r, want.stream)
 		c, nc := scripted(!p.client, segments...)
 		if r.IntN(3) == 0 { // row 47: some of it came together with the handshake
-			c = newConn(nc, connConfig{client: !p.client, readLimit: defaultReadLimit, maxQueued: defaultMaxQueued, early: bytes.Clone(segments[0])})
+			c = newConn(nc, connConfig{client: !p.client, early: bytes.Clone(segments[0])})
 			nc.segments = segments[1:]
 		}
 		got, err := readSome(c, len(want.messages))
@@ -651,13 +651,8 @@ func TestReadResumes(t *testing.T) {
 			return m, err
 		}
 		for cut := range stream {
-			ctx, cancel := context.WithCancel(context.Background())
 			p.send(stream[:cut])
-			sent := p.sent()
-			go func() {
-				<-sent
-				cancel()
-			}()
+			ctx := p.untilSent()
 			var got []incomingMessage
 			for {
 				m, err := read(ctx, cut)
@@ -693,27 +688,28 @@ func TestReadResumesLarge(t *testing.T) {
 		text := randomUTF8(rand.New(rand.NewPCG(3, 3)), 200_000)
 		buf := make([]byte, 0, 300_000)
 		for range 3 {
-			frame := p.frame(OpText, text)
-			for piece := range slices.Chunk(frame[:190_000], 30_001) {
-				p.send(piece)
-				ctx, cancel := context.WithCancel(context.Background())
-				sent := p.sent()
-				go func() {
-					<-sent
-					cancel()
-				}()
-				if _, _, err := c.ReadInto(ctx, buf); err != context.Canceled {
-					t.Fatalf("got %v, want %v", err, context.Canceled)
-				}
-				clear(buf[:cap(buf)])
-			}
-			p.send(frame[190_000:])
+			interruptReads(t, c, p, p.frame(OpText, text), 30_001, buf)
 			_, got, err := c.ReadInto(limited(t), buf)
 			if err != nil || string(got) != text {
 				t.Fatalf("got %d bytes, %v", len(got), err)
 			}
 		}
 	})
+}
+
+// interruptReads sends a message in pieces of size bytes, and reads into buf after each but the last, until a context
+// ends. The message is left to be read.
+func interruptReads(t *testing.T, c *Conn, p *peer, stream []byte, size int, buf []byte) {
+	t.Helper()
+	last := len(stream) - 10
+	for piece := range slices.Chunk(stream[:last], size) {
+		p.send(piece)
+		if _, _, err := c.ReadInto(p.untilSent(), buf); err != context.Canceled {
+			t.Fatalf("got %v, want %v", err, context.Canceled)
+		}
+		clear(buf[:cap(buf)])
+	}
+	p.send(stream[last:])
 }
 
 // A context bounds the wait of one call, of whatever kind, and never harms the connection.
@@ -884,13 +880,13 @@ func canBecomeText(s []byte) bool {
 			return true
 		}
 		for _, b := range []byte{0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF} {
-			if more > 0 && try(append(s[:len(s):len(s)], b), more-1) {
+			if more > 0 && try(append(s, b), more-1) {
 				return true
 			}
 		}
 		return false
 	}
-	return try(s, 3)
+	return try(slices.Grow(bytes.Clone(s), 3), 3)
 }
 
 // checkStream feeds s to a utf8Stream in the pieces that cut returns the ends of, and compares.

@@ -38,7 +38,9 @@ func (f *fastIO) open(nc net.Conn) bool {
 	var err error
 	switch nc := nc.(type) {
 	case *net.TCPConn:
-		f.raw, err = nc.SyscallConn()
+		if f.raw, err = nc.SyscallConn(); err == nil {
+			err = f.raw.Control(limitUnsent)
+		}
 	case *net.UnixConn:
 		f.raw, err = nc.SyscallConn()
 	default:

@@ -333,7 +333,7 @@ func TestReadyWriteWhileDraining(t *testing.T) {
 			c := newConn(near, connConfig{readLimit: 100, maxQueued: 1 << 30})
 			defer c.CloseNow()
 			r := rand.New(rand.NewPCG(1, 2))
-			const writers, each = 4, 300
+			const writers, each = 4, 100
 			var sizes [writers][each]int
 			for i := range sizes {
 				for j := range sizes[i] {
@@ -507,4 +507,40 @@ func deep(n int) int {
 		return 0
 	}
 	return deep(n-1) + 1
+}
+
+// The kernel takes little more than what it can send, so that a peer's reading is noticed soon.
+func TestReadyLimitsUnsent(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("TCP_NOTSENT_LOWAT is set on Linux")
+	}
+	near, far := socketPair(t, listenTCP(t))
+	if err := far.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
+		t.Fatal(err)
+	}
+	f := new(fastIO)
+	f.open(near)
+	chunk := make([]byte, 16<<10)
+	accepted := 0
+	fill := func() {
+		for {
+			n, err := f.tryWrite(chunk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if accepted += n; n == 0 {
+				return
+			}
+		}
+	}
+	fill()
+	if accepted > 1<<20 {
+		t.Errorf("the kernel took %d bytes", accepted)
+	}
+	// When the peer reads what fits into its own buffer, there is room again, though not a third of the sender's.
+	before := accepted
+	if _, err := io.ReadFull(far, make([]byte, min(before, 200<<10))); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "room", func() bool { fill(); return accepted > before })
 }

@@ -1,7 +1,5 @@
 package atrium
 
-// Bugs of the wire floor that were found once; each test is named after its bug, and says how it was mended.
-
 import (
 	"bytes"
 	"context"
@@ -15,11 +13,10 @@ import (
 	"weak"
 )
 
-// BUG 1, severe: a message is corrupted, and a data race. Conn.read gives readMu back before Read and ReadInto have
-// copied a message that lies in the read buffer. A Close in another goroutine then takes readMu, reads on in finish
-// and overwrites the buffer. Seen as "\x03\xe9ossing" for "crossing".
-// Fix: copy in Conn.read, before readMu.Unlock.
-func TestBug1ReadCopiesBeforeCloseReadsOn(t *testing.T) {
+// What the wire floor once got wrong and must not get wrong again. Each test is named after what it guards.
+
+// Read copies a message out of the read buffer before a Close in another goroutine reads on into that buffer.
+func TestReadCopiesBeforeCloseReadsOn(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for range 50 {
@@ -38,11 +35,9 @@ func TestBug1ReadCopiesBeforeCloseReadsOn(t *testing.T) {
 	})
 }
 
-// BUG 2: Close does not read while it still writes. A peer that answers each message before it reads the next (a
-// pipe, or TCP with full buffers) waits for us to read and we for it: queued messages and the close frame are lost
-// after a second, though both sides behave. The doc says "reading and discarding messages if nobody else reads".
-// Fix: in finish, first the reading loop, then <-c.out.closed(); both have their deadlines.
-func TestBug2CloseReadsWhileItWrites(t *testing.T) {
+// Close reads while it still writes: a peer that answers each message before it reads the next, as over a pipe or with
+// full buffers, gets all that was queued and the close frame.
+func TestCloseReadsWhileItWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})
 		for _, text := range []string{"one", "two", "three"} {
@@ -65,15 +60,13 @@ func TestBug2CloseReadsWhileItWrites(t *testing.T) {
 	})
 }
 
-// BUG 3: early bytes become the read buffer, at their own size, for good: it grows only when something that must lie
-// in it whole does not fit. A client that sends one short frame with its handshake is then read eleven bytes at a
-// time, a system call each.
-// Fix: in fill, grow whenever len(in.buf) < readBufferSize (or copy early into a buffer of readBufferSize).
-func TestBug3EarlyDataMakesASmallBuffer(t *testing.T) {
+// Early bytes do not set the size of the read buffer: a client that sends one short frame with its handshake is read a
+// whole buffer at a time afterwards.
+func TestEarlyDataMakesNoSmallBuffer(t *testing.T) {
 	p := &peer{client: true}
 	message := p.frame(OpBinary, strings.Repeat("x", 4000))
 	nc := &script{segments: [][]byte{message}}
-	c := newConn(nc, connConfig{readLimit: defaultReadLimit, maxQueued: defaultMaxQueued, early: p.frame(OpText, "early")})
+	c := newConn(nc, connConfig{early: p.frame(OpText, "early")})
 	wantMessage(t, c, OpText, "early")
 	wantMessage(t, c, OpBinary, strings.Repeat("x", 4000))
 	if nc.reads > 5 {
@@ -81,9 +74,8 @@ func TestBug3EarlyDataMakesASmallBuffer(t *testing.T) {
 	}
 }
 
-// BUG 4: with MaxQueued 1, the second Write waits for ever: room is signalled when bytes < limit/2 = 0.
-// Fix: in wrote, o.bytes <= o.limit/2 - or, to agree with waitUntilHalf, max(o.limit/2, 1) in both.
-func TestBug4MaxQueuedOne(t *testing.T) {
+// A Write that waits for room goes on also with a MaxQueued of 1, half of which is 0, which nothing is below.
+func TestWriteWithTinyBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{MaxQueued: 1})
 		mustWrite(t, c, OpText, "one")
@@ -97,10 +89,9 @@ func TestBug4MaxQueuedOne(t *testing.T) {
 	})
 }
 
-// BUG 5: an idle outbox keeps the last frame over 16 KB: o.partial is an empty slice of it, not nil. A broadcast of a
-// megabyte stays in memory until each member's next large one.
-// Fix: in next, set o.partial = nil when nothing is left of it.
-func TestBug5IdleOutboxKeepsALargeFrame(t *testing.T) {
+// An idle outbox keeps nothing of a large frame, which was written in pieces: a broadcast of a megabyte is gone when it
+// is written.
+func TestIdleOutboxKeepsNoFrame(t *testing.T) {
 	nc := &script{}
 	o := &outbox{nc: nc, limit: 1 << 20}
 	held := func() weak.Pointer[byte] {
@@ -118,9 +109,8 @@ func TestBug5IdleOutboxKeepsALargeFrame(t *testing.T) {
 	runtime.KeepAlive(o)
 }
 
-// BUG 6: Close returns nil though the handshake was not completed: the peer answers the close frame with a violation.
-// Fix: in Close, look at in.violated, too.
-func TestBug6CloseReportsAViolation(t *testing.T) {
+// Close does not return nil if the peer answers the close frame with a violation: the handshake was not completed.
+func TestCloseReportsAViolation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, true, UpgradeOptions{})
 		done := closing(c, StatusNormalClosure, "")
@@ -133,22 +123,18 @@ func TestBug6CloseReportsAViolation(t *testing.T) {
 	})
 }
 
-// BUG 7, small: RFC 9110 §15.5.22: "The server MUST send an Upgrade header field in a 426 response". The answers to a
-// wrong version do not.
-// Fix: 400 instead of 426 is what RFC 6455 §4.4 has in its example, or send both headers.
-func TestBug7UpgradeHeaderInEvery426(t *testing.T) {
+// RFC 9110 §15.5.22: "The server MUST send an Upgrade header field in a 426 response", to a wrong version too.
+func TestUpgradeHeaderInEvery426(t *testing.T) {
 	srv, results := serveUpgrade(t, overPipe, nil, nil)
 	a := request(t, srv.raw(t), handshake(get, "Sec-WebSocket-Version: 8"))
 	<-results
-	if a.StatusCode == 426 && a.Header.Get("Upgrade") != "websocket" {
-		t.Errorf("row 42: a 426 without Upgrade: %v", a.Header)
+	if a.StatusCode != 426 || a.Header.Get("Upgrade") != "websocket" {
+		t.Errorf("row 42: %s, %v", a.Status, a.Header)
 	}
 }
 
-// BUG 8, small: after a cut, Write's error says everything twice: abort stops the outbox with a CloseError, which
-// closedError wraps in another.
-// Fix: in abort's caller, c.abort(err) with the cause.
-func TestBug8ErrorOnce(t *testing.T) {
+// After a cut, Write's error says what has happened once: it is no CloseError within another.
+func TestWriteErrorSaysItOnce(t *testing.T) {
 	c, _ := scripted(false)
 	wantClosed(t, c, StatusAbnormalClosure)
 	if err := c.Write(context.Background(), OpText, nil); strings.Count(err.Error(), "1006") != 1 {
@@ -156,12 +142,9 @@ func TestBug8ErrorOnce(t *testing.T) {
 	}
 }
 
-// BUG 9: a handler that ends with the usual "defer c.CloseNow()" takes the answer to the peer's close frame with it:
-// Read returns the CloseError before the answer has left, and CloseNow drops what is queued. A peer that closed in
-// good order sees a cut (1006).
-// Fix: CloseNow of a connection that got a close frame lets finish end it; or Read waits for the drainer, within the
-// deadline of the closing, before it returns the error.
-func TestBug9CloseNowAfterThePeersClose(t *testing.T) {
+// A handler that ends with the usual "defer c.CloseNow()" does not take the answer to the peer's close frame with it,
+// which has perhaps not left when Read returns the CloseError.
+func TestCloseNowAfterThePeersClose(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		lost := 0
 		for range 20 {
@@ -179,9 +162,8 @@ func TestBug9CloseNowAfterThePeersClose(t *testing.T) {
 	})
 }
 
-// BUG 10, small: the application's headers are compared by their canonical names, but sent as they are.
-// Fix: compare http.CanonicalHeaderKey(name).
-func TestBug10HeaderNamesInLowerCase(t *testing.T) {
+// The headers that belong to the handshake are kept out of the application's however they are spelled.
+func TestResponseHeaderNamesInLowerCase(t *testing.T) {
 	r := upgradeRequest()
 	b := response(r, http.Header{"sec-websocket-accept": {"forged"}, "connection": {"close"}}, "", "")
 	if bytes.Contains(b, []byte("forged")) || bytes.Contains(b, []byte("close")) {

@@ -96,6 +96,7 @@ type session struct {
 	awaiting bool
 	heard    uint32 // the connection's fills when the ping was sent
 	pauses   uint32 // the reading's pauses then
+	ahead    int32  // the transport's ahead then
 }
 
 // codec is a protocol of events over messages.
@@ -344,6 +345,9 @@ func (s *session) check() {
 		case s.reading.pausedSince(s.pauses):
 			// It was we who did not read. The time-out begins anew.
 			s.pingAt, s.pauses = now, s.reading.pauses.Load()
+		case s.ahead != s.transport.ahead():
+			// The ping waits for the end of a long frame, which the client reads. The time-out begins anew.
+			s.pingAt, s.ahead = now, s.transport.ahead()
 		case now-s.pingAt >= int64(c.pingTimeout):
 			s.end(ReasonPingTimeout, StatusPolicyViolation, string(ReasonPingTimeout))
 			return
@@ -351,6 +355,7 @@ func (s *session) check() {
 	}
 	if !s.awaiting && now >= s.pingAt {
 		s.awaiting, s.pingAt, s.heard, s.pauses = true, now, s.transport.heard(), s.reading.pauses.Load()
+		s.ahead = s.transport.ahead()
 		if !s.ping() && s.transport.open() {
 			// Writing has failed, and reading does not notice.
 			s.end(ReasonTransportError, StatusInternalError, "")

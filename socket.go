@@ -354,5 +354,5 @@ func (s *Socket) leave() {
 		s.ns.hub.sessions.clock.stop(s.expiry)
 	}
 	s.mu.Unlock()
-	s.calls.fail(s)
+	s.calls.fail()
 }

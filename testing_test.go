@@ -133,8 +133,13 @@ type server struct {
 
 // serve starts a server that ends with the test.
 func serve(t testing.TB, k kind, handler http.Handler) *server {
+	return serveWith(t, k, handler, 10*time.Second)
+}
+
+// serveWith is serve with a ReadHeaderTimeout.
+func serveWith(t testing.TB, k kind, handler http.Handler, headers time.Duration) *server {
 	l := k.listen(t)
-	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: headers, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -261,11 +266,14 @@ func (c *client) want(message string) {
 	}
 }
 
+// settled is the answer that settle waits for.
+const settled = `{"id":999,"error":{"message":"event: \"settle\" is not one that this server knows"}}`
+
 // settle waits until the hub has handled all that it got from the client before, OnConnect included.
 func (c *client) settle() {
 	c.t.Helper()
 	c.send(`{"event":"settle","id":999}`)
-	c.want(`{"id":999,"error":{"message":"event: \"settle\" is not one that this server knows"}}`)
+	c.want(settled)
 }
 
 // expect expects the next message to be an event, whose data it decodes.

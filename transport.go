@@ -19,6 +19,8 @@ type transport interface {
 	heard() uint32
 	// unfinished is since when, by nanotime, a message is incomplete; 0 if none is.
 	unfinished() int64
+	// ahead counts what the network has taken ahead of a ping that waits to leave.
+	ahead() int32
 	// overdue is as outbox.overdue.
 	overdue() (slow bool, look int64)
 
@@ -48,6 +50,7 @@ func (t *webSocket) waitUntilHalf(ctx context.Context) error { return t.out.wait
 func (t *webSocket) permit(size int64)                       { t.readLimit.Store(size) }
 func (t *webSocket) heard() uint32                           { return t.fills.Load() }
 func (t *webSocket) unfinished() int64                       { return t.partialSince.Load() }
+func (t *webSocket) ahead() int32                            { return t.out.aheadOfPings() }
 func (t *webSocket) overdue() (slow bool, look int64)        { return t.out.overdue() }
 func (t *webSocket) open() bool                              { return (*Conn)(t).State() == StateOpen }
 func (t *webSocket) closeNow()                               { _ = (*Conn)(t).CloseNow() }

@@ -14,14 +14,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-const (
-	// defaultReadLimit is a message's size unless an option says otherwise.
-	defaultReadLimit = 1 << 20
-	// defaultMaxQueued is an outbox's bound unless an option says otherwise.
-	defaultMaxQueued = 4 << 20
-	// handshakeTimeout bounds the writing of the 101 response.
-	handshakeTimeout = 10 * time.Second
-)
+// responseTimeout bounds the writing of the 101 response.
+const responseTimeout = 10 * time.Second
 
 // UpgradeOptions are the choices of Upgrade. The zero value is useful, and nil means the zero value.
 type UpgradeOptions struct {
@@ -40,11 +34,10 @@ type UpgradeOptions struct {
 	// MaxQueued bounds what Write queues before it waits, in bytes. Zero means 4 MiB.
 	MaxQueued int
 
-	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it. Each
-	// message is compressed by itself, and what it takes is pooled, so that an idle connection holds none of
-	// it; while a message is compressed that is 1.21 MB at level 1, 0.81 MB at levels 2 to 9 and 0.74 MB for a peer
-	// that asked for a small window, while one is inflated 42 KB. Zero means off: do not turn it on for messages
-	// that mix a secret with text that others choose, because the length of the result gives secrets away (CRIME).
+	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it. Each message is compressed by
+	// itself, with pooled memory: see Options.Compression for how much. Zero means off: do not turn it on for messages
+	// that mix a secret with text that others choose, because the length of the result gives secrets away (CRIME), or
+	// send those with Conn.WriteCompress.
 	Compression bool
 	// CompressionLevel is 1, the fastest, to 9, the smallest; any other is an error. Zero means 1.
 	CompressionLevel int
@@ -79,19 +72,12 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Con
 		err.answer(w)
 		return nil, err
 	}
-	config := connConfig{
+	return switchProtocols(w, r, connConfig{
 		subprotocol: chooseSubprotocol(r, opts.Subprotocols),
 		compression: compression,
 		readLimit:   opts.ReadLimit,
 		maxQueued:   opts.MaxQueued,
-	}
-	if config.readLimit <= 0 {
-		config.readLimit = defaultReadLimit
-	}
-	if config.maxQueued <= 0 {
-		config.maxQueued = defaultMaxQueued
-	}
-	return switchProtocols(w, r, config)
+	})
 }
 
 // refusal is an HTTP answer instead of a connection.
@@ -263,7 +249,7 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) 
 	}
 	// The server's deadlines were for HTTP.
 	_ = nc.SetDeadline(time.Time{})
-	_ = nc.SetWriteDeadline(time.Now().Add(handshakeTimeout))
+	_ = nc.SetWriteDeadline(time.Now().Add(responseTimeout))
 	extensions := config.compression.accept(r.Header["Sec-Websocket-Extensions"])
 	if _, err := nc.Write(response(r, w.Header(), config.subprotocol, extensions)); err != nil {
 		nc.Close()

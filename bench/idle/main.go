@@ -151,7 +151,9 @@ func answerPings(c *process.Client, pinged func()) {
 		if op != atrium.OpPing {
 			panic(fmt.Sprintf("got %v %s, want a ping", op, p))
 		}
-		c.Send(atrium.OpPong, string(p))
+		if _, err := c.Write(process.Frame(atrium.OpPong, string(p))); err != nil {
+			return
+		}
 		if first {
 			pinged()
 		}

@@ -1,0 +1,6 @@
+//go:build unix && !linux
+
+package atrium
+
+// limitUnsent has no meaning here.
+func limitUnsent(uintptr) {}
