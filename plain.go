@@ -70,8 +70,9 @@ func (c *plainCodec) receiveEnvelope(p []byte) {
 	c.seat.take(in)
 }
 
-// refused implements codec: without its only socket the client has nothing.
-func (c *plainCodec) refused(p *seat) {
+// refuse implements codec: without its only socket the client has nothing.
+func (c *plainCodec) refuse(p *seat, b []byte) {
+	p.session.sendText(b)
 	p.session.end(ReasonServerDisconnect, StatusPolicyViolation, "refused")
 }
 

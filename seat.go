@@ -55,8 +55,7 @@ func (p *seat) accept(id string) (wake bool) {
 // refuse tells the client that it is not, and why.
 func (p *seat) refuse(message string, data []byte) {
 	b := newFrame(64 + len(message) + len(data))
-	p.session.sendText(p.session.codec.appendRefused(b, p.namespace, message, data))
-	p.session.codec.refused(p)
+	p.session.codec.refuse(p, p.session.codec.appendRefused(b, p.namespace, message, data))
 }
 
 // push queues a message, and may be called under a room's lock; see session.push.
