@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -129,12 +128,11 @@ func (l *lab) do(r *http.Request) any {
 	case "down":
 		h.proxy.down()
 	case "up":
-		err = errors.Join(h.shutdown(), h.proxy.listen(h.begin()))
+		h.kill()
+		err = h.proxy.listen(h.begin())
 	case "stop":
 		err = h.shutdown()
-		if h.proxy.down() {
-			err = nil // who polls cannot hear of it, and is waited for
-		}
+		h.proxy.down()
 	default:
 		err = fmt.Errorf("no verb %q", verb)
 	}
@@ -171,6 +169,15 @@ func (h *labHub) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
 	defer cancel()
 	return hub.Shutdown(ctx)
+}
+
+// kill ends the hub as the end of its process would.
+func (h *labHub) kill() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	h.hub.Shutdown(ctx)
 }
 
 // begin starts a new hub, and returns its address.
@@ -448,10 +455,9 @@ func (p *proxy) stall() {
 	p.stalled = true
 }
 
-// down cuts all connections, and refuses new ones. It reports whether it did so before.
-func (p *proxy) down() bool {
+// down cuts all connections, and refuses new ones.
+func (p *proxy) down() {
 	p.mu.Lock()
-	before := p.isDown
 	p.isDown = true
 	p.ln.Close()
 	if p.stalled {
@@ -460,5 +466,4 @@ func (p *proxy) down() bool {
 	}
 	p.mu.Unlock()
 	p.each(cut)
-	return before
 }
