@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -62,6 +63,7 @@ const labPage = `<!doctype html>
 <script type="module">
 	import { io } from '/dist/socket.io.esm.min.js';
 	import { names, run } from '/socketio-scenarios.mjs';
+	window.io = io;
 	window.names = names();
 	window.run = (name, transports) => run(name, { io, WebSocket, lab: location.origin, transports }).then(() => '', (e) => e.stack);
 </script>`
@@ -260,7 +262,7 @@ func newLabHub(l *labHub) *atrium.Hub {
 			e.ReplyError(err)
 		}
 	})
-	atrium.On(h, "secret", func(*atrium.Socket, any) error { return fmt.Errorf(secret) })
+	atrium.On(h, "secret", func(*atrium.Socket, any) error { return errors.New(secret) })
 	atrium.OnCall(h, "ask", func(s *atrium.Socket, n int) (string, error) { return atrium.Call[string](s.Context(), s, "sure?", n) })
 	h.Handle("ask-nobody", func(e *atrium.Event) { <-e.Socket().Context().Done() })
 	h.Handle("kick", func(e *atrium.Event) {

@@ -378,7 +378,7 @@ const scenarios = {
     equal([await reason, await hub.left(id)], ['transport close', 'server shutting down'], 'reasons');
   },
 
-  async 'the client breaks the rules'({ start, connect, settled }) {
+  async 'the client breaks the rules'({ start, connect, settled, polls }) {
     const hub = await start();
     const other = await connect(hub.url);
     const socket = await connect(hub.url, { reconnection: false });
@@ -386,7 +386,9 @@ const scenarios = {
     const { id } = socket;
     const reason = next(socket, 'disconnect');
     socket.io.engine.write('2["disconnect"]');
-    equal([await reason, await hub.left(id)], ['transport close', 'parse error'], 'reasons');
+    // Who polls is told twice at a time: the GET is answered with the end, and the POST with status 400.
+    oneOf(await reason, polls ? ['transport close', 'transport error'] : ['transport close'], 'reason');
+    equal(await hub.left(id), 'parse error', 'reason on the server');
     await heard(other);
   },
 

@@ -79,8 +79,9 @@ func findBrowser() (string, error) {
 // A tab is one person's browser tab. Whatever goes wrong in it fails the test: an error in the console, a violation of
 // the content security policy, a request to a host that is not ours.
 type tab struct {
-	t   *testing.T
-	ctx context.Context
+	t     *testing.T
+	ctx   context.Context
+	close func()
 
 	mu       sync.Mutex // guards what is below
 	wrongs   []string
@@ -101,6 +102,7 @@ func open(t *testing.T, address string) *tab {
 	}
 	p := &tab{t: t}
 	ctx, closeTab := chromedp.NewContext(parent, chromedp.WithNewBrowserContext(), chromedp.WithListener(func(event any) { p.watch(event, home.Host) }))
+	p.close = closeTab
 	t.Cleanup(func() {
 		closeTab()
 		p.mu.Lock()
