@@ -63,6 +63,7 @@ func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, e
 	h := t.ns.hub
 	c := &call{id: h.calls.Add(1) - 1, done: make(chan struct{})}
 	m.id = c.id
+	t.ns.emitted(m)
 	t.deflate(m)
 	d := deliveries.Get().(*delivery)
 	c.mu.Lock()

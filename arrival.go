@@ -226,7 +226,7 @@ func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *
 	codec := new(plainCodec)
 	session := newSession(h.sessions, conn, codec, plainProtocol)
 	session.gone = func() { h.remove(session) }
-	s := newSocket(&h.mainNamespace, handshake, base)
+	s := newSocket(h.hold("/"), handshake, base)
 	s.sit(session, s.ns.name, s)
 	codec.seat = &s.seat
 	return s
@@ -277,13 +277,14 @@ type arrival struct {
 }
 
 func (a *arrival) seat(s *session, namespace string) (*seat, *Error) {
-	n := a.hub.lookup(namespace)
+	n := a.hub.enterable(namespace)
 	if n == nil {
 		return nil, &Error{Message: "Invalid namespace"}
 	}
 	handshake := *a.handshake // each has its own auth value
 	socket := newSocket(n, &handshake, a.base)
 	if !socket.sit(s, namespace, socket) {
+		a.hub.release(n)
 		return nil, nil
 	}
 	return &socket.seat, nil

@@ -49,6 +49,9 @@
 //	ws.onopen = () => ws.send(JSON.stringify({event: "connect", data: {token}}))
 //	ws.onmessage = (m) => { const {event, data, id, error} = JSON.parse(m.data); … }
 //
+// Socket.IO clients of versions 3 and 4 connect unchanged; a request with the query EIO=4 is one. Mount the hub at
+// "/socket.io/", where they look for it. They may have a socket in each [Namespace]; plain clients are in "/".
+//
 // # What holds
 //
 // A socket's functions run one at a time, in order: Use, OnConnect, its events as they came, OnDisconnect. They

@@ -28,7 +28,12 @@ func (e *Event) Socket() *Socket { return e.socket }
 
 // Args returns the arguments as they were sent. They may be kept.
 func (e *Event) Args() []json.RawMessage {
-	values := splitValues(nil, e.args)
+	return rawValues(e.args)
+}
+
+// rawValues splits JSON values joined by commas.
+func rawValues(joined []byte) []json.RawMessage {
+	values := splitValues(nil, joined)
 	args := make([]json.RawMessage, len(values))
 	for i, v := range values {
 		args[i] = v
@@ -103,7 +108,13 @@ func (e *Event) fail(message string, data []byte) {
 
 // dispatch runs the handlers of an event.
 func (n *Namespace) dispatch(s *Socket, e *Event) {
-	r := n.registry.Load()
+	r := n.functions()
+	for _, f := range r.useEvent {
+		if err := f(e); err != nil {
+			e.ReplyError(err)
+			return
+		}
+	}
 	for _, f := range r.any {
 		f(e)
 	}

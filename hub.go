@@ -3,6 +3,7 @@ package atrium
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ type Hub struct {
 
 	mu         sync.Mutex // guards:
 	namespaces map[string]*Namespace
+	patterns   []pattern
 	polls      map[string]*polling // by Engine.IO session id
 	live       map[*session]string // whose they are, for the quota
 	closing    bool
@@ -44,6 +46,7 @@ func New(options Options) *Hub {
 	h.sessions = h.options.sessionConfig()
 	h.init(h, "/")
 	h.namespaces = map[string]*Namespace{"/": &h.mainNamespace}
+	h.refs = 1
 	h.polls = make(map[string]*polling)
 	return h
 }
@@ -64,7 +67,31 @@ func (h *Hub) Namespace(name string) *Namespace {
 		n.init(h, name)
 		h.namespaces[name] = n
 	}
+	n.refs++ // the application holds it: it stays
 	return n
+}
+
+// NamespaceFunc returns a namespace that stands for many: what is registered with it holds in every namespace whose name
+// match accepts and that no call of Namespace has named. Such a namespace comes into being with its first socket, has
+// rooms of its own and goes with its last socket; Socket.Namespace returns it. The namespace that NamespaceFunc
+// returns has no sockets itself, and what is emitted to it reaches nobody.
+//
+// match runs for each client that asks for such a name, in any goroutine. A regular expression's MatchString is one:
+//
+//	h.NamespaceFunc(regexp.MustCompile(`^/project-[0-9]+$`).MatchString)
+func (h *Hub) NamespaceFunc(match func(name string) bool) *Namespace {
+	n := new(Namespace)
+	n.init(h, "")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.patterns = append(h.patterns, pattern{match, n.registrar})
+	return n
+}
+
+// pattern is a NamespaceFunc.
+type pattern struct {
+	match     func(name string) bool
+	registrar *registrar
 }
 
 func validNamespace(name string) bool {
@@ -72,11 +99,50 @@ func validNamespace(name string) bool {
 	return strings.HasPrefix(name, "/") && len(name) <= maxNamespace && !strings.ContainsFunc(name, unfit)
 }
 
-// lookup returns the namespace of that name, or nil.
-func (h *Hub) lookup(name string) *Namespace {
+// enterable returns the namespace of that name for a socket to enter, nil if there is none. It is to be released when
+// the socket has gone.
+func (h *Hub) enterable(name string) *Namespace {
+	if n := h.hold(name); n != nil {
+		return n
+	}
+	h.mu.Lock()
+	patterns := h.patterns
+	h.mu.Unlock()
+	i := slices.IndexFunc(patterns, func(p pattern) bool { return validNamespace(name) && p.match(name) })
+	if i < 0 {
+		return nil
+	}
+	n := new(Namespace)
+	n.init(h, name)
+	n.registrar = patterns[i].registrar
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.namespaces[name]
+	if existing := h.namespaces[name]; existing != nil {
+		n = existing
+	}
+	h.namespaces[name] = n
+	n.refs++
+	return n
+}
+
+// hold counts a socket of the namespace in, if there is such a namespace.
+func (h *Hub) hold(name string) *Namespace {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.namespaces[name]
+	if n != nil {
+		n.refs++
+	}
+	return n
+}
+
+// release counts a socket of the namespace out.
+func (h *Hub) release(n *Namespace) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n.refs--; n.refs == 0 {
+		delete(h.namespaces, n.name)
+	}
 }
 
 // Shutdown ends the hub: new clients are refused with 503, each client gets what is queued for it and then a close

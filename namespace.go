@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,8 +26,14 @@ type Namespace struct {
 	byID  map[string]*Socket
 	rooms map[string]*room
 
-	registering sync.Mutex // held while registry is replaced
-	registry    atomic.Pointer[registry]
+	registrar *registrar // shared by the namespaces that one NamespaceFunc stands for
+	refs      int        // such a namespace exists while this is above zero: its sockets; guarded by the hub's lock
+}
+
+// registrar is where the application registers.
+type registrar struct {
+	mu      sync.Mutex // held while the registry is replaced
+	current atomic.Pointer[registry]
 }
 
 // registry is what the application has registered. It is replaced, never changed.
@@ -36,21 +43,27 @@ type registry struct {
 	onDisconnect []func(*Socket, Reason)
 	handlers     map[string]func(*Socket, *Event)
 	any          []func(*Event)
+	useEvent     []func(*Event) error
+	onEmit       []func(event string, args []json.RawMessage)
 }
 
 func (n *Namespace) init(h *Hub, name string) {
 	n.hub, n.name, n.everyone = h, name, newRoom("")
 	n.byID, n.rooms = make(map[string]*Socket), make(map[string]*room)
-	n.registry.Store(&registry{})
+	n.registrar = new(registrar)
+	n.registrar.current.Store(&registry{})
 }
+
+// functions returns what is registered at the moment.
+func (n *Namespace) functions() *registry { return n.registrar.current.Load() }
 
 // register replaces the registry by a changed copy.
 func (n *Namespace) register(change func(*registry)) {
-	n.registering.Lock()
-	defer n.registering.Unlock()
-	r := *n.registry.Load()
+	n.registrar.mu.Lock()
+	defer n.registrar.mu.Unlock()
+	r := *n.functions()
 	change(&r)
-	n.registry.Store(&r)
+	n.registrar.current.Store(&r)
 }
 
 // Name returns the namespace's name, which begins with "/".
@@ -90,6 +103,31 @@ func (n *Namespace) Handle(event string, f func(*Event)) {
 // without a handler of its own is no error.
 func (n *Namespace) HandleAny(f func(*Event)) {
 	n.register(func(r *registry) { r.any = append(slices.Clip(r.any), f) })
+}
+
+// UseEvent adds a function that every event must pass before any handler sees it, in the order they were added. The
+// first error is told to the sender, as a handler's would be, and the event is not handled.
+func (n *Namespace) UseEvent(f func(*Event) error) {
+	n.register(func(r *registry) { r.useEvent = append(slices.Clip(r.useEvent), f) })
+}
+
+// OnEmit adds a function that sees every event that is sent to sockets of this namespace, by Emit or Call: once for
+// each of these calls, not for each receiver, and before it returns. It must not keep args. It may run in any
+// goroutine.
+func (n *Namespace) OnEmit(f func(event string, args []json.RawMessage)) {
+	n.register(func(r *registry) { r.onEmit = append(slices.Clip(r.onEmit), f) })
+}
+
+// emitted tells those who want to know.
+func (n *Namespace) emitted(m *message) {
+	listeners := n.functions().onEmit
+	if len(listeners) == 0 {
+		return
+	}
+	args := rawValues(m.args.Bytes())
+	for _, f := range listeners {
+		f(m.event, args)
+	}
 }
 
 func (n *Namespace) handle(event string, f func(*Socket, *Event)) {

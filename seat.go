@@ -6,7 +6,6 @@ import "sync/atomic"
 type seat struct {
 	session   *session
 	namespace string // its name
-	owner     owner
 	inbox     inbox
 	connected atomic.Bool // the owner accepted the client; it stays true
 	departed  atomic.Bool // it has left, or was made to
@@ -25,7 +24,7 @@ type owner interface {
 
 // sit gives the owner a seat in the session. It reports false if the session has ended.
 func (p *seat) sit(s *session, namespace string, o owner) bool {
-	p.session, p.namespace, p.owner = s, namespace, o
+	p.session, p.namespace = s, namespace
 	p.inbox.owner, p.inbox.reading = o, &s.reading
 	p.inbox.maxCount, p.inbox.maxBytes = s.config.inboxEvents, maxBeforeConnect
 	return s.add(p)
@@ -83,7 +82,7 @@ func (p *seat) answerError(event string, id int64, message string, data []byte) 
 // depart takes the socket out of delivery, once, and lets it handle that after what it has received.
 func (p *seat) depart(reason Reason) {
 	if p.departed.CompareAndSwap(false, true) {
-		p.owner.leave()
+		p.inbox.owner.leave()
 		p.inbox.pushLast(incoming{kind: incomingLeave, reason: reason})
 	}
 }

@@ -75,8 +75,7 @@ const maxBeforeConnect = 64 << 10
 type session struct {
 	config    *sessionConfig
 	codec     codec
-	wire      protocol // the codec's
-	conn      *Conn    // what is read; nil while the client polls
+	conn      *Conn // what is read; nil while the client polls
 	transport transport
 	gone      func() // called when nothing of the session is left
 	timer     timer
@@ -86,6 +85,7 @@ type session struct {
 	accepted atomic.Bool // a socket was
 	ended    atomic.Bool // the client has left, or was made to
 	parts    atomic.Int32
+	wire     protocol // the codec's
 
 	mu     sync.Mutex // guards:
 	closed bool       // nobody takes a seat any more
@@ -173,6 +173,13 @@ func (s *session) seatIn(namespace string) *seat {
 		}
 	}
 	return nil
+}
+
+// everySeat returns all seats.
+func (s *session) everySeat() []*seat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.seats)
 }
 
 // called notes that a Call to the client began (+1) or ended (-1).

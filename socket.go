@@ -220,6 +220,15 @@ func (s *Socket) Disconnect() {
 	s.session.codec.vacated(&s.seat, ReasonServerDisconnect)
 }
 
+// DisconnectClient ends the client's connection, and with it its sockets in all namespaces: what was emitted to them
+// before is still sent. It does not wait.
+func (s *Socket) DisconnectClient() {
+	for _, p := range s.session.everySeat() {
+		s.session.codec.vacated(p, ReasonServerDisconnect)
+	}
+	s.session.end(ReasonServerDisconnect, StatusNormalClosure, string(ReasonServerDisconnect))
+}
+
 // DisconnectAt disconnects the socket at the time t, when its token expires for example; heartbeats do not put
 // that off. A later call replaces the time, and the zero time takes it back.
 func (s *Socket) DisconnectAt(t time.Time) {
@@ -254,6 +263,7 @@ func (s *Socket) handle(in incoming) {
 	}
 	defer func() {
 		if in.kind == incomingLeave {
+			s.ns.hub.release(s.ns)
 			s.vacate()
 		}
 	}()
@@ -285,7 +295,7 @@ func (s *Socket) handle(in incoming) {
 		}
 	case incomingLeave:
 		if s.isConnected() {
-			for _, f := range s.ns.registry.Load().onDisconnect {
+			for _, f := range s.ns.functions().onDisconnect {
 				f(s, in.reason)
 			}
 		}
@@ -300,7 +310,7 @@ func (s *Socket) isConnected() bool { return s.connected.Load() }
 // connect lets the socket in, or refuses it.
 func (s *Socket) connect(auth []byte) {
 	s.handshake.auth = auth
-	functions := s.ns.registry.Load()
+	functions := s.ns.functions()
 	for _, use := range functions.use {
 		if err := use(s); err != nil {
 			message, data := s.ns.hub.shown(err, s, "connect")

@@ -171,7 +171,7 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 		}
 		to.take(incoming{kind: incomingEvent, event: p.event, args: p.args, n: p.n, id: p.id})
 	case packetAck:
-		to.owner.acknowledge(p.id, p.args, p.n, nil)
+		to.inbox.owner.acknowledge(p.id, p.args, p.n, nil)
 	case packetDisconnect:
 		s.remove(to)
 		to.depart(ReasonClientDisconnect)

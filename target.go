@@ -91,6 +91,7 @@ func (t Target) Emit(event string, args ...any) error {
 		return err
 	}
 	m.volatile = t.volatile
+	t.ns.emitted(m)
 	t.deflate(m)
 	d := deliveries.Get().(*delivery)
 	t.each(func(s *Socket) { d.push(s, m) })
