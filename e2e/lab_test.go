@@ -51,9 +51,10 @@ func newLab(t *testing.T) *lab {
 	})
 	mux.HandleFunc("GET /socketio-scenarios.mjs", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "socketio-scenarios.mjs") })
 	mux.Handle("GET /dist/", http.StripPrefix("/dist", http.FileServer(http.Dir("node_modules/socket.io-client/dist"))))
-	srv := httptest.NewServer(mux)
+	srv := httptest.NewUnstartedServer(mux)
 	t.Cleanup(srv.Close)
-	l.url = srv.URL
+	l.url = "http://" + srv.Listener.Addr().String()
+	srv.Start()
 	return l
 }
 
