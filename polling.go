@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,6 +85,8 @@ func (t *polling) push(f *wireForm, volatile bool, by pusher) (v verdict, wake b
 	switch {
 	case t.closing || t.ended:
 		return refused, false
+	case f == pingForm && slices.ContainsFunc(t.packets, isPing):
+		return queued, false // the client sends much and polls seldom: one is enough
 	case volatile && len(t.packets) > 0 && !t.getting:
 		return notWaiting, false
 	case t.bytes > t.limit && (t.bytes/4 > t.limit || t.absent != 0 && nanotime()-t.absent >= int64(stallTimeout)):
@@ -94,6 +97,8 @@ func (t *polling) push(f *wireForm, volatile bool, by pusher) (v verdict, wake b
 	t.queue(f.textPackets()...)
 	return v, true
 }
+
+func isPing(packet []byte) bool { return string(packet) == string(enginePing) }
 
 // queue adds packets. t.mu is held, as in all below that say nothing else.
 func (t *polling) queue(packets ...[]byte) {

@@ -130,7 +130,7 @@ func newSession(config *sessionConfig, conn *Conn, codec codec, wire protocol) *
 	}
 	s.timer.fire = s.check
 	// Clients that come together, after a restart say, are not pinged together.
-	s.pingAt = s.born + int64(config.pingInterval)/2 + rand.Int64N(int64(config.pingInterval)*3/8+1)
+	s.pingAt = s.born + int64(config.pingInterval)/2 + rand.Int64N(int64(config.pingInterval)/4+1)
 	return s
 }
 
