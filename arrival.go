@@ -16,7 +16,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
-	if query := r.URL.Query(); query.Has("EIO") {
+	if query := r.URL.Query(); speaksEngine(query) {
 		if err := h.serveEngine(w, r, query); err != nil {
 			err.answer(w)
 		}
@@ -78,6 +78,12 @@ func (h *Hub) begin(s *session, client string) bool {
 	return true
 }
 
+// speaksEngine reports whether a request is a Socket.IO client's, even if it does not say which version it speaks.
+func speaksEngine(query url.Values) bool {
+	transport := query.Get("transport")
+	return query.Has("EIO") || transport == "polling" || transport == "websocket"
+}
+
 // serveEngine serves a request of a Socket.IO client.
 func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Values) *engineError {
 	if refused := checkOrigin(r, h.options.AllowedOrigins); refused != nil {
@@ -92,42 +98,62 @@ func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Valu
 		return err
 	}
 	overWebSocket := query.Get("transport") == "websocket"
-	if overWebSocket && checkHandshake(r) != nil {
-		return errBadRequest
-	}
-	if query.Has("sid") {
-		return h.serveSession(w, r, query.Get("sid"), overWebSocket)
-	}
-	if r.Method != http.MethodGet {
+	switch {
+	case !query.Has("sid") && r.Method != http.MethodGet:
 		return errHandshakeMethod
+	case overWebSocket && checkHandshake(r) != nil:
+		return errBadRequest
+	case query.Has("sid"):
+		return h.serveSession(w, r, query.Get("sid"), overWebSocket)
+	case overWebSocket:
+		return h.openWebSocket(w, r)
 	}
-	var poll *polling
+	return h.openPolling(w, r)
+}
+
+// openWebSocket begins the session of a client that comes over a WebSocket.
+func (h *Hub) openWebSocket(w http.ResponseWriter, r *http.Request) *engineError {
 	refused := h.admit(r, func(base context.Context, client string) bool {
-		codec := &socketIOCodec{host: &arrival{h, newHandshake(r), base}, sid: randomText(socketIDLength)}
-		if !overWebSocket {
-			s := newSession(h.sessions, nil, codec, socketIOProtocol)
-			poll = &polling{session: s, limit: h.options.MaxQueued}
-			poll.size.Store(min(h.options.MaxMessageSize, maxBeforeConnect))
-			s.transport = poll
-			s.gone = func() { h.remove(s); h.forget(codec.sid) }
-			h.remember(codec.sid, poll)
-			return h.begin(s, client)
-		}
 		conn, err := switchProtocols(w, r, h.connConfig())
 		if err != nil {
 			return false // answered, or gone
 		}
-		s := newSession(h.sessions, conn, codec, socketIOProtocol)
+		s := newSession(h.sessions, conn, h.newCodec(r, base), socketIOProtocol)
 		s.gone = func() { h.remove(s) }
 		return h.begin(s, client)
+	})
+	return forbidden(refused)
+}
+
+// openPolling begins the session of a client that comes by long-polling. What it polls first is its handshake.
+func (h *Hub) openPolling(w http.ResponseWriter, r *http.Request) *engineError {
+	var poll *polling
+	refused := h.admit(r, func(base context.Context, client string) bool {
+		codec := h.newCodec(r, base)
+		opened := newPolling(h.sessions, codec, h.options.MaxQueued)
+		opened.session.gone = func() {
+			h.forget(codec.sid)
+			h.remove(opened.session)
+		}
+		h.remember(codec.sid, opened)
+		if !h.begin(opened.session, client) {
+			h.forget(codec.sid)
+			return false
+		}
+		poll = opened
+		return true
 	})
 	switch {
 	case refused != nil:
 		return forbidden(refused)
-	case poll != nil:
-		return poll.get(w, r)
+	case poll == nil:
+		return forbidden(shuttingDown())
 	}
-	return nil
+	return poll.get(w, r)
+}
+
+func (h *Hub) newCodec(r *http.Request, base context.Context) *socketIOCodec {
+	return &socketIOCodec{host: &arrival{h, newHandshake(r), base}, sid: randomText(socketIDLength)}
 }
 
 // serveSession serves a request of a session that has begun.
@@ -137,15 +163,14 @@ func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, sid string, o
 	case poll == nil:
 		return errSessionUnknown
 	case overWebSocket:
-		conn, err := switchProtocols(w, r, h.connConfig())
-		if err == nil {
+		if conn, err := switchProtocols(w, r, h.connConfig()); err == nil {
 			go poll.tryUpgrade(conn)
 		}
 		return nil
 	case r.Method == http.MethodGet:
 		return poll.get(w, r)
 	case r.Method == http.MethodPost:
-		return poll.post(w, r, func(p enginePacket) { poll.session.codec.(*socketIOCodec).receiveEngine(poll.session, p) })
+		return poll.post(w, r)
 	}
 	return errBadRequest
 }
@@ -210,12 +235,16 @@ func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *
 // check judges a request by itself, before anybody is asked.
 func (h *Hub) check(r *http.Request) *refusal {
 	if h.isClosing() {
-		return &refusal{http.StatusServiceUnavailable, "the server is shutting down", []string{"Retry-After", "1"}}
+		return shuttingDown()
 	}
 	if handshakeSize(r) > maxHandshake {
 		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB"}
 	}
 	return checkOrigin(r, h.options.AllowedOrigins)
+}
+
+func shuttingDown() *refusal {
+	return &refusal{http.StatusServiceUnavailable, "the server is shutting down", []string{"Retry-After", "1"}}
 }
 
 // accept asks the application.

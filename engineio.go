@@ -13,23 +13,31 @@ type engineError struct {
 	code    int
 	status  int
 	message string
+	header  []string // that the status asks for: names and values in turn
 }
 
 var (
-	errTransportUnknown = &engineError{0, http.StatusBadRequest, "Transport unknown"}
-	errSessionUnknown   = &engineError{1, http.StatusBadRequest, "Session ID unknown"}
-	errHandshakeMethod  = &engineError{2, http.StatusBadRequest, "Bad handshake method"}
-	errBadRequest       = &engineError{3, http.StatusBadRequest, "Bad request"}
-	errProtocolVersion  = &engineError{5, http.StatusBadRequest, "Unsupported protocol version"}
+	errTransportUnknown = &engineError{code: 0, status: http.StatusBadRequest, message: "Transport unknown"}
+	errSessionUnknown   = &engineError{code: 1, status: http.StatusBadRequest, message: "Session ID unknown"}
+	errHandshakeMethod  = &engineError{code: 2, status: http.StatusBadRequest, message: "Bad handshake method"}
+	errBadRequest       = &engineError{code: 3, status: http.StatusBadRequest, message: "Bad request"}
+	errTooBig           = &engineError{code: 3, status: http.StatusRequestEntityTooLarge, message: "Payload too large"}
+	errProtocolVersion  = &engineError{code: 5, status: http.StatusBadRequest, message: "Unsupported protocol version"}
 )
 
-// forbidden is a refusal in the form of Engine.IO.
+// forbidden is a refusal in the form of Engine.IO; nil if there is none.
 func forbidden(refused *refusal) *engineError {
-	return &engineError{4, refused.status, refused.message}
+	if refused == nil {
+		return nil
+	}
+	return &engineError{4, refused.status, refused.message, refused.header}
 }
 
 func (e *engineError) answer(w http.ResponseWriter) {
 	body, _ := json.Marshal(map[string]any{"code": e.code, "message": e.message}) // nothing that could fail
+	for h := e.header; len(h) > 0; h = h[2:] {
+		w.Header().Set(h[0], h[1])
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(e.status)
 	_, _ = w.Write(body)
@@ -49,36 +57,35 @@ func checkEngine(query url.Values) *engineError {
 // upgradeTimeout bounds the change from polling to a WebSocket.
 const upgradeTimeout = 10 * time.Second
 
-var (
-	probeAnswer = engineForm(enginePong, "probe")
-)
-
 // tryUpgrade lets a client that polls change to the WebSocket that it has opened: it sends a probe, gets an answer,
 // waits for its requests to end, and says that it has changed. If it does not, it goes on polling.
 func (t *polling) tryUpgrade(conn *Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), upgradeTimeout)
 	defer cancel()
-	if !t.probe(true) {
+	if !t.beginProbe(cancel) {
 		_ = conn.Close(StatusPolicyViolation, "the session does not wait for an upgrade")
 		return
 	}
+	defer t.session.part()
+	if probed(ctx, conn) && t.upgrade(conn) {
+		conn.out.wake()
+		t.session.countWindow(+1)
+		go t.session.serve()
+		return
+	}
+	t.endProbe()
+	_ = conn.Close(StatusPolicyViolation, "the upgrade was not completed")
+}
+
+// probed answers probes until the client says that it changes. It reports false if it says anything else, or nothing.
+func probed(ctx context.Context, conn *Conn) bool {
 	for {
 		op, p, err := conn.Read(ctx)
-		switch {
-		case err == nil && op == OpText && string(p) == "2probe":
-			if _, wake := (*webSocket)(conn).push(probeAnswer, false, forWriter); wake {
-				conn.out.wake()
-			}
-			continue
-		case err == nil && op == OpText && string(p) == "5" && t.upgrade((*webSocket)(conn)):
-			conn.out.wake()
-			t.session.attach(conn)
-			t.session.countWindow(+1)
-			go t.session.serve()
-		default:
-			t.probe(false)
-			_ = conn.Close(StatusPolicyViolation, "the upgrade was not completed")
+		if err != nil || op != OpText || string(p) != "2probe" {
+			return err == nil && op == OpText && string(p) == "5"
 		}
-		return
+		if conn.Write(ctx, OpText, []byte("3probe")) != nil {
+			return false
+		}
 	}
 }

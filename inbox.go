@@ -49,7 +49,7 @@ func (r *reading) pausedSince(before uint32) bool {
 // reading and TCP slows the peer down. While a Call to the peer is pending push does not wait, because the answer
 // may stand behind the events; then a peer that goes on beyond twice the bounds has flooded the inbox.
 type inbox struct {
-	owner   interface{ handle(incoming) }
+	owner   owner
 	reading *reading
 
 	mu        sync.Mutex

@@ -40,16 +40,16 @@ type outbox struct {
 
 	// More frames are about to be queued, so that a write now would be one too many: it is left to a goroutine that
 	// is made for it, unless a later frame finds that it is the last and takes all with it.
+	eventsWait *atomic.Bool // an inbox has more events; nil without inboxes
 	inputWaits atomic.Bool  // the reader has more messages at hand
-	eventsWait *atomic.Bool // an inbox has; nil without inboxes
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards:
+	head    int32
 	queue   [][]byte // queue[head:] waits; if closing, the last of it is the close frame
-	head    int
-	partial []byte // the unwritten rest of a frame whose beginning was written
-	pongs   []byte // whole frames
-	pings   []byte // whole frames
-	bytes   int    // of all the above, and of what is being written
+	partial []byte   // the unwritten rest of a frame whose beginning was written
+	pongs   []byte   // whole frames
+	pings   []byte   // whole frames
+	bytes   int      // of all the above, and of what is being written
 	state   writerState
 	closing bool  // no more data is accepted
 	later   bool  // there is a goroutine that will wake
@@ -310,7 +310,7 @@ func (o *outbox) next(buf **[]byte) []byte {
 		}
 		return chunk
 	}
-	waiting, control := len(o.queue)-o.head, len(o.pongs)+len(o.pings)
+	waiting, control := len(o.queue)-int(o.head), len(o.pongs)+len(o.pings)
 	if waiting+control == 0 {
 		return nil
 	}
@@ -322,7 +322,7 @@ func (o *outbox) next(buf **[]byte) []byte {
 	}
 	chunk := append(append((**buf)[:0], o.pongs...), o.pings...)
 	o.pongs, o.pings = o.pongs[:0], o.pings[:0]
-	for o.head < len(o.queue) {
+	for int(o.head) < len(o.queue) {
 		if frame := o.queue[o.head]; len(chunk)+len(frame) > writeChunk {
 			if len(chunk) > 0 {
 				return chunk
@@ -345,15 +345,15 @@ func (o *outbox) begin(frame []byte) []byte {
 
 // pop takes the first frame off the queue; nil if there is none.
 func (o *outbox) pop() []byte {
-	if o.head == len(o.queue) {
+	if int(o.head) == len(o.queue) {
 		return nil
 	}
 	frame := o.queue[o.head]
 	o.queue[o.head] = nil
 	o.head++
-	if o.head == len(o.queue) {
+	if int(o.head) == len(o.queue) {
 		o.queue, o.head = o.queue[:0], 0
-	} else if o.head >= keptFrames && o.head > len(o.queue)/2 {
+	} else if o.head >= keptFrames && int(o.head) > len(o.queue)/2 {
 		left := o.queue[o.head:]
 		if cap(o.queue) > 8*max(len(left), keptFrames) { // far more room than there is need for
 			o.queue = append(make([][]byte, 0, 2*len(left)), left...)

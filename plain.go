@@ -55,7 +55,7 @@ func (c *plainCodec) receiveEnvelope(p []byte) {
 	case problem != nil && e.event == "":
 		e.id = noID // perhaps of an acknowledgement; it is not ours to answer
 	case problem == nil && e.event == "":
-		if c.seat.owner.acknowledge(e.id, e.args, e.n, e.fail) {
+		if c.seat.inbox.owner.acknowledge(e.id, e.args, e.n, e.fail) {
 			return
 		}
 		problem = Errorf("id: expected the id of a call, %d is none", e.id)
@@ -70,8 +70,9 @@ func (c *plainCodec) receiveEnvelope(p []byte) {
 	c.seat.take(in)
 }
 
-// refused implements codec: without its only socket the client has nothing.
-func (c *plainCodec) refused(p *seat) {
+// refuse implements codec: without its only socket the client has nothing.
+func (c *plainCodec) refuse(p *seat, b []byte) {
+	p.session.sendText(b)
 	p.session.end(ReasonServerDisconnect, StatusPolicyViolation, "refused")
 }
 

@@ -13,11 +13,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 const (
-	// pollLinger is how long a closed session waits for a GET to be told in.
-	pollLinger = 30 * time.Second
+	// pollLinger is how long a closed session waits for a GET to be told in. A client that is still there sends its
+	// next one as soon as it has the response to the last.
+	pollLinger = 5 * time.Second
+	// leaveLinger is how long a session that its client has closed waits for a GET that may have been sent before.
+	leaveLinger = time.Second
 	// pollWriteTimeout bounds the writing of a response.
 	pollWriteTimeout = 20 * time.Second
 	// probePause is how long a GET waits for packets while its client changes to a WebSocket: the client waits for it.
@@ -31,22 +36,32 @@ const (
 // over: what is queued and all that comes goes there.
 type polling struct {
 	session  *session
-	limit    int           // of what is queued, in bytes
-	size     atomic.Int64  // of a POST, in bytes
-	received atomic.Uint32 // requests
+	codec    *socketIOCodec // the session's
+	limit    int            // of what is queued, in bytes
+	size     atomic.Int64   // of a POST, in bytes
+	received atomic.Uint32  // requests, and pieces of their bodies
 	upgraded atomic.Pointer[webSocket]
 
-	mu      sync.Mutex    // guards:
-	packets [][]byte      // queued, in their text form
-	bytes   int           // of these
-	absent  int64         // nanotime since when no GET has taken anything, though something was there; 0: nothing was
-	getting bool          // a GET is served
-	posting bool          // a POST is
-	probing bool          // the client is trying a WebSocket
-	closing bool          // nothing is queued any more
-	ended   bool          // nothing is served any more
-	arrived chan struct{} // closed when a waiting GET should look again
-	room    chan struct{} // closed when half of the limit is free again
+	mu      sync.Mutex         // guards:
+	packets [][]byte           // queued, in their text form
+	bytes   int                // of these
+	absent  int64              // nanotime since when no GET has taken anything, though something was there; 0: nothing was
+	getting bool               // a GET is served
+	posting chan struct{}      // closed when the POST that is served has been; nil: there is none
+	probing context.CancelFunc // ends the trial of a WebSocket; nil: there is none
+	closing bool               // nothing is queued any more
+	ended   bool               // nothing is served any more
+	linger  *time.Timer        // until a closed session ends; nil: it does not wait
+	arrived chan struct{}      // closed when a waiting GET should look again
+	room    chan struct{}      // closed when half of the limit is free again
+}
+
+// newPolling makes a session whose client polls.
+func newPolling(config *sessionConfig, codec *socketIOCodec, limit int) *polling {
+	t := &polling{session: newSession(config, nil, codec, socketIOProtocol), codec: codec, limit: limit}
+	t.size.Store(min(config.maxMessageSize, maxBeforeConnect))
+	t.session.transport = t
+	return t
 }
 
 // textPackets returns the message as packets in their text form.
@@ -152,6 +167,8 @@ func (t *polling) waitUntilHalf(ctx context.Context) error {
 }
 
 func (t *polling) permit(size int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.size.Store(size)
 	if ws := t.upgraded.Load(); ws != nil {
 		ws.permit(size)
@@ -201,38 +218,52 @@ func (t *polling) open() bool {
 	return !t.closing && !t.ended
 }
 
-// close implements transport: what is queued and the close packet wait for a GET for a while, unless drop is set.
+// close implements transport: what is queued and the close packet wait for a GET for a while, unless drop is set. A
+// client that goes by itself, with noCloseFrame, is told nothing, but a GET of its is answered.
 func (t *polling) close(code StatusCode, text string, drop bool) {
 	if ws := t.upgraded.Load(); ws != nil {
 		ws.close(code, text, drop)
 		return
 	}
 	t.mu.Lock()
+	ws := t.upgraded.Load()
+	if ws == nil {
+		t.beginClose(code, drop)
+	}
+	t.mu.Unlock()
+	switch {
+	case ws != nil:
+		ws.close(code, text, drop)
+	case drop:
+		t.end()
+	}
+}
+
+func (t *polling) beginClose(code StatusCode, drop bool) {
 	if t.closing || t.ended {
-		t.mu.Unlock()
 		return
 	}
 	t.closing = true
-	if drop {
+	last, wait := engineClose, pollLinger
+	if code == noCloseFrame {
+		last, wait = engineNoop, leaveLinger
+	}
+	if drop || code == noCloseFrame {
 		t.packets, t.bytes = nil, 0
 	}
-	switch {
-	case code == noCloseFrame: // the client has said that it goes
-		t.packets, t.bytes = nil, 0
-		t.queue([]byte{byte(engineNoop)})
-	default:
-		t.queue([]byte{byte(engineClose)})
+	t.queue([]byte{byte(last)})
+	t.signal()
+	if !t.getting {
+		t.linger = time.AfterFunc(wait, t.end)
 	}
-	waits := t.getting
+}
+
+// signal lets all look again who wait, and ends the trial of a WebSocket.
+func (t *polling) signal() {
 	signal(&t.arrived)
 	signal(&t.room)
-	t.mu.Unlock()
-	switch {
-	case waits:
-	case drop || code == noCloseFrame:
-		t.end()
-	default:
-		time.AfterFunc(pollLinger, t.end)
+	if t.probing != nil {
+		t.probing()
 	}
 }
 
@@ -244,47 +275,64 @@ func (t *polling) closeNow() {
 	t.end()
 }
 
-// end is when nothing is served any more. It locks.
+// end is when nothing is served any more, except for a GET that waits. It locks.
 func (t *polling) end() {
 	t.mu.Lock()
 	first := !t.ended && t.upgraded.Load() == nil
-	t.ended, t.closing = true, true
-	signal(&t.arrived)
-	signal(&t.room)
+	if first {
+		t.ended, t.closing = true, true
+		t.signal()
+		if t.linger != nil {
+			t.linger.Stop()
+		}
+	}
 	t.mu.Unlock()
 	if first {
 		t.session.part()
 	}
 }
 
-// fail ends the session because a request broke the rules, or was broken off.
+// fail ends the session because a request broke the rules or was broken off: only a GET that waits is still told. It
+// locks.
 func (t *polling) fail(reason Reason) {
 	t.session.end(reason, StatusProtocolError, "")
+	t.end()
 }
+
+// served tells why no request is served any more, if so.
+func (t *polling) served() *engineError {
+	switch {
+	case t.upgraded.Load() != nil:
+		return errBadRequest
+	case t.ended:
+		return errSessionUnknown
+	}
+	return nil
+}
+
+var (
+	errOverlap   = &engineError{code: 3, status: http.StatusBadRequest, message: "Bad request"} // of two requests
+	errBrokenOff = &engineError{code: 3, status: http.StatusBadRequest, message: "Bad request"} // nobody will read it
+)
 
 // get serves a GET: it waits until something is queued.
 func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{})  // the server's deadlines are for requests that do not wait;
 	_ = control.SetWriteDeadline(time.Time{}) // a ResponseWriter without deadlines has none to lift
+	t.session.check()                         // which the clock may be late with
 	t.received.Add(1)
-	packets, err := t.waitForPackets(r.Context())
+	packets, err := t.take(r.Context())
+	if err == errOverlap || err == errBrokenOff {
+		t.fail(ReasonTransportError)
+	}
 	if err != nil {
 		return err
 	}
 	_ = control.SetWriteDeadline(time.Now().Add(pollWriteTimeout))
-	header := w.Header()
-	header.Set("Content-Type", "text/plain; charset=UTF-8")
-	header.Set("Cache-Control", "no-store")
-	body := appendPayload(nil, packets)
-	if len(body) >= minGzip && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		body = compressed(body)
-		header.Set("Content-Encoding", "gzip")
-		header.Add("Vary", "Accept-Encoding")
-	}
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	if _, err := w.Write(body); err != nil {
+	if writePayload(w, r, packets) != nil {
 		t.fail(ReasonTransportError)
+		return nil
 	}
 	t.mu.Lock()
 	over := t.closing && len(t.packets) == 0
@@ -295,6 +343,23 @@ func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
 	return nil
 }
 
+func writePayload(w http.ResponseWriter, r *http.Request, packets [][]byte) error {
+	body := appendPayload(nil, packets)
+	header := w.Header()
+	if len(body) >= minGzip {
+		header.Add("Vary", "Accept-Encoding")
+		if httpguts.HeaderValuesContainsToken(r.Header["Accept-Encoding"], "gzip") {
+			body = compressed(body)
+			header.Set("Content-Encoding", "gzip")
+		}
+	}
+	header.Set("Content-Type", "text/plain; charset=UTF-8")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("Cache-Control", "no-store")
+	_, err := w.Write(body)
+	return err
+}
+
 func compressed(body []byte) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
@@ -303,82 +368,82 @@ func compressed(body []byte) []byte {
 	return b.Bytes()
 }
 
-// waitForPackets waits until something is queued, and takes it.
-func (t *polling) waitForPackets(ctx context.Context) ([][]byte, *engineError) {
+// take waits until something is queued, and takes it. It locks.
+func (t *polling) take(ctx context.Context) ([][]byte, *engineError) {
 	t.mu.Lock()
-	if t.getting {
-		t.mu.Unlock()
-		t.fail(ReasonTransportError) // the waiting GET is answered with the close packet
-		return nil, errBadRequest
+	defer t.mu.Unlock()
+	if err := t.served(); err != nil {
+		return nil, err
 	}
-	if t.ended || t.upgraded.Load() != nil {
-		t.mu.Unlock()
-		return nil, errBadRequest
+	if t.getting {
+		return nil, errOverlap
 	}
 	t.getting = true
-	defer t.mu.Unlock()
-	pause := false
-	for len(t.packets) == 0 && !t.ended {
-		if t.upgraded.Load() != nil || pause && t.probing {
-			t.getting = false
+	// The client may send its next GET as soon as it has the response, which is before this one's handler returns.
+	defer func() { t.getting = false }()
+	for paused := false; len(t.packets) == 0; paused = true {
+		if err := t.served(); err != nil {
+			return nil, err
+		}
+		if paused && t.probing != nil {
 			return [][]byte{{byte(engineNoop)}}, nil
 		}
-		if t.arrived == nil {
-			t.arrived = make(chan struct{})
-		}
-		arrived := t.arrived
-		var paused <-chan time.Time
-		if t.probing {
-			paused = time.After(probePause)
-		}
-		t.mu.Unlock()
-		gone := false
-		select {
-		case <-arrived:
-			pause = true
-		case <-paused:
-			pause = true
-		case <-ctx.Done():
-			gone = true
-		}
-		t.mu.Lock()
-		if gone {
-			t.getting = false
-			t.mu.Unlock()
-			t.fail(ReasonTransportError)
-			t.end()
-			t.mu.Lock()
-			return nil, errBadRequest
+		if err := t.wait(ctx); err != nil {
+			return nil, err
 		}
 	}
-	// The client may send its next GET as soon as it has the response, which is before this one's handler returns.
-	t.getting = false
 	packets := t.packets
 	t.packets, t.bytes, t.absent = nil, 0, 0
 	signal(&t.room)
-	if len(packets) == 0 {
-		return nil, errBadRequest
-	}
 	return packets, nil
 }
 
-// post serves a POST.
-func (t *polling) post(w http.ResponseWriter, r *http.Request, receive func(enginePacket)) *engineError {
-	t.mu.Lock()
-	if t.ended || t.closing || t.upgraded.Load() != nil {
-		t.mu.Unlock()
-		return errBadRequest
+// wait waits until a GET should look again: something may have come, or its client tries a WebSocket and waits for it.
+// Meanwhile t.mu is not held.
+func (t *polling) wait(ctx context.Context) *engineError {
+	if t.arrived == nil {
+		t.arrived = make(chan struct{})
 	}
-	if t.posting {
-		t.mu.Unlock()
-		t.fail(ReasonTransportError)
-		return errBadRequest
+	arrived := t.arrived
+	var pause <-chan time.Time
+	if t.probing != nil {
+		pause = time.After(probePause)
 	}
-	t.posting = true
 	t.mu.Unlock()
-	err := t.receive(w, r, receive)
+	defer t.mu.Lock()
+	select {
+	case <-arrived:
+	case <-pause:
+	case <-ctx.Done():
+		t.waitForPost() // which may say why the client goes
+		return errBrokenOff
+	}
+	return nil
+}
+
+// waitForPost waits until no POST is served. It locks.
+func (t *polling) waitForPost() {
 	t.mu.Lock()
-	t.posting = false
+	posting := t.posting
+	t.mu.Unlock()
+	if posting != nil {
+		<-posting
+	}
+}
+
+// post serves a POST.
+func (t *polling) post(w http.ResponseWriter, r *http.Request) *engineError {
+	t.session.check()
+	err := t.beginPost()
+	if err == errOverlap {
+		t.fail(ReasonTransportError)
+	}
+	if err != nil {
+		return err
+	}
+	err = t.receive(w, r)
+	t.mu.Lock()
+	signal(&t.posting)
 	t.mu.Unlock()
 	if err != nil {
 		return err
@@ -387,59 +452,103 @@ func (t *polling) post(w http.ResponseWriter, r *http.Request, receive func(engi
 	header.Set("Content-Type", "text/html")
 	header.Set("Content-Length", "2")
 	header.Set("Cache-Control", "no-store")
-	_, _ = io.WriteString(w, "ok")
+	_, _ = io.WriteString(w, "ok") // the client's next request tells whether it got it
 	return nil
 }
 
-func (t *polling) receive(w http.ResponseWriter, r *http.Request, receive func(enginePacket)) *engineError {
+func (t *polling) beginPost() *engineError {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.served(); err != nil {
+		return err
+	}
+	if t.posting != nil {
+		return errOverlap
+	}
+	t.posting = make(chan struct{})
+	return nil
+}
+
+// receive deals with the packets of a POST. It locks.
+func (t *polling) receive(w http.ResponseWriter, r *http.Request) *engineError {
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream") {
+		t.fail(ReasonTransportError) // that was an earlier version of the protocol
+		return errBadRequest
+	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(t.session.config.messageTimeout))
 	_ = control.SetWriteDeadline(time.Time{})
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream") {
-		t.fail(ReasonTransportError)
-		return errBadRequest
-	}
 	size := t.size.Load()
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, size))
+	body, err := io.ReadAll(io.TeeReader(http.MaxBytesReader(w, r.Body, size), (*lifeSign)(t)))
 	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
-		return &engineError{errBadRequest.code, http.StatusRequestEntityTooLarge, "the body is over the limit"}
+		return errTooBig
 	}
 	if err != nil {
 		t.fail(ReasonTransportError)
 		return errBadRequest
 	}
-	t.received.Add(1)
-	packets := payloadReader{rest: body, maxPacket: int(size)}
-	for packets.next() {
-		receive(packets.packet)
-	}
-	if packets.err != nil {
-		t.session.end(ReasonParseError, StatusPolicyViolation, packets.err.Message)
+	_ = control.SetReadDeadline(time.Time{}) // for what follows may wait for handlers
+	violated := t.receivePayload(payloadReader{rest: body, maxPacket: int(size)})
+	_ = control.SetWriteDeadline(time.Now().Add(pollWriteTimeout))
+	if violated != nil {
+		t.fail(ReasonParseError)
 		return errBadRequest
 	}
-	_ = control.SetWriteDeadline(time.Now().Add(pollWriteTimeout))
 	return nil
 }
 
-// probe notes that the client tries a WebSocket, or has given up, and lets a waiting GET go.
-func (t *polling) probe(yes bool) bool {
+func (t *polling) receivePayload(r payloadReader) *Error {
+	for r.next() {
+		if r.packet.kind == engineClose {
+			t.session.end(ReasonTransportClose, noCloseFrame, "")
+			return nil
+		}
+		if err := t.codec.receiveEngine(t.session, r.packet); err != nil {
+			return err
+		}
+	}
+	return r.err
+}
+
+// lifeSign notes that something came of a body: a large one may take longer than a ping may.
+type lifeSign polling
+
+func (l *lifeSign) Write(p []byte) (int, error) {
+	l.received.Add(1)
+	return len(p), nil
+}
+
+// beginProbe notes that the client tries a WebSocket, and lets a waiting GET go; the client waits for that, too. It
+// reports false if there is nothing to try, and otherwise the trial is a part of the session. stop ends it. It locks.
+func (t *polling) beginProbe(stop context.CancelFunc) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closing || t.ended || t.upgraded.Load() != nil || yes && t.probing {
+	if t.closing || t.ended || t.upgraded.Load() != nil || t.probing != nil {
 		return false
 	}
-	t.probing = yes
+	t.probing = stop
+	t.session.parts.Add(1)
 	signal(&t.arrived)
 	return true
 }
 
-// upgrade makes the WebSocket the transport: what is queued goes there, ahead of all that follows.
-func (t *polling) upgrade(ws *webSocket) bool {
+// endProbe notes that the client goes on polling. It locks.
+func (t *polling) endProbe() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closing || t.ended || t.posting {
+	t.probing = nil
+}
+
+// upgrade makes the WebSocket the transport: what is queued goes there, ahead of all that follows. It locks.
+func (t *polling) upgrade(conn *Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closing || t.ended || t.posting != nil {
 		return false
 	}
+	t.probing = nil
+	t.session.attach(conn)
+	ws := (*webSocket)(conn)
 	for _, p := range t.packets {
 		var f wireForm
 		f.fromText(p)
@@ -448,8 +557,7 @@ func (t *polling) upgrade(ws *webSocket) bool {
 	t.packets, t.bytes, t.absent = nil, 0, 0
 	ws.permit(t.size.Load())
 	t.upgraded.Store(ws)
-	signal(&t.arrived)
-	signal(&t.room)
+	t.signal()
 	return true
 }
 

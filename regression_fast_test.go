@@ -51,7 +51,7 @@ func TestBugOutboxKeepsTheRoomOfABacklog(t *testing.T) {
 	for range backlog {
 		o.push(frame, forWriter)
 	}
-	for len(o.queue)-o.head > left {
+	for len(o.queue)-int(o.head) > left {
 		o.pop()
 	}
 	if cap(o.queue) > 10*left {

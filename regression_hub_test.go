@@ -16,13 +16,16 @@ import (
 // What the hub once got wrong and must not get wrong again. Each test is named after what it guards.
 
 // gatedOwner handles a thing when it is let.
-type gatedOwner struct{ gate chan struct{} }
+type gatedOwner struct {
+	owner // nothing but handle is called
+	gate  chan struct{}
+}
 
 func (o gatedOwner) handle(incoming) { <-o.gate }
 
 // An inbox that never runs empty, as that of a client which the reader resumes at half, does not grow.
 func TestInboxNeverEmptyDoesNotGrow(t *testing.T) {
-	o := gatedOwner{make(chan struct{})}
+	o := gatedOwner{gate: make(chan struct{})}
 	b := &inbox{owner: o, reading: new(reading), maxCount: 4, maxBytes: 1 << 20}
 	b.push(incoming{kind: incomingEvent})
 	b.push(incoming{kind: incomingEvent})

@@ -6,7 +6,6 @@ import "sync/atomic"
 type seat struct {
 	session   *session
 	namespace string // its name
-	owner     owner
 	inbox     inbox
 	connected atomic.Bool // the owner accepted the client; it stays true
 	departed  atomic.Bool // it has left, or was made to
@@ -25,7 +24,7 @@ type owner interface {
 
 // sit gives the owner a seat in the session. It reports false if the session has ended.
 func (p *seat) sit(s *session, namespace string, o owner) bool {
-	p.session, p.namespace, p.owner = s, namespace, o
+	p.session, p.namespace = s, namespace
 	p.inbox.owner, p.inbox.reading = o, &s.reading
 	p.inbox.maxCount, p.inbox.maxBytes = s.config.inboxEvents, maxBeforeConnect
 	return s.add(p)
@@ -55,8 +54,7 @@ func (p *seat) accept(id, pid string) (wake bool) {
 // refuse tells the client that it is not, and why.
 func (p *seat) refuse(message string, data []byte) {
 	b := newFrame(64 + len(message) + len(data))
-	p.session.sendText(p.session.codec.appendRefused(b, p.namespace, message, data))
-	p.session.codec.refused(p)
+	p.session.codec.refuse(p, p.session.codec.appendRefused(b, p.namespace, message, data))
 }
 
 // push queues a message, and may be called under a room's lock; see session.push.
@@ -84,7 +82,7 @@ func (p *seat) answerError(event string, id int64, message string, data []byte) 
 // depart takes the socket out of delivery, once, and lets it handle that after what it has received.
 func (p *seat) depart(reason Reason) {
 	if p.departed.CompareAndSwap(false, true) {
-		p.owner.leave(reason)
+		p.inbox.owner.leave(reason)
 		p.inbox.pushLast(incoming{kind: incomingLeave, reason: reason})
 	}
 }

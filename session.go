@@ -75,8 +75,7 @@ const maxBeforeConnect = 64 << 10
 type session struct {
 	config    *sessionConfig
 	codec     codec
-	wire      protocol // the codec's
-	conn      *Conn    // what is read; nil while the client polls
+	conn      *Conn // what is read; nil while the client polls
 	transport transport
 	gone      func() // called when nothing of the session is left
 	timer     timer
@@ -86,13 +85,14 @@ type session struct {
 	accepted atomic.Bool // a socket was
 	ended    atomic.Bool // the client has left, or was made to
 	parts    atomic.Int32
+	wire     protocol // the codec's
 
 	mu     sync.Mutex // guards:
 	closed bool       // nobody takes a seat any more
 	seats  []*seat
 
-	// The heartbeat: check's own.
-	pingAt   int64 // nanotime of the next ping, or of the one whose pong is awaited
+	checking sync.Mutex // guards the heartbeat:
+	pingAt   int64      // nanotime of the next ping, or of the one whose pong is awaited
 	awaiting bool
 	heard    uint32 // the connection's fills when the ping was sent
 	pauses   uint32 // the reading's pauses then
@@ -114,8 +114,9 @@ type codec interface {
 	appendAck(b []byte, namespace string, id int64, args arguments) []byte
 	appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte
 
-	// refused and vacated say what becomes of a client that was refused a seat, or whose socket was disconnected.
-	refused(p *seat)
+	// refuse sends a client the message that refuses it the seat, and vacated tells one that its socket was
+	// disconnected. They say what becomes of the client.
+	refuse(p *seat, b []byte)
 	vacated(p *seat, reason Reason)
 }
 
@@ -129,7 +130,7 @@ func newSession(config *sessionConfig, conn *Conn, codec codec, wire protocol) *
 	}
 	s.timer.fire = s.check
 	// Clients that come together, after a restart say, are not pinged together.
-	s.pingAt = s.born + int64(config.pingInterval)/2 + rand.Int64N(int64(config.pingInterval)*7/16+1)
+	s.pingAt = s.born + int64(config.pingInterval)/2 + rand.Int64N(int64(config.pingInterval)*3/8+1)
 	return s
 }
 
@@ -277,9 +278,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	for _, p := range seats {
 		p.depart(reason)
 	}
-	if code != noCloseFrame || s.conn == nil {
-		s.transport.close(code, text, reason == ReasonSlowConsumer || reason == ReasonPingTimeout)
-	}
+	s.transport.close(code, text, reason == ReasonSlowConsumer || reason == ReasonPingTimeout)
 }
 
 // part notes that one part of the session is over: the reading, or a socket's handling.
@@ -324,8 +323,10 @@ func (s *session) endSlow() {
 	s.end(ReasonSlowConsumer, StatusPolicyViolation, string(ReasonSlowConsumer))
 }
 
-// check looks at all the session's deadlines. It is the timer's fire.
+// check looks at all the session's deadlines. It is the timer's fire, and for whoever has noticed that time has passed.
 func (s *session) check() {
+	s.checking.Lock()
+	defer s.checking.Unlock()
 	if s.ended.Load() {
 		return
 	}

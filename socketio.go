@@ -2,7 +2,9 @@ package atrium
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -12,6 +14,35 @@ type socketIOCodec struct {
 	host     host
 	sid      string    // the Engine.IO session's id: a secret between its client and us
 	assembly *assembly // a binary packet whose attachments are still to come; the reader's own
+	emptied  emptied
+}
+
+// emptied are the namespaces that the server has disconnected the client from: what it sends there before it knows is
+// no violation. Those that it connects to again stay, so that nobody has to say when it knew.
+type emptied struct {
+	mu    sync.Mutex // guards:
+	names []string   // the last of them
+}
+
+// maxEmptied bounds the names that are kept. More cannot be news to a client.
+const maxEmptied = 16
+
+func (e *emptied) add(namespace string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if slices.Contains(e.names, namespace) {
+		return
+	}
+	if len(e.names) == maxEmptied {
+		e.names = slices.Delete(e.names, 0, 1)
+	}
+	e.names = append(e.names, namespace)
+}
+
+func (e *emptied) has(namespace string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Contains(e.names, namespace)
 }
 
 // host is where a Socket.IO client's sockets come from.
@@ -42,6 +73,7 @@ func (c *socketIOCodec) begin(s *session) {
 func engineForm(kind engineType, text string) *wireForm {
 	f := new(wireForm)
 	f.set(appendEngine(newFrame(len(text)+1), kind, []byte(text)))
+	f.textPackets() // now: hubs share it
 	return f
 }
 
@@ -57,35 +89,36 @@ func (c *socketIOCodec) ping(t transport) (queued, wake bool) {
 // receive implements codec.
 func (c *socketIOCodec) receive(s *session, op Opcode, p []byte) {
 	packet := enginePacket{kind: engineMessage, binary: true, data: p}
+	var err *Error
 	if op == OpText {
-		var err *Error
-		if packet, err = parseEngine(p, nil); err != nil {
-			c.violated(s, err)
-			return
-		}
+		packet, err = parseEngine(p, nil)
 	}
-	c.receiveEngine(s, packet)
+	if err == nil {
+		err = c.receiveEngine(s, packet)
+	}
+	if err != nil {
+		s.end(ReasonParseError, StatusPolicyViolation, err.Message)
+	}
 }
 
-func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) {
+// receiveEngine deals with one packet. Its error ends the session: no client that follows the protocol sends such a
+// packet.
+func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 	switch {
 	case s.ended.Load():
 		// It is closing; what still comes is nobody's.
 	case p.kind == engineMessage:
-		c.receiveMessage(s, p)
+		return c.receiveMessage(s, p)
 	case p.kind == engineClose:
-		code := StatusNormalClosure
-		if s.conn == nil {
-			code = noCloseFrame
-		}
-		s.end(ReasonTransportClose, code, "")
+		s.end(ReasonTransportClose, StatusNormalClosure, "")
 	case p.kind == enginePing:
-		c.violated(s, &Error{Message: "packet: expected no ping, which is the server's to send"})
+		return &Error{Message: "packet: expected no ping, which is the server's to send"}
 	}
+	return nil
 }
 
 // receiveMessage puts binary packets together.
-func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) {
+func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) *Error {
 	var p packet
 	var err *Error
 	switch {
@@ -94,7 +127,7 @@ func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) {
 	case m.binary:
 		var done bool
 		if p, done, err = c.assembly.add(m.data); !done && err == nil {
-			return
+			return nil
 		}
 		c.assembly = nil
 	case c.assembly != nil:
@@ -105,21 +138,18 @@ func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) {
 		}
 		if p.kind.binary() {
 			if c.assembly, err = newAssembly(p, int(s.config.maxMessageSize)); err == nil {
-				return
+				return nil
 			}
 		}
 		p.args = bytes.Clone(p.args)
 	}
-	if err == nil {
-		err = c.receivePacket(s, p)
-	}
 	if err != nil {
-		c.violated(s, err)
+		return err
 	}
+	return c.receivePacket(s, p)
 }
 
-// receivePacket deals with a packet that is complete. Its error ends the session: no client that follows the protocol
-// sends such a packet.
+// receivePacket deals with a packet that is complete.
 func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 	to := s.seatIn(p.namespace)
 	if p.kind == packetConnect {
@@ -129,6 +159,9 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 		return c.connect(s, p)
 	}
 	if to == nil {
+		if c.emptied.has(p.namespace) {
+			return nil // it crossed the news
+		}
 		return Errorf("namespace: %q is not connected", p.namespace)
 	}
 	switch p.kind {
@@ -138,7 +171,7 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 		}
 		to.take(incoming{kind: incomingEvent, event: p.event, args: p.args, n: p.n, id: p.id})
 	case packetAck:
-		to.owner.acknowledge(p.id, p.args, p.n, nil)
+		to.inbox.owner.acknowledge(p.id, p.args, p.n, nil)
 	case packetDisconnect:
 		s.remove(to)
 		to.depart(ReasonClientDisconnect)
@@ -160,21 +193,17 @@ func (c *socketIOCodec) connect(s *session, p packet) *Error {
 	return nil
 }
 
-// violated ends the session because its client does not follow the protocol.
-func (c *socketIOCodec) violated(s *session, err *Error) {
-	s.end(ReasonParseError, StatusPolicyViolation, err.Message)
-}
-
-// refused implements codec: the client stays, and may ask again.
-func (c *socketIOCodec) refused(p *seat) {
+// refuse implements codec: the client stays, and may ask again as soon as it knows.
+func (c *socketIOCodec) refuse(p *seat, b []byte) {
 	p.session.remove(p)
 	p.depart(ReasonServerDisconnect)
+	p.session.sendText(b)
 }
 
 // vacated implements codec: the client stays in its other namespaces.
 func (c *socketIOCodec) vacated(p *seat, reason Reason) {
 	p.depart(reason)
-	if p.session.remove(p) {
+	if c.emptied.add(p.namespace); p.session.remove(p) {
 		p.session.sendText(appendMessagePacket(newFrame(32), packet{kind: packetDisconnect, namespace: p.namespace, id: noID}, nil))
 	}
 }

@@ -24,7 +24,8 @@ type transport interface {
 	// overdue is as outbox.overdue.
 	overdue() (slow bool, look int64)
 
-	// close sends what is queued, unless drop is set, and then ends the connection. It does not wait.
+	// close sends what is queued, unless drop is set, and then ends the connection. It does not wait. With
+	// noCloseFrame it is the peer who has ended it.
 	close(code StatusCode, text string, drop bool)
 	// open reports whether nobody has begun to end it.
 	open() bool
@@ -56,5 +57,7 @@ func (t *webSocket) open() bool                              { return (*Conn)(t)
 func (t *webSocket) closeNow()                               { _ = (*Conn)(t).CloseNow() }
 
 func (t *webSocket) close(code StatusCode, text string, drop bool) {
-	(*Conn)(t).beginClose(code, text, drop)
+	if code != noCloseFrame {
+		(*Conn)(t).beginClose(code, text, drop)
+	}
 }

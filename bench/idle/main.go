@@ -27,15 +27,16 @@ const pingInterval = 10 * time.Second
 
 func main() {
 	process.Serve(map[string]process.Kind{
-		"Conn over TCP":       func(l net.Listener) func(int) { return serve(l, http.HandlerFunc(echo)) },
-		"Conn over TLS":       func(l net.Listener) func(int) { return serve(secure(l), http.HandlerFunc(echo)) },
-		"hub member over TCP": func(l net.Listener) func(int) { return serve(l, hub()) },
-		"hub member over TLS": func(l net.Listener) func(int) { return serve(secure(l), hub()) },
+		"Conn over TCP":             func(l net.Listener) func(int) { return serve(l, http.HandlerFunc(echo)) },
+		"Conn over TLS":             func(l net.Listener) func(int) { return serve(secure(l), http.HandlerFunc(echo)) },
+		"hub member over TCP":       func(l net.Listener) func(int) { return serve(l, hub()) },
+		"hub member over TLS":       func(l net.Listener) func(int) { return serve(secure(l), hub()) },
+		"Socket.IO member over TCP": func(l net.Listener) func(int) { return serve(l, hub()) },
 	})
 	n := flag.Int("n", 10_000, "connections")
 	flag.Parse()
 	fmt.Printf("| %d connections | request | resident, bytes each | heap | stacks | goroutines |\n|---|---|---|---|---|---|\n", *n)
-	for _, kind := range []string{"Conn over TCP", "hub member over TCP", "Conn over TLS", "hub member over TLS"} {
+	for _, kind := range []string{"Conn over TCP", "hub member over TCP", "Socket.IO member over TCP", "Conn over TLS", "hub member over TLS"} {
 		for _, handshake := range []string{"200 bytes", "a browser's"} {
 			measure(kind, handshake, *n)
 		}
@@ -89,11 +90,17 @@ func secure(l net.Listener) net.Listener {
 func measure(kind, handshake string, n int) {
 	s := process.Start(kind)
 	defer s.Stop()
-	isHub, isTLS := strings.HasPrefix(kind, "hub"), strings.HasSuffix(kind, "TLS")
+	use, isTLS, query := useConn, strings.HasSuffix(kind, "TLS"), ""
+	switch {
+	case strings.HasPrefix(kind, "hub"):
+		use = useMember
+	case strings.HasPrefix(kind, "Socket.IO"):
+		use, query = useSocketIO, "?EIO=4&transport=websocket"
+	}
 	// What the process needs once is there before the first measurement.
 	for range 100 {
-		c := s.Connect(isTLS, handshake)
-		use(c, isHub)
+		c := s.Connect(isTLS, handshake, query)
+		use(c)
 		c.Close()
 	}
 	time.Sleep(time.Second) // the server has seen that they are gone
@@ -104,13 +111,13 @@ func measure(kind, handshake string, n int) {
 	for worker := range 16 {
 		wg.Go(func() {
 			for i := worker; i < n; i += 16 {
-				clients[i] = s.Connect(isTLS, handshake)
-				use(clients[i], isHub)
+				clients[i] = s.Connect(isTLS, handshake, query)
+				use(clients[i])
 			}
 		})
 	}
 	wg.Wait()
-	if isHub {
+	if !strings.HasPrefix(kind, "Conn") {
 		for _, c := range clients {
 			pinged.Add(1)
 			go answerPings(c, pinged.Done)
@@ -126,15 +133,26 @@ func measure(kind, handshake string, n int) {
 	}
 }
 
-// use has the connection do what it will have done before it is idle.
-func use(c *process.Client, isHub bool) {
-	if !isHub {
-		c.Send(atrium.OpText, "hello")
-		c.Expect("hello")
-		c.Send(atrium.OpPing, "1")
-		c.Expect("1")
-		return
-	}
+// The following have a connection do what it will have done before it is idle.
+
+func useConn(c *process.Client) {
+	c.Send(atrium.OpText, "hello")
+	c.Expect("hello")
+	c.Send(atrium.OpPing, "1")
+	c.Expect("1")
+}
+
+func useSocketIO(c *process.Client) {
+	c.Expect(`0{"sid":`)
+	c.Send(atrium.OpText, "40")
+	c.Expect(`40{"sid":`)
+	c.Send(atrium.OpText, `421["hello",7]`)
+	id, _, _ := strings.Cut(c.Expect("42"), "[")
+	c.Send(atrium.OpText, "43"+id+"[8]")
+	c.Expect("431[8]")
+}
+
+func useMember(c *process.Client) {
 	c.Expect(`{"event":"connect"`)
 	c.Send(atrium.OpText, `{"event":"hello","data":7,"id":1}`)
 	c.Send(atrium.OpText, `{"data":8,`+c.Expect(`{"event":"ask","data":7,`)) // the rest is the id
@@ -148,10 +166,16 @@ func answerPings(c *process.Client, pinged func()) {
 		if err != nil {
 			return
 		}
-		if op != atrium.OpPing {
+		var pong []byte
+		switch {
+		case op == atrium.OpPing:
+			pong = process.Frame(atrium.OpPong, string(p))
+		case string(p) == "2": // Engine.IO's
+			pong = process.Frame(atrium.OpText, "3")
+		default:
 			panic(fmt.Sprintf("got %v %s, want a ping", op, p))
 		}
-		if _, err := c.Write(process.Frame(atrium.OpPong, string(p))); err != nil {
+		if _, err := c.Write(pong); err != nil {
 			return
 		}
 		if first {

@@ -29,14 +29,14 @@ type Client struct {
 	in *bufio.Reader
 }
 
-// Connect connects to the server and makes a WebSocket with one of the Handshakes.
-func (s *Server) Connect(overTLS bool, handshake string) *Client {
+// Connect connects to the server and makes a WebSocket with one of the Handshakes, with the query added to its path.
+func (s *Server) Connect(overTLS bool, handshake, query string) *Client {
 	nc, err := net.Dial("tcp", s.Addr)
 	check(err)
 	if overTLS {
 		nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // the server's certificate is its own
 	}
-	request := Handshakes[handshake]
+	request := strings.Replace(Handshakes[handshake], "/hub", "/hub"+query, 1)
 	if overTLS {
 		request = strings.Replace(request, "Origin: http:", "Origin: https:", 1)
 	}

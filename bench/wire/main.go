@@ -83,7 +83,7 @@ func median(values []float64) float64 {
 
 // echoes sends bursts of messages on one connection, and waits for the answers to each.
 func echoes(s *process.Server, op atrium.Opcode, text string, burst, times int) func() {
-	c := s.Connect(false, "200 bytes")
+	c := s.Connect(false, "200 bytes", "")
 	out := []byte(strings.Repeat(string(process.Frame(op, text)), burst))
 	header := atrium.AppendHeader(nil, atrium.Header{Fin: true, Opcode: op, Length: int64(len(text))})
 	in := make([]byte, (len(header)+len(text))*burst)
@@ -102,7 +102,7 @@ func broadcasts(s *process.Server, isHub bool, outstanding int) func() {
 	const frame = len(event) + 2
 	var heard sync.WaitGroup
 	for range members {
-		c := s.Connect(false, "200 bytes")
+		c := s.Connect(false, "200 bytes", "")
 		if isHub {
 			c.Expect(`{"event":"connect"`)
 		}
