@@ -81,7 +81,7 @@ func (c *plainCodec) vacated(p *seat, reason Reason) {
 	p.session.end(reason, StatusNormalClosure, string(reason))
 }
 
-func (c *plainCodec) appendConnected(b []byte, _, id string) []byte {
+func (c *plainCodec) appendConnected(b []byte, _, id, _ string) []byte {
 	data := append(appendQuoted([]byte(`{"sid":`), id), '}')
 	return appendEvent(b, "connect", data, 1, noID)
 }

@@ -109,7 +109,7 @@ type codec interface {
 	ping() *wireForm
 
 	// The following append a text message to newFrame's buffer.
-	appendConnected(b []byte, namespace, id string) []byte
+	appendConnected(b []byte, namespace, id, pid string) []byte
 	appendRefused(b []byte, namespace, message string, data []byte) []byte
 	appendAck(b []byte, namespace string, id int64, args arguments) []byte
 	appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte

@@ -207,8 +207,12 @@ func appendMessagePacket(b []byte, p packet, binaries []span) []byte {
 	return appendPacket(append(b, byte(engineMessage)), p, binaries)
 }
 
-func (c *socketIOCodec) appendConnected(b []byte, namespace, id string) []byte {
-	data := append(appendQuoted([]byte(`{"sid":`), id), '}')
+func (c *socketIOCodec) appendConnected(b []byte, namespace, id, pid string) []byte {
+	data := appendQuoted([]byte(`{"sid":`), id)
+	if pid != "" {
+		data = appendQuoted(append(data, `,"pid":`...), pid)
+	}
+	data = append(data, '}')
 	return appendMessagePacket(b, packet{kind: packetConnect, namespace: namespace, args: data, id: noID}, nil)
 }
 
