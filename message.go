@@ -114,6 +114,14 @@ type wireForm struct {
 	deflated [2][]byte // by slot; nil: not made. It is whole if compressing makes nothing smaller
 }
 
+// wireForms are for messages that have one receiver: what was made of a form outlives it.
+var wireForms = sync.Pool{New: func() any { return new(wireForm) }}
+
+func (f *wireForm) release() {
+	*f = wireForm{}
+	wireForms.Put(f)
+}
+
 // set takes a payload in newFrame's buffer.
 func (f *wireForm) set(b []byte) {
 	f.whole, f.payload = sealFrame(b, OpText), b[headerRoom:]

@@ -303,4 +303,3 @@ func TestBinaryBroadcast(t *testing.T) {
 		}
 	})
 }
-

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,6 +95,22 @@ func (t *polling) push(f *wireForm, volatile bool, by pusher) (v verdict, wake b
 	t.queue(f.textPackets()...)
 	return v, true
 }
+
+func (t *polling) pushPing(f *wireForm) (queued, wake bool) {
+	if ws := t.upgraded.Load(); ws != nil {
+		return ws.pushPing(f)
+	}
+	t.mu.Lock()
+	waits := slices.ContainsFunc(t.packets, isPing)
+	t.mu.Unlock()
+	if waits {
+		return true, false // the client sends much and polls seldom: one is enough
+	}
+	v, wake := t.push(f, false, forBroadcast)
+	return v != refused, wake
+}
+
+func isPing(packet []byte) bool { return string(packet) == string(enginePing) }
 
 // queue adds packets. t.mu is held, as in all below that say nothing else.
 func (t *polling) queue(packets ...[]byte) {

@@ -62,19 +62,26 @@ func (p *seat) push(m *message) (wake, slow bool) {
 	return p.session.push(m.form(p.session.wire), m.volatile, forBroadcast)
 }
 
-// answer sends an acknowledgement.
+// answer sends an acknowledgement, unless the client has been told that the socket is gone.
 func (p *seat) answer(id int64, args arguments) {
-	var f wireForm
+	if p.departed.Load() {
+		return
+	}
+	f := wireForms.Get().(*wireForm)
 	f.set(p.session.codec.appendAck(newFrame(48+len(args.json)), p.namespace, id, args))
 	if p.session.wire == socketIOProtocol {
 		f.attach(args.json, args.binaries)
 	}
-	p.session.send(&f)
+	p.session.send(f)
+	f.release()
 }
 
 // answerError tells the client what was wrong with an event: in its acknowledgement if it asked for one, else in
-// an event named error.
+// an event named error. Likewise unless the socket is gone.
 func (p *seat) answerError(event string, id int64, message string, data []byte) {
+	if p.departed.Load() {
+		return
+	}
 	b := newFrame(64 + len(event) + len(message) + len(data))
 	p.session.sendText(p.session.codec.appendError(b, p.namespace, event, id, message, data))
 }

@@ -105,8 +105,8 @@ type codec interface {
 	begin(s *session)
 	// receive deals with one message.
 	receive(s *session, op Opcode, p []byte)
-	// ping queues a ping. A true wake obliges the caller to wake the transport.
-	ping(t transport) (queued, wake bool)
+	// ping returns a server's ping. Anything that is received answers it.
+	ping() *wireForm
 
 	// The following append a text message to newFrame's buffer.
 	appendConnected(b []byte, namespace, id, pid string) []byte
@@ -130,7 +130,7 @@ func newSession(config *sessionConfig, conn *Conn, codec codec, wire protocol) *
 	}
 	s.timer.fire = s.check
 	// Clients that come together, after a restart say, are not pinged together.
-	s.pingAt = s.born + int64(config.pingInterval)/2 + rand.Int64N(int64(config.pingInterval)*3/8+1)
+	s.pingAt = s.born + int64(config.pingInterval)/2 + rand.Int64N(int64(config.pingInterval)/4+1)
 	return s
 }
 
@@ -300,9 +300,10 @@ func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) 
 
 // sendText sends a payload in newFrame's buffer as a text message.
 func (s *session) sendText(b []byte) {
-	var f wireForm
+	f := wireForms.Get().(*wireForm)
 	f.set(b)
-	s.send(&f)
+	s.send(f)
+	f.release()
 }
 
 // send sends a message, compressed if that is worth it. It may take a while.
@@ -375,7 +376,7 @@ func (s *session) check() {
 
 // ping queues a ping; the pings that are due at a time leave like a broadcast.
 func (s *session) ping() bool {
-	queued, wake := s.codec.ping(s.transport)
+	queued, wake := s.transport.pushPing(s.codec.ping())
 	if wake {
 		s.config.flusher.add(s.transport)
 	}

@@ -38,7 +38,7 @@ func wantAfter(t *testing.T, h *Hub, what string, start time.Time, d time.Durati
 	}
 }
 
-func wantReason(t *testing.T, left <-chan Reason, want Reason) {
+func wantReason(t testing.TB, left <-chan Reason, want Reason) {
 	t.Helper()
 	if got := within(t, left, "OnDisconnect"); got != want {
 		t.Errorf("reason %q, want %q", got, want)

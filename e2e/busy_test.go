@@ -150,7 +150,7 @@ func TestBusyHouse(t *testing.T) {
 	ada.until(`document.querySelector('#mine').checkVisibility() && !document.querySelector('#conversation').checkVisibility()`)
 	look(ada, "rooms")
 
-	ada.tolerate = "WebSocket connection to" // refused, once the chat is gone
+	ada.tolerate = []string{"WebSocket connection to"} // refused, once the chat is gone
 	host.tolerate = ada.tolerate
 	ada.click(`#mine a[title="garden"]`)
 	ada.until(inRoom("garden"))

@@ -170,7 +170,7 @@ func TestRestart(t *testing.T) {
 	ada := enter(t, s, "Ada", "lobby")
 	ben := enter(t, s, "Ben", "lobby")
 	for _, p := range []*tab{ada, ben} {
-		p.tolerate = "WebSocket connection to" // refused, while nobody listens
+		p.tolerate = []string{"WebSocket connection to"} // refused, while nobody listens
 	}
 	ada.fill("#room", "kitchen")
 	ada.press("\r")

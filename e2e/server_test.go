@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -16,31 +17,35 @@ import (
 	"time"
 )
 
-// buildChat builds the example once for all tests. With the race detector on here, it is on there too.
-var buildChat = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(scratch, "chat")
-	args := []string{"build", "-o", path}
-	if raceDetector {
-		args = append(args, "-race")
-	}
-	build := exec.Command("go", append(args, "./examples/chat")...)
-	build.Dir = ".."
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building examples/chat: %w\n%s", err, out)
-	}
-	return path, nil
-})
+// buildExample builds an example once for all tests. With the race detector on here, it is on there too.
+func buildExample(name string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		path := filepath.Join(scratch, name)
+		args := []string{"build", "-o", path}
+		if raceDetector {
+			args = append(args, "-race")
+		}
+		build := exec.Command("go", append(args, "./examples/"+name)...)
+		build.Dir = ".."
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("building examples/%s: %w\n%s", name, err, out)
+		}
+		return path, nil
+	})
+}
 
-func chatBinary(t *testing.T) string {
+var buildChat, buildSocketIO = buildExample("chat"), buildExample("socketio")
+
+func binary(t *testing.T, build func() (string, error)) string {
 	t.Helper()
-	path, err := buildChat()
+	path, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-// A server is the chat example, running as a process of its own.
+// A server is an example, running as a process of its own.
 type server struct {
 	t       *testing.T
 	url     string // as it prints it, with a slash at the end
@@ -58,8 +63,14 @@ var opens = regexp.MustCompile(`http://(\S+?)/`)
 // start runs the chat until the test ends, on a free port of the loopback interface unless args say otherwise.
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
+	return run(t, binary(t, buildChat), args...)
+}
+
+// run is start for any example.
+func run(t *testing.T, path string, args ...string) *server {
+	t.Helper()
 	s := &server{t: t, ended: make(chan struct{})}
-	s.process = exec.Command(chatBinary(t), append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	s.process = exec.Command(path, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
 	s.process.Stderr = s
 	stdout, err := s.process.StdoutPipe()
 	if err != nil {
@@ -70,8 +81,10 @@ func start(t *testing.T, args ...string) *server {
 	}
 	lines := make(chan string, 1)
 	go func() {
-		line, _ := bufio.NewReader(stdout).ReadString('\n')
+		out := bufio.NewReader(stdout)
+		line, _ := out.ReadString('\n')
 		lines <- line
+		io.Copy(io.Discard, out) // what else it has to say
 		s.err = s.process.Wait()
 		close(s.ended)
 	}()
@@ -80,11 +93,11 @@ func start(t *testing.T, args ...string) *server {
 	case line := <-lines:
 		found := opens.FindStringSubmatch(line)
 		if found == nil {
-			t.Fatalf("the chat printed %q instead of its address; stderr:\n%s", line, s.errors())
+			t.Fatalf("it printed %q instead of its address; stderr:\n%s", line, s.errors())
 		}
 		s.url, s.addr = found[0], found[1]
 	case <-time.After(patience):
-		t.Fatal("the chat did not print its address")
+		t.Fatal("it did not print its address")
 	}
 	return s
 }
@@ -110,14 +123,14 @@ func (s *server) interrupt() {
 		case <-time.After(patience):
 			s.process.Process.Kill()
 			<-s.ended
-			s.t.Error("the chat did not end when interrupted")
+			s.t.Error("it did not end when interrupted")
 		}
 		if s.err != nil {
-			s.t.Errorf("the chat, interrupted, ended with: %v", s.err)
+			s.t.Errorf("it ended, interrupted, with: %v", s.err)
 		}
 	}
 	if wrong := s.errors(); wrong != "" {
-		s.t.Errorf("the chat complained:\n%s", wrong)
+		s.t.Errorf("it complained:\n%s", wrong)
 	}
 }
 
@@ -152,7 +165,7 @@ func quietAddr(t *testing.T) string {
 func TestPortTaken(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	out, err := exec.Command(chatBinary(t), "-addr", s.addr).CombinedOutput()
+	out, err := exec.Command(binary(t, buildChat), "-addr", s.addr).CombinedOutput()
 	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 1 {
 		t.Errorf("a second chat on the same port ended with %v, want exit status 1", err)
 	}

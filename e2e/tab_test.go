@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -78,12 +79,13 @@ func findBrowser() (string, error) {
 // A tab is one person's browser tab. Whatever goes wrong in it fails the test: an error in the console, a violation of
 // the content security policy, a request to a host that is not ours.
 type tab struct {
-	t   *testing.T
-	ctx context.Context
+	t     *testing.T
+	ctx   context.Context
+	close func()
 
 	mu       sync.Mutex // guards what is below
 	wrongs   []string
-	tolerate string   // a console error that contains it is expected
+	tolerate []string // a wrong that contains one of them is expected
 	received []string // WebSocket messages
 }
 
@@ -100,12 +102,13 @@ func open(t *testing.T, address string) *tab {
 	}
 	p := &tab{t: t}
 	ctx, closeTab := chromedp.NewContext(parent, chromedp.WithNewBrowserContext(), chromedp.WithListener(func(event any) { p.watch(event, home.Host) }))
+	p.close = closeTab
 	t.Cleanup(func() {
 		closeTab()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for _, wrong := range p.wrongs {
-			if p.tolerate == "" || !strings.Contains(wrong, p.tolerate) {
+			if !slices.ContainsFunc(p.tolerate, func(expected string) bool { return strings.Contains(wrong, expected) }) {
 				t.Error(wrong)
 			}
 		}

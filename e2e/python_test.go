@@ -1,0 +1,27 @@
+package e2e
+
+import (
+	"context"
+	"os/exec"
+	"testing"
+)
+
+// TestPythonClient: python-socketio is much used, and shares no code with npm's client.
+func TestPythonClient(t *testing.T) {
+	t.Parallel()
+	const python = "/usr/bin/python3" // Debian's, whatever else is in the PATH
+	if exec.Command(python, "-c", "import socketio, requests, websocket").Run() != nil {
+		t.Skip("python-socketio is not there: apt-get install python3-socketio python3-requests python3-websocket")
+	}
+	for _, transports := range []string{"default", "polling", "websocket"} {
+		t.Run(transports, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			defer cancel()
+			out, err := exec.CommandContext(ctx, python, "socketio-client.py", newLab(t).url, transports).CombinedOutput()
+			if err != nil || string(out) != "ok\n" {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}

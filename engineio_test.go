@@ -1,0 +1,760 @@
+package atrium
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// engine is a client of Engine.IO, whose requests are made one at a time.
+type engine struct {
+	*server
+	t    testing.TB
+	http *http.Client
+	sid  string
+}
+
+// reply is what a request was answered with.
+type reply struct {
+	status int
+	body   string
+	header http.Header
+}
+
+// engine makes a client without a session.
+func (s *server) engine(t testing.TB) *engine {
+	transport := &http.Transport{
+		DialContext:        func(context.Context, string, string) (net.Conn, error) { return s.kind.dial(s.listener) },
+		DisableCompression: true,
+		DisableKeepAlives:  true,
+	}
+	return &engine{server: s, t: t, http: &http.Client{Transport: transport}}
+}
+
+// polls makes a client with a session.
+func (s *server) polls(t testing.TB) *engine {
+	t.Helper()
+	e := s.engine(t)
+	handshake := e.get()
+	found := handshakeForm.FindStringSubmatch(handshake.body)
+	if found == nil {
+		t.Fatalf("handshake: %v", handshake)
+	}
+	e.sid = found[1]
+	return e
+}
+
+var handshakeForm = regexp.MustCompile(
+	`^0\{"sid":"([\w-]{20})","upgrades":\[(|"websocket")\],"pingInterval":\d+,"pingTimeout":\d+,"maxPayload":\d+\}$`)
+
+// request makes a request with header lines; ctx may break it off.
+func (e *engine) request(ctx context.Context, method, query, body string, lines ...string) (reply, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://example.com/socket.io/"+query, strings.NewReader(body))
+	if err != nil {
+		return reply{}, err
+	}
+	for _, line := range lines {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Set(name, value)
+	}
+	answer, err := e.http.Do(r)
+	if err != nil {
+		return reply{}, err
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	return reply{answer.StatusCode, string(b), answer.Header}, err
+}
+
+// query is that of the client's session.
+func (e *engine) query() string {
+	query := "?EIO=4&transport=polling"
+	if e.sid != "" {
+		query += "&sid=" + e.sid
+	}
+	return query
+}
+
+func (e *engine) do(method, query, body string, lines ...string) reply {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // with synctest, of virtual time
+	defer cancel()
+	r, err := e.request(ctx, method, query, body, lines...)
+	if err != nil {
+		e.t.Fatalf("%s %s: %v", method, query, err)
+	}
+	return r
+}
+
+func (e *engine) get(lines ...string) reply {
+	e.t.Helper()
+	return e.do("GET", e.query(), "", lines...)
+}
+
+func (e *engine) post(body string, lines ...string) reply {
+	e.t.Helper()
+	return e.do("POST", e.query(), body, append([]string{"Content-Type: text/plain;charset=UTF-8"}, lines...)...)
+}
+
+// leave ends the session, in the way that leaves nothing waiting.
+func (e *engine) leave() {
+	e.t.Helper()
+	e.post("1").want(e.t, 200, "ok")
+	e.get().want(e.t, 200, "6")
+}
+
+// getting makes a GET and returns when it waits.
+func (e *engine) getting(h *Hub) <-chan reply {
+	e.t.Helper()
+	answered := make(chan reply, 1)
+	go func() {
+		r, err := e.request(context.Background(), "GET", e.query(), "")
+		if err != nil {
+			r.body = err.Error()
+		}
+		answered <- r
+	}()
+	e.waitFor(h, "a GET that waits", func(p *polling) bool { return p.getting && p.arrived != nil })
+	return answered
+}
+
+// waitFor waits until something holds of the session.
+func (e *engine) waitFor(h *Hub, what string, holds func(p *polling) bool) {
+	e.t.Helper()
+	p := h.recall(e.sid)
+	if p == nil {
+		e.t.Fatalf("waiting for %s: the session is gone", what)
+	}
+	eventually(e.t, what, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return holds(p)
+	})
+}
+
+// websocket opens a WebSocket with the query.
+func (s *server) websocket(t testing.TB, query string, lines ...string) *client {
+	t.Helper()
+	nc := s.raw(t)
+	head := strings.Replace(handshakeHead, "GET / ", "GET /socket.io/"+query+" ", 1)
+	r := request(t, nc, head+strings.Join(append(lines, "", ""), "\r\n"))
+	if r.StatusCode != http.StatusSwitchingProtocols {
+		body, _ := io.ReadAll(r.Body)
+		t.Fatalf("handshake: %s %s", r.Status, body)
+	}
+	c := newConn(nc, connConfig{client: true, readLimit: 64 << 20, maxQueued: 64 << 20, early: r.rest})
+	t.Cleanup(func() { c.CloseNow() })
+	return &client{c, t, ""}
+}
+
+// direct opens a session over a WebSocket.
+func (s *server) direct(t testing.TB) *client {
+	t.Helper()
+	c := s.websocket(t, "?EIO=4&transport=websocket")
+	handshake := c.next()
+	found := handshakeForm.FindStringSubmatch(handshake)
+	if found == nil {
+		t.Fatalf("handshake: %s", handshake)
+	}
+	c.sid = found[1]
+	return c
+}
+
+// probing opens a WebSocket for a session that polls.
+func (e *engine) probing() *client {
+	e.t.Helper()
+	return e.websocket(e.t, "?EIO=4&transport=websocket&sid="+e.sid)
+}
+
+// sendBinary sends bytes as a message of its own.
+func (c *client) sendBinary(p string) {
+	c.t.Helper()
+	if err := c.Write(context.Background(), OpBinary, []byte(p)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// wantGone expects the connection to end, whatever came before.
+func (c *client) wantGone() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for {
+		if _, _, err := c.Read(ctx); err != nil {
+			if ctx.Err() != nil {
+				c.t.Fatal("the connection is not closed")
+			}
+			return
+		}
+	}
+}
+
+// want compares an answer's status and body.
+func (r reply) want(t testing.TB, status int, body string) {
+	t.Helper()
+	if r.status != status || r.body != body {
+		t.Fatalf("got  %d %q\nwant %d %q", r.status, r.body, status, body)
+	}
+}
+
+const (
+	unknownSession = `{"code":1,"message":"Session ID unknown"}`
+	badRequest     = `{"code":3,"message":"Bad request"}`
+)
+
+// wantOver expects the session to be over, for its client and for the hub.
+func (e *engine) wantOver(h *Hub, left <-chan Reason, reason Reason) {
+	e.t.Helper()
+	e.get().want(e.t, 400, unknownSession)
+	e.post("40").want(e.t, 400, unknownSession)
+	if left != nil {
+		wantReason(e.t, left, reason)
+	}
+	eventually(e.t, "the session is forgotten", func() bool { return h.recall(e.sid) == nil })
+}
+
+// newEcho returns a hub with a few handlers. A client that connects to "/" hears of its auth.
+func newEcho(t testing.TB, options Options) *Hub {
+	h := newHub(t, options)
+	t.Cleanup(func() { h.checkForgotten(t) }) // before newHub's cleanup: sessions are only forgotten when they are over
+	for _, n := range []*Namespace{h.main(), h.Namespace("/custom")} {
+		n.OnConnect(func(s *Socket) {
+			var auth any
+			s.Handshake().Bind(&auth)
+			if auth != nil {
+				s.Emit("auth", auth)
+			}
+		})
+		n.Handle("message", func(e *Event) {
+			args := make([]any, 0, 4)
+			for _, arg := range e.Args() {
+				args = append(args, arg)
+			}
+			e.Socket().Emit("message-back", args...)
+		})
+		n.Handle("bytes", func(e *Event) {
+			var a, b Binary
+			if err := e.Bind(&a, &b); err != nil {
+				e.ReplyError(err)
+				return
+			}
+			e.Socket().Emit("bytes-back", a, b)
+			e.Reply(a, b)
+		})
+		OnCall(n, "echo", func(s *Socket, v any) (any, error) { return v, nil })
+	}
+	return h
+}
+
+// checkForgotten checks that no session can be polled any more when all have ended.
+func (h *Hub) checkForgotten(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := h.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.polls) != 0 {
+		t.Errorf("%d sessions can be polled still", len(h.polls))
+	}
+}
+
+func TestEngineHandshake(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{PingInterval: 300 * time.Millisecond, PingTimeout: 200 * time.Millisecond, MaxMessageSize: 1_000_000})
+	srv := serve(t, overTCP, h)
+	const times = `"pingInterval":300,"pingTimeout":200,"maxPayload":1000000}`
+	e := srv.engine(t)
+	r := e.get()
+	sid := handshakeForm.FindStringSubmatch(r.body)[1]
+	e.sid = sid
+	e.leave()
+	r.want(t, 200, `0{"sid":"`+sid+`","upgrades":["websocket"],`+times)
+	if r.header.Get("Content-Type") != "text/plain; charset=UTF-8" || r.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("the headers are %v", r.header)
+	}
+	c := srv.websocket(t, "?EIO=4&transport=websocket")
+	message := c.next()
+	sid = handshakeForm.FindStringSubmatch(message)[1]
+	if want := `0{"sid":"` + sid + `","upgrades":[],` + times; message != want {
+		t.Errorf("got %s, want %s", message, want)
+	}
+	c.send("40")
+	if strings.Contains(c.next(), sid) {
+		t.Error("the session's id is the socket's, which others may know")
+	}
+}
+
+func TestEngineRefusals(t *testing.T) {
+	noLeaks(t)
+	const (
+		transportUnknown = `{"code":0,"message":"Transport unknown"}`
+		handshakeMethod  = `{"code":2,"message":"Bad handshake method"}`
+		protocolVersion  = `{"code":5,"message":"Unsupported protocol version"}`
+	)
+	h := newEcho(t, Options{MaxConnections: 1})
+	e := serve(t, overTCP, h).engine(t)
+	websocket := []string{"Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"}
+	for _, test := range []struct {
+		method, query string
+		lines         []string
+		body          string
+	}{
+		{"GET", "?EIO=4", nil, transportUnknown},
+		{"GET", "?EIO=4&transport=abc", nil, transportUnknown},
+		{"GET", "?EIO=4&transport=webtransport", nil, transportUnknown},
+		{"GET", "?EIO=4&transport=abc", websocket, transportUnknown},
+		{"GET", "?transport=polling", nil, protocolVersion},
+		{"GET", "?EIO=abc&transport=polling", nil, protocolVersion},
+		{"GET", "?EIO=3&transport=polling", nil, protocolVersion},
+		{"GET", "?EIO=&transport=websocket", websocket, protocolVersion},
+		{"GET", "?transport=websocket", websocket, protocolVersion},
+		{"GET", "?EIO=3&transport=websocket", websocket, protocolVersion},
+		{"GET", "?EIO=4&transport=polling&sid=abc", nil, unknownSession},
+		{"GET", "?EIO=4&transport=polling&sid=", nil, unknownSession},
+		{"POST", "?EIO=4&transport=polling&sid=abc", nil, unknownSession},
+		{"GET", "?EIO=4&transport=websocket&sid=abc", websocket, unknownSession},
+		{"POST", "?EIO=4&transport=polling", nil, handshakeMethod},
+		{"PUT", "?EIO=4&transport=polling", nil, handshakeMethod},
+		{"OPTIONS", "?EIO=4&transport=polling", nil, handshakeMethod},
+		{"POST", "?EIO=4&transport=websocket", nil, handshakeMethod},
+		{"GET", "?EIO=4&transport=websocket", nil, badRequest},
+	} {
+		r := e.do(test.method, test.query, "", test.lines...)
+		if r.status != 400 || r.body != test.body || r.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s %s: %d %s %s, want %s", test.method, test.query, r.status, r.header, r.body, test.body)
+		}
+	}
+	live := e.server.polls(t)
+	for _, method := range []string{"PUT", "DELETE", "OPTIONS"} {
+		live.do(method, live.query(), "").want(t, 400, badRequest)
+	}
+	full := e.get()
+	full.want(t, 503, `{"code":4,"message":"the server has as many connections as it may have"}`)
+	if full.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	live.leave()
+}
+
+func TestEngineShutdown(t *testing.T) {
+	h := newEcho(t, Options{})
+	e := serve(t, overTCP, h).engine(t)
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.get().want(t, 503, `{"code":4,"message":"the server is shutting down"}`)
+}
+
+// The server's pings reach a client that has joined nothing, over each transport, and any answer keeps the session.
+func TestEngineHeartbeat(t *testing.T) {
+	const interval, timeout = 8 * time.Second, 6 * time.Second
+	options := Options{PingInterval: interval, PingTimeout: timeout}
+	t.Run("polling", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := newEcho(t, options)
+			e := serve(t, overPipe, h).polls(t)
+			var last time.Time
+			for i := range 4 {
+				e.get().want(t, 200, "2")
+				if i > 0 {
+					wantAfter(t, h, "a ping", last, interval-2*time.Duration(h.sessions.clock.tick))
+				}
+				last = time.Now()
+				e.post("3").want(t, 200, "ok")
+			}
+			e.leave()
+		})
+	})
+	t.Run("websocket", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := newEcho(t, options)
+			c := serve(t, overPipe, h).direct(t)
+			for range 4 {
+				c.want("2")
+				c.send("3")
+			}
+			c.want("2")
+			start := time.Now()
+			c.wantClosed(StatusPolicyViolation)
+			wantAfter(t, h, "the close frame", start, timeout)
+		})
+	})
+}
+
+// A client that is silent is gone when its time is over, not a tick of the clock later.
+func TestEnginePingTimeout(t *testing.T) {
+	options := Options{PingInterval: 300 * time.Millisecond, PingTimeout: 200 * time.Millisecond}
+	synctest.Test(t, func(t *testing.T) {
+		h := newEcho(t, options)
+		srv := serve(t, overPipe, h)
+		for range 50 {
+			e := srv.polls(t)
+			<-time.After(options.PingInterval + options.PingTimeout)
+			e.get().want(t, 400, unknownSession)
+		}
+	})
+	t.Run("tcp", func(t *testing.T) {
+		noLeaks(t)
+		h := newEcho(t, options)
+		left := leavings(h)
+		srv := serve(t, overTCP, h)
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				e := srv.polls(t)
+				over := time.After(options.PingInterval + options.PingTimeout)
+				e.post("40").want(t, 200, "ok") // life, but before the first ping
+				<-over
+				e.get().want(t, 400, unknownSession)
+				wantReason(t, left, ReasonPingTimeout)
+			})
+		}
+		all.Wait()
+	})
+}
+
+// What a request does before anything else is to look at the clock, which may be late.
+func TestEngineLateClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newEcho(t, Options{PingInterval: 8 * time.Second, PingTimeout: 6 * time.Second})
+		e := serve(t, overPipe, h).polls(t)
+		e.get().want(t, 200, "2")
+		s := h.recall(e.sid).session
+		h.sessions.clock.stop(&s.timer)
+		<-time.After(6 * time.Second)
+		e.get().want(t, 400, unknownSession)
+	})
+}
+
+func TestEngineOverWebSocket(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	left := leavings(h)
+	srv := serve(t, overTCP, h)
+	connect := func() *client {
+		c := srv.direct(t)
+		c.send("40")
+		c.next()
+		return c
+	}
+	t.Run("messages", func(t *testing.T) {
+		c := connect()
+		c.send(`42["message",1,"2",{"3":[true]}]`)
+		c.want(`42["message-back",1,"2",{"3":[true]}]`)
+		c.send("6") // noop
+		c.send("3")
+		c.send("5")
+		c.send(`42["message"]`)
+		c.want(`42["message-back"]`)
+		c.Close(StatusNormalClosure, "")
+		wantReason(t, left, ReasonTransportClose)
+	})
+	t.Run("the client says that it closes", func(t *testing.T) {
+		c := connect()
+		c.send("1")
+		c.wantClosed(StatusNormalClosure)
+		wantReason(t, left, ReasonTransportClose)
+	})
+	for _, bad := range []string{"abc", "", "2", "2probe", "b!", "bAQID", "4abc"} {
+		t.Run("bad "+bad, func(t *testing.T) {
+			c := connect()
+			c.send(bad)
+			c.wantClosed(StatusPolicyViolation)
+			wantReason(t, left, ReasonParseError)
+		})
+	}
+	t.Run("its id is no session to poll", func(t *testing.T) {
+		c := connect()
+		e := srv.engine(t)
+		e.sid = c.sid
+		e.get().want(t, 400, unknownSession)
+		c.Close(StatusNormalClosure, "")
+		wantReason(t, left, ReasonTransportClose)
+	})
+}
+
+// upgrading makes a client that has connected, and has opened a WebSocket.
+func (s *server) upgrading(t testing.TB) (*engine, *client) {
+	t.Helper()
+	e := s.polls(t)
+	e.post("40").want(t, 200, "ok")
+	e.get()
+	return e, e.probing()
+}
+
+func TestEngineUpgrade(t *testing.T) {
+	noLeaks(t)
+	for _, k := range []kind{overTCP, overTLS} {
+		t.Run(k.name, func(t *testing.T) {
+			h := newEcho(t, Options{})
+			left := leavings(h)
+			e, c := serve(t, k, h).upgrading(t)
+			if h.sockets(1)[0].session.transport.(*polling).upgraded.Load() != nil {
+				t.Error("upgraded without a word")
+			}
+			waiting := e.getting(h)
+			c.send("2probe")
+			c.want("3probe")
+			within(t, waiting, "the GET").want(t, 200, "6")
+			c.send("2probe")
+			c.want("3probe")
+			e.get().want(t, 200, "6") // a client that waits is not held up
+			h.Emit("before", Binary("abc"))
+			e.get().want(t, 200, "451-[\"before\",{\"_placeholder\":true,\"num\":0}]\x1ebYWJj")
+			h.Emit("during", Binary("abc"), 1)
+			h.Emit("during", 2)
+			c.send("5")
+			c.want(`451-["during",{"_placeholder":true,"num":0},1]`)
+			c.want("abc")
+			c.want(`42["during",2]`)
+			e.get().want(t, 400, badRequest)
+			e.post("40").want(t, 400, badRequest)
+			c.send("452-[\"bytes\",{\"_placeholder\":true,\"num\":1},{\"_placeholder\":true,\"num\":0}]")
+			c.sendBinary("x")
+			c.sendBinary("y")
+			c.want("452-[\"bytes-back\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]")
+			c.want("y")
+			c.want("x")
+			late := e.probing()
+			late.wantClosed(StatusPolicyViolation)
+			c.send(`42["message"]`)
+			c.want(`42["message-back"]`)
+			c.Close(StatusNormalClosure, "")
+			wantReason(t, left, ReasonTransportClose)
+			e.wantOver(h, nil, "")
+		})
+	}
+}
+
+// sockets waits until that many are connected, and returns them.
+func (h *Hub) sockets(count int) []*Socket {
+	for {
+		if all := h.all().list(); len(all) == count {
+			return all
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// A client that breaks the rules, and changes without a probe or while it polls: that GET is the one too many.
+func TestEngineHastyUpgrade(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	e, c := serve(t, overTCP, h).upgrading(t)
+	c.send("5")
+	c.send(`42["message",1]`)
+	c.want(`42["message-back",1]`)
+	e.get().want(t, 400, badRequest)
+	c.Close(StatusNormalClosure, "")
+}
+
+// What is wrong with a WebSocket is not the session's affair before it has upgraded.
+func TestEngineFailedUpgrade(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	srv := serve(t, overTCP, h)
+	for _, test := range []struct {
+		name string
+		fail func(e *engine, c *client)
+	}{
+		{"bad first packet", func(e *engine, c *client) { c.send("4hello"); c.wantClosed(StatusPolicyViolation) }},
+		{"a ping without a probe", func(e *engine, c *client) { c.send("2"); c.wantClosed(StatusPolicyViolation) }},
+		{"binary", func(e *engine, c *client) { c.sendBinary("2probe"); c.wantClosed(StatusPolicyViolation) }},
+		{"bad packet after the probe", func(e *engine, c *client) {
+			c.send("2probe")
+			c.want("3probe")
+			c.send("42[\"message\"]")
+			c.wantClosed(StatusPolicyViolation)
+		}},
+		{"too large", func(e *engine, c *client) { c.send(strings.Repeat("2", 1<<17)); c.wantClosed(StatusMessageTooBig) }},
+		{"closed", func(e *engine, c *client) { c.send("2probe"); c.want("3probe"); c.Close(StatusNormalClosure, "") }},
+		{"cut", func(e *engine, c *client) { c.send("2probe"); c.want("3probe"); c.CloseNow() }},
+		{"a second one", func(e *engine, c *client) {
+			e.probing().wantClosed(StatusPolicyViolation)
+			c.send("2probe")
+			c.want("3probe")
+			c.CloseNow()
+		}},
+		{"during a POST", func(e *engine, c *client) {
+			c.send("2probe")
+			c.want("3probe")
+			body, w := io.Pipe()
+			posted := make(chan struct{})
+			go func() {
+				defer close(posted)
+				if r, err := e.http.Post("http://example.com/socket.io/"+e.query(), "text/plain", body); err == nil {
+					r.Body.Close()
+				}
+			}()
+			e.waitFor(h, "a POST", func(p *polling) bool { return p.posting != nil })
+			c.send("5")
+			c.wantClosed(StatusPolicyViolation)
+			io.WriteString(w, "3")
+			w.Close()
+			within(t, posted, "the POST")
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e, c := srv.upgrading(t)
+			e.waitFor(h, "the trial", func(p *polling) bool { return p.probing != nil })
+			test.fail(e, c)
+			e.waitFor(h, "the trial's end", func(p *polling) bool { return p.probing == nil })
+			e.post(`42["message",1]`).want(t, 200, "ok")
+			e.get().want(t, 200, `42["message-back",1]`)
+			// It may try again.
+			c = e.probing()
+			c.send("2probe")
+			c.want("3probe")
+			c.send("5")
+			c.send(`42["message",2]`)
+			c.want(`42["message-back",2]`)
+			c.Close(StatusNormalClosure, "")
+		})
+	}
+}
+
+func TestEngineUpgradeTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newEcho(t, Options{PingInterval: time.Hour})
+		e, c := serve(t, overPipe, h).upgrading(t)
+		start := time.Now()
+		c.send("2probe")
+		c.want("3probe")
+		if _, p, err := c.Read(context.Background()); err == nil || time.Since(start) != upgradeTimeout {
+			t.Errorf("%q, %v, after %v", p, err, time.Since(start))
+		}
+		e.post(`42["message",1]`).want(t, 200, "ok")
+		e.get().want(t, 200, `42["message-back",1]`)
+		e.leave()
+	})
+}
+
+// The trial of a WebSocket ends with the session, not by its time-out.
+func TestEngineSessionEndsDuringUpgrade(t *testing.T) {
+	noLeaks(t)
+	for _, test := range []struct {
+		name   string
+		end    func(h *Hub, e *engine)
+		reason Reason
+	}{
+		{"by its client", func(h *Hub, e *engine) { e.post("1") }, ReasonTransportClose},
+		{"by a violation", func(h *Hub, e *engine) { e.post("abc") }, ReasonParseError},
+		{"by the server", func(h *Hub, e *engine) { h.sockets(1)[0].session.endSlow() }, ReasonSlowConsumer},
+		{"by the hub's end", func(h *Hub, e *engine) { go h.Shutdown(t.Context()) }, ReasonShutdown},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := newEcho(t, Options{})
+			left := leavings(h)
+			e, c := serve(t, overTCP, h).upgrading(t)
+			c.send("2probe")
+			c.want("3probe")
+			test.end(h, e)
+			c.wantGone()
+			e.get() // which may be told, or come too late
+			wantReason(t, left, test.reason)
+		})
+	}
+}
+
+// Messages that are sent all the time, both ways, arrive once and in order while clients upgrade.
+func TestEngineUpgradeUnderTraffic(t *testing.T) {
+	noLeaks(t)
+	const messages = 300
+	h := newEcho(t, Options{MaxInboxEvents: 16})
+	var mu sync.Mutex
+	got := make(map[*Socket]int)
+	On(h, "up", func(s *Socket, n int) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if got[s] != n {
+			t.Errorf("got %d, want %d", n, got[s])
+		}
+		got[s] = n + 1
+		return s.Emit("down", n, Binary{'a' + byte(n%26)})
+	})
+	for _, k := range []kind{overTCP, overPipe} {
+		srv := serve(t, k, h)
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				e := srv.polls(t)
+				e.post("40")
+				down := new(downstream)
+				sent := 0
+				for range 5 {
+					e.post(fmt.Sprintf(`42["up",%d]%c42["up",%d]`, sent, payloadSeparator, sent+1))
+					sent += 2
+					down.take(t, e.get().body)
+				}
+				c := e.probing()
+				c.send("2probe")
+				c.want("3probe")
+				for range 3 {
+					e.post(fmt.Sprintf(`42["up",%d]`, sent))
+					sent++
+					down.take(t, e.get().body)
+				}
+				c.send("5")
+				for ; sent < messages; sent++ {
+					c.send(fmt.Sprintf(`42["up",%d]`, sent))
+				}
+				for down.next < messages {
+					down.take(t, c.next())
+				}
+				c.settleUp()
+				c.Close(StatusNormalClosure, "")
+			})
+		}
+		all.Wait()
+	}
+	for _, n := range got {
+		if n != messages {
+			t.Errorf("%d of %d came", n, messages)
+		}
+	}
+}
+
+// settleUp waits until the hub has handled all that the client has sent.
+func (c *client) settleUp() {
+	c.t.Helper()
+	c.send(`4299["echo",1]`)
+	c.want(`4399[1]`)
+}
+
+// downstream checks that what a client gets is complete and in order.
+type downstream struct {
+	next   int  // number that is expected
+	header bool // its attachment is
+}
+
+func (d *downstream) take(t testing.TB, payload string) {
+	for p := range strings.SplitSeq(payload, "\x1e") {
+		switch {
+		case !d.header && (p == "6" || p == "2" || strings.HasPrefix(p, "40")):
+		case !d.header:
+			if want := fmt.Sprintf(`451-["down",%d,{"_placeholder":true,"num":0}]`, d.next); p != want {
+				t.Errorf("got %s, want %s", p, want)
+			}
+			d.header = true
+		default:
+			raw := string([]byte{'a' + byte(d.next%26)})
+			if p != raw && p != "b"+base64.StdEncoding.EncodeToString([]byte(raw)) {
+				t.Errorf("got %q as attachment %d", p, d.next)
+			}
+			d.header = false
+			d.next++
+		}
+	}
+}
