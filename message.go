@@ -18,6 +18,8 @@ type message struct {
 	binaries []span  // where in args a Binary stands
 	id       int64   // the acknowledgement asked for; noID if none
 	volatile bool
+	offset   []byte // a last argument for Socket.IO's clients: see Recovery; empty: none
+	number   uint64 // the offset's, if the event is kept; 0 if not
 
 	namespace string
 	forms     [protocols]wireForm
@@ -36,6 +38,7 @@ func newMessage(namespace, event string, args []any) (*message, error) {
 	}
 	m := messages.Get().(*message)
 	m.event, m.id, m.volatile, m.namespace, m.forms = event, noID, false, namespace, [protocols]wireForm{}
+	m.offset, m.number = m.offset[:0], 0
 	err := m.args.encode(args)
 	if err != nil {
 		m.release()
@@ -76,13 +79,28 @@ func (m *message) form(wire protocol) *wireForm {
 	case plainProtocol:
 		b = appendEvent(b, m.event, m.args.Bytes(), m.n, m.id)
 	case socketIOProtocol:
-		b = appendMessagePacket(b, packet{kind: packetEvent, namespace: m.namespace, event: m.event, args: m.args.Bytes(), n: m.n, id: m.id}, m.binaries)
+		args, n := m.socketIOArgs()
+		b = appendMessagePacket(b, packet{kind: packetEvent, namespace: m.namespace, event: m.event, args: args, n: n, id: m.id}, m.binaries)
 	}
 	f.set(b)
 	if wire == socketIOProtocol {
 		f.attach(m.args.Bytes(), m.binaries)
 	}
 	return f
+}
+
+// socketIOArgs returns the arguments with the offset behind them. They are good until m.args changes.
+func (m *message) socketIOArgs() (args []byte, n int) {
+	if len(m.offset) == 0 {
+		return m.args.Bytes(), m.n
+	}
+	size := m.args.Len()
+	defer m.args.Truncate(size)
+	if m.n > 0 {
+		m.args.WriteByte(',')
+	}
+	m.args.Write(m.offset)
+	return m.args.Bytes(), m.n + 1
 }
 
 // wireForm is a message as the clients of one protocol get it: a text frame, and smaller ones that mean the same for
@@ -94,6 +112,14 @@ type wireForm struct {
 	base64   [][]byte  // the attachments as packets in their text form
 	packets  [][]byte  // the payload and those; nil: not made
 	deflated [2][]byte // by slot; nil: not made. It is whole if compressing makes nothing smaller
+}
+
+// wireForms are for messages that have one receiver: what was made of a form outlives it.
+var wireForms = sync.Pool{New: func() any { return new(wireForm) }}
+
+func (f *wireForm) release() {
+	*f = wireForm{}
+	wireForms.Put(f)
 }
 
 // set takes a payload in newFrame's buffer.

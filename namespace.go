@@ -26,6 +26,7 @@ type Namespace struct {
 	byID  map[string]*Socket
 	rooms map[string]*room
 
+	recovery  *recovery  // nil: off
 	registrar *registrar // shared by the namespaces that one NamespaceFunc stands for
 	refs      int        // such a namespace exists while this is above zero: its sockets; guarded by the hub's lock
 }
@@ -50,6 +51,7 @@ type registry struct {
 func (n *Namespace) init(h *Hub, name string) {
 	n.hub, n.name, n.everyone = h, name, newRoom("")
 	n.byID, n.rooms = make(map[string]*Socket), make(map[string]*room)
+	n.recovery = newRecovery(h, n)
 	n.registrar = new(registrar)
 	n.registrar.current.Store(&registry{})
 }

@@ -61,6 +61,9 @@ type Options struct {
 	// MaxInboxBytes bounds the same events in bytes. Zero means 1 MiB.
 	MaxInboxBytes int
 
+	// Recovery lets Socket.IO clients come back after a broken connection. Zero means off.
+	Recovery Recovery
+
 	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it, as browsers do. A broadcast is
 	// compressed once for all of them that have the same parameters. What it takes is pooled, so that an idle client
 	// holds none of it: while a message is compressed that is 1.21 MB at level 1, 0.81 MB at levels 2 to 9 and
@@ -93,6 +96,8 @@ func (o Options) normalize() Options {
 	setDefault(&o.MaxInboxBytes, 1<<20, "MaxInboxBytes")
 	setDefault(&o.MaxConnections, noBound, "MaxConnections")
 	setDefault(&o.MaxConnectionsPerClient, noBound, "MaxConnectionsPerClient")
+	setDefault(&o.Recovery.MaxDisconnection, 0, "Recovery.MaxDisconnection")
+	setDefault(&o.Recovery.MaxBytes, 16<<20, "Recovery.MaxBytes")
 	setDefault(&o.CompressionLevel, defaultCompressionLevel, "CompressionLevel")
 	setDefault(&o.CompressionThreshold, defaultCompressionThreshold, "CompressionThreshold")
 	if _, err := o.compression(); err != nil {
@@ -125,6 +130,9 @@ func setDefault[N time.Duration | int | int64](field *N, value N, name string) {
 // tick is the grain of the hub's clock: a 64th of the ping interval, or less where a shorter time-out needs it.
 func (o *Options) tick() time.Duration {
 	shortest := min(o.PingTimeout, o.ConnectTimeout, o.MessageTimeout, o.CallTimeout)
+	if o.Recovery.MaxDisconnection > 0 {
+		shortest = min(shortest, o.Recovery.MaxDisconnection)
+	}
 	return min(o.PingInterval/64, shortest/16)
 }
 

@@ -27,6 +27,7 @@ func TestOptionsDefaults(t *testing.T) {
 		MaxConnectionsPerClient: noBound,
 		CompressionLevel:        1,
 		CompressionThreshold:    512,
+		Recovery:                Recovery{MaxBytes: 16 << 20},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

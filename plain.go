@@ -81,7 +81,7 @@ func (c *plainCodec) vacated(p *seat, reason Reason) {
 	p.session.end(reason, StatusNormalClosure, string(reason))
 }
 
-func (c *plainCodec) appendConnected(b []byte, _, id string) []byte {
+func (c *plainCodec) appendConnected(b []byte, _, id, _ string) []byte {
 	data := append(appendQuoted([]byte(`{"sid":`), id), '}')
 	return appendEvent(b, "connect", data, 1, noID)
 }
@@ -102,10 +102,8 @@ func (c *plainCodec) appendError(b []byte, _, event string, id int64, message st
 	return appendErrorEvent(b, event, message, data)
 }
 
-// emptyPing is a server's ping. Any byte answers it.
-var emptyPing = AppendHeader(nil, Header{Fin: true, Opcode: OpPing})
+// emptyPing is RFC 6455's.
+var emptyPing = &wireForm{whole: AppendHeader(nil, Header{Fin: true, Opcode: OpPing})}
 
 // ping implements codec.
-func (c *plainCodec) ping(t transport) (queued, wake bool) {
-	return t.(*webSocket).out.pushPing(emptyPing) // such a client has no other transport
-}
+func (c *plainCodec) ping() *wireForm { return emptyPing }

@@ -88,8 +88,6 @@ func (t *polling) push(f *wireForm, volatile bool, by pusher) (v verdict, wake b
 	switch {
 	case t.closing || t.ended:
 		return refused, false
-	case f == pingForm && slices.ContainsFunc(t.packets, isPing):
-		return queued, false // the client sends much and polls seldom: one is enough
 	case volatile && len(t.packets) > 0 && !t.getting:
 		return notWaiting, false
 	case t.bytes > t.limit && (t.bytes/4 > t.limit || t.absent != 0 && nanotime()-t.absent >= int64(stallTimeout)):
@@ -99,6 +97,20 @@ func (t *polling) push(f *wireForm, volatile bool, by pusher) (v verdict, wake b
 	}
 	t.queue(f.textPackets()...)
 	return v, true
+}
+
+func (t *polling) pushPing(f *wireForm) (queued, wake bool) {
+	if ws := t.upgraded.Load(); ws != nil {
+		return ws.pushPing(f)
+	}
+	t.mu.Lock()
+	waits := slices.ContainsFunc(t.packets, isPing)
+	t.mu.Unlock()
+	if waits {
+		return true, false // the client sends much and polls seldom: one is enough
+	}
+	v, wake := t.push(f, false, forBroadcast)
+	return v != refused, wake
 }
 
 func isPing(packet []byte) bool { return string(packet) == string(enginePing) }

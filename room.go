@@ -24,7 +24,7 @@ type room struct {
 
 // membership is a room in a socket's list.
 type membership struct {
-	name string
+	stay
 	room *room // nil before the socket has entered the namespace, and when it has left
 }
 

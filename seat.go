@@ -19,7 +19,7 @@ type owner interface {
 	// good until it returns. It reports whether a call with that id was ever made.
 	acknowledge(id int64, args []byte, n int, fail *Error) bool
 	// leave takes the socket out of delivery, at once.
-	leave()
+	leave(reason Reason)
 }
 
 // sit gives the owner a seat in the session. It reports false if the session has ended.
@@ -37,14 +37,14 @@ func (p *seat) take(in incoming) {
 	}
 }
 
-// accept queues what tells the client that it is connected, and lifts the bounds for those who are not. A true wake
-// obliges the caller to wake the connection's outbox.
-func (p *seat) accept(id string) (wake bool) {
+// accept queues what tells the client that it is connected, and lifts the bounds for those who are not. A pid is what it
+// may come back with; see Recovery. A true wake obliges the caller to wake the connection's outbox.
+func (p *seat) accept(id, pid string) (wake bool) {
 	s := p.session
 	s.transport.permit(s.config.maxMessageSize)
 	p.inbox.bound(s.config.inboxEvents, s.config.inboxBytes)
 	var f wireForm
-	f.set(s.codec.appendConnected(newFrame(64), p.namespace, id))
+	f.set(s.codec.appendConnected(newFrame(96), p.namespace, id, pid))
 	wake, _ = s.push(&f, false, forEmitter)
 	s.accepted.Store(true)
 	p.connected.Store(true)
@@ -62,19 +62,26 @@ func (p *seat) push(m *message) (wake, slow bool) {
 	return p.session.push(m.form(p.session.wire), m.volatile, forBroadcast)
 }
 
-// answer sends an acknowledgement.
+// answer sends an acknowledgement, unless the client has been told that the socket is gone.
 func (p *seat) answer(id int64, args arguments) {
-	var f wireForm
+	if p.departed.Load() {
+		return
+	}
+	f := wireForms.Get().(*wireForm)
 	f.set(p.session.codec.appendAck(newFrame(48+len(args.json)), p.namespace, id, args))
 	if p.session.wire == socketIOProtocol {
 		f.attach(args.json, args.binaries)
 	}
-	p.session.send(&f)
+	p.session.send(f)
+	f.release()
 }
 
 // answerError tells the client what was wrong with an event: in its acknowledgement if it asked for one, else in
-// an event named error.
+// an event named error. Likewise unless the socket is gone.
 func (p *seat) answerError(event string, id int64, message string, data []byte) {
+	if p.departed.Load() {
+		return
+	}
 	b := newFrame(64 + len(event) + len(message) + len(data))
 	p.session.sendText(p.session.codec.appendError(b, p.namespace, event, id, message, data))
 }
@@ -82,7 +89,7 @@ func (p *seat) answerError(event string, id int64, message string, data []byte) 
 // depart takes the socket out of delivery, once, and lets it handle that after what it has received.
 func (p *seat) depart(reason Reason) {
 	if p.departed.CompareAndSwap(false, true) {
-		p.inbox.owner.leave()
+		p.inbox.owner.leave(reason)
 		p.inbox.pushLast(incoming{kind: incomingLeave, reason: reason})
 	}
 }

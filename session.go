@@ -105,11 +105,11 @@ type codec interface {
 	begin(s *session)
 	// receive deals with one message.
 	receive(s *session, op Opcode, p []byte)
-	// ping queues a ping. A true wake obliges the caller to wake the transport.
-	ping(t transport) (queued, wake bool)
+	// ping returns a server's ping. Anything that is received answers it.
+	ping() *wireForm
 
 	// The following append a text message to newFrame's buffer.
-	appendConnected(b []byte, namespace, id string) []byte
+	appendConnected(b []byte, namespace, id, pid string) []byte
 	appendRefused(b []byte, namespace, message string, data []byte) []byte
 	appendAck(b []byte, namespace string, id int64, args arguments) []byte
 	appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte
@@ -300,9 +300,10 @@ func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) 
 
 // sendText sends a payload in newFrame's buffer as a text message.
 func (s *session) sendText(b []byte) {
-	var f wireForm
+	f := wireForms.Get().(*wireForm)
 	f.set(b)
-	s.send(&f)
+	s.send(f)
+	f.release()
 }
 
 // send sends a message, compressed if that is worth it. It may take a while.
@@ -375,7 +376,7 @@ func (s *session) check() {
 
 // ping queues a ping; the pings that are due at a time leave like a broadcast.
 func (s *session) ping() bool {
-	queued, wake := s.codec.ping(s.transport)
+	queued, wake := s.transport.pushPing(s.codec.ping())
 	if wake {
 		s.config.flusher.add(s.transport)
 	}

@@ -31,15 +31,20 @@ type Socket struct {
 	left    bool         // it has left delivery
 	rooms   []membership // by name
 	values  map[string]any
+	kept    *kept           // guarded by the recovery's lock, too; nil without recovery
 	ctx     context.Context // the base of the socket's context, then itself, made on first use
 	cancel  context.CancelFunc
 	expiry  *timer
+	expires int64 // nanotime; 0 means never
+
+	recovered bool // set before anybody sees the socket
 }
 
 // Socket ids are 20 characters: five of the node, fifteen random.
 const (
 	nodeIDLength   = 5
 	socketIDLength = 20
+	pidLength      = 20 // all random
 )
 
 // randomText returns n random characters of the base64url alphabet.
@@ -114,10 +119,12 @@ func (s *Socket) Join(rooms ...string) error {
 		if err := checkRoomName(name); err != nil {
 			return err
 		}
-		if name != s.id && s.ns.socket(name) != nil {
+		if name != s.id && (s.ns.socket(name) != nil || s.ns.mayComeBack(name)) {
 			return roomNameError("room: %q is the id of another socket", name)
 		}
 	}
+	s.ns.recovery.lock()
+	defer s.ns.recovery.unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.left {
@@ -133,7 +140,10 @@ func (s *Socket) Join(rooms ...string) error {
 		return &Error{Message: fmt.Sprintf("room: expected at most %d rooms, this would be number %d", most, len(s.rooms)+len(added)), Err: ErrTooManyRooms}
 	}
 	for _, name := range added {
-		m := membership{name: name}
+		m := membership{stay: stay{name: name}}
+		if s.kept != nil {
+			m.since = s.ns.recovery.last()
+		}
 		if s.entered {
 			m.room = s.ns.join(s, name)
 		}
@@ -214,15 +224,18 @@ func Value[T any](s *Socket, key string) (T, bool) {
 	return v, ok
 }
 
-// Disconnect ends the socket's connection: it leaves its rooms at once, what was emitted to it before is still sent,
-// and then the close frame, with status 1000. It does not wait.
+// Disconnect disconnects the socket: it leaves its rooms at once, what was emitted to it before is still sent, and then
+// that it is disconnected: to a plain client a close frame with status 1000, which ends its connection; to a Socket.IO
+// client a packet, after which its sockets in other namespaces go on. It does not wait.
 func (s *Socket) Disconnect() {
+	s = s.dismiss()
 	s.session.codec.vacated(&s.seat, ReasonServerDisconnect)
 }
 
 // DisconnectClient ends the client's connection, and with it its sockets in all namespaces: what was emitted to them
 // before is still sent. It does not wait.
 func (s *Socket) DisconnectClient() {
+	s = s.dismiss()
 	for _, p := range s.session.everySeat() {
 		s.session.codec.vacated(p, ReasonServerDisconnect)
 	}
@@ -242,10 +255,12 @@ func (s *Socket) DisconnectAt(t time.Time) {
 		s.expiry = &timer{fire: s.Disconnect}
 	}
 	if t.IsZero() {
+		s.expires = 0
 		clock.stop(s.expiry)
 		return
 	}
-	clock.schedule(s.expiry, after(time.Until(t)))
+	s.expires = after(time.Until(t))
+	clock.schedule(s.expiry, s.expires)
 }
 
 // Flush waits until less than half of Options.MaxQueued is queued for the client: whoever has much to send to one
@@ -263,6 +278,7 @@ func (s *Socket) handle(in incoming) {
 	}
 	defer func() {
 		if in.kind == incomingLeave {
+			s.handOver()
 			s.ns.hub.release(s.ns)
 			s.vacate()
 		}
@@ -311,15 +327,17 @@ func (s *Socket) isConnected() bool { return s.connected.Load() }
 func (s *Socket) connect(auth []byte) {
 	s.handshake.auth = auth
 	functions := s.ns.functions()
-	for _, use := range functions.use {
-		if err := use(s); err != nil {
-			message, data := s.ns.hub.shown(err, s, "connect")
-			s.refuse(message, data)
+	if !s.comeBack(auth) {
+		for _, use := range functions.use {
+			if err := use(s); err != nil {
+				message, data := s.ns.hub.shown(err, s, "connect")
+				s.refuse(message, data)
+				return
+			}
+		}
+		if !s.enter() {
 			return
 		}
-	}
-	if !s.enter() {
-		return
 	}
 	for _, f := range functions.onConnect {
 		f(s)
@@ -329,25 +347,45 @@ func (s *Socket) connect(auth []byte) {
 // enter puts the socket into delivery, and the connect message ahead of everything delivered. It reports false if
 // the client has gone meanwhile. The connect message leaves when the socket is in the rooms that it joined in Use.
 func (s *Socket) enter() bool {
+	r := s.ns.recovery
+	r.lock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.left {
-		return false
+	in := !s.left
+	wake := false
+	if in {
+		if r != nil && s.session.wire == socketIOProtocol {
+			s.kept = r.open(randomText(pidLength), s.id, s.session)
+		}
+		wake = s.enterLocked()
+	}
+	s.mu.Unlock()
+	r.unlock()
+	if wake {
+		s.session.transport.wake()
+	}
+	return in
+}
+
+// enterLocked is enter for callers with the locks, the recovery's and s.mu. A true wake obliges them to wake the
+// transport.
+func (s *Socket) enterLocked() (wake bool) {
+	pid := ""
+	if s.kept != nil {
+		pid = s.kept.pid
 	}
 	s.entered = true
-	wake := s.accept(s.id)
+	wake = s.accept(s.id, pid)
 	s.ns.enter(s)
 	for i, m := range s.rooms {
 		s.rooms[i].room = s.ns.join(s, m.name)
 	}
-	if wake {
-		s.session.transport.wake()
-	}
-	return true
+	return wake
 }
 
 // leave implements owner.
-func (s *Socket) leave() {
+func (s *Socket) leave(reason Reason) {
+	r := s.ns.recovery
+	r.lock()
 	s.mu.Lock()
 	s.left = true
 	if s.entered {
@@ -357,6 +395,9 @@ func (s *Socket) leave() {
 			s.rooms[i].room = nil
 		}
 	}
+	if s.kept != nil {
+		r.leave(s.kept, reason, s.stays())
+	}
 	if s.cancel != nil {
 		s.cancel()
 	}
@@ -364,5 +405,6 @@ func (s *Socket) leave() {
 		s.ns.hub.sessions.clock.stop(s.expiry)
 	}
 	s.mu.Unlock()
+	r.unlock()
 	s.calls.fail()
 }

@@ -69,22 +69,16 @@ func (c *socketIOCodec) begin(s *session) {
 	s.sendText(append(b, '}'))
 }
 
-// engineForm is a packet of Engine.IO that is always the same.
-func engineForm(kind engineType, text string) *wireForm {
+// enginePingForm is Engine.IO's ping.
+var enginePingForm = func() *wireForm {
 	f := new(wireForm)
-	f.set(appendEngine(newFrame(len(text)+1), kind, []byte(text)))
-	f.textPackets() // now: hubs share it
+	f.set(appendEngine(newFrame(1), enginePing, nil))
+	f.textPackets() // it is shared by all who poll
 	return f
-}
-
-// pingForm is a server's ping. Anything that is received answers it.
-var pingForm = engineForm(enginePing, "")
+}()
 
 // ping implements codec.
-func (c *socketIOCodec) ping(t transport) (queued, wake bool) {
-	v, wake := t.push(pingForm, false, forBroadcast)
-	return v != refused, wake
-}
+func (c *socketIOCodec) ping() *wireForm { return enginePingForm }
 
 // receive implements codec.
 func (c *socketIOCodec) receive(s *session, op Opcode, p []byte) {
@@ -213,8 +207,12 @@ func appendMessagePacket(b []byte, p packet, binaries []span) []byte {
 	return appendPacket(append(b, byte(engineMessage)), p, binaries)
 }
 
-func (c *socketIOCodec) appendConnected(b []byte, namespace, id string) []byte {
-	data := append(appendQuoted([]byte(`{"sid":`), id), '}')
+func (c *socketIOCodec) appendConnected(b []byte, namespace, id, pid string) []byte {
+	data := appendQuoted([]byte(`{"sid":`), id)
+	if pid != "" {
+		data = appendQuoted(append(data, `,"pid":`...), pid)
+	}
+	data = append(data, '}')
 	return appendMessagePacket(b, packet{kind: packetConnect, namespace: namespace, args: data, id: noID}, nil)
 }
 

@@ -92,13 +92,22 @@ func (t Target) Emit(event string, args ...any) error {
 	}
 	m.volatile = t.volatile
 	t.ns.emitted(m)
-	t.deflate(m)
 	d := deliveries.Get().(*delivery)
-	t.each(func(s *Socket) { d.push(s, m) })
+	if t.ns.recovery == nil {
+		t.deliver(m, d)
+	} else {
+		t.deliverRecoverably(m, d)
+	}
 	m.release()
 	d.finish(t.ns.hub.sessions.flusher)
 	deliveries.Put(d)
 	return nil
+}
+
+// deliver queues the message for everyone in the target.
+func (t Target) deliver(m *message, d *delivery) {
+	t.deflate(m)
+	t.each(func(s *Socket) { d.push(s, m) })
 }
 
 // deflate compresses the message for the clients that it may be for. It is done before any lock is taken, because it
@@ -142,6 +151,9 @@ var deliveries = sync.Pool{New: func() any { return new(delivery) }}
 
 func (d *delivery) push(s *Socket, m *message) {
 	wake, slow := s.push(m)
+	if m.number != 0 && s.kept != nil {
+		s.kept.sent = m.number
+	}
 	if wake {
 		d.wake = append(d.wake, s.session.transport)
 	}
@@ -173,10 +185,12 @@ func (d *delivery) finish(f *flusher) {
 // room.each.
 func (t Target) each(visit func(*Socket)) {
 	excepted := t.excepted()
+	t.sender = t.ns.present(t.sender)
 	switch {
 	case t.only != nil:
-		if !excepted[t.only] && t.ns.socket(t.only.id) == t.only {
-			visit(t.only)
+		// Its id is its alone, also if its client has come back meanwhile.
+		if s := t.ns.socket(t.only.id); s != nil && !excepted[s] {
+			visit(s)
 		}
 		return
 	case !t.scoped:

@@ -6,6 +6,8 @@ import "context"
 type transport interface {
 	// push queues a message; see outbox.push and outbox.pushVolatile. It may be called under a room's lock.
 	push(f *wireForm, volatile bool, by pusher) (v verdict, wake bool)
+	// pushPing queues a ping, ahead of messages if it can.
+	pushPing(f *wireForm) (queued, wake bool)
 	// wake has what is queued sent, and does not wait for that. It is called without locks.
 	wake()
 	// agreed returns what was agreed on compression.
@@ -44,17 +46,18 @@ func (t *webSocket) push(f *wireForm, volatile bool, by pusher) (v verdict, wake
 	return t.out.push(frame, by)
 }
 
-func (t *webSocket) wake()                                   { t.out.wake() }
-func (t *webSocket) agreed() compression                     { return t.compression }
-func (t *webSocket) buffered() int                           { return t.out.buffered() }
-func (t *webSocket) waitUntilHalf(ctx context.Context) error { return t.out.waitUntilHalf(ctx) }
-func (t *webSocket) permit(size int64)                       { t.readLimit.Store(size) }
-func (t *webSocket) heard() uint32                           { return t.fills.Load() }
-func (t *webSocket) unfinished() int64                       { return t.partialSince.Load() }
-func (t *webSocket) ahead() int32                            { return t.out.aheadOfPings() }
-func (t *webSocket) overdue() (slow bool, look int64)        { return t.out.overdue() }
-func (t *webSocket) open() bool                              { return (*Conn)(t).State() == StateOpen }
-func (t *webSocket) closeNow()                               { _ = (*Conn)(t).CloseNow() }
+func (t *webSocket) pushPing(f *wireForm) (queued, wake bool) { return t.out.pushPing(f.whole) }
+func (t *webSocket) wake()                                    { t.out.wake() }
+func (t *webSocket) agreed() compression                      { return t.compression }
+func (t *webSocket) buffered() int                            { return t.out.buffered() }
+func (t *webSocket) waitUntilHalf(ctx context.Context) error  { return t.out.waitUntilHalf(ctx) }
+func (t *webSocket) permit(size int64)                        { t.readLimit.Store(size) }
+func (t *webSocket) heard() uint32                            { return t.fills.Load() }
+func (t *webSocket) unfinished() int64                        { return t.partialSince.Load() }
+func (t *webSocket) ahead() int32                             { return t.out.aheadOfPings() }
+func (t *webSocket) overdue() (slow bool, look int64)         { return t.out.overdue() }
+func (t *webSocket) open() bool                               { return (*Conn)(t).State() == StateOpen }
+func (t *webSocket) closeNow()                                { _ = (*Conn)(t).CloseNow() }
 
 func (t *webSocket) close(code StatusCode, text string, drop bool) {
 	if code != noCloseFrame {

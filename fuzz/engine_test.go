@@ -1,0 +1,175 @@
+package fuzz
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/atrium-go/atrium"
+)
+
+var handshake = regexp.MustCompile(`^0\{"sid":"([\w-]{20})",.*\}$`)
+
+// visitor is a Socket.IO client that misbehaves: a session that polls, and perhaps a WebSocket.
+type visitor struct {
+	h    *hall
+	m    medium
+	t    *testing.T
+	http http.Client
+	sid  string
+	ws   *atrium.Conn
+}
+
+// visit lets a visitor in, by polling or over a WebSocket.
+func (h *hall) visit(t *testing.T, m medium, polls bool) *visitor {
+	v := &visitor{h: h, m: m, t: t}
+	v.http.Transport = &http.Transport{DialContext: v.dial, DisableKeepAlives: true}
+	if !polls {
+		v.open("")
+		return v
+	}
+	status, body := v.request("GET", "")
+	found := handshake.FindStringSubmatch(body)
+	if status != 200 || found == nil {
+		t.Fatalf("the handshake is answered with %d %q", status, body)
+	}
+	v.sid = found[1]
+	return v
+}
+
+func (v *visitor) dial(context.Context, string, string) (net.Conn, error) {
+	near, far := v.h.connect(v.t, v.m)
+	v.h.accept <- far
+	return near, nil
+}
+
+// request makes a request to the session.
+func (v *visitor) request(method, body string) (status int, answer string) {
+	url := "http://here/?EIO=4&transport=polling"
+	if v.sid != "" {
+		url += "&sid=" + v.sid
+	}
+	r, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	response, err := v.http.Do(r)
+	if err != nil {
+		v.t.Fatalf("%s %q: %v", method, body, err)
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		v.t.Fatalf("%s %q: %v", method, body, err)
+	}
+	return response.StatusCode, string(b)
+}
+
+// open opens a WebSocket: for the session, or as a new one.
+func (v *visitor) open(sid string) {
+	url := "ws://here/?EIO=4&transport=websocket"
+	if sid != "" {
+		url += "&sid=" + sid
+	}
+	conn, response, err := atrium.Dial(context.Background(), url, &atrium.DialOptions{DialContext: v.dial, Proxy: noProxy})
+	if err != nil {
+		if response == nil || response.StatusCode != 400 {
+			v.t.Fatalf("Dial: %v", err)
+		}
+		return
+	}
+	v.ws = conn
+}
+
+// do does what one line of the input says.
+func (v *visitor) do(what byte, p []byte) {
+	switch what % 4 {
+	case 0:
+		if v.sid == "" {
+			return
+		}
+		body := bytes.ReplaceAll(p, []byte("|"), []byte("\x1e"))
+		if status, answer := v.request("POST", string(body)); !slices.Contains([]int{200, 400, 413}, status) || status == 200 && answer != "ok" {
+			v.t.Errorf("POST %q is answered with %d %q", body, status, answer)
+		}
+	case 1:
+		if v.sid != "" && v.ws == nil {
+			v.open(v.sid)
+		}
+	default:
+		if v.ws != nil {
+			// An error says that the hub has closed it; why, the session's tests say.
+			_ = v.ws.Write(context.Background(), atrium.Opcode(1+what%4-2), p)
+		}
+	}
+}
+
+// leave ends whatever there is.
+func (v *visitor) leave() {
+	if v.ws != nil {
+		go v.ws.Close(atrium.StatusNormalClosure, "")
+		for {
+			if _, _, err := v.ws.Read(context.Background()); err != nil {
+				break
+			}
+		}
+		v.ws.NetConn().Close()
+	}
+	for v.sid != "" {
+		v.request("POST", "1")
+		if status, answer := v.request("GET", ""); status == 400 || answer == "6" {
+			return
+		}
+	}
+}
+
+// FuzzEngine lets visitors send anything to a hub by Socket.IO's protocols. Each line of the input is a POST (@), in
+// which | stands for the separator, a WebSocket for the session (A), or a message on that, of text (B) or bytes (C).
+func FuzzEngine(f *testing.F) {
+	h := newHall(f)
+	for config := range uint8(4) {
+		f.Add([]byte("@40\n@42[\"join\",\"r\"]|421[\"echo\",{}]\nA\nB2probe\nB5\nB42[\"echo\",1]\nB41"), config)
+		f.Add([]byte("@40{\"name\":\"b\"}|452-[\"raw\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]|bAQID|b\n@1"), config)
+		f.Add([]byte("B40\nB451-1[\"raw\",{\"_placeholder\":true,\"num\":0}]\nCabc\nB42[\"boom\"]\nB2"), config)
+		f.Add([]byte("A\nB2\n@40/x|40\n@42[\"ask\",\"1\"]\nA\nC5\n@abc"), config)
+		f.Add([]byte(fmt.Sprintf("@4%0*d\n@41", maxMessage, 1)), config)
+	}
+	f.Fuzz(func(t *testing.T, input []byte, config uint8) {
+		defer guard(t)()
+		v := h.visit(t, medium(config&1 != 0), config&2 != 0)
+		for i, line := range bytes.Split(input, []byte("\n")) {
+			if len(line) == 0 || i == 16 {
+				break
+			}
+			v.do(line[0], line[1:])
+		}
+		v.leave()
+		for deadline := time.Now().Add(patience / 2); ; runtime.Gosched() { // its handlers may still run
+			count, err := h.Count(context.Background())
+			if count == 1 && err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d sockets are left, %v", count, err)
+			}
+		}
+		for len(h.disconnected) > 0 {
+			<-h.disconnected
+		}
+		if err := h.probe(h.bystander, 0, func(answer) {}); err != nil {
+			t.Fatalf("the bystander: %v", err)
+		}
+		if rooms := h.Rooms(); !slices.Equal(rooms, []atrium.RoomInfo{{Name: "window", Sockets: 1}}) {
+			t.Errorf("the rooms left are %v", rooms)
+		}
+	})
+}

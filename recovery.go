@@ -1,0 +1,368 @@
+package atrium
+
+import (
+	"container/list"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Recovery says whether and how Socket.IO clients get back, after their connection broke, what they had before: the
+// same Socket.ID, rooms and values, and the events that were emitted for them meanwhile, in order and each once. It
+// is Socket.IO's "connection state recovery", and Socket.Recovered says that it took place.
+//
+// A client that says goodbye, or is disconnected by Socket.Disconnect, does not come back. OnDisconnect runs when the
+// connection breaks, and OnConnect when the client is back, with another Socket of the same ID; between the two it
+// is a member of nothing. Use functions do not run again, as in Socket.IO: what they have Set is there; Options.Accept
+// does run. Events are kept as they are emitted, but not volatile ones, Calls and what a handler answers.
+//
+// As in Socket.IO, every event that can be replayed has one argument more on its way to a Socket.IO client, the last:
+// a string that says where in the order it stands.
+//
+// All is kept in this process: of several servers, a client must come back to its own (sticky sessions).
+type Recovery struct {
+	// MaxDisconnection is how long a client may be away. Zero means that there is no recovery, and costs nothing.
+	MaxDisconnection time.Duration
+	// MaxBytes bounds what is kept in each namespace, in bytes: events, and the rooms of those who are away, but not
+	// their values. Beyond it the oldest go first, and a client that needs them begins anew; so does one that has
+	// missed more than Options.MaxQueued. Zero means 16 MiB.
+	MaxBytes int
+}
+
+// recovery keeps what a namespace's clients need to come back.
+//
+// The events since a client went are replayed, and before it went, those that it did not get. They are numbered
+// from one, and a client knows the number of the last that it has: its offset. A client that has all that was ever
+// queued for it needs no old ones, however long ago that was.
+type recovery struct {
+	clock     *wheel
+	stays     int64 // how long a session may be away, in nanoseconds
+	remembers int64 // how long an event is kept: a cut that nobody told of is noticed later
+	maxBytes  int
+	maxMissed int    // bytes that are replayed at most
+	hold      func() // counts a session in that is kept here
+	release   func() // counts it out
+
+	// Emitting an event, joining a room, entering and leaving are each one step under mu, so that a client that comes
+	// back finds an event either among the old ones or behind them. It is taken before all locks but a call's, and guards:
+	mu       sync.Mutex
+	sessions map[string]*kept // by pid, whether away or not
+	away     list.List        // of *kept, in the order of their leaving
+	events   []keptEvent      // events[head:]
+	head     int
+	dropped  uint64 // the number of the last event that is not kept any more
+	bytes    int    // of the events, and of those who are away
+	timed    bool   // the timer is set
+	timer    timer
+}
+
+// kept is a client's socket as it outlives its connections.
+type kept struct {
+	pid string // the client's proof, a secret
+	id  string // the socket's
+
+	// Guarded by the recovery's lock, as far as they change.
+	start   uint64        // the number of the last event before the first connection
+	sent    uint64        // of the last that was queued for it
+	session *session      // its connection; nil if it is away
+	left    uint64        // the last event before it went away
+	until   int64         // nanotime; when it is forgotten
+	place   *list.Element // in recovery.away; nil unless it may be claimed
+	claimed bool          // a connection is about to continue it
+	gone    bool          // it is forgotten
+	rooms   []stay
+	handled chan struct{} // closed when the functions of the last connection's socket have returned
+
+	// What is restored of the socket; not before handled is closed.
+	values  map[string]any
+	expires int64
+}
+
+// stay is a room that a socket is in.
+type stay struct {
+	name  string
+	since uint64 // the number of the last event before the socket joined; 0 if it was in from the start
+}
+
+// keptEvent is an event, and whom it was for.
+type keptEvent struct {
+	to   recipients
+	form wireForm
+	size int
+	at   int64 // nanotime
+}
+
+// recipients is a Target by names.
+type recipients struct {
+	only, sender  string // ids
+	scoped        bool
+	rooms, except []string
+}
+
+func findStay(rooms []stay, name string) (at int, in bool) {
+	return slices.BinarySearchFunc(rooms, name, func(room stay, name string) int { return strings.Compare(room.name, name) })
+}
+
+const (
+	keptOverhead  = 512 // of a session beside its rooms' names, in bytes; about
+	eventOverhead = 256 // of an event beside its bytes
+	roomOverhead  = 32  // of a room beside its name
+)
+
+// lock and unlock do nothing if there is no recovery.
+func (r *recovery) lock() {
+	if r != nil {
+		r.mu.Lock()
+	}
+}
+
+func (r *recovery) unlock() {
+	if r != nil {
+		r.mu.Unlock()
+	}
+}
+
+// last is the number of the last event. The lock is held, as in all that follows and says nothing else.
+func (r *recovery) last() uint64 { return r.dropped + uint64(len(r.events)-r.head) }
+
+// open begins to keep a new client's session.
+func (r *recovery) open(pid, id string, s *session) *kept {
+	k := &kept{pid: pid, id: id, start: r.last(), session: s, handled: make(chan struct{})}
+	r.sessions[k.pid] = k
+	r.hold()
+	return k
+}
+
+// number gives the message its offset. It reports false if nobody can ever ask for it.
+func (r *recovery) number(m *message) bool {
+	if len(r.sessions) == 0 {
+		return false
+	}
+	number := r.last()
+	if !m.volatile {
+		number++
+		m.number = number
+	}
+	m.offset = strconv.AppendQuote(m.offset, strconv.FormatUint(number, 10))
+	return true
+}
+
+// keep adds the event that was numbered.
+func (r *recovery) keep(m *message, to recipients) {
+	f := m.form(socketIOProtocol)
+	e := keptEvent{to: to, form: wireForm{whole: f.whole, payload: f.payload, base64: f.base64}, at: nanotime()}
+	e.size = eventOverhead + len(f.whole)
+	for _, attachment := range f.base64 {
+		e.size += len(attachment)
+	}
+	for _, names := range [][]string{to.rooms, to.except} {
+		for _, name := range names {
+			e.size += len(name) + roomOverhead
+		}
+	}
+	r.events = append(r.events, e)
+	r.bytes += e.size
+	r.shrink()
+	r.arm()
+}
+
+// leave notes that the connection has ended. Everybody else finds the client away.
+func (r *recovery) leave(k *kept, reason Reason, rooms []stay) {
+	k.session, k.rooms, k.left = nil, rooms, r.last()
+	if !reason.recoverable() {
+		r.forget(k)
+	}
+	r.wait(k)
+}
+
+// recoverable reports whether the client may not know that it was disconnected. A hub that is shut down has nobody
+// come back.
+func (reason Reason) recoverable() bool {
+	switch reason {
+	case ReasonTransportClose, ReasonTransportError, ReasonPingTimeout, ReasonForcedServerClose:
+		return true
+	}
+	return false
+}
+
+// wait keeps a session whose client is away.
+func (r *recovery) wait(k *kept) {
+	if k.gone || k.claimed || k.session != nil {
+		return
+	}
+	k.until = nanotime() + r.stays
+	k.place = r.away.PushBack(k)
+	r.bytes += k.size()
+	r.shrink()
+	r.arm()
+}
+
+func (k *kept) size() int {
+	n := keptOverhead
+	for _, room := range k.rooms {
+		n += len(room.name) + roomOverhead
+	}
+	return n
+}
+
+// unwait undoes wait.
+func (r *recovery) unwait(k *kept) {
+	if k.place != nil {
+		r.away.Remove(k.place)
+		k.place = nil
+		r.bytes -= k.size()
+	}
+}
+
+// forget ends a session for good.
+func (r *recovery) forget(k *kept) {
+	if k.gone {
+		return
+	}
+	r.unwait(k)
+	k.gone = true
+	delete(r.sessions, k.pid)
+	r.release()
+	if len(r.sessions) == 0 { // nobody is left who could ask for an event
+		r.dropped = r.last()
+		r.events, r.head, r.bytes, r.timed = nil, 0, 0, false
+		r.clock.stop(&r.timer)
+	}
+}
+
+// claim finds the session of a client that wants to come back, for one connection only. It locks. The session that
+// is returned, if any, is the connection that the client has left without our notice.
+func (r *recovery) claim(pid string) (k *kept, stale *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k = r.sessions[pid]
+	if k == nil || k.claimed || k.session == nil && k.until <= nanotime() {
+		return nil, nil
+	}
+	k.claimed = true
+	r.unwait(k)
+	return k, k.session
+}
+
+// unclaim undoes claim: the connection has ended before the client was back.
+func (r *recovery) unclaim(k *kept) {
+	k.claimed = false
+	r.wait(k)
+}
+
+// missed returns the events that the client of a claimed session does not have, in order, and the number of the last
+// that was ever queued for it then. It reports false if the client has to begin anew, because they are not kept any more.
+func (r *recovery) missed(k *kept, offset uint64) (forms []*wireForm, sent uint64, ok bool) {
+	if k.gone || k.session != nil || offset < k.start || offset > r.last() {
+		return nil, 0, false
+	}
+	if offset >= k.sent { // it has all that was queued for it
+		offset = max(offset, k.left)
+	}
+	if offset < r.dropped {
+		return nil, 0, false
+	}
+	bytes := 0
+	sent = k.sent
+	for number := offset + 1; number <= r.last(); number++ {
+		e := &r.events[r.head+int(number-r.dropped-1)]
+		if e.to.include(k, number) {
+			forms, sent = append(forms, &e.form), number
+			bytes += len(e.form.whole)
+		}
+	}
+	return forms, sent, bytes <= r.maxMissed
+}
+
+// resume makes s the connection of a claimed session.
+func (r *recovery) resume(k *kept, s *session, sent uint64) {
+	k.claimed, k.session, k.sent = false, s, sent
+	k.handled = make(chan struct{})
+}
+
+// include reports whether the event with that number was for the client.
+func (to *recipients) include(k *kept, number uint64) bool {
+	if to.sender == k.id || k.inAny(to.except, number) {
+		return false
+	}
+	switch {
+	case to.only != "":
+		return to.only == k.id
+	case to.scoped:
+		return k.inAny(to.rooms, number)
+	}
+	return true
+}
+
+// inAny reports whether one of the names is the socket's id, or a room that it was in when the event with that number
+// was emitted. Rooms that it left before its connection broke do not count.
+func (k *kept) inAny(names []string, number uint64) bool {
+	for _, name := range names {
+		if name == k.id {
+			return true
+		}
+		if at, in := findStay(k.rooms, name); in && k.rooms[at].since < number {
+			return true
+		}
+	}
+	return false
+}
+
+// shrink drops the oldest until the rest is within bounds.
+func (r *recovery) shrink() {
+	for r.bytes > r.maxBytes {
+		oldest := r.away.Front()
+		if r.head < len(r.events) && (oldest == nil || r.events[r.head].at <= oldest.Value.(*kept).until-r.stays) {
+			r.dropEvent()
+		} else {
+			r.forget(oldest.Value.(*kept))
+		}
+	}
+}
+
+func (r *recovery) dropEvent() {
+	r.bytes -= r.events[r.head].size
+	r.events[r.head] = keptEvent{}
+	r.head++
+	r.dropped++
+	if r.head > 64 && r.head > len(r.events)/2 {
+		kept := copy(r.events, r.events[r.head:])
+		clear(r.events[kept:])
+		r.events, r.head = r.events[:kept], 0
+	}
+	if r.head == len(r.events) {
+		r.events, r.head = nil, 0
+	}
+}
+
+// sweep drops what is too old. It is the timer's fire, and locks.
+func (r *recovery) sweep() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := nanotime()
+	for r.head < len(r.events) && r.events[r.head].at+r.remembers <= now {
+		r.dropEvent()
+	}
+	for e := r.away.Front(); e != nil && e.Value.(*kept).until <= now; e = r.away.Front() {
+		r.forget(e.Value.(*kept))
+	}
+	r.timed = false
+	r.arm()
+}
+
+// arm sets the timer for what will be too old first.
+func (r *recovery) arm() {
+	var when int64
+	if r.head < len(r.events) {
+		when = r.events[r.head].at + r.remembers
+	}
+	if e := r.away.Front(); e != nil && (when == 0 || e.Value.(*kept).until < when) {
+		when = e.Value.(*kept).until
+	}
+	if when != 0 && (!r.timed || when < r.timer.when) {
+		r.timed = true
+		r.clock.schedule(&r.timer, when)
+	}
+}

@@ -1,0 +1,911 @@
+package atrium
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// lounge is a hub with recovery whose sockets tell when they come and go.
+type lounge struct {
+	*Hub
+	*server
+	came chan *Socket
+	went chan Reason
+}
+
+func newLounge(t testing.TB, k kind, options Options) *lounge {
+	if options.Recovery.MaxDisconnection == 0 {
+		options.Recovery.MaxDisconnection = time.Minute
+	}
+	l := &lounge{Hub: newHub(t, options), came: make(chan *Socket, 1000), went: make(chan Reason, 1000)}
+	l.OnConnect(func(s *Socket) { l.came <- s })
+	l.OnDisconnect(func(s *Socket, why Reason) { l.went <- why })
+	l.server = serve(t, k, l.Hub)
+	return l
+}
+
+// guest is a Socket.IO client that knows how to come back.
+type guest struct {
+	ioClient
+	id, pid string
+	missed  []string // what came before the CONNECT reply
+	socket  *Socket
+}
+
+// enter connects to "/" with an auth value, which is JSON or nothing.
+func (l *lounge) enter(t testing.TB, auth string) *guest {
+	t.Helper()
+	g := &guest{ioClient: l.socketIO(t)}
+	g.send("40" + auth)
+	g.hello()
+	g.socket = within(t, l.came, "OnConnect")
+	return g
+}
+
+// hello takes what is there up to the CONNECT reply, and that.
+func (g *guest) hello() {
+	g.t.Helper()
+	for {
+		m := g.next()
+		data, ok := strings.CutPrefix(m, "40")
+		if !ok {
+			g.missed = append(g.missed, m)
+			continue
+		}
+		var hello struct{ Sid, Pid string }
+		if err := json.Unmarshal([]byte(data), &hello); err != nil || len(hello.Sid) != socketIDLength || len(hello.Pid) != pidLength {
+			g.t.Fatalf("the reply is %s", m)
+		}
+		g.id, g.pid = hello.Sid, hello.Pid
+		return
+	}
+}
+
+// cut breaks the connection, and returns when the hub has noticed.
+func (l *lounge) cut(g *guest) {
+	g.t.Helper()
+	g.CloseNow()
+	if why := within(g.t, l.went, "OnDisconnect"); !why.recoverable() {
+		g.t.Fatalf("disconnected for %q", why)
+	}
+}
+
+// proof is what a client comes back with; without an offset if that is empty.
+func proof(pid, offset string) string {
+	if offset == "" {
+		return fmt.Sprintf(`{"pid":%q}`, pid)
+	}
+	return fmt.Sprintf(`{"pid":%q,"offset":%q}`, pid, offset)
+}
+
+// offset returns a packet's last argument.
+func offsetOf(t testing.TB, message string) string {
+	t.Helper()
+	_, list, _ := strings.Cut(message, "[")
+	var args []any
+	if err := json.Unmarshal([]byte("["+list), &args); err != nil {
+		t.Fatalf("%s: %v", message, err)
+	}
+	offset, ok := args[len(args)-1].(string)
+	if _, err := strconv.ParseUint(offset, 10, 64); !ok || err != nil {
+		t.Fatalf("%s has no offset", message)
+	}
+	return offset
+}
+
+// bare takes the offsets away.
+func bare(t testing.TB, messages []string) []string {
+	t.Helper()
+	var out []string
+	for _, m := range messages {
+		if strings.HasPrefix(m, "4") {
+			m = strings.Replace(m, `,"`+offsetOf(t, m)+`"]`, "]", 1)
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+func wantMissed(t testing.TB, g *guest, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, bare(t, g.missed)); diff != "" {
+		t.Fatal(diff)
+	}
+}
+
+// check compares what is counted with what is there.
+func (r *recovery) check(t testing.TB) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	bytes, away := 0, 0
+	for _, e := range r.events[r.head:] {
+		bytes += e.size
+	}
+	for e := r.away.Front(); e != nil; e = e.Next() {
+		k := e.Value.(*kept)
+		bytes += k.size()
+		away++
+		if r.sessions[k.pid] != k || k.gone || k.claimed || k.session != nil || k.place != e {
+			t.Errorf("%+v is away", k)
+		}
+	}
+	for pid, k := range r.sessions {
+		if k.pid != pid || k.gone || (k.place == nil) != (k.claimed || k.session != nil) {
+			t.Errorf("%+v is kept", k)
+		}
+	}
+	if bytes != r.bytes || bytes > r.maxBytes {
+		t.Errorf("%d bytes are kept, %d counted, of %d", bytes, r.bytes, r.maxBytes)
+	}
+	if len(r.sessions) == 0 && (bytes != 0 || r.timer.scheduled) {
+		t.Error("events are kept for nobody")
+	}
+}
+
+// What a client had it has again, and what was for it meanwhile it gets once, in order, before it is connected.
+func TestRecovery(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		l := newLounge(t, k, Options{})
+		used := 0
+		l.Use(func(s *Socket) error {
+			used++
+			s.Set("name", "Ada")
+			return s.Join("early")
+		})
+		g := l.enter(t, `{"token":"x"}`)
+		s := g.socket
+		if s.Recovered() {
+			t.Error("a new socket is recovered")
+		}
+		s.Join("a", "b")
+		s.Set("count", 1)
+		l.Emit("first", 1)
+		first := g.next()
+		l.To("a").Emit("lost", 2) // on its way when the connection broke
+		l.cut(g)
+		if n, _ := l.Count(t.Context()); n != 0 || len(l.Rooms()) != 0 || s.Context().Err() == nil {
+			t.Errorf("away, and there are %d sockets in %v", n, l.Rooms())
+		}
+
+		l.Emit("everyone")
+		l.To("a", "b", "c").Emit("rooms", 1, "x")
+		l.To("c").Emit("others")
+		l.Except("b").Emit("others")
+		l.To(g.id).Emit("id", Binary("data"))
+		l.Except(g.id).Emit("others")
+		l.Volatile().Emit("others")
+		l.To("early").Emit("early", []int{})
+		l.Call(t.Context(), "others")
+		s.Emit("direct", "to who was here")
+		s.To("a").Emit("others")
+		if err := l.Emit("bad", func() {}); err == nil {
+			t.Error("a function was encoded")
+		}
+		l.main().recovery.check(t)
+
+		back := l.enter(t, proof(g.pid, offsetOf(t, first)))
+		wantMissed(t, back, `42["lost",2]`, `42["everyone"]`, `42["rooms",1,"x"]`, `451-["id",{"_placeholder":true,"num":0}]`, `data`,
+			`42["early",[]]`, `42["direct","to who was here"]`)
+		b := back.socket
+		if back.id != g.id || back.pid != g.pid || !b.Recovered() || b == s {
+			t.Errorf("id %s became %s, pid %s %s, recovered: %v", g.id, back.id, g.pid, back.pid, b.Recovered())
+		}
+		if diff := cmp.Diff([]string{"a", "b", "early"}, b.Rooms()); diff != "" || used != 1 {
+			t.Errorf("used %d times; %s", used, diff)
+		}
+		name, _ := Value[string](b, "name")
+		count, _ := Value[int](b, "count")
+		if name != "Ada" || count != 1 {
+			t.Errorf("the values are %q and %d", name, count)
+		}
+
+		// All works as before, also with the Socket that was.
+		l.To("b").Emit("live")
+		back.want(`42["live","12"]`)
+		s.To("a").Emit("others")
+		s.Emit("again")
+		if m := back.next(); !strings.HasPrefix(m, `42["again",`) {
+			t.Errorf("got %s", m)
+		}
+		l.cut(back)
+		again := l.enter(t, proof(g.pid, offsetOf(t, back.missed[6])))
+		if wantMissed(t, again, `42["live"]`, `42["again"]`); again.id != g.id {
+			t.Error("it is another socket")
+		}
+		l.main().recovery.check(t)
+		again.socket.Disconnect()
+		again.want("41")
+		within(t, l.went, "OnDisconnect")
+		l.main().recovery.check(t)
+	})
+}
+
+// Whose proof is not good is a new client.
+func TestRecoveryRefused(t *testing.T) {
+	tests := map[string]struct {
+		leave func(l *lounge, g *guest)
+		proof func(pid string) string
+	}{
+		"unknown pid":                 {proof: func(pid string) string { return proof(strings.ToUpper(pid)+"x", "1") }},
+		"no pid":                      {proof: func(string) string { return `{"offset":"1"}` }},
+		"pid no string":               {proof: func(string) string { return `{"pid":7}` }},
+		"offset no string":            {proof: func(pid string) string { return `{"pid":"` + pid + `","offset":1}` }},
+		"offset no number":            {proof: func(pid string) string { return proof(pid, "foo") }},
+		"offset from later":           {proof: func(pid string) string { return proof(pid, "99") }},
+		"offset from before":          {proof: func(pid string) string { return proof(pid, "0") }},
+		"client namespace disconnect": {leave: func(l *lounge, g *guest) { g.send("41"); within(g.t, l.went, "leaving") }},
+		"server namespace disconnect": {leave: func(l *lounge, g *guest) { g.socket.Disconnect(); within(g.t, l.went, "leaving") }},
+		"client disconnected":         {leave: func(l *lounge, g *guest) { g.socket.DisconnectClient(); within(g.t, l.went, "leaving") }},
+		"parse error":                 {leave: func(l *lounge, g *guest) { g.send("47"); within(g.t, l.went, "leaving") }},
+		"disconnected while away":     {leave: func(l *lounge, g *guest) { l.cut(g); g.socket.Disconnect() }},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			l := newLounge(t, overPipe, Options{})
+			l.enter(t, "").settleEvent(t, l)
+			g := l.enter(t, "")
+			g.settleEvent(t, l)
+			if test.leave == nil {
+				l.cut(g)
+			} else {
+				test.leave(l, g)
+			}
+			l.Emit("missed")
+			if test.proof == nil {
+				test.proof = func(pid string) string { return proof(pid, "2") }
+			}
+			back := l.enter(t, test.proof(g.pid))
+			if back.id == g.id || back.pid == g.pid || back.socket.Recovered() || len(back.missed) > 0 {
+				t.Errorf("it came back as %s, with %q", back.id, back.missed)
+			}
+			l.main().recovery.check(t)
+		})
+	}
+}
+
+// settleEvent has an event go to everyone, and waits for it.
+func (g *guest) settleEvent(t testing.TB, l *lounge) {
+	t.Helper()
+	l.Emit("settle")
+	if m := g.next(); !strings.HasPrefix(m, `42["settle",`) {
+		t.Fatalf("got %s", m)
+	}
+}
+
+// A client that has received nothing yet gets all from the start of its session.
+func TestRecoveryWithoutOffset(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{})
+	other := l.enter(t, "")
+	l.Emit("before")
+	g := l.enter(t, "")
+	l.Emit("lost")
+	l.cut(g)
+	l.Emit("missed")
+	back := l.enter(t, proof(g.pid, ""))
+	if wantMissed(t, back, `42["lost"]`, `42["missed"]`); back.id != g.id {
+		t.Error("it is another socket")
+	}
+	l.cut(back)
+	l.cut(other)
+}
+
+// An event that is not kept carries an offset, too: a client takes any last argument that is a string for one.
+func TestRecoveryVolatile(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{})
+	g := l.enter(t, "")
+	l.Emit("kept", "a")
+	g.want(`42["kept","a","1"]`)
+	l.Volatile().Emit("volatile", "a")
+	g.want(`42["volatile","a","1"]`)
+	l.Volatile().Emit("volatile")
+	g.want(`42["volatile","1"]`)
+	go l.Call(t.Context(), "call", "a") // an acknowledgement's function is the last argument
+	if m := g.next(); m != `420["call","a"]` {
+		t.Errorf("got %s", m)
+	}
+	g.send(`430[]`)
+	g.send(`42["unknown"]`)
+	g.want(`42["error",{"event":"unknown","message":"event: \"unknown\" is not one that this server knows"}]`)
+	l.cut(g)
+	l.Emit("missed")
+	back := l.enter(t, proof(g.pid, "1"))
+	wantMissed(t, back, `42["missed"]`)
+}
+
+// Plain clients see nothing of it.
+func TestRecoveryPlainClients(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{})
+	plain := l.connect(t, map[string]string{"pid": "x"})
+	within(t, l.came, "OnConnect").Emit("alone")
+	plain.want(`{"event":"alone"}`)
+	r := l.main().recovery
+	if l.Emit("nobody"); r.last() != 0 {
+		t.Error("an event is kept for nobody")
+	}
+	plain.want(`{"event":"nobody"}`)
+	g := l.enter(t, "")
+	l.Emit("both", 1)
+	plain.want(`{"event":"both","data":1}`)
+	g.want(`42["both",1,"1"]`)
+}
+
+// Without the option nothing is added, and nothing is asked.
+func TestRecoveryOff(t *testing.T) {
+	h := newHub(t, Options{})
+	if h.main().recovery != nil {
+		t.Fatal("something is kept")
+	}
+	c := serve(t, overTCP, h).socketIO(t)
+	c.send(`40{"pid":"abcdefghijklmnopqrst","offset":"1"}`)
+	if m := c.next(); strings.Contains(m, "pid") {
+		t.Errorf("the reply is %s", m)
+	}
+	h.Emit("foo")
+	c.want(`42["foo"]`)
+}
+
+// The client is back before the hub has noticed that it had gone: the live session moves over.
+func TestRecoveryTakeover(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		l := newLounge(t, k, Options{})
+		released, entered := make(chan bool), make(chan bool)
+		l.Handle("slow", func(e *Event) {
+			close(entered)
+			<-released
+			e.Socket().Set("slow", true)
+		})
+		g := l.enter(t, "")
+		g.socket.Join("room")
+		l.Emit("lost")
+		g.send(`42["slow"]`)
+		<-entered
+		back := &guest{ioClient: l.socketIO(t)}
+		back.send("40" + proof(g.pid, ""))
+		ctx := g.socket.Context()
+		within(t, ctx.Done(), "the old connection's end")
+		l.To("room").Emit("between")
+		select {
+		case s := <-l.came:
+			t.Fatalf("%v has come before the other has gone", s)
+		case <-l.went:
+			t.Fatal("it has gone before its events")
+		default:
+		}
+		close(released)
+		back.hello()
+		wantMissed(t, back, `42["lost"]`, `42["between"]`)
+		if why := within(t, l.went, "OnDisconnect"); why != ReasonTransportClose {
+			t.Errorf("gone for %q", why)
+		}
+		back.socket = within(t, l.came, "OnConnect")
+		slow, _ := Value[bool](back.socket, "slow")
+		if n, _ := l.Count(t.Context()); n != 1 || back.id != g.id || !slow || !back.socket.In("room") {
+			t.Errorf("%d sockets; %s became %s", n, g.id, back.id)
+		}
+		for range 2 {
+			if _, _, err := g.Read(t.Context()); errors.Is(err, context.DeadlineExceeded) {
+				t.Error("the old connection lives")
+			}
+		}
+		l.main().recovery.check(t)
+	})
+}
+
+// One connection continues a session, however many ask.
+func TestRecoveryRace(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{})
+	for round := range 20 {
+		g := l.enter(t, "")
+		if round%2 == 0 {
+			l.cut(g)
+		}
+		const asking = 8
+		guests := make([]*guest, asking)
+		for i := range guests {
+			guests[i] = &guest{ioClient: l.socketIO(t)}
+		}
+		var all sync.WaitGroup
+		for _, g2 := range guests {
+			all.Go(func() {
+				g2.Write(t.Context(), OpText, []byte("40"+proof(g.pid, "")))
+			})
+		}
+		all.Wait()
+		live := 0
+		for _, g2 := range guests {
+			g2.takeHello()
+		}
+		for range asking {
+			within(t, l.came, "OnConnect")
+		}
+		for _, g2 := range guests {
+			if g2.id == g.id {
+				live++
+			}
+		}
+		// They are not all asked at once: a later one may take over from an earlier, which then has gone.
+		if n, _ := l.To(g.id).Count(t.Context()); n != 1 || live == 0 {
+			t.Fatalf("%d of %d are %s, %d connected", live, asking, g.id, n)
+		}
+		l.main().recovery.check(t)
+		for _, g2 := range guests {
+			g2.CloseNow()
+		}
+	}
+}
+
+// takeHello is hello for a client that another may have replaced before it got the reply.
+func (g *guest) takeHello() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, p, err := g.Read(ctx)
+	var hello struct{ Sid string }
+	if data, ok := strings.CutPrefix(string(p), "40"); err == nil && ok && json.Unmarshal([]byte(data), &hello) == nil {
+		g.id = hello.Sid
+	}
+}
+
+// A client whose connections are cut again and again, noticed or not, misses nothing and gets nothing twice.
+func TestRecoveryUnderTraffic(t *testing.T) {
+	overPlain(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		l := newLounge(t, k, Options{MaxQueued: 64 << 20})
+		l.Use(func(s *Socket) error { return s.Join("room") })
+		rounds := 40
+		if testing.Short() {
+			rounds = 10
+		}
+		g := l.enter(t, "")
+		id := g.id
+		stop := make(chan bool)
+		emitted := make(chan int)
+		go func() {
+			n := 0
+			defer func() { emitted <- n }()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				n++
+				switch n % 3 {
+				case 0:
+					l.Emit("n", n)
+				case 1:
+					l.To("room", id).Emit("n", n)
+				case 2:
+					l.To(id).Emit("n", n)
+				}
+				l.Volatile().Emit("v")
+				if n%100 == 0 {
+					l.Volatile().Emit("v", "foo")
+				}
+				select {
+				case <-stop:
+					return
+				case <-time.After(10 * time.Microsecond): // or it would outrun the client
+				}
+			}
+		}()
+		last, offset := 0, ""
+		see := func(m string) {
+			offset = offsetOf(t, m)
+			var n int
+			if _, err := fmt.Sscanf(m, `42["n",%d,`, &n); err != nil {
+				return
+			}
+			if last++; n != last {
+				t.Fatalf("got %d after %d", n, last-1)
+			}
+		}
+		for round := range rounds {
+			for range 20 + round {
+				see(g.next())
+			}
+			if round%3 == 2 {
+				g.CloseNow()
+			}
+			old := g
+			g = &guest{ioClient: l.socketIO(t)}
+			g.send("40" + proof(old.pid, offset))
+			g.hello()
+			old.CloseNow()
+			if g.id != old.id {
+				t.Fatalf("round %d: it is another socket", round)
+			}
+			for _, m := range g.missed {
+				see(m)
+			}
+			l.main().recovery.check(t)
+		}
+		close(stop)
+		for n := <-emitted; last < n; {
+			see(g.next())
+		}
+		if rooms := l.Rooms(); len(rooms) != 1 || rooms[0].Sockets != 1 {
+			t.Errorf("the rooms are %v", rooms)
+		}
+	})
+}
+
+// What went to a room before the socket was in it is not for it.
+func TestRecoveryLateJoin(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{})
+	g := l.enter(t, "")
+	l.To("room").Emit("before")
+	l.Except("room").Emit("not in it yet")
+	g.socket.Join("room")
+	l.To("room").Emit("after")
+	l.Except("room").Emit("in it")
+	l.cut(g)
+	wantMissed(t, l.enter(t, proof(g.pid, "")), `42["not in it yet"]`, `42["after"]`)
+}
+
+// Nobody gets the mail of a socket that is away.
+func TestRecoveryRoomNames(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{})
+	g, other := l.enter(t, ""), l.enter(t, "")
+	l.cut(g)
+	if err := other.socket.Join(g.id); !errors.Is(err, ErrRoomName) {
+		t.Errorf("joining the id of one who is away: %v", err)
+	}
+	if err := g.socket.Join("room"); err != nil || g.socket.In("room") {
+		t.Errorf("joining while away: %v", err)
+	}
+}
+
+// Time passes, by synctest's clock.
+func TestRecoveryExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLounge(t, overPipe, Options{Recovery: Recovery{MaxDisconnection: 2 * time.Minute}})
+		r := l.main().recovery
+		quiet := l.enter(t, "")
+		quiet.settleEvent(t, l)
+		l.Emit("lost")
+		l.cut(quiet)
+
+		time.Sleep(2*time.Minute - time.Second)
+		back := l.enter(t, proof(quiet.pid, "1"))
+		if wantMissed(t, back, `42["lost"]`); back.id != quiet.id {
+			t.Error("it was forgotten early")
+		}
+		go back.answerPings()
+		time.Sleep(10 * time.Minute) // connected, in which time no event is kept so long
+		other := l.enter(t, "")
+		l.To(other.id).Emit("others")
+		time.Sleep(10 * time.Minute)
+		if r.check(t); r.bytes != 0 || r.dropped != 3 || r.timer.scheduled {
+			t.Errorf("%d bytes are kept, %d dropped", r.bytes, r.dropped)
+		}
+		// It has all that was ever for it, though others' events are not known any more.
+		l.cut(back)
+		again := l.enter(t, proof(quiet.pid, "2"))
+		if again.id != quiet.id {
+			t.Error("it was forgotten though it missed nothing")
+		}
+		l.cut(again)
+		time.Sleep(2*time.Minute + time.Millisecond)
+		if fresh := l.enter(t, proof(quiet.pid, "2")); fresh.id == quiet.id {
+			t.Error("it was not forgotten")
+		}
+		time.Sleep(time.Minute)
+		r.check(t)
+	})
+}
+
+// answerPings keeps a client alive that has nothing else to do.
+func (g *guest) answerPings() {
+	for {
+		_, p, err := g.Read(context.Background())
+		if err != nil {
+			return
+		}
+		if string(p) == "2" {
+			g.Write(context.Background(), OpText, []byte("3"))
+		}
+	}
+}
+
+// A client that goes silent is noticed late, and what it did not get meanwhile is still there.
+func TestRecoveryAfterPingTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLounge(t, overPipe, Options{Recovery: Recovery{MaxDisconnection: 5 * time.Second}})
+		g := l.enter(t, "")
+		g.settleEvent(t, l)
+		go io.Copy(io.Discard, g.nc)
+		l.Emit("lost")
+		if why := <-l.went; why != ReasonPingTimeout {
+			t.Fatalf("gone for %q", why)
+		}
+		time.Sleep(4 * time.Second)
+		back := l.enter(t, proof(g.pid, "1"))
+		if wantMissed(t, back, `42["lost"]`); back.id != g.id {
+			t.Error("it is another socket")
+		}
+	})
+}
+
+// A token that expires ends the right to come back, and a socket that is back keeps its time.
+func TestRecoveryDisconnectAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLounge(t, overPipe, Options{})
+		g := l.enter(t, "")
+		g.socket.DisconnectAt(time.Now().Add(20 * time.Second))
+		l.cut(g)
+		time.Sleep(10 * time.Second)
+		back := l.enter(t, proof(g.pid, ""))
+		if back.id != g.id {
+			t.Fatal("it is another socket")
+		}
+		l.cut(back)
+		time.Sleep(5 * time.Second)
+		again := l.enter(t, proof(g.pid, ""))
+		time.Sleep(6 * time.Second)
+		again.want("41")
+		<-l.went
+
+		away := l.enter(t, "")
+		away.socket.DisconnectAt(time.Now().Add(20 * time.Second))
+		l.cut(away)
+		time.Sleep(21 * time.Second)
+		if back := l.enter(t, proof(away.pid, "")); back.id == away.id {
+			t.Error("it came back with a token that had expired")
+		}
+	})
+}
+
+// A client that comes back and is cut again before it is connected may try once more.
+func TestRecoveryInterrupted(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{})
+	entered, released := make(chan bool), make(chan bool)
+	l.Handle("slow", func(*Event) { close(entered); <-released })
+	g := l.enter(t, "")
+	g.send(`42["slow"]`)
+	<-entered
+	g.CloseNow()
+	within(t, g.socket.Context().Done(), "the end")
+	impatient := l.socketIO(t)
+	impatient.send("40" + proof(g.pid, ""))
+	r := l.main().recovery
+	claimed := func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.sessions[g.pid].claimed
+	}
+	eventually(t, "the claim", claimed)
+	impatient.CloseNow()
+	eventually(t, "the claim to be given back", func() bool { return !claimed() })
+	r.check(t)
+	close(released)
+	l.Emit("missed")
+	back := l.enter(t, proof(g.pid, ""))
+	if wantMissed(t, back, `42["missed"]`); back.id != g.id {
+		t.Error("it is another socket")
+	}
+}
+
+// The oldest goes first, and who needs it begins anew.
+func TestRecoveryBytes(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{Recovery: Recovery{MaxBytes: 20 << 10}})
+	r := l.main().recovery
+	l.enter(t, "") // stays
+	early := l.enter(t, "")
+	l.cut(early)
+	for i := range 100 {
+		l.To("room").Emit("filler", i, strings.Repeat("x", i*10))
+		r.check(t)
+	}
+	if r.dropped == 0 || r.bytes < 10<<10 {
+		t.Errorf("%d events dropped, %d bytes kept", r.dropped, r.bytes)
+	}
+	if back := l.enter(t, proof(early.pid, "")); back.id == early.id {
+		t.Error("it came back though events were dropped that it has not seen")
+	}
+	late := l.enter(t, "")
+	l.cut(late)
+	l.Emit("one")
+	back := l.enter(t, proof(late.pid, ""))
+	if wantMissed(t, back, `42["one"]`); back.id != late.id {
+		t.Error("it is another socket")
+	}
+	l.cut(back)
+	l.Emit("huge", strings.Repeat("x", 30<<10))
+	if r.check(t); r.bytes != 0 && len(r.events) != 0 {
+		t.Errorf("%d bytes are kept", r.bytes)
+	}
+
+	// Those who are away are bounded, too.
+	for range 100 {
+		g := l.enter(t, "")
+		g.socket.Join(strings.Repeat("a", 200), strings.Repeat("b", 200))
+		l.cut(g)
+		r.check(t)
+	}
+	if n := len(r.sessions); n > 30 {
+		t.Errorf("%d are kept", n)
+	}
+}
+
+// A client that has missed more than may be queued for it begins anew, and is not a slow consumer.
+func TestRecoveryMissedTooMuch(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{MaxQueued: 10 << 10})
+	g := l.enter(t, "")
+	l.cut(g)
+	for range 20 {
+		l.Emit("large", strings.Repeat("x", 1<<10))
+	}
+	if back := l.enter(t, proof(g.pid, "")); back.id == g.id {
+		t.Errorf("it came back, with %d events", len(back.missed))
+	}
+}
+
+// Namespaces keep their own, and one that NamespaceFunc stands for stays while somebody may come back.
+func TestRecoveryNamespaces(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{})
+	came, went := make(chan *Socket, 1), make(chan Reason, 1)
+	rooms := l.NamespaceFunc(func(name string) bool { return strings.HasPrefix(name, "/room-") })
+	rooms.OnConnect(func(s *Socket) { came <- s })
+	rooms.OnDisconnect(func(_ *Socket, why Reason) { went <- why })
+	connect := func(auth string) (*guest, *Socket) {
+		g := &guest{ioClient: l.socketIO(t)}
+		g.send("40/room-1," + auth)
+		for {
+			m := g.next()
+			data, ok := strings.CutPrefix(m, "40/room-1,")
+			if !ok {
+				g.missed = append(g.missed, m)
+				continue
+			}
+			var hello struct{ Sid, Pid string }
+			if err := json.Unmarshal([]byte(data), &hello); err != nil {
+				t.Fatal(err)
+			}
+			g.id, g.pid = hello.Sid, hello.Pid
+			return g, within(t, came, "OnConnect")
+		}
+	}
+	g, s := connect("")
+	n := s.Namespace()
+	g.CloseNow()
+	within(t, went, "OnDisconnect")
+	n.Emit("missed")
+	if elsewhere := l.enter(t, proof(g.pid, "")); elsewhere.socket.Recovered() {
+		t.Error("the proof is good in another namespace")
+	}
+	back, again := connect(proof(g.pid, ""))
+	if wantMissed(t, back, `42/room-1,["missed"]`); again.Namespace() != n || back.id != g.id {
+		t.Error("it is another socket")
+	}
+	again.Disconnect()
+	within(t, went, "OnDisconnect")
+	eventually(t, "the namespace to go", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.namespaces) == 1
+	})
+}
+
+// pollster is a client that polls, one request at a time.
+type pollster struct {
+	t    testing.TB
+	http *http.Client
+	url  string
+}
+
+func (l *lounge) polls(t testing.TB) *pollster {
+	t.Helper()
+	p := &pollster{t, &http.Client{Transport: &http.Transport{
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return l.kind.dial(l.listener) },
+		DisableKeepAlives: true,
+	}}, "http://example.com/socket.io/?EIO=4&transport=polling"}
+	var handshake struct{ Sid string }
+	if err := json.Unmarshal([]byte(p.do("GET", "")[1:]), &handshake); err != nil {
+		t.Fatal(err)
+	}
+	p.url += "&sid=" + handshake.Sid
+	return p
+}
+
+func (p *pollster) do(method, body string) string {
+	p.t.Helper()
+	r, err := http.NewRequest(method, p.url, strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	answer, err := p.http.Do(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		p.t.Fatalf("%s: %s %q, %v", method, answer.Status, b, err)
+	}
+	return string(b)
+}
+
+// until gets packets up to the first with that beginning.
+func (p *pollster) until(prefix string) []string {
+	p.t.Helper()
+	var all []string
+	for {
+		all = append(all, strings.Split(p.do("GET", ""), "\x1e")...)
+		if slices.ContainsFunc(all, func(m string) bool { return strings.HasPrefix(m, prefix) }) {
+			return all
+		}
+	}
+}
+
+// The same for a client that polls: from one session to the next, whether the hub has noticed or not.
+func TestRecoveryPolling(t *testing.T) {
+	for _, noticed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("noticed=%v", noticed), func(t *testing.T) {
+			noLeaks(t)
+			l := newLounge(t, overTCP, Options{})
+			p := l.polls(t)
+			p.do("POST", "40")
+			hello := p.until("40")
+			var reply struct{ Sid, Pid string }
+			if err := json.Unmarshal([]byte(hello[0][2:]), &reply); err != nil {
+				t.Fatal(err)
+			}
+			s := within(t, l.came, "OnConnect")
+			s.Join("room")
+			l.To("room").Emit("got")
+			got := p.until("42")
+			l.To("room").Emit("lost", Binary("data"))
+			if noticed {
+				p.do("POST", "1")
+				within(t, l.went, "OnDisconnect")
+			}
+			l.Emit("missed")
+
+			back := l.polls(t)
+			back.do("POST", "40"+proof(reply.Pid, offsetOf(t, got[0])))
+			want := []string{`451-["lost",{"_placeholder":true,"num":0}]`, "bZGF0YQ==", `42["missed"]`}
+			all := back.until("40")
+			if diff := cmp.Diff(want, bare(t, all[:len(all)-1])); diff != "" {
+				t.Error(diff)
+			}
+			if m := all[len(all)-1]; !strings.Contains(m, reply.Sid) || !strings.Contains(m, reply.Pid) {
+				t.Errorf("the reply is %s", m)
+			}
+			if now := within(t, l.came, "OnConnect"); !now.Recovered() || !now.In("room") {
+				t.Error("the socket is not what it was")
+			}
+			if n, _ := l.Count(t.Context()); n != 1 {
+				t.Errorf("%d sockets", n)
+			}
+			l.main().recovery.check(t)
+		})
+	}
+}

@@ -1,0 +1,565 @@
+package atrium
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// talker is a Socket.IO client over some transport. Its packets are in the form that they have in a payload.
+type talker interface {
+	say(packets ...string) // one after the other, at once
+	hear() string          // the next packet
+	hangUp()               // as one whose machine loses its power, if the network tells
+}
+
+// talkers make one for each transport.
+var talkers = []struct {
+	name string
+	open func(t testing.TB, srv *server) talker
+}{
+	{"websocket", func(t testing.TB, srv *server) talker { return &frames{srv.direct(t)} }},
+	{"polling", func(t testing.TB, srv *server) talker { return &requests{engine: srv.polls(t)} }},
+	{"upgraded", func(t testing.TB, srv *server) talker {
+		e := srv.polls(t)
+		c := e.probing()
+		c.send("2probe")
+		c.want("3probe")
+		c.send("5")
+		return &frames{c}
+	}},
+}
+
+// overTransports runs a test once for each transport.
+func overTransports(t *testing.T, h *Hub, test func(t *testing.T, open func() talker)) {
+	srv := serve(t, overTCP, h)
+	for _, kind := range talkers {
+		t.Run(kind.name, func(t *testing.T) {
+			test(t, func() talker { return kind.open(t, srv) })
+		})
+	}
+}
+
+// frames is a talker over a WebSocket.
+type frames struct{ *client }
+
+func (f *frames) say(packets ...string) {
+	for _, p := range packets {
+		if base64, binary := strings.CutPrefix(p, "b"); binary {
+			f.sendBinary(string(decoded(f.t, base64)))
+		} else {
+			f.send(p)
+		}
+	}
+}
+
+func (f *frames) hear() string {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	op, p, err := f.Read(ctx)
+	switch {
+	case err != nil:
+		return "closed"
+	case op == OpBinary:
+		return string(appendEngineBinary(nil, p))
+	}
+	return string(p)
+}
+
+func (f *frames) hangUp() { f.CloseNow() }
+
+// requests is a talker by polling.
+type requests struct {
+	*engine
+	heard []string
+}
+
+func (r *requests) say(packets ...string) { r.post(strings.Join(packets, "\x1e")) }
+
+func (r *requests) hear() string {
+	r.t.Helper()
+	if len(r.heard) == 0 {
+		answer := r.get()
+		if answer.status != 200 {
+			return "closed"
+		}
+		r.heard = strings.Split(answer.body, "\x1e")
+	}
+	p := r.heard[0]
+	r.heard = r.heard[1:]
+	if p == "1" {
+		return "closed"
+	}
+	return p
+}
+
+func (r *requests) hangUp() {
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	r.request(ctx, "GET", r.query(), "")
+}
+
+func decoded(t testing.TB, text string) []byte {
+	t.Helper()
+	p, err := parseEngine([]byte("b"+text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.data
+}
+
+// wantHears expects the next packets to be these. A packet that begins with a slash is a regular expression.
+func wantHears(t testing.TB, c talker, packets ...string) {
+	t.Helper()
+	for _, want := range packets {
+		got := c.hear()
+		for got == "2" || got == "6" {
+			got = c.hear()
+		}
+		pattern, isPattern := strings.CutPrefix(want, "~")
+		if isPattern && !regexp.MustCompile("^"+pattern+"$").MatchString(got) || !isPattern && got != want {
+			t.Fatalf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+// welcome matches a CONNECT reply.
+func welcome(namespace string) string { return `~40` + namespace + `\{"sid":"[\w-]{20}"\}` }
+
+func TestSocketIOConnect(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	guarded := h.Namespace("/guarded")
+	guarded.Use(func(s *Socket) error {
+		var auth struct{ Token string }
+		s.Handshake().Bind(&auth)
+		switch auth.Token {
+		case "right":
+			return nil
+		case "odd":
+			return fmt.Errorf("secret")
+		}
+		return &Error{Message: "Auth failed", Data: map[string]int{"code": 7}}
+	})
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		for _, test := range []struct {
+			say  string
+			hear []string
+		}{
+			{`40`, []string{welcome("")}},
+			{`40/`, []string{welcome("")}},
+			{`40{}`, []string{welcome(""), `42["auth",{}]`}},
+			{`40{"token":"<1>"}`, []string{welcome(""), `42["auth",{"token":"<1>"}]`}},
+			{`40/custom`, []string{welcome("/custom,")}},
+			{`40/custom,`, []string{welcome("/custom,")}},
+			{`40/custom,{"token":"a"}`, []string{welcome("/custom,"), `42/custom,["auth",{"token":"a"}]`}},
+			{`40/random`, []string{`44/random,{"message":"Invalid namespace"}`}},
+			{`40/custom?token=a`, []string{`44/custom?token=a,{"message":"Invalid namespace"}`}},
+			{`40/guarded`, []string{`44/guarded,{"message":"Auth failed","data":{"code":7}}`}},
+			{`40/guarded,{"token":"odd"}`, []string{`44/guarded,{"message":"internal error"}`}},
+			{`40/guarded,{"token":"right"}`, []string{welcome("/guarded,")}},
+		} {
+			c := open()
+			c.say(test.say)
+			wantHears(t, c, test.hear...)
+			c.say("1")
+		}
+
+		// Who is refused may try again at once, and is not refused elsewhere.
+		c := open()
+		for range 20 {
+			c.say("40/guarded,")
+			wantHears(t, c, `44/guarded,{"message":"Auth failed","data":{"code":7}}`)
+		}
+		c.say(`40/guarded,{"token":"right"}`, `40/nowhere`, `40`)
+		heard := map[string]bool{}
+		for range 3 {
+			heard[c.hear()[:6]] = true
+		}
+		if len(heard) != 3 || !heard["44/now"] {
+			t.Errorf("heard %v", heard)
+		}
+		c.say("1")
+	})
+}
+
+func TestSocketIOEvents(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	OnCall(h, "fails", func(*Socket, any) (any, error) { return nil, &Error{Message: "no", Data: 1} })
+	answers := make(chan string, 1)
+	On(h, "ask me", func(s *Socket, _ any) error {
+		answer, err := Call[any](s.Context(), s, "question", 1, "two")
+		answers <- fmt.Sprint(answer, err)
+		return nil
+	})
+	On(h, "ask for bytes", func(s *Socket, _ any) error {
+		answer, err := Call[Binary](s.Context(), s, "bytes?")
+		answers <- fmt.Sprint(answer, err)
+		return nil
+	})
+	const two = `{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		c := open()
+		c.say("40")
+		wantHears(t, c, welcome(""))
+		for _, test := range []struct{ say, hear []string }{
+			{[]string{`42["message"]`}, []string{`42["message-back"]`}},
+			{[]string{`42["message",1,"2",{"3":[true]},null]`}, []string{`42["message-back",1,"2",{"3":[true]},null]`}},
+			{[]string{`42["message","\u001e<&>"]`}, []string{`42["message-back","\u001e<&>"]`}},
+			{[]string{`420["echo",{"a":1}]`}, []string{`430[{"a":1}]`}},
+			{[]string{`42["echo",1]`, `429007199254740991["echo"]`}, []string{`439007199254740991[null]`}},
+			{[]string{`427["message"]`}, []string{`42["message-back"]`, `437[]`}},
+			{[]string{`427["fails"]`}, []string{`437[{"error":{"message":"no","data":1}}]`}},
+			{[]string{`42["fails"]`}, []string{`42["error",{"event":"fails","message":"no","data":1}]`}},
+			{[]string{`427["nobody"]`}, []string{`437[{"error":{"message":"event: \"nobody\" is not one that this server knows"}}]`}},
+			{[]string{`452-["bytes",` + two, "bAQID", "b"}, []string{`452-["bytes-back",` + two, "bAQID", "b"}},
+			{[]string{`452-789["bytes",` + two, "bAQID", "bBAUG"},
+				[]string{`452-["bytes-back",` + two, "bAQID", "bBAUG", `462-789[` + two, "bAQID", "bBAUG"}},
+			{[]string{`43999[1]`, `42["message"]`}, []string{`42["message-back"]`}}, // nobody has asked
+		} {
+			c.say(test.say...)
+			wantHears(t, c, test.hear...)
+		}
+
+		c.say(`42["ask me"]`)
+		question := c.hear()
+		found := regexp.MustCompile(`^42(\d+)\["question",1,"two"\]$`).FindStringSubmatch(question)
+		if found == nil {
+			t.Fatalf("heard %s", question)
+		}
+		c.say(`43`+found[1]+`["yes"]`, `43`+found[1]+`["no"]`)
+		if got := within(t, answers, "the answer"); got != "yes<nil>" {
+			t.Errorf("answered %s", got)
+		}
+		c.say(`42["ask for bytes"]`)
+		found = regexp.MustCompile(`^42(\d+)\["bytes\?"\]$`).FindStringSubmatch(c.hear())
+		if found == nil {
+			t.Fatal("no question")
+		}
+		c.say(`461-`+found[1]+`[{"_placeholder":true,"num":0}]`, "bAQID")
+		if got := within(t, answers, "the answer"); got != "[1 2 3] <nil>" {
+			t.Errorf("answered %s", got)
+		}
+		c.say("1")
+	})
+}
+
+// Leaving one namespace, from either end, leaves the client in its others.
+func TestSocketIONamespaces(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	custom := h.Namespace("/custom")
+	left := make(chan Reason, 10)
+	custom.OnDisconnect(func(s *Socket, why Reason) { left <- why })
+	On(custom, "throw me out", func(s *Socket, _ any) error { s.Disconnect(); return nil })
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		c := open()
+		c.say("40", "40/custom")
+		heard := c.hear()[:3] + c.hear()[:3]
+		if heard != "40{40/" && heard != "40/40{" {
+			t.Fatalf("heard %s", heard)
+		}
+		c.say(`42/custom,["message",1]`)
+		wantHears(t, c, `42/custom,["message-back",1]`)
+
+		c.say("41/custom")
+		wantReason(t, left, ReasonClientDisconnect)
+		c.say("40/custom")
+		wantHears(t, c, welcome("/custom,"))
+		c.say(`42/custom,["throw me out"]`, `42/custom,["crosses the news"]`)
+		wantHears(t, c, "41/custom,")
+		wantReason(t, left, ReasonServerDisconnect)
+		c.say(`42/custom,["crosses the news"]`, "41/custom", `43/custom,1[]`)
+
+		c.say("40/custom")
+		wantHears(t, c, welcome("/custom,"))
+		c.say("41")
+		c.say(`42/custom,["message",2]`)
+		wantHears(t, c, `42/custom,["message-back",2]`)
+		c.say("41/custom")
+		wantReason(t, left, ReasonClientDisconnect)
+		c.say("40") // a client that is nowhere may come back
+		wantHears(t, c, welcome(""))
+		c.say("1")
+	})
+}
+
+func TestSocketIOViolations(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	left := leavings(h)
+	const placeholder = `{"_placeholder":true,"num":0}`
+	bad := [][]string{
+		{"4abc"}, {"4"}, {"47"}, {"42{}"}, {"42[]"}, {"42[null]"}, {"42"}, {"42[\"message\""}, {"42abc[\"echo\"]"}, {`42["message"] x`},
+		{`42["connect"]`}, {`42["connect_error"]`}, {`42["disconnect"]`}, {`42["disconnecting"]`}, {`42["newListener"]`}, {`42["removeListener"]`},
+		{"41{}"}, {`44{"message":"x"}`}, {"40"}, {"40/custom,[]"}, {`40/custom,"x"`}, {"40/custom,null"},
+		{`42/custom,["message"]`}, {"41/custom"}, {"43/custom,1[]"}, {"43[]"},
+		{"bAQID"}, {`450-["bytes"]`}, {`4511-["bytes"]`}, {`45["bytes"]`}, {`451-["bytes",{"_placeholder":true,"num":1}]`},
+		{`451-["bytes",` + placeholder + `]`, "3", `42["message"]`},
+		{`451-["connect",` + placeholder + `]`, "bAQID"},
+		{`451-["bytes",{"_placeholder":true,"num":"0"}]`, "bAQID"},
+	}
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		for _, packets := range bad {
+			c := open()
+			c.say("40")
+			wantHears(t, c, welcome(""))
+			c.say(packets...)
+			wantHears(t, c, "closed")
+			if got := within(t, left, "OnDisconnect"); got != ReasonParseError {
+				t.Errorf("after %q: %q", packets, got)
+			}
+		}
+		for _, packet := range []string{`42["message"]`, "41", "431[]", "4abc", `44{}`} { // and no connect before them
+			c := open()
+			c.say(packet)
+			wantHears(t, c, "closed")
+		}
+	})
+}
+
+func TestSocketIOConnectTimeout(t *testing.T) {
+	const timeout = 5 * time.Second
+	for _, kind := range talkers[:2] {
+		t.Run(kind.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newEcho(t, Options{ConnectTimeout: timeout, PingInterval: time.Hour})
+				srv := serve(t, overPipe, h)
+				idle, joined := kind.open(t, srv), kind.open(t, srv)
+				refused := kind.open(t, srv)
+				start := time.Now()
+				joined.say("40")
+				wantHears(t, joined, welcome(""))
+				joined.say("41")
+				refused.say("40/nowhere")
+				wantHears(t, refused, `44/nowhere,{"message":"Invalid namespace"}`)
+				wantHears(t, idle, "closed")
+				wantAfter(t, h, "the end", start, timeout)
+				wantHears(t, refused, "closed")
+				<-time.After(timeout)
+				joined.say("40")
+				wantHears(t, joined, welcome(""))
+				joined.say("1")
+			})
+		})
+	}
+}
+
+// A thousand handshakes that nothing follows are forgotten.
+func TestSocketIOHalfOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newEcho(t, Options{ConnectTimeout: 5 * time.Second, MaxConnections: 1000})
+		e := serve(t, overPipe, h).engine(t)
+		for range 1000 {
+			if r := e.get(); r.status != 200 {
+				t.Fatal(r)
+			}
+		}
+		if r := e.get(); r.status != 503 {
+			t.Error("one too many is let in")
+		}
+		<-time.After(5*time.Second + pollLinger + 2*time.Duration(h.sessions.clock.tick))
+		synctest.Wait()
+		h.checkNobody(t)
+		if len(h.polls) != 0 {
+			t.Errorf("%d are left", len(h.polls))
+		}
+		if r := e.get(); r.status != 200 {
+			t.Error("the place is not free again")
+		}
+	})
+}
+
+// What OnDisconnect is told, for each way to go over each transport.
+func TestSocketIOReasons(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	left := leavings(h)
+	for _, test := range []struct {
+		name   string
+		leave  func(c talker)
+		reason map[string]Reason // by transport; "" stands for the others
+	}{
+		{"disconnect", func(c talker) { c.say("41", "1") }, map[string]Reason{"": ReasonClientDisconnect}},
+		{"disconnect and cut", func(c talker) { c.say("41"); c.hangUp() }, map[string]Reason{"": ReasonClientDisconnect}},
+		{"events and disconnect", func(c talker) { c.say(`42["message"]`, "41", "1") }, map[string]Reason{"": ReasonClientDisconnect}},
+		{"close", func(c talker) { c.say("1") }, map[string]Reason{"": ReasonTransportClose}},
+		{"cut", func(c talker) { c.hangUp() }, map[string]Reason{"": ReasonTransportClose, "polling": ReasonTransportError}},
+		{"nonsense", func(c talker) { c.say("4abc") }, map[string]Reason{"": ReasonParseError}},
+		{"thrown out", func(c talker) { h.sockets(1)[0].Disconnect(); wantHears(t, c, "41"); c.say("1") }, map[string]Reason{"": ReasonServerDisconnect}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			srv := serve(t, overTCP, h)
+			for _, kind := range talkers {
+				reason, ok := test.reason[kind.name]
+				if !ok {
+					reason = test.reason[""]
+				}
+				for range 10 {
+					c := kind.open(t, srv)
+					c.say("40")
+					wantHears(t, c, welcome(""))
+					test.leave(c)
+					if got := within(t, left, "OnDisconnect"); got != reason {
+						t.Errorf("%s: %q, want %q", kind.name, got, reason)
+					}
+					h.sockets(0)
+				}
+			}
+		})
+	}
+}
+
+// A client that disconnects and is gone, over TCP, has disconnected: whatever the network says of it.
+func TestSocketIODisconnectWins(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	left := leavings(h)
+	srv := serve(t, overTCP, h)
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	busy.Go(func() { // writes to the client meanwhile, which fail
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				h.Emit("noise", strings.Repeat("x", 100))
+				<-time.After(100 * time.Microsecond)
+			}
+		}
+	})
+	for range 100 {
+		c := srv.direct(t)
+		c.send("40")
+		for !strings.HasPrefix(c.next(), "40") {
+		}
+		c.send("41")
+		eventually(t, "it is sent", func() bool { return c.out.buffered() == 0 })
+		c.CloseNow() // with noise that it has not read, which resets the connection
+		wantReason(t, left, ReasonClientDisconnect)
+	}
+	close(stop)
+	busy.Wait()
+}
+
+// A plain client and clients of each transport share a room.
+func TestSocketIOSharesRooms(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	On(h, "join", func(s *Socket, room string) error { return s.Join(room) })
+	OnCall(h, "say", func(s *Socket, text string) (int, error) { return len(text), s.To("r").Emit("said", text) })
+	srv := serve(t, overTCP, h)
+	plain := srv.connect(t, nil)
+	plain.send(`{"event":"join","data":"r","id":1}`)
+	plain.want(`{"id":1}`)
+	var others []talker
+	for _, kind := range talkers {
+		c := kind.open(t, srv)
+		c.say("40")
+		wantHears(t, c, welcome(""))
+		c.say(`421["join","r"]`)
+		wantHears(t, c, "431[]")
+		others = append(others, c)
+	}
+	plain.send(`{"event":"say","data":"hi","id":2}`)
+	plain.want(`{"id":2,"data":2}`)
+	for _, c := range others {
+		wantHears(t, c, `42["said","hi"]`)
+	}
+	others[1].say(`422["say","ho"]`)
+	plain.want(`{"event":"said","data":"ho"}`)
+	wantHears(t, others[1], "432[2]")
+	wantHears(t, others[0], `42["said","ho"]`)
+	wantHears(t, others[2], `42["said","ho"]`)
+	for _, c := range others {
+		c.say("1")
+	}
+	plain.Close(StatusNormalClosure, "")
+}
+
+// An Accept that refuses, or panics, leaves nothing.
+func TestSocketIOAccept(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{Accept: func(r *http.Request) (context.Context, error) {
+		switch r.URL.Query().Get("as") {
+		case "nobody":
+			return nil, &Error{Message: "not you", Status: http.StatusUnauthorized}
+		case "panic":
+			panic("accept")
+		}
+		return context.WithValue(r.Context(), testKey{}, r.URL.Query().Get("as")), nil
+	}})
+	names := make(chan any, 1)
+	h.OnConnect(func(s *Socket) { names <- s.Context().Value(testKey{}) })
+	e := serve(t, overTCP, h).engine(t)
+	e.do("GET", "?EIO=4&transport=polling&as=nobody", "").want(t, 401, `{"code":4,"message":"not you"}`)
+	if _, err := e.request(t.Context(), "GET", "?EIO=4&transport=polling&as=panic", ""); err == nil {
+		t.Error("answered")
+	}
+	h.checkNobody(t)
+	r := e.do("GET", "?EIO=4&transport=polling&as=ann", "")
+	e.sid = handshakeForm.FindStringSubmatch(r.body)[1]
+	e.post("40")
+	if name := within(t, names, "OnConnect"); name != "ann" {
+		t.Errorf("the context knows %v", name)
+	}
+	e.get()
+	e.leave()
+}
+
+type testKey struct{}
+
+// A panicking handler costs its client the connection, over polling, too.
+func TestSocketIOPanics(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	left := leavings(h)
+	h.Handle("boom", func(*Event) { panic("boom") })
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		c := open()
+		c.say("40")
+		wantHears(t, c, welcome(""))
+		c.say(`421["boom"]`)
+		wantHears(t, c, `431[{"error":{"message":"internal error"}}]`, "closed")
+		wantReason(t, left, ReasonForcedServerClose)
+	})
+}
+
+// While a client's inbox is full its POST waits; the heartbeat does not blame the client.
+func TestPollingBackPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newEcho(t, Options{MaxInboxEvents: 2, PingInterval: 8 * time.Second, PingTimeout: 6 * time.Second})
+		gate := make(chan struct{})
+		h.Handle("wait", func(*Event) { <-gate })
+		srv := serve(t, overPipe, h)
+		e := srv.polls(t)
+		e.post("40")
+		e.get()
+		posted := make(chan reply, 1)
+		go func() {
+			r, _ := e.request(context.Background(), "POST", e.query(), strings.Repeat("42[\"wait\"]\x1e", 9)+`42["message"]`)
+			posted <- r
+		}()
+		<-time.After(time.Minute)
+		if len(posted) != 0 {
+			t.Error("the POST did not wait")
+		}
+		close(gate)
+		r := <-posted
+		r.want(t, 200, "ok")
+		got := e.get().body
+		for !strings.Contains(got, "message-back") {
+			got = e.get().body
+		}
+		e.leave()
+	})
+}
