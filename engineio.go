@@ -69,6 +69,9 @@ func (t *polling) tryUpgrade(conn *Conn) {
 	defer t.session.part()
 	if probed(ctx, conn) && t.upgrade(conn) {
 		conn.out.wake()
+		if t.closing { // which does not change any more
+			t.close(t.code, t.text, false)
+		}
 		t.session.countWindow(+1)
 		go t.session.serve()
 		return

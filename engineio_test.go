@@ -661,11 +661,46 @@ func TestEngineSessionEndsDuringUpgrade(t *testing.T) {
 			c.send("2probe")
 			c.want("3probe")
 			test.end(h, e)
-			c.wantGone()
 			e.get() // which may be told, or come too late
+			c.wantGone()
 			wantReason(t, left, test.reason)
 		})
 	}
+}
+
+// Whoever polls could take the connect message before the socket was in its rooms, and missed what was emitted then.
+func TestEngineConnectedClientIsInItsRooms(t *testing.T) {
+	noLeaks(t)
+	h := New(Options{})
+	h.Use(func(s *Socket) error { return s.Join("room") })
+	srv := serve(t, overTCP, h)
+	for range 200 {
+		e := srv.polls(t)
+		e.post("40").want(t, 200, "ok")
+		e.get() // the connect message
+		h.To("room").Emit("welcome")
+		e.get().want(t, 200, `42["welcome"]`)
+		e.leave()
+	}
+	h.checkForgotten(t)
+}
+
+// A client that has stopped polling, because it upgrades, gets the last words over its WebSocket.
+func TestEngineUpgradeOfClosedSession(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	left := leavings(h)
+	e, c := serve(t, overTCP, h).upgrading(t)
+	c.send("2probe")
+	c.want("3probe")
+	h.Emit("last", "word")
+	go h.Shutdown(t.Context())
+	wantReason(t, left, ReasonShutdown)
+	e.waitFor(h, "the session's end", func(p *polling) bool { return p.closing })
+	c.send("5")
+	c.want(`42["last","word"]`)
+	c.wantClosed(StatusGoingAway)
+	h.checkForgotten(t)
 }
 
 // Messages that are sent all the time, both ways, arrive once and in order while clients upgrade.

@@ -46,6 +46,7 @@ type polling struct {
 	mu      sync.Mutex         // guards:
 	packets [][]byte           // queued, in their text form
 	bytes   int                // of these
+	woken   bool               // they may leave: a socket's connect message waits until the socket is in its rooms
 	absent  int64              // nanotime since when no GET has taken anything, though something was there; 0: nothing was
 	getting bool               // a GET is served
 	posting chan struct{}      // closed when the POST that is served has been; nil: there is none
@@ -53,6 +54,8 @@ type polling struct {
 	closing bool               // nothing is queued any more
 	ended   bool               // nothing is served any more
 	linger  *time.Timer        // until a closed session ends; nil: it does not wait
+	code    StatusCode         // of a closed session, for its WebSocket should the client still upgrade
+	text    string             // the reason, likewise
 	arrived chan struct{}      // closed when a waiting GET should look again
 	room    chan struct{}      // closed when half of the limit is free again
 }
@@ -130,6 +133,7 @@ func (t *polling) wake() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.woken = true
 	signal(&t.arrived)
 }
 
@@ -245,7 +249,7 @@ func (t *polling) close(code StatusCode, text string, drop bool) {
 	t.mu.Lock()
 	ws := t.upgraded.Load()
 	if ws == nil {
-		t.beginClose(code, drop)
+		t.beginClose(code, text, drop)
 	}
 	t.mu.Unlock()
 	switch {
@@ -256,11 +260,11 @@ func (t *polling) close(code StatusCode, text string, drop bool) {
 	}
 }
 
-func (t *polling) beginClose(code StatusCode, drop bool) {
+func (t *polling) beginClose(code StatusCode, text string, drop bool) {
 	if t.closing || t.ended {
 		return
 	}
-	t.closing = true
+	t.closing, t.code, t.text = true, code, text
 	last, wait := engineClose, pollLinger
 	if code == noCloseFrame {
 		last, wait = engineNoop, leaveLinger
@@ -269,19 +273,17 @@ func (t *polling) beginClose(code StatusCode, drop bool) {
 		t.packets, t.bytes = nil, 0
 	}
 	t.queue([]byte{byte(last)})
+	t.woken = true
 	t.signal()
 	if !t.getting {
 		t.linger = time.AfterFunc(wait, t.end)
 	}
 }
 
-// signal lets all look again who wait, and ends the trial of a WebSocket.
+// signal lets all look again who wait.
 func (t *polling) signal() {
 	signal(&t.arrived)
 	signal(&t.room)
-	if t.probing != nil {
-		t.probing()
-	}
 }
 
 func (t *polling) closeNow() {
@@ -292,13 +294,16 @@ func (t *polling) closeNow() {
 	t.end()
 }
 
-// end is when nothing is served any more, except for a GET that waits. It locks.
+// end is when nothing is served any more, except for a GET that waits. The trial of a WebSocket ends, too. It locks.
 func (t *polling) end() {
 	t.mu.Lock()
 	first := !t.ended && t.upgraded.Load() == nil
 	if first {
 		t.ended, t.closing = true, true
 		t.signal()
+		if t.probing != nil {
+			t.probing()
+		}
 		if t.linger != nil {
 			t.linger.Stop()
 		}
@@ -398,7 +403,7 @@ func (t *polling) take(ctx context.Context) ([][]byte, *engineError) {
 	t.getting = true
 	// The client may send its next GET as soon as it has the response, which is before this one's handler returns.
 	defer func() { t.getting = false }()
-	for paused := false; len(t.packets) == 0; paused = true {
+	for paused := false; len(t.packets) == 0 || !t.woken; paused = true {
 		if err := t.served(); err != nil {
 			return nil, err
 		}
@@ -410,7 +415,7 @@ func (t *polling) take(ctx context.Context) ([][]byte, *engineError) {
 		}
 	}
 	packets := t.packets
-	t.packets, t.bytes, t.absent = nil, 0, 0
+	t.packets, t.bytes, t.absent, t.woken = nil, 0, 0, false
 	signal(&t.room)
 	return packets, nil
 }
@@ -556,16 +561,25 @@ func (t *polling) endProbe() {
 	t.probing = nil
 }
 
-// upgrade makes the WebSocket the transport: what is queued goes there, ahead of all that follows. It locks.
+// upgrade makes the WebSocket the transport: what is queued goes there, ahead of all that follows. A client that was
+// about to upgrade when we closed the session polls no more: it gets there what is queued, and the close frame that the
+// caller sends. It locks.
 func (t *polling) upgrade(conn *Conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closing || t.ended || t.posting != nil {
+	told := t.closing && (t.code == noCloseFrame || len(t.packets) == 0)
+	if told || t.ended || t.posting != nil {
 		return false
 	}
 	t.probing = nil
 	t.session.attach(conn)
 	ws := (*webSocket)(conn)
+	if t.closing {
+		t.packets = t.packets[:len(t.packets)-1] // that was the close packet
+		if t.linger != nil {
+			t.linger.Stop()
+		}
+	}
 	for _, p := range t.packets {
 		var f wireForm
 		f.fromText(p)
