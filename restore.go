@@ -172,8 +172,7 @@ func (s *Socket) assume(k *kept) {
 		s.rooms[i].stay = room
 	}
 	if k.expires != 0 {
-		s.expires, s.expiry = k.expires, &timer{fire: s.Disconnect}
-		s.ns.hub.sessions.clock.schedule(s.expiry, s.expires)
+		s.expireAt(k.expires)
 	}
 	k.values = nil
 }
@@ -192,7 +191,10 @@ func (s *Socket) handOver() {
 	s.mu.Lock()
 	k := s.kept
 	if k != nil {
-		k.values, k.expires = maps.Clone(s.values), s.expires
+		k.values = maps.Clone(s.values)
+		if s.expiry != nil {
+			k.expires = s.expiry.when
+		}
 	}
 	s.mu.Unlock()
 	if k != nil {

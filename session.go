@@ -87,16 +87,17 @@ type session struct {
 	parts    atomic.Int32
 	wire     protocol // the codec's
 
-	mu     sync.Mutex // guards:
-	closed bool       // nobody takes a seat any more
-	seats  []*seat
-
-	checking sync.Mutex // guards the heartbeat:
-	pingAt   int64      // nanotime of the next ping, or of the one whose pong is awaited
-	awaiting bool
-	heard    uint32 // the connection's fills when the ping was sent
+	// mu guards closed and seats, checking the heartbeat: pingAt and what follows it, and awaiting and ahead. They
+	// stand so that they need little room.
+	awaiting bool // a pong is
+	closed   bool // nobody takes a seat any more
+	mu       sync.Mutex
+	ahead    int32 // the transport's ahead when the ping was sent
+	seats    []*seat
+	checking sync.Mutex
+	pingAt   int64  // nanotime of the next ping, or of the one whose pong is awaited
+	heard    uint32 // the connection's fills when it was sent
 	pauses   uint32 // the reading's pauses then
-	ahead    int32  // the transport's ahead then
 }
 
 // codec is a protocol of events over messages.

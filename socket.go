@@ -26,18 +26,16 @@ type Socket struct {
 	calls     pendingCalls
 
 	// mu may be held while a room's lock is taken, never the other way round. It guards:
-	mu      sync.Mutex
-	entered bool         // the socket was connected
-	left    bool         // it has left delivery
-	rooms   []membership // by name
-	values  map[string]any
-	kept    *kept           // guarded by the recovery's lock, too; nil without recovery
-	ctx     context.Context // the base of the socket's context, then itself, made on first use
-	cancel  context.CancelFunc
-	expiry  *timer
-	expires int64 // nanotime; 0 means never
-
-	recovered bool // set before anybody sees the socket
+	mu        sync.Mutex
+	entered   bool         // the socket was connected
+	left      bool         // it has left delivery
+	recovered bool         // set before anybody sees the socket
+	rooms     []membership // by name
+	values    map[string]any
+	kept      *kept           // guarded by the recovery's lock, too; nil without recovery
+	ctx       context.Context // the base of the socket's context, then itself, made on first use
+	cancel    context.CancelFunc
+	expiry    *timer
 }
 
 // Socket ids are 20 characters: five of the node, fifteen random.
@@ -251,16 +249,19 @@ func (s *Socket) DisconnectAt(t time.Time) {
 	if s.left {
 		return
 	}
-	if s.expiry == nil {
-		s.expiry = &timer{fire: s.Disconnect}
-	}
-	if t.IsZero() {
-		s.expires = 0
+	if s.expiry != nil {
 		clock.stop(s.expiry)
-		return
+		s.expiry = nil
 	}
-	s.expires = after(time.Until(t))
-	clock.schedule(s.expiry, s.expires)
+	if !t.IsZero() {
+		s.expireAt(after(time.Until(t)))
+	}
+}
+
+// expireAt sets the timer of DisconnectAt. s.mu is held.
+func (s *Socket) expireAt(when int64) {
+	s.expiry = &timer{fire: s.Disconnect}
+	s.ns.hub.sessions.clock.schedule(s.expiry, when)
 }
 
 // Flush waits until less than half of Options.MaxQueued is queued for the client: whoever has much to send to one
