@@ -354,7 +354,7 @@ const scenarios = {
     await heard(socket);
     const { id } = socket;
     const reason = next(socket, 'disconnect');
-    await hub.stall();
+    await repeated(hub.stall, reason);
     equal(await reason, 'ping timeout', 'reason');
     oneOf(await hub.left(id), polls ? pollingEnds : ['ping timeout'], 'reason on the server');
   },
