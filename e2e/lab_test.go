@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,6 +87,7 @@ func (l *lab) start(r *http.Request) any {
 		AllowedOrigins: []string{l.url},
 		PingInterval:   ms("pingInterval"),
 		PingTimeout:    ms("pingTimeout"),
+		Recovery:       atrium.Recovery{MaxDisconnection: ms("recovery")},
 		Logger:         slog.New(slog.NewTextHandler(complaints{l.t}, &slog.HandlerOptions{Level: slog.LevelError})),
 	}}
 	addr := h.begin()
@@ -123,9 +125,12 @@ func (l *lab) do(r *http.Request) any {
 	case "cut":
 		h.proxy.each(cut)
 	case "reset":
+		h.proxy.stall() // one end should not hear of the other's
 		h.proxy.each(reset)
 	case "stall":
 		h.proxy.stall()
+	case "sever":
+		h.proxy.sever()
 	case "shutdown":
 		err = h.shutdown()
 	case "down":
@@ -133,7 +138,12 @@ func (l *lab) do(r *http.Request) any {
 	case "up":
 		h.kill()
 		err = h.proxy.listen(h.begin())
+	case "mend":
+		err = h.proxy.listen(h.proxy.target)
 	case "stop":
+		if h.proxy.isDown() {
+			h.kill() // nobody would hear of a shutdown
+		}
 		err = h.shutdown()
 		h.proxy.down()
 	default:
@@ -159,7 +169,7 @@ func (h *labHub) departure(id string) chan string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.departs[id] == nil {
-		h.departs[id] = make(chan string, 1)
+		h.departs[id] = make(chan string, 10) // with recovery, one socket may leave more than once
 	}
 	return h.departs[id]
 }
@@ -350,16 +360,15 @@ func tick(ctx context.Context, h *atrium.Hub) {
 type proxy struct {
 	addr string
 
-	mu      sync.Mutex // guards:
-	ln      net.Listener
-	conns   map[*net.TCPConn]bool
-	stalled bool
-	isDown  bool
-	stopped chan struct{} // closed when a stalled proxy goes down
+	mu     sync.Mutex // guards:
+	target string
+	ln     net.Listener                  // nil while it is down
+	nears  map[*net.TCPConn]*atomic.Bool // the clients' connections, and whether they are stalled
+	fars   map[*net.TCPConn]*atomic.Bool // theirs to the server
 }
 
 func newProxy(target string) (*proxy, error) {
-	p := &proxy{conns: make(map[*net.TCPConn]bool), stopped: make(chan struct{})}
+	p := &proxy{nears: make(map[*net.TCPConn]*atomic.Bool), fars: make(map[*net.TCPConn]*atomic.Bool)}
 	// Its port is one that nobody gets who asks for any; see quietAddr.
 	var err error
 	for range 100 {
@@ -377,7 +386,7 @@ func (p *proxy) listen(target string) error {
 		return err
 	}
 	p.mu.Lock()
-	p.ln, p.isDown = ln, false
+	p.ln, p.target = ln, target
 	p.mu.Unlock()
 	go func() {
 		for {
@@ -402,45 +411,46 @@ func (p *proxy) serve(near, far *net.TCPConn) {
 		both.Wait()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		for _, c := range []*net.TCPConn{near, far} {
-			delete(p.conns, c)
-			c.Close()
-		}
+		delete(p.nears, near)
+		delete(p.fars, far)
+		near.Close()
+		far.Close()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer func() { go end() }()
-	if !p.isDown { // since it was accepted
-		p.conns[near], p.conns[far] = true, true
-		both.Go(func() { p.pass(near, far) })
-		both.Go(func() { p.pass(far, near) })
+	if p.ln != nil { // it may have gone down since it was accepted
+		stalled := new(atomic.Bool)
+		p.nears[near], p.fars[far] = stalled, stalled
+		both.Go(func() { pass(near, far, stalled) })
+		both.Go(func() { pass(far, near, stalled) })
 	}
 }
 
 // pass copies until there is no more. What can no longer be written is read all the same.
-func (p *proxy) pass(from, to *net.TCPConn) {
+func pass(from, to *net.TCPConn, stalled *atomic.Bool) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		p.mu.Lock()
-		stalled := p.stalled
-		p.mu.Unlock()
-		if stalled {
-			<-p.stopped
-			return
-		}
-		if err != nil {
+		switch {
+		case err != nil && !stalled.Load():
 			to.CloseWrite()
 			return
+		case err != nil:
+			return
+		case !stalled.Load():
+			to.Write(buffer[:n])
 		}
-		to.Write(buffer[:n])
 	}
 }
 
 func (p *proxy) each(do func(*net.TCPConn)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for c := range p.conns {
+	for c := range p.nears {
+		do(c)
+	}
+	for c := range p.fars {
 		do(c)
 	}
 }
@@ -451,22 +461,41 @@ func cut(c *net.TCPConn) { c.CloseWrite() }
 // reset ends it as a machine does that knows nothing of it any more.
 func reset(c *net.TCPConn) { c.SetLinger(0); c.Close() }
 
-// stall lets nothing through any more, without a word.
+// stall lets nothing through any more on the connections that there are, without a word.
 func (p *proxy) stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stalled = true
+	for _, stalled := range p.nears {
+		stalled.Store(true)
+	}
+}
+
+// sever lets the clients notice that their connections are gone, and not the server.
+func (p *proxy) sever() {
+	p.stall()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.nears {
+		reset(c)
+	}
 }
 
 // down cuts all connections, and refuses new ones.
 func (p *proxy) down() {
 	p.mu.Lock()
-	p.isDown = true
-	p.ln.Close()
-	if p.stalled {
-		p.stalled = false
-		close(p.stopped)
+	if p.ln != nil {
+		p.ln.Close()
+		p.ln = nil
+	}
+	for _, stalled := range p.nears {
+		stalled.Store(false)
 	}
 	p.mu.Unlock()
 	p.each(cut)
+}
+
+func (p *proxy) isDown() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ln == nil
 }

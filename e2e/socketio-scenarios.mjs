@@ -24,14 +24,14 @@ export async function run(name, { io, WebSocket, lab, transports }) {
       const tell = (verb) => (params) => ask(`${hub.id}/${verb}`, params);
       ends.push(tell('stop'));
       const left = async (id) => (await ask(`${hub.id}/left`, { socket: id })).reason;
-      return { ...hub, left, cut: tell('cut'), reset: tell('reset'), stall: tell('stall'), down: tell('down'), up: tell('up'), shutdown: tell('shutdown') };
+      return { ...hub, left, cut: tell('cut'), reset: tell('reset'), stall: tell('stall'), sever: tell('sever'), down: tell('down'), up: tell('up'), mend: tell('mend'), shutdown: tell('shutdown') };
     },
 
     // client makes a socket that connects when it is told to.
     client(url, options) {
       const wanted = transports === 'default' ? {} : { transports: [transports] };
       const socket = io(url, { forceNew: true, autoConnect: false, auth: { token: 'ok' }, ...wanted, ...options });
-      ends.push(() => socket.disconnect());
+      ends.push(async () => { socket.disconnect(); });
       return socket;
     },
 
@@ -50,11 +50,11 @@ export async function run(name, { io, WebSocket, lab, transports }) {
       equal(engine.transport.name, kit.polls ? 'polling' : 'websocket', 'transport');
     },
   };
-  try {
-    await within(scenarios[name](kit), name.startsWith('a crowd') ? 4 * patience : 1.5 * patience, name);
-  } finally {
-    for (const end of ends.reverse()) await end();
-  }
+  const wrong = [];
+  const note = (error) => wrong.push(error.stack);
+  await within(scenarios[name](kit), name.startsWith('a crowd') ? 4 * patience : 1.5 * patience, name).catch(note);
+  for (const end of ends.reverse()) await end().catch(note);
+  if (wrong.length > 0) throw new Error(wrong.join('\n'));
 }
 
 function equal(got, want, what) {
@@ -347,15 +347,16 @@ const scenarios = {
     oneOf(await hub.left(id), polls ? pollingEnds : ['transport error'], 'reason on the server');
   },
 
-  async 'the connection goes silent'({ start, connect, settled }) {
+  async 'the connection goes silent'({ start, connect, settled, polls }) {
     const hub = await start({ pingInterval: 400, pingTimeout: 300 });
     const socket = await connect(hub.proxied, { reconnection: false });
     await settled(socket);
     await heard(socket);
     const { id } = socket;
     const reason = next(socket, 'disconnect');
-    await hub.stall();
-    equal([await reason, await hub.left(id)], ['ping timeout', 'ping timeout'], 'reasons');
+    await repeated(hub.stall, reason);
+    equal(await reason, 'ping timeout', 'reason');
+    oneOf(await hub.left(id), polls ? pollingEnds : ['ping timeout'], 'reason on the server');
   },
 
   async 'nobody says anything'({ start, connect, settled }) {
@@ -433,6 +434,59 @@ const scenarios = {
     await hub.down();
     await failed;
     equal([attempts, socket.connected], [[1, 2, 3], false], 'attempts');
+  },
+
+  async 'recovery'({ start, connect, settled }) {
+    const hub = await start({ recovery: 30_000 });
+    const [ada, ben] = [await connect(hub.proxied, { reconnectionDelay: 20, reconnectionDelayMax: 50 }), await connect(hub.url)];
+    equal(ada.recovered, false, 'recovered at first');
+    const { id } = ada;
+    const [said, seen] = [collect(ada, 'msg'), collect(ada, 'picture')];
+    await ada.emitWithAck('join-room', 'garden');
+    await ben.emitWithAck('join-room', 'garden');
+    await settled(ada);
+    const want = [];
+    const say = async (text) => {
+      want.push(text);
+      await ben.emitWithAck('send-msg', { room: 'garden', text });
+    };
+    for (let round = 0; round < 3; round++) { // in the first one, nothing was received before
+      const reason = next(ada, 'disconnect');
+      await hub.down();
+      await reason;
+      await say(`missed ${round}`);
+      await ben.emitWithAck('picture', bytes(100 + round));
+      await say(`missed as well ${round}`);
+      const connected = next(ada, 'connect');
+      await hub.mend();
+      await connected;
+      equal([ada.recovered, ada.id], [true, id], 'recovered, and the id');
+      await settled(ada);
+      await say(`after ${round}`);
+      await heard(ada);
+    }
+    equal([said, seen.map((b) => plain(b).length)], [want, [100, 101, 102]], 'what was said');
+  },
+
+  // The client's network changes, say: it comes back before the server has noticed that it went.
+  async 'recovery of a connection that is half open'({ start, connect, settled }) {
+    const hub = await start({ recovery: 30_000 });
+    const [ada, ben] = [await connect(hub.proxied, { reconnectionDelay: 20, reconnectionDelayMax: 50 }), await connect(hub.url)];
+    const { id } = ada;
+    const said = collect(ada, 'msg');
+    await ada.emitWithAck('join-room', 'garden');
+    await ben.emitWithAck('join-room', 'garden');
+    await settled(ada);
+    await ben.emitWithAck('send-msg', { room: 'garden', text: 'before' });
+    await heard(ada);
+    const [reason, connected] = [next(ada, 'disconnect'), next(ada, 'connect')];
+    await repeated(hub.sever, reason);
+    await ben.emitWithAck('send-msg', { room: 'garden', text: 'lost on its way, or missed' });
+    await connected;
+    equal([ada.recovered, ada.id], [true, id], 'recovered, and the id');
+    await ben.emitWithAck('send-msg', { room: 'garden', text: 'after' });
+    await heard(ada);
+    equal(said, ['before', 'lost on its way, or missed', 'after'], 'what was said');
   },
 
   // Messages go both ways all the time, some in flight at any moment, while the transport changes. Those of the client
