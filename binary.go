@@ -18,8 +18,9 @@ import (
 // plain client gets a string of base64, as for any []byte; and so does every client if the Binary is inside a type
 // that has a MarshalJSON of its own. A nil Binary is null.
 //
-// In the other direction, what a client sends as bytes decodes into a Binary and into a []byte. In an any, a string
-// or a json.RawMessage it is the string of base64, with padding.
+// In the other direction, what a client sends as bytes decodes into a Binary and into a []byte, and is a Binary in an
+// any that a handler takes or Event.Bind is given. In a string or a json.RawMessage, and in an any within a struct, it
+// is the string of base64, with padding.
 type Binary []byte
 
 // How a Binary is found again in the JSON that encoding/json makes of arguments: the JSON and the values are walked

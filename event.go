@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +19,7 @@ type Event struct {
 	n        int
 	id       int64 // of the acknowledgement asked for; noID if none
 	answered bool
+	binaries []span // where in args attachments stand
 }
 
 // Name returns the event's name.
@@ -45,34 +47,72 @@ func rawValues(joined []byte) []json.RawMessage {
 // each that has a Validate() error method. A missing argument is null, one too many is ignored. An error is an
 // *Error that names the field and what was expected, fit for ReplyError.
 func (e *Event) Bind(pointers ...any) error {
-	values := splitValues(nil, e.args)
+	at := skipSpace(e.args, 0)
 	for i, p := range pointers {
-		var value []byte
-		if i < len(values) {
-			value = values[i]
+		start, end := 0, 0
+		if i < e.n {
+			start = at
+			end, _ = skipValue(e.args, start) // it was valid when it was received
+			at = skipComma(e.args, end)
 		}
 		what := "data"
 		if len(pointers) > 1 {
 			what = fmt.Sprintf("argument %d", i+1)
 		}
-		if err := bind(value, p, what); err != nil {
+		if err := e.bind(start, end, p, what); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// decodeAny decodes e.args[start:end], a value, as json.Unmarshal does into an any, but attachments as Binary.
+func (e *Event) decodeAny(start, end int) any {
+	at := span{start, end}
+	if slices.Contains(e.binaries, at) {
+		return Binary(appendAttachment([]byte{}, e.args, at)) // nil would be null
+	}
+	if !slices.ContainsFunc(e.binaries, func(b span) bool { return start < b.start && b.end < end }) {
+		var v any
+		_ = json.Unmarshal(e.args[start:end], &v) // it was valid when it was received
+		return v
+	}
+	if e.args[start] == '[' {
+		list := []any{}
+		for i := skipSpace(e.args, start+1); e.args[i] != ']'; {
+			end, _ := skipValue(e.args, i)
+			list = append(list, e.decodeAny(i, end))
+			i = skipInnerComma(e.args, end)
+		}
+		return list
+	}
+	object := make(map[string]any)
+	for i := skipSpace(e.args, start+1); e.args[i] != '}'; {
+		end, value, _ := skipKey(e.args, i)
+		key, _ := unquote(e.args[i:end])
+		end, _ = skipValue(e.args, value)
+		object[key] = e.decodeAny(value, end)
+		i = skipInnerComma(e.args, end)
+	}
+	return object
+}
+
 // first decodes the first argument, which is the one that typed handlers take.
 func (e *Event) first(v any) error {
-	value := e.args
+	end := len(e.args)
 	if e.n > 1 {
-		end, err := skipValue(value, 0)
-		if err != nil {
-			return err // the arguments were valid when they were received: it cannot happen
-		}
-		value = value[:end]
+		end, _ = skipValue(e.args, 0)
 	}
-	return bind(value, v, "data")
+	return e.bind(0, end, v, "data")
+}
+
+// bind decodes e.args[start:end], which is empty if there is no such argument.
+func (e *Event) bind(start, end int, v any, what string) error {
+	if into, ok := v.(*any); ok && start < end && len(e.binaries) > 0 {
+		*into = e.decodeAny(start, end)
+		return nil
+	}
+	return bind(e.args[start:end], v, what)
 }
 
 // Reply sends the acknowledgement that the sender asked for. It returns ErrNoAck if there was none asked for, or it

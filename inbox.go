@@ -13,6 +13,8 @@ type incoming struct {
 	n      int    // how many
 	id     int64  // of the acknowledgement asked for; noID if none
 	reason Reason // of leaving
+	// binaries are where in args attachments stand.
+	binaries []span
 }
 
 type incomingKind uint8

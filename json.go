@@ -336,6 +336,14 @@ func skipComma(list []byte, i int) int {
 	return skipSpace(list, skipSpace(list, i)+1)
 }
 
+// skipInnerComma is skipComma for a list in brackets: behind the last value it returns where the bracket is.
+func skipInnerComma(b []byte, i int) int {
+	if i = skipSpace(b, i); b[i] == ',' {
+		i = skipSpace(b, i+1)
+	}
+	return i
+}
+
 // unquote returns the string that the literal b, quotes included, stands for; false if b is no string literal.
 // Like encoding/json it puts U+FFFD for half a surrogate pair and for each byte of invalid UTF-8.
 func unquote(b []byte) (string, bool) {

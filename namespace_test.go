@@ -303,3 +303,64 @@ func TestBinaryBroadcast(t *testing.T) {
 		}
 	})
 }
+
+// A handler that takes anything can echo it: what came as bytes goes back as bytes, wherever it stands.
+func TestEchoAnything(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{})
+		h.Handle("message", func(e *Event) {
+			values := make([]any, len(e.Args()))
+			pointers := make([]any, len(values))
+			for i := range values {
+				pointers[i] = &values[i]
+			}
+			if err := e.Bind(pointers...); err != nil {
+				t.Error(err)
+			}
+			e.Socket().Emit("message-back", values...)
+			e.Reply(values...)
+		})
+		OnCall(h, "one", func(_ *Socket, v any) (any, error) { return v, nil })
+		c := serve(t, k, h).socketIO(t)
+		c.join("")
+		for _, args := range []string{`1,"2",{"3":[true]}`, `null`, `[]`, `{}`, `[[],{}]`, `"AQID"`} {
+			c.send(`42["message",` + args + `]`)
+			c.want(`42["message-back",` + args + `]`)
+		}
+		attach := func(contents ...string) {
+			for _, content := range contents {
+				if err := c.Write(t.Context(), OpBinary, []byte(content)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		attached := func(contents ...string) {
+			t.Helper()
+			for _, content := range contents {
+				if op, p, err := c.Read(t.Context()); err != nil || op != OpBinary || string(p) != content {
+					t.Fatalf("got %v %q, %v; want %q", op, p, err, content)
+				}
+			}
+		}
+		const zero, one = `{"_placeholder":true,"num":0}`, `{"_placeholder":true,"num":1}`
+		for _, args := range []string{
+			zero + `,` + one,
+			zero + `,"AQID",` + one,
+			`[` + zero + `,[` + one + `,"AQID"]]`,
+			`{"a":` + zero + `,"b":{"c":[` + one + `,{"d":1}]},"e":[],"f":"AQID"}`,
+		} {
+			c.send(`452-7["message",` + args + `]`)
+			attach("\x01\x02\x03", "")
+			c.want(`452-["message-back",` + args + `]`)
+			attached("\x01\x02\x03", "")
+			c.want(`462-7[` + args + `]`)
+			attached("\x01\x02\x03", "")
+		}
+		// White space and escaped keys change nothing.
+		c.send(`451-8["one" , { "\u0061" : [ ` + zero + ` , 2 ] } ]`)
+		attach("xyz")
+		c.want(`461-8[{"a":[` + zero + `,2]}]`)
+		attached("xyz")
+	})
+}

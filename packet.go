@@ -54,6 +54,8 @@ type packet struct {
 	args []byte
 	n    int
 	id   int64 // of the acknowledgement asked for or given; noID if none
+	// binaries are where in args attachments stand that have come.
+	binaries []span
 }
 
 // parsePacket reads one packet. It refuses what socket.io-parser refuses, except reserved event names, and what no

@@ -275,7 +275,7 @@ func (s *Socket) Buffered() int { return s.session.transport.buffered() }
 func (s *Socket) handle(in incoming) {
 	var e *Event
 	if in.kind == incomingEvent {
-		e = &Event{socket: s, name: in.event, args: in.args, n: in.n, id: in.id}
+		e = &Event{socket: s, name: in.event, args: in.args, n: in.n, id: in.id, binaries: in.binaries}
 	}
 	defer func() {
 		if in.kind == incomingLeave {

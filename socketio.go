@@ -163,7 +163,7 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 		if reservedEvent(p.event) {
 			return Errorf("event: %q is reserved", p.event)
 		}
-		to.take(incoming{kind: incomingEvent, event: p.event, args: p.args, n: p.n, id: p.id})
+		to.take(incoming{kind: incomingEvent, event: p.event, args: p.args, n: p.n, id: p.id, binaries: p.binaries})
 	case packetAck:
 		to.inbox.owner.acknowledge(p.id, p.args, p.n, nil)
 	case packetDisconnect:
