@@ -347,3 +347,18 @@ func TestNamespacesBounded(t *testing.T) {
 		c.say("1")
 	})
 }
+
+// A NamespaceFunc's function that panics refuses the client, whatever reads its connection.
+func TestNamespaceFuncPanics(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	h.NamespaceFunc(func(name string) bool { return strings.Split(name, "-")[1] == "a" })
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		c := open()
+		c.say("40/x")
+		wantHears(t, c, `44/x,{"message":"Invalid namespace"}`)
+		c.say("40/x-a")
+		wantHears(t, c, welcome("/x-a,"))
+		c.say("1")
+	})
+}
