@@ -76,7 +76,7 @@ func (h *Hub) Namespace(name string) *Namespace {
 // NamespaceFunc returns a namespace that stands for many: what is registered with it holds in every namespace whose name
 // match accepts and that no call of Namespace has named. Such a namespace comes into being with its first socket, has
 // rooms of its own and goes with its last socket; Socket.Namespace returns it. The namespace that NamespaceFunc
-// returns has no sockets itself, and what is emitted to it reaches nobody.
+// returns has no sockets itself, and what is emitted to it reaches nobody. One client is in at most 100 namespaces.
 //
 // match runs for each client that asks for such a name, in any goroutine; if it panics, the client is refused. A
 // regular expression's MatchString is one:
