@@ -277,6 +277,9 @@ type arrival struct {
 }
 
 func (a *arrival) seat(s *session, namespace string) (*seat, *Error) {
+	if s.crowded() {
+		return nil, Errorf("namespace: expected at most %d for one client", maxSeats)
+	}
 	n := a.hub.enterable(namespace)
 	if n == nil {
 		return nil, &Error{Message: "Invalid namespace"}

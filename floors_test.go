@@ -26,7 +26,7 @@ var floors = []struct{ name, files string }{
 	{"ground", "frame.go mask.go backoff.go timer.go errors.go"},
 	{"wire", "conn.go read.go close.go stream.go outbox.go flusher.go ready_unix.go ready_linux.go ready_unsent_other.go ready_other.go upgrade.go dial.go dialproxy.go deflate.go inflate.go extensions.go compression.go"},
 	{"packets", "packet.go payload.go attachment.go binary.go json.go envelope.go"},
-	{"sessions", "session.go transport.go seat.go recovery.go engineio.go socketio.go polling.go plain.go inbox.go message.go"},
+	{"sessions", "session.go transport.go seat.go recovery.go engineio.go socketio.go polling.go pollrequests.go plain.go inbox.go message.go"},
 	{"cluster", "bus.go cluster.go"},
 	{"roof", "doc.go hub.go arrival.go quota.go options.go namespace.go handshake.go socket.go restore.go event.go room.go target.go ack.go client.go stats.go inspect.go"},
 }

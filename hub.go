@@ -3,6 +3,8 @@ package atrium
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -74,9 +76,10 @@ func (h *Hub) Namespace(name string) *Namespace {
 // NamespaceFunc returns a namespace that stands for many: what is registered with it holds in every namespace whose name
 // match accepts and that no call of Namespace has named. Such a namespace comes into being with its first socket, has
 // rooms of its own and goes with its last socket; Socket.Namespace returns it. The namespace that NamespaceFunc
-// returns has no sockets itself, and what is emitted to it reaches nobody.
+// returns has no sockets itself, and what is emitted to it reaches nobody. One client is in at most 100 namespaces.
 //
-// match runs for each client that asks for such a name, in any goroutine. A regular expression's MatchString is one:
+// match runs for each client that asks for such a name, in any goroutine; if it panics, the client is refused. A
+// regular expression's MatchString is one:
 //
 //	h.NamespaceFunc(regexp.MustCompile(`^/project-[0-9]+$`).MatchString)
 func (h *Hub) NamespaceFunc(match func(name string) bool) *Namespace {
@@ -108,7 +111,7 @@ func (h *Hub) enterable(name string) *Namespace {
 	h.mu.Lock()
 	patterns := h.patterns
 	h.mu.Unlock()
-	i := slices.IndexFunc(patterns, func(p pattern) bool { return validNamespace(name) && p.match(name) })
+	i := slices.IndexFunc(patterns, func(p pattern) bool { return validNamespace(name) && h.matches(p, name) })
 	if i < 0 {
 		return nil
 	}
@@ -123,6 +126,17 @@ func (h *Hub) enterable(name string) *Namespace {
 	h.namespaces[name] = n
 	n.refs++
 	return n
+}
+
+// matches asks the application, and bears its panic.
+func (h *Hub) matches(p pattern, name string) bool {
+	defer func() {
+		if e := recover(); e != nil {
+			h.options.Logger.Error("atrium: the function of a NamespaceFunc panicked", slog.String("namespace", name),
+				slog.Any("panic", e), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	return p.match(name)
 }
 
 // hold counts a socket of the namespace in, if there is such a namespace.

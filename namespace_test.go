@@ -364,3 +364,62 @@ func TestEchoAnything(t *testing.T) {
 		attached("xyz")
 	})
 }
+
+// One client is in no more than maxSeats namespaces; those count that it has left while their functions still run.
+func TestNamespacesBounded(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	h.NamespaceFunc(regexp.MustCompile("^/free").MatchString)
+	goOn := make(chan struct{})
+	h.NamespaceFunc(regexp.MustCompile("^/slow").MatchString).Use(func(*Socket) error { <-goOn; return nil })
+	tooMany := func(namespace string) string {
+		return fmt.Sprintf(`44%s,{"message":"namespace: expected at most %d for one client"}`, namespace, maxSeats)
+	}
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		c := open()
+		for i := range maxSeats {
+			c.say(fmt.Sprintf("40/free%d", i))
+			wantHears(t, c, welcome(fmt.Sprintf("/free%d,", i)))
+		}
+		c.say("40/free")
+		wantHears(t, c, tooMany("/free"))
+		c.say("40/other") // it is not asked whether there is one
+		wantHears(t, c, tooMany("/other"))
+		c.say("1")
+
+		c = open()
+		for range maxSeats {
+			c.say("40/slow", "41/slow")
+		}
+		c.say("40/slow")
+		wantHears(t, c, tooMany("/slow"))
+		for range maxSeats {
+			goOn <- struct{}{}
+		}
+		eventually(t, "the namespace to go", func() bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return h.namespaces["/slow"] == nil
+		})
+		eventually(t, "room for another", func() bool {
+			c.say("40/free")
+			return c.hear() != tooMany("/free")
+		})
+		c.say("1")
+	})
+}
+
+// A NamespaceFunc's function that panics refuses the client, whatever reads its connection.
+func TestNamespaceFuncPanics(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	h.NamespaceFunc(func(name string) bool { return strings.Split(name, "-")[1] == "a" })
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		c := open()
+		c.say("40/x")
+		wantHears(t, c, `44/x,{"message":"Invalid namespace"}`)
+		c.say("40/x-a")
+		wantHears(t, c, welcome("/x-a,"))
+		c.say("1")
+	})
+}

@@ -141,6 +141,13 @@ func (s *session) attach(conn *Conn) {
 	conn.out.eventsWait = &s.reading.more
 }
 
+// maxSeats bounds a client's sockets, those included that it has left and whose functions have not all returned: each
+// may cost a goroutine, a namespace and a full inbox.
+const maxSeats = 100
+
+// crowded reports whether it may have no more. It is for who reads the connection, and alone adds to them.
+func (s *session) crowded() bool { return s.parts.Load() > maxSeats } // one part is the reading
+
 // add takes a socket in; not any more if the session has ended.
 func (s *session) add(p *seat) bool {
 	s.mu.Lock()
