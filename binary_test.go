@@ -262,6 +262,7 @@ func FuzzAttachments(f *testing.F) {
 				}
 			}
 		}
+		sent.binaries = found
 		if diff := cmp.Diff(sent, p, packetsEqual); diff != "" {
 			t.Fatal(diff)
 		}
