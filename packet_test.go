@@ -17,7 +17,7 @@ import (
 )
 
 // packetsEqual lets cmp look into packets. No arguments are no arguments, nil or not.
-var packetsEqual = cmp.Options{cmp.AllowUnexported(packet{}), cmp.Comparer(bytes.Equal)}
+var packetsEqual = cmp.Options{cmp.AllowUnexported(packet{}, span{}), cmp.Comparer(bytes.Equal)}
 
 func TestParsePacket(t *testing.T) {
 	event := func(namespace string, id int64, name, args string, n int) packet {
