@@ -23,7 +23,8 @@ type Options struct {
 	Accept func(*http.Request) (context.Context, error)
 
 	// MaxConnections bounds the connections at a time, those included that are not accepted yet. One more is refused
-	// with 503, before Accept is asked. Zero means no bound but the operating system's.
+	// with 503, before Accept is asked. Zero means no bound but the operating system's, which does not hold for clients
+	// that poll: between their requests they need no open file.
 	MaxConnections int
 	// MaxConnectionsPerClient bounds the connections at a time that have the same ClientKey. One more is refused with
 	// 429, before Accept is asked. Zero means no bound.
@@ -55,8 +56,9 @@ type Options struct {
 	MaxQueued int
 	// MaxRooms bounds the rooms that one socket is in. Zero means 1000.
 	MaxRooms int
-	// MaxInboxEvents bounds the events of one client that were received and not yet handled. While they are that
-	// many, the client is not read from. Zero means 256.
+	// MaxInboxEvents bounds the events of one socket that were received and not yet handled. While they are that
+	// many, its client is not read from. A Socket.IO client may have up to 100 sockets, in as many namespaces. Zero
+	// means 256.
 	MaxInboxEvents int
 	// MaxInboxBytes bounds the same events in bytes. Zero means 1 MiB.
 	MaxInboxBytes int

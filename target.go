@@ -67,7 +67,8 @@ const (
 
 // Compress says whether to compress the events, for clients with whom compression was agreed on (Options.Compression):
 // true whatever their size, false not at all, which is right for events that hold a secret beside what somebody else
-// has written. Without a Compress their size decides (Options.CompressionThreshold).
+// has written. Without a Compress their size decides (Options.CompressionThreshold). It does not hold for Socket.IO
+// clients while they poll: HTTP responses of 1 KiB and more are gzipped if the client takes that.
 func (t Target) Compress(compress bool) Target {
 	t.compress = compressNone
 	if compress {
