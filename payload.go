@@ -70,12 +70,7 @@ func appendEngine(dst []byte, kind engineType, data []byte) []byte {
 	return append(append(dst, byte(kind)), data...)
 }
 
-// appendEngineBinary appends a message of bytes for a payload.
-func appendEngineBinary(dst, data []byte) []byte {
-	return base64.StdEncoding.AppendEncode(append(dst, byte(engineBase64)), data)
-}
-
-// appendEngineBase64 is appendEngineBinary for bytes that are base64 already.
+// appendEngineBase64 appends a message of bytes, which are base64 already, for a payload.
 func appendEngineBase64(dst, text []byte) []byte { return appendEngine(dst, engineBase64, text) }
 
 // appendPayload appends the payload of packets that are in their text form.

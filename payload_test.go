@@ -247,3 +247,8 @@ func BenchmarkPayloadSplit(b *testing.B) {
 		}
 	}
 }
+
+// appendEngineBinary appends a message of bytes for a payload.
+func appendEngineBinary(dst, data []byte) []byte {
+	return base64.StdEncoding.AppendEncode(append(dst, byte(engineBase64)), data)
+}

@@ -111,8 +111,9 @@ func (t Target) deliver(m *message, d *delivery) {
 	t.each(func(s *Socket) { d.push(s, m) })
 }
 
-// deflate compresses the message for the clients that it may be for. It is done before any lock is taken, because it
-// takes a while; a client whose compression comes up later gets the message as it is.
+// deflate compresses the message for the clients that it may be for. It takes a while, so that it is done before a lock
+// of a room or namespace is taken, though with recovery under that one's; a client whose compression comes up later
+// gets the message as it is.
 func (t Target) deflate(m *message) {
 	config := t.ns.hub.sessions
 	if config.compression.wanted == 0 || t.compress == compressNone {

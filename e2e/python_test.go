@@ -11,7 +11,7 @@ func TestPythonClient(t *testing.T) {
 	t.Parallel()
 	const python = "/usr/bin/python3" // Debian's, whatever else is in the PATH
 	if exec.Command(python, "-c", "import socketio, requests, websocket").Run() != nil {
-		t.Skip("python-socketio is not there: apt-get install python3-socketio python3-requests python3-websocket")
+		t.Fatal("python-socketio is not there: apt-get install python3-socketio python3-requests python3-websocket")
 	}
 	for _, transports := range []string{"default", "polling", "websocket"} {
 		t.Run(transports, func(t *testing.T) {

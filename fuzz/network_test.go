@@ -37,13 +37,8 @@ func guard(t *testing.T) (done func()) {
 	})
 	return func() {
 		dog.Stop()
-		for start, turns := time.Now(), 0; runtime.NumGoroutine() > before; turns++ { // they are on their way out
-			switch {
-			case turns < 100:
-				runtime.Gosched()
-			case time.Since(start) < patience/2:
-				time.Sleep(50 * time.Microsecond)
-			default:
+		for start := time.Now(); runtime.NumGoroutine() > before; runtime.Gosched() { // they are on their way out
+			if time.Since(start) > patience/2 {
 				stacks := make([]byte, 1<<16)
 				t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
 			}
