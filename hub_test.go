@@ -136,16 +136,22 @@ func leavings(h *Hub) <-chan Reason {
 	return left
 }
 
-// checkNobody checks that nothing of any socket is left: live, counted, or on the clock. Who came too late for a
-// shutdown is counted until its request has been dealt with.
-func (h *Hub) checkNobody(t testing.TB) {
+// awaitCountedOut waits until the quota counts nobody: neither who is live nor who is still being let in.
+func (h *Hub) awaitCountedOut(t testing.TB) {
 	t.Helper()
-	h.main().checkEmpty(t)
 	eventually(t, "all connections to be counted out", func() bool {
 		h.quota.mu.Lock()
 		defer h.quota.mu.Unlock()
 		return h.quota.total == 0 && len(h.quota.byClient) == 0
 	})
+}
+
+// checkNobody checks that nothing of any socket is left: live, counted, or on the clock. Who came too late for a
+// shutdown is counted until its request has been dealt with.
+func (h *Hub) checkNobody(t testing.TB) {
+	t.Helper()
+	h.main().checkEmpty(t)
+	h.awaitCountedOut(t)
 	h.mu.Lock()
 	live := len(h.live)
 	h.mu.Unlock()
