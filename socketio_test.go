@@ -353,6 +353,32 @@ func TestSocketIOConnectTimeout(t *testing.T) {
 	}
 }
 
+// Over a WebSocket the connect message is alone for a while, so that a client that awaits one message at a time gets
+// both; who polls gets them in one response.
+func TestSocketIOConnectLeads(t *testing.T) {
+	for i, lead := range []time.Duration{connectLead, 0} {
+		kind := talkers[i]
+		t.Run(kind.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHub(t, Options{PingInterval: time.Hour})
+				h.OnConnect(func(s *Socket) { s.Emit("hello") })
+				c := kind.open(t, serve(t, overPipe, h))
+				start := time.Now()
+				c.say("40")
+				wantHears(t, c, welcome(""))
+				if after := time.Since(start); after != 0 {
+					t.Errorf("connected after %v", after)
+				}
+				wantHears(t, c, `42["hello"]`)
+				if after := time.Since(start); after != lead {
+					t.Errorf("heard after %v, want %v", after, lead)
+				}
+				c.say("1")
+			})
+		})
+	}
+}
+
 // A thousand handshakes that nothing follows are forgotten.
 func TestSocketIOHalfOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
