@@ -22,7 +22,8 @@ type Hub struct {
 	sessions *sessionConfig // what its sessions share
 	calls    atomic.Int64   // ids given to calls
 
-	quota *quota
+	recoverable atomic.Int64 // bytes that all namespaces keep for Recovery
+	quota       *quota
 
 	mu         sync.Mutex // guards:
 	namespaces map[string]*Namespace

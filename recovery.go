@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,7 +16,7 @@ import (
 //
 // A client that says goodbye, or is disconnected by Socket.Disconnect, does not come back. OnDisconnect runs when the
 // connection breaks, and OnConnect when the client is back, with another Socket of the same ID; between the two it
-// is a member of nothing. Use functions do not run again, as in Socket.IO: what they have Set is there; Options.Accept
+// is a member of nothing. It is not back before OnDisconnect has returned. Use functions do not run again, as in Socket.IO: what they have Set is there; Options.Accept
 // does run. Events are kept as they are emitted, but not volatile ones, Calls and what a handler answers.
 //
 // As in Socket.IO, every event that can be replayed has one argument more on its way to a Socket.IO client, the last:
@@ -25,9 +26,9 @@ import (
 type Recovery struct {
 	// MaxDisconnection is how long a client may be away. Zero means that there is no recovery, and costs nothing.
 	MaxDisconnection time.Duration
-	// MaxBytes bounds what is kept in each namespace, in bytes: events, and the rooms of those who are away, but not
-	// their values. Beyond it the oldest go first, and a client that needs them begins anew; so does one that has
-	// missed more than Options.MaxQueued. Zero means 16 MiB.
+	// MaxBytes bounds what the hub keeps, in bytes: events, and the rooms of those who are away, but not their values.
+	// Beyond it a namespace drops its own oldest for what is new, and a client that needs them begins anew; so does one
+	// that has missed more than Options.MaxQueued. Zero means 16 MiB.
 	MaxBytes int
 }
 
@@ -40,10 +41,11 @@ type recovery struct {
 	clock     *wheel
 	stays     int64 // how long a session may be away, in nanoseconds
 	remembers int64 // how long an event is kept: a cut that nobody told of is noticed later
-	maxBytes  int
-	maxMissed int    // bytes that are replayed at most
-	hold      func() // counts a session in that is kept here
-	release   func() // counts it out
+	maxBytes  int64
+	total     *atomic.Int64 // the bytes of all namespaces
+	maxMissed int           // bytes that are replayed at most
+	hold      func()        // counts a session in that is kept here
+	release   func()        // counts it out
 
 	// Emitting an event, joining a room, entering and leaving are each one step under mu, so that a client that comes
 	// back finds an event either among the old ones or behind them. It is taken before all locks but a call's, and guards:
@@ -163,7 +165,7 @@ func (r *recovery) keep(m *message, to recipients) {
 		}
 	}
 	r.events = append(r.events, e)
-	r.bytes += e.size
+	r.charge(e.size)
 	r.shrink()
 	r.arm()
 }
@@ -194,7 +196,7 @@ func (r *recovery) wait(k *kept) {
 	}
 	k.until = nanotime() + r.stays
 	k.place = r.away.PushBack(k)
-	r.bytes += k.size()
+	r.charge(k.size())
 	r.shrink()
 	r.arm()
 }
@@ -212,7 +214,7 @@ func (r *recovery) unwait(k *kept) {
 	if k.place != nil {
 		r.away.Remove(k.place)
 		k.place = nil
-		r.bytes -= k.size()
+		r.charge(-k.size())
 	}
 }
 
@@ -227,7 +229,8 @@ func (r *recovery) forget(k *kept) {
 	r.release()
 	if len(r.sessions) == 0 { // nobody is left who could ask for an event
 		r.dropped = r.last()
-		r.events, r.head, r.bytes, r.timed = nil, 0, 0, false
+		r.charge(-r.bytes)
+		r.events, r.head, r.timed = nil, 0, false
 		r.clock.stop(&r.timer)
 	}
 }
@@ -310,9 +313,15 @@ func (k *kept) inAny(names []string, number uint64) bool {
 	return false
 }
 
-// shrink drops the oldest until the rest is within bounds.
+// charge accounts for what is kept (+) or dropped (-).
+func (r *recovery) charge(bytes int) {
+	r.bytes += bytes
+	r.total.Add(int64(bytes))
+}
+
+// shrink drops the oldest until all namespaces together are within bounds, or nothing is left in this one.
 func (r *recovery) shrink() {
-	for r.bytes > r.maxBytes {
+	for r.bytes > 0 && r.total.Load() > r.maxBytes {
 		oldest := r.away.Front()
 		if r.head < len(r.events) && (oldest == nil || r.events[r.head].at <= oldest.Value.(*kept).until-r.stays) {
 			r.dropEvent()
@@ -323,7 +332,7 @@ func (r *recovery) shrink() {
 }
 
 func (r *recovery) dropEvent() {
-	r.bytes -= r.events[r.head].size
+	r.charge(-r.events[r.head].size)
 	r.events[r.head] = keptEvent{}
 	r.head++
 	r.dropped++

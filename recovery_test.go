@@ -149,7 +149,7 @@ func (r *recovery) check(t testing.TB) {
 			t.Errorf("%+v is kept", k)
 		}
 	}
-	if bytes != r.bytes || bytes > r.maxBytes {
+	if bytes != r.bytes || int64(bytes) > r.maxBytes {
 		t.Errorf("%d bytes are kept, %d counted, of %d", bytes, r.bytes, r.maxBytes)
 	}
 	if len(r.sessions) == 0 && (bytes != 0 || r.timer.scheduled) {
@@ -760,6 +760,32 @@ func TestRecoveryBytes(t *testing.T) {
 	if n := len(r.sessions); n > 30 {
 		t.Errorf("%d are kept", n)
 	}
+}
+
+// Namespaces that come and go with their clients share one bound, and what they kept is counted out with them.
+func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
+	noLeaks(t)
+	const most = 20 << 10
+	l := newLounge(t, overTCP, Options{Recovery: Recovery{MaxBytes: most}})
+	many := l.NamespaceFunc(func(string) bool { return true })
+	connected := make(chan *Socket)
+	many.OnConnect(func(s *Socket) { connected <- s })
+	c := l.socketIO(t)
+	var sockets []*Socket
+	for i := range 30 {
+		c.send(fmt.Sprintf("40/%d", i))
+		s := within(t, connected, "OnConnect")
+		sockets = append(sockets, s)
+		s.Namespace().Emit("filler", strings.Repeat("x", 1000))
+		s.Namespace().recovery.check(t)
+	}
+	if total := l.recoverable.Load(); total > most || total < most/2 {
+		t.Errorf("%d bytes are kept, of %d", total, most)
+	}
+	for _, s := range sockets {
+		s.Disconnect()
+	}
+	eventually(t, "all to be forgotten", func() bool { return l.recoverable.Load() == 0 })
 }
 
 // A client that has missed more than may be queued for it begins anew, and is not a slow consumer.
