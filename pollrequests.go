@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -91,11 +92,17 @@ func writePayload(w http.ResponseWriter, r *http.Request, packets [][]byte) erro
 	return err
 }
 
+// gzipWriters are 800 KB each.
+var gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+
 func compressed(body []byte) []byte {
 	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
+	z := gzipWriters.Get().(*gzip.Writer)
+	z.Reset(&b)
 	_, _ = z.Write(body) // a bytes.Buffer takes everything
 	_ = z.Close()
+	z.Reset(nil)
+	gzipWriters.Put(z)
 	return b.Bytes()
 }
 

@@ -224,7 +224,8 @@ func Value[T any](s *Socket, key string) (T, bool) {
 
 // Disconnect disconnects the socket: it leaves its rooms at once, what was emitted to it before is still sent, and then
 // that it is disconnected: to a plain client a close frame with status 1000, which ends its connection; to a Socket.IO
-// client a packet, after which its sockets in other namespaces go on. It does not wait.
+// client a packet, after which its sockets in other namespaces go on. In a Use function it refuses the client. It does
+// not wait.
 func (s *Socket) Disconnect() {
 	s = s.dismiss()
 	s.session.codec.vacated(&s.seat, ReasonServerDisconnect)

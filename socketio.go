@@ -201,15 +201,22 @@ func (p *seat) letConnectArrive() {
 
 // refuse implements codec: the client stays, and may ask again as soon as it knows.
 func (c *socketIOCodec) refuse(p *seat, b []byte) {
-	p.session.remove(p)
+	removed := p.session.remove(p)
 	p.depart(ReasonServerDisconnect)
-	p.session.sendText(b)
+	if removed {
+		p.session.sendText(b)
+	}
 }
 
-// vacated implements codec: the client stays in its other namespaces.
+// vacated implements codec: the client stays in its other namespaces. One that was still being let in is refused.
 func (c *socketIOCodec) vacated(p *seat, reason Reason) {
 	p.depart(reason)
-	if c.emptied.add(p.namespace); p.session.remove(p) {
+	c.emptied.add(p.namespace)
+	switch removed := p.session.remove(p); {
+	case !removed:
+	case !p.connected.Load():
+		p.session.sendText(c.appendRefused(newFrame(64), p.namespace, string(reason), nil))
+	default:
 		p.session.sendText(appendMessagePacket(newFrame(32), packet{kind: packetDisconnect, namespace: p.namespace, id: noID}, nil))
 	}
 }

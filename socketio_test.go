@@ -353,6 +353,27 @@ func TestSocketIOConnectTimeout(t *testing.T) {
 	}
 }
 
+// Who is disconnected while it is being let in is refused, and once.
+func TestSocketIODisconnectInUse(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	for name, err := range map[string]error{"/gone": nil, "/gone-and-refused": Errorf("no")} {
+		n := h.Namespace(name)
+		n.Use(func(s *Socket) error { s.Disconnect(); return err })
+		n.OnConnect(func(*Socket) { t.Error("it is connected") })
+	}
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		c := open()
+		for _, name := range []string{"/gone", "/gone-and-refused"} {
+			c.say("40" + name)
+			wantHears(t, c, "44"+name+`,{"message":"server namespace disconnect"}`)
+		}
+		c.say("40")
+		wantHears(t, c, welcome(""))
+		c.say("1")
+	})
+}
+
 // Over a WebSocket the connect message is alone for a while, so that a client that awaits one message at a time gets
 // both; who polls gets them in one response.
 func TestSocketIOConnectLeads(t *testing.T) {
