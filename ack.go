@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"sync"
 )
 
@@ -54,16 +52,22 @@ func (s *Socket) call(ctx context.Context, event string, args []any) (json.RawMe
 // Call sends an event to each socket and waits for all their answers: one Reply a socket, in no particular order,
 // some perhaps with an error of their own. It waits until ctx ends, or for Options.CallTimeout if ctx has no
 // deadline; the sockets that did not answer in time say so in their replies. Call's own error is the caller's
-// mistake, as with Emit. Volatile has no effect on it.
+// mistake, as with Emit, or a *ClusterError beside the replies that there are. Volatile has no effect on it.
 func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, error) {
 	m, err := newMessage(t.ns.name, event, args)
 	if err != nil {
 		return nil, err
 	}
+	defer m.release()
+	t.ns.emitted(m)
+	return t.callEverywhere(ctx, m)
+}
+
+// call calls the sockets of this node.
+func (t Target) call(ctx context.Context, m *message) []Reply {
 	h := t.ns.hub
 	c := &call{id: h.calls.Add(1) - 1, done: make(chan struct{})}
 	m.id = c.id
-	t.ns.emitted(m)
 	t.deflate(m)
 	d := deliveries.Get().(*delivery)
 	c.mu.Lock()
@@ -75,7 +79,6 @@ func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, e
 	c.sealed = true
 	c.finishIfComplete()
 	c.mu.Unlock()
-	m.release()
 	d.finish(h.sessions.flusher)
 	deliveries.Put(d)
 
@@ -88,15 +91,11 @@ func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, e
 	select {
 	case <-c.done:
 	case <-ctx.Done():
-		err := ctx.Err()
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("%w: %w", ErrTimeout, err)
-		}
-		c.giveUp(err)
+		c.giveUp(timedOut(ctx.Err()))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.replies, nil
+	return c.replies
 }
 
 // call is one question and its answers.

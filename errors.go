@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -24,6 +25,8 @@ var (
 	ErrTooManyRooms = errors.New("atrium: too many rooms")
 	// ErrNoAck: a Reply to an event whose sender asked for no acknowledgement, or a second Reply.
 	ErrNoAck = errors.New("atrium: no acknowledgement asked for, or already given")
+	// ErrBus: the Bus does not work at the moment.
+	ErrBus = errors.New("atrium: the bus fails")
 	// ErrNotReading: a Ping on a connection that nobody reads, whose pong could not be seen.
 	ErrNotReading = errors.New("atrium: nobody reads the connection")
 )
@@ -55,6 +58,14 @@ func (e *CloseError) Unwrap() error { return e.Err }
 // Is makes every CloseError match ErrClosed, and one with code 1009 ErrMessageTooBig.
 func (e *CloseError) Is(target error) bool {
 	return target == ErrClosed || target == ErrMessageTooBig && e.Code == StatusMessageTooBig
+}
+
+// timedOut is the error of what a context has ended: one that matches ErrTimeout, too, if it was too late.
+func timedOut(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", ErrTimeout, err)
+	}
+	return err
 }
 
 // protocolError is the answer to a violation of RFC 6455 itself.

@@ -24,6 +24,7 @@ type Hub struct {
 
 	recoverable atomic.Int64 // bytes that all namespaces keep for Recovery
 	quota       *quota
+	cluster     *cluster // nil without a Bus
 
 	mu         sync.Mutex // guards:
 	namespaces map[string]*Namespace
@@ -37,7 +38,8 @@ type Hub struct {
 // mainNamespace is Namespace; embedded by this name, it leaves Hub free to have a method called Namespace.
 type mainNamespace = Namespace
 
-// New makes a Hub. It starts nothing: a hub without clients costs nothing but its memory.
+// New makes a Hub. It starts nothing: a hub without clients costs nothing but its memory. One with a Bus joins the
+// others at once, and is to be ended with Shutdown.
 func New(options Options) *Hub {
 	h := &Hub{
 		options: options.normalize(),
@@ -47,6 +49,9 @@ func New(options Options) *Hub {
 	}
 	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
+	if h.options.Bus != nil {
+		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.options.Logger)
+	}
 	h.init(h, "/")
 	h.namespaces = map[string]*Namespace{"/": &h.mainNamespace}
 	h.refs = 1

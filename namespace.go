@@ -49,7 +49,8 @@ type registry struct {
 }
 
 func (n *Namespace) init(h *Hub, name string) {
-	n.hub, n.name, n.everyone = h, name, newRoom("")
+	n.hub, n.name = h, name
+	n.everyone = newRoom(n, "")
 	n.byID, n.rooms = make(map[string]*Socket), make(map[string]*room)
 	n.recovery = newRecovery(h, n)
 	n.registrar = new(registrar)
@@ -187,7 +188,7 @@ type RoomInfo struct {
 	Sockets int    `json:"sockets"` // members on this node
 }
 
-// Rooms lists the rooms that have members on this node, by name.
+// Rooms lists the rooms that have members on this node, by name. See RoomsEverywhere.
 func (n *Namespace) Rooms() []RoomInfo {
 	n.mu.RLock()
 	rooms := slices.Collect(maps.Values(n.rooms))
@@ -222,7 +223,7 @@ func (n *Namespace) join(s *Socket, name string) *room {
 	for {
 		r := n.room(name)
 		if r == nil {
-			r = newRoom(name)
+			r = newRoom(n, name)
 			n.mu.Lock()
 			if existing := n.rooms[name]; existing != nil {
 				r = existing

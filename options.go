@@ -66,6 +66,9 @@ type Options struct {
 	// Recovery lets Socket.IO clients come back after a broken connection. Zero means off.
 	Recovery Recovery
 
+	// Bus joins the hub with all others that have the same: see Bus. Zero means that this hub is alone.
+	Bus Bus
+
 	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it, as browsers do. A broadcast is
 	// compressed once for all of them that have the same parameters. What it takes is pooled, so that an idle client
 	// holds none of it: while a message is compressed that is 1.21 MB at level 1, 0.81 MB at levels 2 to 9 and

@@ -20,6 +20,10 @@ type room struct {
 	members []*Socket
 	index   map[*Socket]int // into members
 	closed  bool            // it had members, and has none any more
+
+	// topics is nil without a Bus; else what is emitted elsewhere comes by the topic while there are members.
+	topics *topics
+	topic  string
 }
 
 // membership is a room in a socket's list.
@@ -28,8 +32,13 @@ type membership struct {
 	room *room // nil before the socket has entered the namespace, and when it has left
 }
 
-func newRoom(name string) *room {
-	return &room{name: name, index: make(map[*Socket]int)}
+// newRoom makes a room of the namespace, or with no name the one that everybody is in.
+func newRoom(n *Namespace, name string) *room {
+	r := &room{name: name, index: make(map[*Socket]int)}
+	if c := n.hub.cluster; c != nil {
+		r.topics, r.topic = &c.topics, n.topic(name)
+	}
+	return r
 }
 
 // add makes s a member. It reports false if the room is closed, and a new one must take its place.
@@ -42,6 +51,9 @@ func (r *room) add(s *Socket) bool {
 	if _, ok := r.index[s]; !ok {
 		r.index[s] = len(r.members)
 		r.members = append(r.members, s)
+		if len(r.members) == 1 && r.topics != nil {
+			r.topics.want(r.topic)
+		}
 	}
 	return true
 }
@@ -62,6 +74,9 @@ func (r *room) remove(s *Socket, emptied func()) {
 	}
 	r.members[last] = nil
 	r.members = r.members[:last]
+	if last == 0 && r.topics != nil {
+		r.topics.unwant(r.topic)
+	}
 	if last == 0 && emptied != nil {
 		r.closed = true
 		emptied()

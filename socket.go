@@ -38,12 +38,7 @@ type Socket struct {
 	expiry    *timer
 }
 
-// Socket ids are 20 characters: five of the node, fifteen random.
-const (
-	nodeIDLength   = 5
-	socketIDLength = 20
-	pidLength      = 20 // all random
-)
+const pidLength = 20 // characters, all random
 
 // randomText returns n random characters of the base64url alphabet.
 func randomText(n int) string {
@@ -111,16 +106,26 @@ func (s *Socket) Except(rooms ...string) Target { return s.Broadcast().Except(ro
 // mail this one would get; ErrTooManyRooms beyond Options.MaxRooms. Either is an *Error, too: a handler may return
 // it, and the sender is told what was expected. After the disconnect Join does nothing.
 //
-// What is emitted to a room after Join has returned reaches the socket.
+// What is emitted to a room after Join has returned reaches the socket. With a Bus that holds for what other nodes emit,
+// too: the first of a node to join a room waits for the Bus, a second at most, and not while it fails.
 func (s *Socket) Join(rooms ...string) error {
 	for _, name := range rooms {
 		if err := checkRoomName(name); err != nil {
 			return err
 		}
-		if name != s.id && (s.ns.socket(name) != nil || s.ns.mayComeBack(name)) {
+		if name != s.id && (s.ns.socket(name) != nil || s.ns.mayComeBack(name) || s.ns.isElsewhere(name)) {
 			return roomNameError("room: %q is the id of another socket", name)
 		}
 	}
+	if err := s.join(rooms); err != nil {
+		return err
+	}
+	s.ns.await(rooms)
+	return nil
+}
+
+// join is Join for names that are good.
+func (s *Socket) join(rooms []string) error {
 	s.ns.recovery.lock()
 	defer s.ns.recovery.unlock()
 	s.mu.Lock()
@@ -365,6 +370,7 @@ func (s *Socket) enter() bool {
 	}
 	s.mu.Unlock()
 	r.unlock()
+	s.ns.awaitAll(s.Rooms())
 	if wake {
 		s.session.transport.wake()
 	}

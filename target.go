@@ -23,6 +23,7 @@ type Target struct {
 	rooms    []string // each once
 	except   []string
 	volatile bool
+	local    bool
 	compress compressRule
 }
 
@@ -78,7 +79,10 @@ func (t Target) Compress(compress bool) Target {
 }
 
 // Local keeps to the sockets of this node. Without a Bus these are all.
-func (t Target) Local() Target { return t }
+func (t Target) Local() Target {
+	t.local = true
+	return t
+}
 
 // Emit sends an event. It is encoded once, queued for each socket, and Emit returns: it waits for no network, and
 // what one goroutine emits to one socket arrives in that order. A socket that has left a room is not reached through
@@ -93,16 +97,22 @@ func (t Target) Emit(event string, args ...any) error {
 	}
 	m.volatile = t.volatile
 	t.ns.emitted(m)
+	t.emit(m)
+	t.emitElsewhere(m)
+	m.release()
+	return nil
+}
+
+// emit sends a message to the sockets of this node.
+func (t Target) emit(m *message) {
 	d := deliveries.Get().(*delivery)
 	if t.ns.recovery == nil {
 		t.deliver(m, d)
 	} else {
 		t.deliverRecoverably(m, d)
 	}
-	m.release()
 	d.finish(t.ns.hub.sessions.flusher)
 	deliveries.Put(d)
-	return nil
 }
 
 // deliver queues the message for everyone in the target.
@@ -252,13 +262,18 @@ func (t Target) list() []*Socket {
 	return list
 }
 
-// Join puts the sockets into the rooms. Its error names the sockets that could not join, and why; see Socket.Join.
+// Join puts the sockets into the rooms. Its error names the sockets that could not join, and why (see Socket.Join); it
+// matches a *ClusterError if nodes have not answered within a second.
 func (t Target) Join(rooms ...string) error {
 	for _, name := range rooms {
 		if err := checkRoomName(name); err != nil {
 			return err
 		}
 	}
+	return t.everywhere(clusterMessage{kind: clusterJoin, names: rooms}, func() error { return t.join(rooms) })
+}
+
+func (t Target) join(rooms []string) error {
 	var failed []error
 	for _, s := range t.list() {
 		if err := s.Join(rooms...); err != nil {
@@ -268,18 +283,25 @@ func (t Target) Join(rooms ...string) error {
 	return errors.Join(failed...)
 }
 
-// Leave takes the sockets out of the rooms.
-func (t Target) Leave(rooms ...string) {
-	for _, s := range t.list() {
-		s.Leave(rooms...)
-	}
+// Leave takes the sockets out of the rooms. Its error is a *ClusterError: nodes have not answered within a second.
+func (t Target) Leave(rooms ...string) error {
+	return t.everywhere(clusterMessage{kind: clusterLeave, names: rooms}, func() error {
+		for _, s := range t.list() {
+			s.Leave(rooms...)
+		}
+		return nil
+	})
 }
 
-// Disconnect disconnects the sockets; see Socket.Disconnect.
-func (t Target) Disconnect() {
-	for _, s := range t.list() {
-		s.Disconnect()
-	}
+// Disconnect disconnects the sockets; see Socket.Disconnect. Its error is a *ClusterError: nodes have not answered
+// within a second.
+func (t Target) Disconnect() error {
+	return t.everywhere(clusterMessage{kind: clusterDisconnect}, func() error {
+		for _, s := range t.list() {
+			s.Disconnect()
+		}
+		return nil
+	})
 }
 
 // SocketInfo describes a socket.
@@ -288,25 +310,33 @@ type SocketInfo struct {
 	Rooms []string `json:"rooms"` // by name
 }
 
-// Sockets describes the sockets. An error means that the list is not complete.
+// Sockets describes the sockets. It waits until ctx ends, or for Options.CallTimeout if ctx has no deadline. Its error is
+// ctx's, or a *ClusterError beside those that are known.
 func (t Target) Sockets(ctx context.Context) ([]SocketInfo, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+	return gather(ctx, t, clusterSockets, t.sockets)
+}
+
+func (t Target) sockets() []SocketInfo {
 	list := t.list()
 	infos := make([]SocketInfo, len(list))
 	for i, s := range list {
 		infos[i] = SocketInfo{ID: s.id, Rooms: s.Rooms()}
 	}
-	return infos, nil
+	return infos
 }
 
-// Count returns how many sockets there are. An error means that some were not counted.
+// Count returns how many sockets there are. It waits as Sockets does, and its error means that some were not counted.
 func (t Target) Count(ctx context.Context) (int, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
+	counts, err := gather(ctx, t, clusterCount, t.count)
+	n := 0
+	for _, c := range counts {
+		n += c
 	}
+	return n, err
+}
+
+func (t Target) count() []int {
 	n := 0
 	t.each(func(*Socket) { n++ })
-	return n, nil
+	return []int{n}
 }

@@ -1,0 +1,320 @@
+package atrium
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Socket ids are 20 characters: five of the node, fifteen random.
+const (
+	nodeIDLength   = 5
+	socketIDLength = 20
+)
+
+const (
+	// heartbeat is how often a node says that it is there, and nodeTimeout after what silence the others take it for gone.
+	heartbeat   = time.Second
+	nodeTimeout = 5 * time.Second
+	// busTimeout bounds a Publish and a Subscribe.
+	busTimeout = 2 * time.Second
+	// clusterWait is how long what has no context waits for the Bus and the other nodes.
+	clusterWait = time.Second
+	// maxClusterQueue bounds what waits to be published, in bytes, and likewise the notices that wait to be handled.
+	maxClusterQueue = 16 << 20
+	// logInterval is how often the log is told that the Bus fails.
+	logInterval = time.Minute
+)
+
+// Topics. No comma is in a namespace's name.
+const everyNode = "nodes"
+
+func nodeTopic(node string) string            { return "node:" + node }
+func namespaceTopic(namespace string) string  { return "namespace:" + namespace }
+func roomTopic(namespace, room string) string { return "room:" + namespace + "," + room }
+
+// clusterHost is the hub as its cluster sees it.
+type clusterHost interface {
+	// deliver delivers an event that another node has emitted. It does not wait, and keeps nothing of m.
+	deliver(m *clusterMessage)
+	// notice handles an event for the application. It may take its time.
+	notice(m *clusterMessage)
+	// answer answers a question, with JSON values. It may take its time.
+	answer(m *clusterMessage) []json.RawMessage
+}
+
+// cluster is a hub's place among those that share its Bus: one node of many. What a node sends goes into one queue, and
+// one goroutine publishes it in order. What it hears is handled where the Bus delivers it, but for what may take its time.
+// A node that cannot reach the Bus is alone, and goes on.
+type cluster struct {
+	node   string
+	host   clusterHost
+	bus    Bus
+	clock  *wheel
+	logger *slog.Logger
+	topics topics
+	stop   context.CancelFunc
+
+	failing   atomic.Bool // the last Publish or Subscribe did
+	answering atomic.Int32
+	counts    clusterCounts
+	notices   queue[clusterMessage]
+
+	sending sync.Mutex // makes numbering a message and queueing it one step. It guards:
+	sent    uint64     // the number of the last message
+	out     queue[outgoing]
+
+	mu        sync.Mutex // guards:
+	nodes     map[string]int64 // the others, and when they were last heard of, by nanotime
+	questions map[uint64]*question
+	asked     uint64 // the last question's number
+	closed    bool
+	beat      timer
+	logged    int64 // nanotime of the last log entry; 0: there is none
+	unlogged  int   // failures since
+}
+
+// clusterCounts are those of ClusterStats.
+type clusterCounts struct {
+	published, failed, dropped, received, malformed, repeated atomic.Uint64
+}
+
+// outgoing is a message on its way to the Bus.
+type outgoing struct {
+	topic string
+	msg   []byte
+	done  chan struct{} // closed instead, if it is set
+}
+
+// newCluster joins the others. linger is how long a room outlives its last member.
+func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger time.Duration, logger *slog.Logger) *cluster {
+	c := &cluster{node: node, host: host, bus: bus, clock: clock, logger: logger,
+		nodes: make(map[string]int64), questions: make(map[uint64]*question)}
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	c.topics = topics{bus: bus, clock: clock, linger: max(linger, minLinger), deliver: c.receive, outcome: c.outcome, ctx: ctx,
+		byName: make(map[string]*topic)}
+	c.out.serve, c.out.limit = c.publish, maxClusterQueue
+	c.notices.serve, c.notices.limit = func(m clusterMessage) { c.host.notice(&m) }, maxClusterQueue
+	c.beat.fire = c.tick
+	c.topics.want(nodeTopic(node))
+	c.topics.want(everyNode)
+	c.tick()
+	return c
+}
+
+// close says goodbye and leaves. What is queued is still published, until ctx ends.
+func (c *cluster) close(ctx context.Context) {
+	c.mu.Lock()
+	first := !c.closed
+	c.closed = true
+	c.clock.stop(&c.beat)
+	c.mu.Unlock()
+	if !first {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, clusterWait)
+	defer cancel()
+	done := make(chan struct{})
+	c.send(everyNode, &clusterMessage{kind: clusterGoodbye})
+	if c.out.push(outgoing{done: done}, 0) && !c.failing.Load() {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}
+	c.out.close()
+	c.notices.close()
+	c.stop()
+	c.topics.dropAll()
+}
+
+// tick says that the node is there, and takes those for gone that have not said so for long.
+func (c *cluster) tick() {
+	c.send(everyNode, &clusterMessage{kind: clusterHello})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	for node, heard := range c.nodes {
+		if nanotime()-heard > int64(nodeTimeout) {
+			c.lose(node)
+		}
+	}
+	c.clock.schedule(&c.beat, after(heartbeat))
+}
+
+// lose takes a node for gone: nothing that was asked of it will be answered. c.mu is held.
+func (c *cluster) lose(node string) {
+	delete(c.nodes, node)
+	for _, q := range c.questions {
+		if q.waiting[node] != nil {
+			q.giveUp(node)
+		}
+	}
+}
+
+// send queues a message for a topic. If there is no room for it, it is dropped and counted.
+func (c *cluster) send(topic string, m *clusterMessage) {
+	m.from = c.node
+	msg := m.encode()
+	c.sending.Lock()
+	c.sent++
+	setClusterNumber(msg, c.sent)
+	queued := c.out.push(outgoing{topic: topic, msg: msg}, len(topic)+len(msg))
+	c.sending.Unlock()
+	if !queued {
+		c.counts.dropped.Add(1)
+	}
+}
+
+// publish is the queue's serve.
+func (c *cluster) publish(o outgoing) {
+	if o.done != nil {
+		close(o.done)
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.topics.ctx, busTimeout)
+	err := c.bus.Publish(ctx, o.topic, o.msg)
+	cancel()
+	if err == nil {
+		c.counts.published.Add(1)
+	}
+	c.outcome(err)
+}
+
+// outcome notes how the Bus does, and has the log say it now and then if it does badly.
+func (c *cluster) outcome(err error) {
+	if failing := err != nil; c.failing.Load() != failing {
+		c.failing.Store(failing)
+	}
+	if err == nil || c.topics.ctx.Err() != nil {
+		return
+	}
+	c.counts.failed.Add(1)
+	c.mu.Lock()
+	c.unlogged++
+	failures := 0
+	if c.logged == 0 || nanotime()-c.logged >= int64(logInterval) {
+		failures, c.logged, c.unlogged = c.unlogged, nanotime(), 0
+	}
+	c.mu.Unlock()
+	if failures > 0 {
+		c.logger.Error("atrium: the bus fails", slog.Any("error", err), slog.Int("failures", failures))
+	}
+}
+
+// await waits until what is published to the topics reaches this node. It gives up soon, and at once if the Bus fails.
+func (c *cluster) await(names []string) {
+	var limit <-chan time.Time
+	for _, name := range names {
+		ready := c.topics.pending(name)
+		if ready == nil {
+			continue
+		}
+		if c.failing.Load() {
+			return
+		}
+		if limit == nil {
+			limit = time.After(clusterWait)
+		}
+		select {
+		case <-ready:
+		case <-limit:
+			return
+		case <-c.topics.ctx.Done():
+			return
+		}
+	}
+}
+
+// knows reports whether the name begins as the ids of another node's sockets do.
+func (c *cluster) knows(name string) (node string, ok bool) {
+	if len(name) != socketIDLength {
+		return "", false
+	}
+	node = name[:nodeIDLength]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok = c.nodes[node]
+	return node, ok
+}
+
+// others lists the other nodes.
+func (c *cluster) others() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := make([]string, 0, len(c.nodes))
+	for node := range c.nodes {
+		list = append(list, node)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// receive deals with what a topic has brought.
+func (c *cluster) receive(t *topic, msg []byte) {
+	m, ok := parseClusterMessage(msg)
+	switch {
+	case !ok:
+		c.counts.malformed.Add(1)
+		return
+	case m.from == c.node:
+		if m.question != 0 {
+			c.answered(&m) // the Bus works
+		}
+		return
+	case !t.fresh(m.from, m.number):
+		c.counts.repeated.Add(1)
+		return
+	}
+	c.counts.received.Add(1)
+	switch m.kind {
+	case clusterHello:
+		c.hello(m.from)
+	case clusterGoodbye:
+		c.goodbye(m.from)
+	case clusterEvent:
+		c.host.deliver(&m)
+	case clusterNotice:
+		m.args = bytes.Clone(m.args)
+		if !c.notices.push(m, len(msg)) {
+			c.counts.dropped.Add(1)
+		}
+	case clusterAnswer:
+		c.answered(&m)
+	case clusterCall, clusterJoin, clusterLeave, clusterDisconnect, clusterSockets, clusterCount, clusterRooms:
+		if c.answering.Add(1) > maxAnswering {
+			c.answering.Add(-1)
+			c.counts.dropped.Add(1)
+			return
+		}
+		m.args = bytes.Clone(m.args)
+		go c.reply(&m)
+	default:
+		c.counts.malformed.Add(1)
+	}
+}
+
+// hello notes that a node is there. A new one is told of this one at once.
+func (c *cluster) hello(node string) {
+	c.mu.Lock()
+	_, known := c.nodes[node]
+	c.nodes[node] = nanotime()
+	c.mu.Unlock()
+	if !known {
+		c.send(everyNode, &clusterMessage{kind: clusterHello})
+	}
+}
+
+func (c *cluster) goodbye(node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lose(node)
+}

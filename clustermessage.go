@@ -1,0 +1,218 @@
+package atrium
+
+import (
+	"encoding/binary"
+	"math"
+	"slices"
+	"time"
+)
+
+// clusterVersion is the first byte of every message between nodes. A node drops messages of another version, so that a
+// release that changes what stands below must change it. One that only adds to it need not: what stands behind is
+// ignored, and so are kinds that are not known.
+const clusterVersion = 1
+
+// clusterKind is what a message between nodes means.
+type clusterKind uint8
+
+const (
+	clusterHello   clusterKind = iota + 1 // the sender is there: each node says so every second
+	clusterGoodbye                        // the sender goes
+	clusterEvent                          // Target.Emit
+	clusterNotice                         // Nodes.Emit
+	clusterAnswer                         // some of the values that answer a question
+
+	// These are questions, to be answered by every node that gets them.
+	clusterCall       // values: the replies
+	clusterJoin       // values: what went wrong
+	clusterLeave      // no values
+	clusterDisconnect // no values
+	clusterSockets    // values: a SocketInfo each
+	clusterCount      // values: one number
+	clusterRooms      // values: a RoomInfo each
+)
+
+// clusterMessage is a message between nodes. Which fields mean something depends on its kind; the others are empty, and
+// take a byte each.
+type clusterMessage struct {
+	kind   clusterKind
+	number uint64 // greater than those of all that the node has sent before
+	from   string // the node that sends it
+
+	question uint64        // the question's number: of a question and its answers
+	part     int           // of an answer: counted from 0
+	last     bool          // it is the answer's last part
+	limit    time.Duration // how long those who are called have to answer
+
+	// Whom it is for: see Target.
+	namespace     string
+	scoped        bool
+	rooms, except []string
+
+	volatile bool
+	compress uint8
+	names    []string // of rooms to join or leave
+	event    string
+	args     []byte // JSON values joined by commas: the event's, or the answer's
+	n        int    // how many
+	binaries []span // where in args attachments stand
+}
+
+// Where a message's number stands: it is written last.
+const (
+	clusterNumberAt = 2
+	clusterFromAt   = clusterNumberAt + 8
+)
+
+const (
+	clusterScoped = 1 << iota
+	clusterVolatile
+	clusterLast
+)
+
+// encode returns the message, but for its number: see setClusterNumber.
+func (m *clusterMessage) encode() []byte {
+	b := make([]byte, 0, 64+len(m.namespace)+len(m.event)+len(m.args)+32*(len(m.rooms)+len(m.except)+len(m.names)))
+	b = append(b, clusterVersion, byte(m.kind))
+	b = append(b, make([]byte, 8)...)
+	b = appendClusterString(b, m.from)
+	var flags byte
+	if m.scoped {
+		flags |= clusterScoped
+	}
+	if m.volatile {
+		flags |= clusterVolatile
+	}
+	if m.last {
+		flags |= clusterLast
+	}
+	b = append(b, flags, m.compress)
+	b = binary.AppendUvarint(b, m.question)
+	b = binary.AppendUvarint(b, uint64(m.part))
+	b = binary.AppendUvarint(b, uint64(m.limit/time.Millisecond))
+	b = appendClusterString(b, m.namespace)
+	for _, list := range [][]string{m.rooms, m.except, m.names} {
+		b = binary.AppendUvarint(b, uint64(len(list)))
+		for _, s := range list {
+			b = appendClusterString(b, s)
+		}
+	}
+	b = appendClusterString(b, m.event)
+	b = binary.AppendUvarint(b, uint64(m.n))
+	b = binary.AppendUvarint(b, uint64(len(m.binaries)))
+	for _, at := range m.binaries {
+		b = binary.AppendUvarint(b, uint64(at.start))
+		b = binary.AppendUvarint(b, uint64(at.end))
+	}
+	b = binary.AppendUvarint(b, uint64(len(m.args)))
+	return append(b, m.args...)
+}
+
+func setClusterNumber(b []byte, number uint64) {
+	binary.BigEndian.PutUint64(b[clusterNumberAt:], number)
+}
+
+func appendClusterString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// parseClusterMessage reads a message, whose args stay where they are. It reports false for what is none: another
+// program, or a version to come, may use the same topics.
+func parseClusterMessage(b []byte) (m clusterMessage, ok bool) {
+	if len(b) < clusterFromAt || b[0] != clusterVersion {
+		return m, false
+	}
+	m.kind = clusterKind(b[1])
+	m.number = binary.BigEndian.Uint64(b[clusterNumberAt:])
+	r := clusterReader{rest: b[clusterFromAt:]}
+	m.from = string(r.bytes())
+	flags := r.byte()
+	m.scoped, m.volatile, m.last = flags&clusterScoped != 0, flags&clusterVolatile != 0, flags&clusterLast != 0
+	m.compress = r.byte()
+	m.question = r.uvarint(math.MaxUint64)
+	m.part = r.int()
+	m.limit = time.Duration(r.uvarint(uint64(math.MaxInt64/time.Millisecond))) * time.Millisecond
+	m.namespace = string(r.bytes())
+	m.rooms, m.except, m.names = r.strings(), r.strings(), r.strings()
+	m.event = string(r.bytes())
+	m.n = r.int()
+	for range r.length() {
+		if r.bad {
+			break
+		}
+		m.binaries = append(m.binaries, span{r.int(), r.int()})
+	}
+	m.args = r.bytes()
+	return m, !r.bad && len(m.from) == nodeIDLength && m.attachmentsFit()
+}
+
+// attachmentsFit reports whether binaries are strings in args, in order.
+func (m *clusterMessage) attachmentsFit() bool {
+	end := 0
+	return !slices.ContainsFunc(m.binaries, func(at span) bool {
+		fits := at.start >= end && at.end <= len(m.args) && at.end-at.start >= len(`""`) && m.args[at.start] == '"' && m.args[at.end-1] == '"'
+		end = at.end
+		return !fits
+	})
+}
+
+// clusterReader takes a message apart. After it has gone wrong everything is empty.
+type clusterReader struct {
+	rest []byte
+	bad  bool
+}
+
+func (r *clusterReader) fail() {
+	r.rest, r.bad = nil, true
+}
+
+func (r *clusterReader) uvarint(most uint64) uint64 {
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 || v > most {
+		r.fail()
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+func (r *clusterReader) int() int { return int(r.uvarint(math.MaxInt32)) }
+
+// length reads the length of something of which each element takes a byte or more.
+func (r *clusterReader) length() int { return int(r.uvarint(uint64(len(r.rest)))) }
+
+func (r *clusterReader) byte() byte {
+	if len(r.rest) == 0 {
+		r.fail()
+		return 0
+	}
+	b := r.rest[0]
+	r.rest = r.rest[1:]
+	return b
+}
+
+func (r *clusterReader) bytes() []byte {
+	n := r.length()
+	if n > len(r.rest) {
+		r.fail()
+		return nil
+	}
+	b := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+func (r *clusterReader) strings() []string {
+	n := r.length()
+	if n == 0 {
+		return nil
+	}
+	list := make([]string, 0, min(n, 64))
+	for range n {
+		if r.bad {
+			return nil
+		}
+		list = append(list, string(r.bytes()))
+	}
+	return list
+}

@@ -1,0 +1,335 @@
+package atrium
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What targets are on other nodes: each asks the others to do to their sockets what it does to its own.
+
+// topic returns where what is for a room is published, or for everybody with no name.
+func (n *Namespace) topic(room string) string {
+	if room == "" {
+		return namespaceTopic(n.name)
+	}
+	return roomTopic(n.name, room)
+}
+
+// await waits for the Bus to bring what others emit to the rooms.
+func (n *Namespace) await(rooms []string) {
+	if c := n.hub.cluster; c != nil {
+		topics := make([]string, len(rooms))
+		for i, room := range rooms {
+			topics[i] = n.topic(room)
+		}
+		c.await(topics)
+	}
+}
+
+// awaitAll is await for a socket that enters, to which more is emitted than by rooms.
+func (n *Namespace) awaitAll(rooms []string) {
+	if c := n.hub.cluster; c != nil {
+		c.await([]string{everyNode, nodeTopic(c.node), n.topic("")})
+		n.await(rooms)
+	}
+}
+
+// isElsewhere reports whether the name is, or was, the id of a socket of another node.
+func (n *Namespace) isElsewhere(name string) bool {
+	c := n.hub.cluster
+	if c == nil {
+		return false
+	}
+	_, ok := c.knows(name)
+	return ok
+}
+
+// reach says who else may have sockets of a target.
+type reach uint8
+
+const (
+	noOtherNode reach = iota
+	oneOtherNode
+	allOtherNodes
+)
+
+// elsewhere returns on which other nodes the target may have sockets; which, if it is one.
+func (t Target) elsewhere() (r reach, node string) {
+	c := t.ns.hub.cluster
+	switch {
+	case c == nil || t.local || t.only != nil || t.scoped && len(t.rooms) == 0:
+		return noOtherNode, ""
+	case len(t.rooms) != 1:
+		return allOtherNodes, ""
+	}
+	name := t.rooms[0]
+	if len(name) == socketIDLength && strings.HasPrefix(name, c.node) {
+		return noOtherNode, ""
+	}
+	if node, ok := c.knows(name); ok {
+		return oneOtherNode, node
+	}
+	return allOtherNodes, ""
+}
+
+// message describes the target to other nodes.
+func (t Target) message(kind clusterKind) clusterMessage {
+	return clusterMessage{kind: kind, namespace: t.ns.name, scoped: t.scoped, rooms: t.rooms, except: t.except,
+		volatile: t.volatile, compress: uint8(t.compress)}
+}
+
+// emitElsewhere sends a message to the sockets of the other nodes. One room has a topic of its own, which only nodes with
+// members hear; what is for several goes by the namespace's, so that it reaches a member of two rooms once.
+func (t Target) emitElsewhere(m *message) {
+	r, node := t.elsewhere()
+	topic := t.ns.topic("")
+	switch {
+	case r == noOtherNode:
+		return
+	case r == oneOtherNode:
+		topic = nodeTopic(node)
+	case len(t.rooms) == 1:
+		topic = t.ns.topic(t.rooms[0])
+	}
+	out := t.message(clusterEvent)
+	out.put(m)
+	t.ns.hub.cluster.send(topic, &out)
+}
+
+// put puts an event into a message between nodes: its arguments as they are encoded.
+func (out *clusterMessage) put(m *message) {
+	out.event, out.args, out.n, out.binaries = m.event, m.args.Bytes(), m.n, m.binaries
+}
+
+// take undoes put.
+func (in *clusterMessage) take() *message {
+	m := blankMessage(in.namespace, in.event)
+	m.args.Reset()
+	m.args.Write(in.args)
+	m.n, m.binaries, m.volatile = in.n, in.binaries, in.volatile
+	return m
+}
+
+// target is the target that the message is about, here. It reports false if nobody is in the namespace.
+func (h *Hub) target(in *clusterMessage) (t Target, ok bool) {
+	h.mu.Lock()
+	n := h.namespaces[in.namespace]
+	h.mu.Unlock()
+	return Target{ns: n, scoped: in.scoped, rooms: in.rooms, except: in.except,
+		local: true, volatile: in.volatile, compress: compressRule(in.compress)}, n != nil
+}
+
+// deliver implements clusterHost.
+func (h *Hub) deliver(in *clusterMessage) {
+	if t, ok := h.target(in); ok {
+		m := in.take()
+		t.emit(m)
+		m.release()
+	}
+}
+
+// answer implements clusterHost.
+func (h *Hub) answer(q *clusterMessage) []json.RawMessage {
+	t, ok := h.target(q)
+	if !ok {
+		return nil
+	}
+	switch q.kind {
+	case clusterCall:
+		m := q.take()
+		defer m.release()
+		ctx, cancel := context.WithTimeout(context.Background(), q.limit)
+		defer cancel()
+		replies := t.call(ctx, m)
+		list := make([]foreignReply, len(replies))
+		for i := range replies {
+			list[i].put(&replies[i])
+		}
+		return encodeAll(list)
+	case clusterJoin:
+		if err := t.join(q.names); err != nil {
+			return encodeAll([]string{err.Error()})
+		}
+	case clusterLeave:
+		_ = t.Leave(q.names...) // which cannot fail here
+	case clusterDisconnect:
+		_ = t.Disconnect() // likewise
+	case clusterSockets:
+		return encodeAll(t.sockets())
+	case clusterCount:
+		return encodeAll(t.count())
+	case clusterRooms:
+		return encodeAll(t.ns.Rooms())
+	}
+	return nil
+}
+
+func encodeAll[T any](list []T) []json.RawMessage {
+	values := make([]json.RawMessage, len(list))
+	for i, v := range list {
+		values[i], _ = json.Marshal(v) // of types that are all encodable
+	}
+	return values
+}
+
+// ask asks the other nodes that the target may have sockets on; nil if there are none.
+func (t Target) ask(m *clusterMessage) *question {
+	r, node := t.elsewhere()
+	if r == noOtherNode {
+		return nil
+	}
+	return t.ns.hub.cluster.ask(node, m)
+}
+
+// everywhere does something here and has the other nodes do it.
+func (t Target) everywhere(m clusterMessage, here func() error) error {
+	about := t.message(m.kind)
+	about.names = m.names
+	q := t.ask(&about)
+	err := here()
+	if q == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), clusterWait)
+	defer cancel()
+	values, incomplete := q.wait(ctx)
+	errs := []error{err, incomplete}
+	for _, text := range decodeAll[string](values) {
+		errs = append(errs, errors.New(text))
+	}
+	return errors.Join(errs...)
+}
+
+// gather collects what the nodes know of a target.
+func gather[T any](ctx context.Context, t Target, kind clusterKind, here func() []T) ([]T, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m := t.message(kind)
+	q := t.ask(&m)
+	list := here()
+	if q == nil {
+		return list, nil
+	}
+	ctx, cancel := t.ns.hub.callContext(ctx)
+	defer cancel()
+	values, err := q.wait(ctx)
+	return append(list, decodeAll[T](values)...), err
+}
+
+// decodeAll leaves out what is no T: another release may have sent it.
+func decodeAll[T any](values []json.RawMessage) []T {
+	list := make([]T, 0, len(values))
+	for _, value := range values {
+		var v T
+		if json.Unmarshal(value, &v) == nil {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// callContext gives a context without a deadline that of Options.CallTimeout.
+func (h *Hub) callContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, h.options.CallTimeout)
+}
+
+// callEverywhere calls the target's sockets on all nodes.
+func (t Target) callEverywhere(ctx context.Context, m *message) ([]Reply, error) {
+	if r, _ := t.elsewhere(); r == noOtherNode {
+		return t.call(ctx, m), nil
+	}
+	ctx, cancel := t.ns.hub.callContext(ctx)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	about := t.message(clusterCall)
+	about.put(m)
+	about.limit = answerBefore(time.Until(deadline))
+	q := t.ask(&about)
+	replies := t.call(ctx, m)
+	if q == nil { // the node has gone this moment
+		return replies, nil
+	}
+	values, err := q.wait(ctx)
+	for _, r := range decodeAll[foreignReply](values) {
+		replies = append(replies, r.take())
+	}
+	return replies, err
+}
+
+// answerBefore leaves an answer the time to travel back.
+func answerBefore(limit time.Duration) time.Duration {
+	return max(limit-min(limit/4, 250*time.Millisecond), time.Millisecond)
+}
+
+// foreignReply is a Reply on its way from another node.
+type foreignReply struct {
+	ID    string          `json:"id"`
+	Data  json.RawMessage `json:"data,omitempty"`
+	Error string          `json:"error,omitempty"` // a kind of those below, or the message
+	Kind  string          `json:"kind,omitempty"`
+	// Detail is the Data of an *Error.
+	Detail json.RawMessage `json:"detail,omitempty"`
+}
+
+// Kinds of errors in a reply.
+const (
+	repliedError        = "error"
+	repliedTimeout      = "timeout"
+	repliedDisconnected = "disconnected"
+)
+
+func (f *foreignReply) put(r *Reply) {
+	f.ID, f.Data = r.SocketID, r.Data
+	if r.Err == nil {
+		return
+	}
+	f.Kind, f.Error = repliedTimeout, r.Err.Error()
+	if told, ok := errors.AsType[*Error](r.Err); ok {
+		f.Kind, f.Error = repliedError, told.Message
+		f.Detail, _ = told.Data.(json.RawMessage) // of an Error received
+	} else if errors.Is(r.Err, ErrDisconnected) {
+		f.Kind = repliedDisconnected
+	}
+}
+
+func (f *foreignReply) take() Reply {
+	r := Reply{SocketID: f.ID, Data: f.Data}
+	switch f.Kind {
+	case "":
+	case repliedError:
+		told := &Error{Message: f.Error}
+		if f.Detail != nil {
+			told.Data = f.Detail
+		}
+		r.Err = told
+	case repliedDisconnected:
+		r.Err = ErrDisconnected
+	default:
+		r.Err = ErrTimeout
+	}
+	return r
+}
+
+// RoomsEverywhere lists the rooms that have members on any node, by name, with the members on all of them. It waits as
+// Target.Sockets does, and its error means that some were not counted.
+func (n *Namespace) RoomsEverywhere(ctx context.Context) ([]RoomInfo, error) {
+	all, err := gather(ctx, n.all(), clusterRooms, n.Rooms)
+	slices.SortFunc(all, func(a, b RoomInfo) int { return strings.Compare(a.Name, b.Name) })
+	merged := all[:0]
+	for _, r := range all {
+		if last := len(merged) - 1; last >= 0 && merged[last].Name == r.Name {
+			merged[last].Sockets += r.Sockets
+		} else {
+			merged = append(merged, r)
+		}
+	}
+	return merged, err
+}

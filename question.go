@@ -1,0 +1,173 @@
+package atrium
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+)
+
+const (
+	// maxAnswering bounds the questions of other nodes that are being answered.
+	maxAnswering = 1000
+	// maxAnswerPart bounds a message with several answers, in bytes: brokers have a limit.
+	maxAnswerPart = 256 << 10
+)
+
+// question is something that other nodes were asked.
+type question struct {
+	cluster *cluster
+	number  uint64
+
+	// Guarded by cluster.mu.
+	waiting map[string]*int // who has not answered, and how many parts of each answer are in; this node, for its own echo
+	lost    []string        // who has gone without
+	values  []json.RawMessage
+	done    chan struct{} // closed when nobody is waited for
+}
+
+// ask asks a node, or all of them if node is empty. Its answers are to be waited for.
+func (c *cluster) ask(node string, m *clusterMessage) *question {
+	q := &question{cluster: c, waiting: make(map[string]*int), done: make(chan struct{})}
+	c.mu.Lock()
+	c.asked++
+	q.number = c.asked
+	topic := everyNode
+	if node != "" {
+		topic = nodeTopic(node)
+		q.waiting[node] = new(int)
+	} else {
+		q.waiting[c.node] = new(int)
+		for other := range c.nodes {
+			q.waiting[other] = new(int)
+		}
+	}
+	c.questions[q.number] = q
+	c.mu.Unlock()
+	m.question = q.number
+	c.send(topic, m)
+	return q
+}
+
+// answered takes in a part of an answer, or this node's own question, which says that the Bus works.
+func (c *cluster) answered(m *clusterMessage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.questions[m.question]
+	if q == nil || q.waiting[m.from] == nil {
+		return
+	}
+	if m.from == c.node {
+		q.settle(m.from)
+		return
+	}
+	if m.part != *q.waiting[m.from] {
+		return // one before it was lost, and the rest is worth nothing
+	}
+	*q.waiting[m.from]++
+	for _, v := range rawValues(bytes.Clone(m.args)) {
+		q.values = append(q.values, v)
+	}
+	if m.last {
+		q.settle(m.from)
+	}
+}
+
+// settle notes that a node is not waited for any more. cluster.mu is held.
+func (q *question) settle(node string) {
+	delete(q.waiting, node)
+	if len(q.waiting) == 0 {
+		close(q.done)
+	}
+}
+
+// giveUp is settle for one who will not answer.
+func (q *question) giveUp(node string) {
+	q.lost = append(q.lost, node)
+	q.settle(node)
+}
+
+// wait returns the answers. Its error is a *ClusterError if there are not all.
+func (q *question) wait(ctx context.Context) ([]json.RawMessage, error) {
+	c := q.cluster
+	if !c.failing.Load() {
+		select {
+		case <-q.done:
+		case <-ctx.Done():
+		case <-c.topics.ctx.Done():
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.questions, q.number)
+	missing := q.lost
+	_, cutOff := q.waiting[c.node]
+	for node := range q.waiting {
+		if node != c.node {
+			missing = append(missing, node)
+		}
+	}
+	if len(missing) == 0 && !cutOff {
+		return q.values, nil
+	}
+	slices.Sort(missing)
+	err := &ClusterError{Missing: missing}
+	switch {
+	case c.closed:
+		err.Err = ErrClosed
+	case c.failing.Load():
+		err.Err = ErrBus
+	case ctx.Err() != nil:
+		err.Err = timedOut(ctx.Err())
+	}
+	return q.values, err
+}
+
+// reply answers a question, in parts that a broker takes.
+func (c *cluster) reply(m *clusterMessage) {
+	defer c.answering.Add(-1)
+	values := c.host.answer(m)
+	for part := 0; ; part++ {
+		n, size := 0, 0
+		for n < len(values) && (n == 0 || size+len(values[n]) < maxAnswerPart) {
+			size += len(values[n]) + 1
+			n++
+		}
+		args := make([]byte, 0, size)
+		for i, v := range values[:n] {
+			if i > 0 {
+				args = append(args, ',')
+			}
+			args = append(args, v...)
+		}
+		values = values[n:]
+		c.send(nodeTopic(m.from), &clusterMessage{kind: clusterAnswer, question: m.question, part: part, last: len(values) == 0, args: args, n: n})
+		if len(values) == 0 {
+			return
+		}
+	}
+}
+
+// ClusterError says that some nodes have not answered: the result is that of the others.
+type ClusterError struct {
+	// Missing are the nodes that have not answered. The ids of their sockets begin like this.
+	Missing []string
+	// Err says why, if more is known than that they have gone: it matches ErrTimeout, ctx's error, ErrBus or ErrClosed.
+	Err error
+}
+
+// Error names the nodes.
+func (e *ClusterError) Error() string {
+	s := "atrium: not every node has answered"
+	if len(e.Missing) > 0 {
+		s = "atrium: no answer from node " + strings.Join(e.Missing, ", ")
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns e.Err.
+func (e *ClusterError) Unwrap() error { return e.Err }

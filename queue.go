@@ -1,0 +1,87 @@
+package atrium
+
+import "sync"
+
+// queue is what waits for one function. A goroutine that exists only while something waits calls the function with one
+// item after the other. It is bounded in bytes and makes nobody wait.
+type queue[T any] struct {
+	serve func(T)
+	limit int // bytes; a single item may be larger
+
+	mu      sync.Mutex // guards:
+	items   []sized[T] // items[head:] waits
+	head    int
+	bytes   int // of those, overhead included
+	running bool
+	closed  bool
+}
+
+// sized is an item and what it takes.
+type sized[T any] struct {
+	item T
+	size int
+}
+
+// queueOverhead is what a waiting item takes beside its bytes.
+const queueOverhead = 64
+
+// push adds an item. It reports false if there is no room for it, and drops it. A closed queue takes nothing, and misses
+// nothing.
+func (q *queue[T]) push(item T, size int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return true
+	}
+	size += queueOverhead
+	if q.bytes > 0 && q.bytes+size > q.limit {
+		return false
+	}
+	if len(q.items) == cap(q.items) && q.head > len(q.items)/2 {
+		// The room in front is used again, or a queue that never runs empty would grow for ever.
+		kept := copy(q.items, q.items[q.head:])
+		clear(q.items[kept:])
+		q.items, q.head = q.items[:kept], 0
+	}
+	q.items = append(q.items, sized[T]{item, size})
+	q.bytes += size
+	if !q.running {
+		q.running = true
+		go q.run()
+	}
+	return true
+}
+
+func (q *queue[T]) run() {
+	for {
+		item, ok := q.next()
+		if !ok {
+			return
+		}
+		q.serve(item)
+	}
+}
+
+// next takes the next item. If there is none, the goroutine is about to end.
+func (q *queue[T]) next() (item T, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.head == len(q.items) {
+		q.items, q.head, q.running = nil, 0, false
+		return item, false
+	}
+	next := &q.items[q.head]
+	item = next.item
+	q.bytes -= next.size
+	*next = sized[T]{}
+	q.head++
+	return item, true
+}
+
+// close drops what waits and what comes. An item that is being served is served to its end.
+func (q *queue[T]) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.items, q.head, q.bytes = nil, 0, 0
+}

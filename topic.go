@@ -1,0 +1,220 @@
+package atrium
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// topicWorkers is how many topics are subscribed to at a time.
+	topicWorkers = 8
+	// topicRetry is the pause after a subscription has failed.
+	topicRetry = 250 * time.Millisecond
+	// minLinger is how long a topic outlives the last who wanted it: rooms come and go, subscriptions cost something.
+	minLinger = 5 * time.Second
+	// topicMemory is how many messages a message may be late and still be told from a repeated one.
+	topicMemory = 16
+)
+
+// topics are what a node is subscribed to: each while somebody wants it, and a while longer. Subscribing takes time, and
+// may fail and be tried again for as long as the Bus is away; it is left to a few goroutines that exist only meanwhile.
+type topics struct {
+	bus     Bus
+	clock   *wheel
+	linger  time.Duration
+	deliver func(t *topic, msg []byte)
+	outcome func(error) // told of each attempt
+	ctx     context.Context
+
+	mu      sync.Mutex // the last to be taken but for the clock's. It guards:
+	byName  map[string]*topic
+	waiting []*topic // to be subscribed to
+	workers int
+}
+
+// topic is one of them.
+type topic struct {
+	name  string
+	ready chan struct{} // closed when the subscription is there
+	// heard are the numbers of the last messages of each node. They are deliver's own, which is called by one at a time.
+	heard map[string]*lastHeard
+
+	// Guarded by topics.mu.
+	wanted int
+	cancel func() // nil until subscribed
+	gone   bool   // it is not among the topics any more
+	idle   timer
+}
+
+// want subscribes to the topic if need be, and does not wait for that.
+func (ts *topics) want(name string) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.ctx.Err() != nil {
+		return
+	}
+	t := ts.byName[name]
+	if t == nil {
+		t = &topic{name: name, ready: make(chan struct{}), heard: make(map[string]*lastHeard)}
+		t.idle.fire = func() { ts.drop(t) }
+		ts.byName[name] = t
+		ts.waiting = append(ts.waiting, t)
+		if ts.workers < topicWorkers {
+			ts.workers++
+			go ts.work()
+		}
+	}
+	t.wanted++
+	ts.clock.stop(&t.idle)
+}
+
+// unwant undoes want.
+func (ts *topics) unwant(name string) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t := ts.byName[name]
+	if t == nil { // all were dropped
+		return
+	}
+	if t.wanted--; t.wanted == 0 {
+		ts.clock.schedule(&t.idle, after(ts.linger))
+	}
+}
+
+// drop ends a topic that nobody has wanted for long.
+func (ts *topics) drop(t *topic) {
+	ts.mu.Lock()
+	if t.wanted > 0 || t.gone {
+		ts.mu.Unlock()
+		return
+	}
+	cancel := ts.remove(t)
+	ts.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+}
+
+// dropAll ends all of them.
+func (ts *topics) dropAll() {
+	ts.mu.Lock()
+	var cancels []func()
+	for _, t := range ts.byName {
+		if cancel := ts.remove(t); cancel != nil {
+			cancels = append(cancels, cancel)
+		}
+	}
+	ts.mu.Unlock()
+	for _, cancel := range cancels {
+		cancel()
+	}
+}
+
+// remove returns what is to be called without the lock, which is held.
+func (ts *topics) remove(t *topic) (cancel func()) {
+	t.gone = true
+	delete(ts.byName, t.name)
+	ts.clock.stop(&t.idle)
+	return t.cancel
+}
+
+// pending returns a channel that is closed when the topic's messages come; nil if they do, or nobody wants it.
+func (ts *topics) pending(name string) <-chan struct{} {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if t := ts.byName[name]; t != nil && t.cancel == nil {
+		return t.ready
+	}
+	return nil
+}
+
+// work subscribes to what waits.
+func (ts *topics) work() {
+	for {
+		t := ts.next()
+		if t == nil {
+			return
+		}
+		if ts.subscribe(t) {
+			continue
+		}
+		select {
+		case <-time.After(topicRetry):
+		case <-ts.ctx.Done():
+		}
+	}
+}
+
+// next takes a topic that waits. If there is none, the caller is no worker any more.
+func (ts *topics) next() *topic {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.waiting = slices.DeleteFunc(ts.waiting, func(t *topic) bool { return t.gone })
+	if len(ts.waiting) == 0 || ts.ctx.Err() != nil {
+		ts.workers--
+		return nil
+	}
+	t := ts.waiting[0]
+	ts.waiting = slices.Delete(ts.waiting, 0, 1)
+	return t
+}
+
+// subscribe reports whether it has worked. If it has not, the topic waits again.
+func (ts *topics) subscribe(t *topic) bool {
+	ctx, done := context.WithTimeout(ts.ctx, busTimeout)
+	cancel, err := ts.bus.Subscribe(ctx, t.name, func(msg []byte) { ts.deliver(t, msg) })
+	done()
+	ts.outcome(err)
+	ts.mu.Lock()
+	switch {
+	case err != nil:
+		ts.waiting = append(ts.waiting, t)
+	case !t.gone:
+		t.cancel, cancel = cancel, nil
+		close(t.ready)
+	}
+	ts.mu.Unlock()
+	if err == nil && cancel != nil { // it has gone meanwhile
+		cancel()
+	}
+	return err == nil
+}
+
+// fresh reports whether the message is one that the topic has not brought before. A Bus should bring each once and in
+// order; a message that is late is taken, unless it is so late that it may be a repeated one.
+func (t *topic) fresh(node string, number uint64) bool {
+	l := t.heard[node]
+	if l == nil {
+		l = new(lastHeard)
+		t.heard[node] = l
+	}
+	return l.add(number)
+}
+
+// lastHeard are the greatest numbers of those that were heard, in descending order.
+type lastHeard struct {
+	numbers [topicMemory]uint64
+	n       int
+}
+
+// add reports whether the number is a new one.
+func (l *lastHeard) add(number uint64) bool {
+	heard := l.numbers[:l.n]
+	at := slices.IndexFunc(heard, func(other uint64) bool { return other <= number })
+	switch {
+	case at >= 0 && heard[at] == number:
+		return false
+	case at < 0 && l.n == topicMemory:
+		return false
+	case at < 0:
+		at = l.n
+	}
+	if l.n < topicMemory {
+		l.n++
+	}
+	copy(l.numbers[at+1:l.n], l.numbers[at:])
+	l.numbers[at] = number
+	return true
+}
