@@ -32,6 +32,36 @@ type assembly struct {
 	room        int           // bytes that may still come
 }
 
+// assembler puts together the packets of one connection, which come in one message or, if they are binary, in several.
+type assembler struct {
+	assembly *assembly // a binary packet whose attachments are still to come
+}
+
+// take takes the next message, and does not keep it. done means that it was the last of p, which is the caller's to
+// keep, its event and namespace included. limit is newAssembly's.
+func (a *assembler) take(m enginePacket, limit int) (p packet, done bool, err *Error) {
+	switch {
+	case m.binary && a.assembly == nil:
+		return packet{}, false, &Error{Message: "packet: expected text, no attachment is missing"}
+	case m.binary:
+		if p, done, err = a.assembly.add(m.data); done || err != nil {
+			a.assembly = nil
+		}
+		return p, done, err
+	case a.assembly != nil:
+		return packet{}, false, &Error{Message: "packet: expected an attachment"}
+	}
+	if p, err = parsePacket(m.data); err != nil {
+		return packet{}, false, err
+	}
+	if p.kind.binary() {
+		a.assembly, err = newAssembly(p, limit)
+		return packet{}, false, err
+	}
+	p.args = bytes.Clone(p.args)
+	return p, true, nil
+}
+
 // newAssembly begins to assemble p, a binary packet just parsed. limit bounds the bytes of its arguments and
 // attachments together. The error is what is wrong with the placeholders.
 func newAssembly(p packet, limit int) (*assembly, *Error) {

@@ -431,7 +431,7 @@ func testExpiryUnderHeartbeat(t *testing.T) {
 					}
 					if pings == 2 && !ended {
 						ended = true
-						end(h.list()[0].seats[0].inbox.owner.(*Socket))
+						end(h.list()[0].seats[0].inbox.handler.(*Socket))
 					}
 				}
 			})

@@ -5,15 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
 )
 
-// Event is an event that a client has sent, in its raw form. It belongs to the handler that it was given to, until
+// Event is an event that the other end has sent, in its raw form. It belongs to the handler that it was given to, until
 // the handler returns.
 type Event struct {
-	socket   *Socket
+	sender   sender
 	name     string
 	args     []byte // JSON values joined by commas
 	n        int
@@ -22,11 +23,24 @@ type Event struct {
 	binaries []span // where in args attachments stand
 }
 
+// sender is the other end as one who has sent an event: a *Socket at the server, a *Client at the client.
+type sender interface {
+	// answer sends the acknowledgement with that id.
+	answer(id int64, args arguments)
+	// answerError says what was wrong with an event: in its acknowledgement if it asked for one, else as it can.
+	answerError(event string, id int64, message string, data []byte)
+	// logger is for what concerns an event.
+	logger(event string) *slog.Logger
+}
+
 // Name returns the event's name.
 func (e *Event) Name() string { return e.name }
 
-// Socket returns the socket that the event came from.
-func (e *Event) Socket() *Socket { return e.socket }
+// Socket returns the socket that the event came from. It is nil if the event came to a Client.
+func (e *Event) Socket() *Socket {
+	s, _ := e.sender.(*Socket)
+	return s
+}
 
 // Args returns the arguments as they were sent. They may be kept.
 func (e *Event) Args() []json.RawMessage {
@@ -126,15 +140,15 @@ func (e *Event) Reply(args ...any) error {
 		return fmt.Errorf("atrium: reply to %q: %w", e.name, err)
 	}
 	e.answered = true
-	e.socket.answer(e.id, encoded)
+	e.sender.answer(e.id, encoded)
 	return nil
 }
 
 // ReplyError tells the sender what went wrong: in the acknowledgement if it asked for one, else in an event named
-// "error". The sender is told the message and data of an *Error; anything else becomes "internal error" and is
-// logged.
+// "error". A server that asked for none is not told, but the Client's log. The sender is told the message and data of
+// an *Error; anything else becomes "internal error" and is logged.
 func (e *Event) ReplyError(err error) {
-	message, data := e.socket.ns.hub.shown(err, e.socket, e.name)
+	message, data := shown(err, e.sender.logger(e.name))
 	e.fail(message, data)
 }
 
@@ -143,7 +157,7 @@ func (e *Event) fail(message string, data []byte) {
 		return
 	}
 	e.answered = true
-	e.socket.answerError(e.name, e.id, message, data)
+	e.sender.answerError(e.name, e.id, message, data)
 }
 
 // dispatch runs the handlers of an event.
@@ -168,9 +182,26 @@ func (n *Namespace) dispatch(s *Socket, e *Event) {
 	}
 }
 
-// Registrar is what On and OnCall register handlers with: *Hub or *Namespace, with S being *Socket.
+// Registrar is what On and OnCall register handlers with: *Hub or *Namespace, with S being *Socket, or *Client, with S
+// being *Client.
 type Registrar[S any] interface {
 	handle(event string, f func(S, *Event))
+}
+
+// withHandler returns a copy of handlers with one more. It panics if that cannot be.
+func withHandler[S any](handlers map[string]func(S, *Event), event string, f func(S, *Event)) map[string]func(S, *Event) {
+	if err := checkEventName(event); err != nil {
+		panic("atrium: cannot handle an event: " + err.Error())
+	}
+	if handlers[event] != nil {
+		panic(fmt.Sprintf("atrium: the event %q has a handler already", event))
+	}
+	handlers = maps.Clone(handlers)
+	if handlers == nil {
+		handlers = make(map[string]func(S, *Event))
+	}
+	handlers[event] = f
+	return handlers
 }
 
 // On registers the handler of an event whose first argument decodes into a T. If T has a Validate() error method,
@@ -281,9 +312,8 @@ func expected(t reflect.Type) string {
 	return "a " + t.String()
 }
 
-// shown returns what a client is told of an error, and logs what it is not told.
-func (h *Hub) shown(err error, s *Socket, event string) (message string, data []byte) {
-	log := h.options.Logger.With(slog.String("event", event), slog.String("socket", s.id))
+// shown returns what the other end is told of an error, and logs what it is not told.
+func shown(err error, log *slog.Logger) (message string, data []byte) {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		log.Error("atrium: a handler failed", slog.Any("error", err))

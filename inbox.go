@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// incoming is one thing for a socket to deal with: its connect, an event, its leaving.
+// incoming is one thing for a socket, or a Client, to deal with: its connect, an event, its leaving.
 type incoming struct {
 	kind   incomingKind
 	event  string
@@ -13,6 +13,7 @@ type incoming struct {
 	n      int    // how many
 	id     int64  // of the acknowledgement asked for; noID if none
 	reason Reason // of leaving
+	note   func() // of a note: deals with it
 	// binaries are where in args attachments stand.
 	binaries []span
 }
@@ -24,6 +25,7 @@ const (
 	incomingEvent
 	incomingProblem // a message that could not be read: args says why, as text
 	incomingLeave
+	incomingNote // something of a Client's
 )
 
 // incomingOverhead is what an event costs an inbox beside its bytes.
@@ -44,6 +46,12 @@ func (r *reading) pausedSince(before uint32) bool {
 	return now != before || now%2 != 0
 }
 
+// handler is whose inbox it is.
+type handler interface {
+	// handle deals with one incoming thing, in the inbox's goroutine.
+	handle(in incoming)
+}
+
 // inbox is what one socket has received and not yet handled. A goroutine that exists only while there is work
 // handles it, strictly in order, one thing at a time.
 //
@@ -51,7 +59,7 @@ func (r *reading) pausedSince(before uint32) bool {
 // reading and TCP slows the peer down. While a Call to the peer is pending push does not wait, because the answer
 // may stand behind the events; then a peer that goes on beyond twice the bounds has flooded the inbox.
 type inbox struct {
-	owner   owner
+	handler handler
 	reading *reading
 
 	mu        sync.Mutex
@@ -102,6 +110,32 @@ func (b *inbox) push(in incoming) received {
 	}
 	b.add(in)
 	return taken
+}
+
+// put adds something without waiting. Its caller sees to it that there is a bound.
+func (b *inbox) put(in incoming) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.add(in)
+}
+
+// offer adds something if there is room. It does not wait.
+func (b *inbox) offer(in incoming) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.finished || b.full(1) {
+		return false
+	}
+	b.add(in)
+	return true
+}
+
+// finish lets a waiting push go, and takes nothing more by push.
+func (b *inbox) finish() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.finished = true
+	b.unblock()
 }
 
 // pushLast adds the last thing that will be handled, without waiting, and lets a waiting push go.
@@ -183,7 +217,7 @@ func (b *inbox) handle(in incoming) {
 			go b.run() // the handler ended its goroutine: runtime.Goexit
 		}
 	}()
-	b.owner.handle(in)
+	b.handler.handle(in)
 	returned = true
 }
 

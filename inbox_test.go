@@ -28,7 +28,7 @@ func (o *inboxOwner) handle(in incoming) {
 
 func newTestInbox(maxCount, maxBytes int) (*inbox, *inboxOwner) {
 	o := &inboxOwner{gate: make(chan struct{}, 10_000)}
-	return &inbox{owner: o, reading: new(reading), maxCount: maxCount, maxBytes: maxBytes}, o
+	return &inbox{handler: o, reading: new(reading), maxCount: maxCount, maxBytes: maxBytes}, o
 }
 
 func (o *inboxOwner) pass(n int) {

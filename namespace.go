@@ -3,7 +3,6 @@ package atrium
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -134,19 +133,7 @@ func (n *Namespace) emitted(m *message) {
 }
 
 func (n *Namespace) handle(event string, f func(*Socket, *Event)) {
-	if err := checkEventName(event); err != nil {
-		panic("atrium: cannot handle an event: " + err.Error())
-	}
-	n.register(func(r *registry) {
-		if r.handlers[event] != nil {
-			panic(fmt.Sprintf("atrium: the event %q has a handler already", event))
-		}
-		r.handlers = maps.Clone(r.handlers)
-		if r.handlers == nil {
-			r.handlers = make(map[string]func(*Socket, *Event))
-		}
-		r.handlers[event] = f
-	})
+	n.register(func(r *registry) { r.handlers = withHandler(r.handlers, event, f) })
 }
 
 // all is the target of everyone in the namespace.

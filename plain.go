@@ -55,7 +55,7 @@ func (c *plainCodec) receiveEnvelope(p []byte) {
 	case problem != nil && e.event == "":
 		e.id = noID // perhaps of an acknowledgement; it is not ours to answer
 	case problem == nil && e.event == "":
-		if c.seat.inbox.owner.acknowledge(e.id, e.args, e.n, e.fail) {
+		if c.seat.owner().acknowledge(e.id, e.args, e.n, e.fail) {
 			return
 		}
 		problem = Errorf("id: expected the id of a call, %d is none", e.id)

@@ -26,7 +26,7 @@ func (o gatedOwner) handle(incoming) { <-o.gate }
 // An inbox that never runs empty, as that of a client which the reader resumes at half, does not grow.
 func TestInboxNeverEmptyDoesNotGrow(t *testing.T) {
 	o := gatedOwner{gate: make(chan struct{})}
-	b := &inbox{owner: o, reading: new(reading), maxCount: 4, maxBytes: 1 << 20}
+	b := &inbox{handler: o, reading: new(reading), maxCount: 4, maxBytes: 1 << 20}
 	b.push(incoming{kind: incomingEvent})
 	b.push(incoming{kind: incomingEvent})
 	for range 10_000 {

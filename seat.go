@@ -13,8 +13,7 @@ type seat struct {
 
 // owner is a Socket as its seat sees it.
 type owner interface {
-	// handle deals with one incoming thing, in the inbox's goroutine.
-	handle(in incoming)
+	handler
 	// acknowledge takes the answer to a Call. It runs where the connection is read, and its arguments are
 	// good until it returns. It reports whether a call with that id was ever made.
 	acknowledge(id int64, args []byte, n int, fail *Error) bool
@@ -22,10 +21,13 @@ type owner interface {
 	leave(reason Reason)
 }
 
+// owner returns who sits there.
+func (p *seat) owner() owner { return p.inbox.handler.(owner) }
+
 // sit gives the owner a seat in the session. It reports false if the session has ended.
 func (p *seat) sit(s *session, namespace string, o owner) bool {
 	p.session, p.namespace = s, namespace
-	p.inbox.owner, p.inbox.reading = o, &s.reading
+	p.inbox.handler, p.inbox.reading = o, &s.reading
 	p.inbox.maxCount, p.inbox.maxBytes = s.config.inboxEvents, maxBeforeConnect
 	return s.add(p)
 }
@@ -89,7 +91,7 @@ func (p *seat) answerError(event string, id int64, message string, data []byte) 
 // depart takes the socket out of delivery, once, and lets it handle that after what it has received.
 func (p *seat) depart(reason Reason) {
 	if p.departed.CompareAndSwap(false, true) {
-		p.inbox.owner.leave(reason)
+		p.owner().leave(reason)
 		p.inbox.pushLast(incoming{kind: incomingLeave, reason: reason})
 	}
 }

@@ -245,7 +245,7 @@ func (s *session) receive() error {
 // over is the end of reading.
 func (s *session) over() {
 	s.countWindow(-1)
-	s.end(s.endReason(), noCloseFrame, "")
+	s.end(endReason(s.conn), noCloseFrame, "")
 	s.conn.finish()
 	s.part()
 }
@@ -257,10 +257,10 @@ func (s *session) countWindow(change int32) {
 }
 
 // endReason tells from the error that ended the reading what happened to the connection.
-func (s *session) endReason() Reason {
-	e, ok := errors.AsType[*CloseError](s.conn.in.err)
+func endReason(c *Conn) Reason {
+	e, ok := errors.AsType[*CloseError](c.in.err)
 	switch {
-	case !ok || s.conn.in.violated:
+	case !ok || c.in.violated:
 		return ReasonTransportError
 	case e.Code != StatusAbnormalClosure, errors.Is(e, io.EOF):
 		// A close frame, or a cut, which is how many clients leave.

@@ -281,7 +281,7 @@ func (s *Socket) Buffered() int { return s.session.transport.buffered() }
 func (s *Socket) handle(in incoming) {
 	var e *Event
 	if in.kind == incomingEvent {
-		e = &Event{socket: s, name: in.event, args: in.args, n: in.n, id: in.id, binaries: in.binaries}
+		e = &Event{sender: s, name: in.event, args: in.args, n: in.n, id: in.id, binaries: in.binaries}
 	}
 	defer func() {
 		if in.kind == incomingLeave {
@@ -297,8 +297,7 @@ func (s *Socket) handle(in incoming) {
 			p = "runtime.Goexit"
 		}
 		if p != nil {
-			s.ns.hub.options.Logger.Error("atrium: a handler panicked", slog.String("event", in.event),
-				slog.String("socket", s.id), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			s.logger(in.event).Error("atrium: a handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 			if e != nil {
 				e.fail("internal error", nil)
 			}
@@ -326,6 +325,11 @@ func (s *Socket) handle(in incoming) {
 	returned = true
 }
 
+// logger implements sender.
+func (s *Socket) logger(event string) *slog.Logger {
+	return s.ns.hub.options.Logger.With(slog.String("event", event), slog.String("socket", s.id))
+}
+
 // isConnected reports whether the socket was ever connected; events that were received before it was
 // disconnected are handled after that, too.
 func (s *Socket) isConnected() bool { return s.connected.Load() }
@@ -337,7 +341,7 @@ func (s *Socket) connect(auth []byte) {
 	if !s.comeBack(auth) {
 		for _, use := range functions.use {
 			if err := use(s); err != nil {
-				message, data := s.ns.hub.shown(err, s, "connect")
+				message, data := shown(err, s.logger("connect"))
 				s.refuse(message, data)
 				return
 			}

@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"sync"
@@ -11,10 +12,10 @@ import (
 // socketIOCodec is Socket.IO protocol v5 over Engine.IO protocol v4: see packet.go and payload.go. Such a client has a
 // socket in each namespace that it connects to.
 type socketIOCodec struct {
-	host     host
-	sid      string    // the Engine.IO session's id: a secret between its client and us
-	assembly *assembly // a binary packet whose attachments are still to come; the reader's own
-	emptied  emptied
+	host    host
+	sid     string    // the Engine.IO session's id: a secret between its client and us
+	parts   assembler // the reader's own
+	emptied emptied
 }
 
 // emptied are the namespaces that the server has disconnected the client from: what it sends there before it knows is
@@ -111,33 +112,10 @@ func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 	return nil
 }
 
-// receiveMessage puts binary packets together.
+// receiveMessage deals with one message: a packet, or a part of one.
 func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) *Error {
-	var p packet
-	var err *Error
-	switch {
-	case m.binary && c.assembly == nil:
-		err = &Error{Message: "packet: expected text, no attachment is missing"}
-	case m.binary:
-		var done bool
-		if p, done, err = c.assembly.add(m.data); !done && err == nil {
-			return nil
-		}
-		c.assembly = nil
-	case c.assembly != nil:
-		err = &Error{Message: "packet: expected an attachment"}
-	default:
-		if p, err = parsePacket(m.data); err != nil {
-			break
-		}
-		if p.kind.binary() {
-			if c.assembly, err = newAssembly(p, int(s.config.maxMessageSize)); err == nil {
-				return nil
-			}
-		}
-		p.args = bytes.Clone(p.args)
-	}
-	if err != nil {
+	p, done, err := c.parts.take(m, int(s.config.maxMessageSize))
+	if err != nil || !done {
 		return err
 	}
 	return c.receivePacket(s, p)
@@ -165,7 +143,7 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 		}
 		to.take(incoming{kind: incomingEvent, event: p.event, args: p.args, n: p.n, id: p.id, binaries: p.binaries})
 	case packetAck:
-		to.inbox.owner.acknowledge(p.id, p.args, p.n, nil)
+		to.owner().acknowledge(p.id, p.args, p.n, failure(p))
 	case packetDisconnect:
 		s.remove(to)
 		to.depart(ReasonClientDisconnect)
@@ -251,4 +229,27 @@ func (c *socketIOCodec) appendError(b []byte, namespace, event string, id int64,
 	}
 	body := appendErrorBody(nil, event, message, data)
 	return appendMessagePacket(b, packet{kind: packetEvent, namespace: namespace, event: "error", args: body, n: 1, id: noID}, nil)
+}
+
+// failure returns the error that an acknowledgement of appendError's form tells; nil if it is of another.
+func failure(p packet) *Error {
+	if p.n != 1 || !bytes.HasPrefix(p.args, []byte(`{"error":{`)) {
+		return nil
+	}
+	var ack struct {
+		Error struct {
+			Message *string         `json:"message"`
+			Data    json.RawMessage `json:"data"`
+		} `json:"error"`
+	}
+	d := json.NewDecoder(bytes.NewReader(p.args))
+	d.DisallowUnknownFields() // with more in it, it is an application's own
+	if d.Decode(&ack) != nil || ack.Error.Message == nil {
+		return nil
+	}
+	fail := &Error{Message: *ack.Error.Message}
+	if ack.Error.Data != nil {
+		fail.Data = ack.Error.Data
+	}
+	return fail
 }
