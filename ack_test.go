@@ -60,7 +60,7 @@ func checkNoCalls(t testing.TB, sockets ...*Socket) {
 	}
 }
 
-func question(id int) string { return fmt.Sprintf(`{"event":"q","id":%d}`, id) }
+func asking(id int) string { return fmt.Sprintf(`{"event":"q","id":%d}`, id) }
 
 func TestCall(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
@@ -72,7 +72,7 @@ func TestCall(t *testing.T) {
 		ask := func(fields, wantErr string, do func() (string, error)) {
 			t.Helper()
 			done := begin(func() (string, error) { return do() })
-			c.want(question(id))
+			c.want(asking(id))
 			c.send(strings.Replace(fmt.Sprintf(`{"id":%d,%s}`, id, fields), ",}", "}", 1))
 			id++
 			o := within(t, done, "the answer")
@@ -119,7 +119,7 @@ func TestCall(t *testing.T) {
 
 		// An error's data comes as it was sent; raw data is kept, whatever is received after it.
 		done := beginCall[json.RawMessage](t.Context(), s)
-		c.want(question(id))
+		c.want(asking(id))
 		c.send(fmt.Sprintf(`{"id":%d,"error":{"message":"no","data":{"a": 1}}}`, id))
 		o := within(t, done, "the answer")
 		if e, ok := errors.AsType[*Error](o.err); !ok || fmt.Sprintf("%s", e.Data) != `{"a": 1}` {
@@ -127,7 +127,7 @@ func TestCall(t *testing.T) {
 		}
 		id++
 		done = beginCall[json.RawMessage](t.Context(), s)
-		c.want(question(id))
+		c.want(asking(id))
 		c.send(fmt.Sprintf(`{"id":%d,"data":"kept"}`, id))
 		o = within(t, done, "the answer")
 		c.settle()
@@ -150,9 +150,9 @@ func TestCallRoom(t *testing.T) {
 		done := begin(func() ([]Reply, error) {
 			return h.To("room", sa.ID()).Except(sd.ID()).Call(t.Context(), "q")
 		})
-		a.want(question(0))
-		b.want(question(0))
-		c.want(question(0))
+		a.want(asking(0))
+		b.want(asking(0))
+		c.want(asking(0))
 		d.settle() // it is not asked
 		a.send(`{"id":0,"args":[1,2]}`)
 		b.send(`{"id":0,"error":{"message":"no"}}`)
@@ -197,11 +197,11 @@ func testCallContext(t *testing.T) {
 		if !errors.Is(err, ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("after the deadline: %v", err)
 		}
-		c.want(question(0))
+		c.want(asking(0))
 
 		ctx, cancel = context.WithCancel(t.Context())
 		done := beginCall[int](ctx, s)
-		c.want(question(1))
+		c.want(asking(1))
 		cancel()
 		if err := within(t, done, "the end").err; !errors.Is(err, context.Canceled) || errors.Is(err, ErrTimeout) {
 			t.Errorf("after the cancel: %v", err)
@@ -211,7 +211,7 @@ func testCallContext(t *testing.T) {
 		if err != nil || len(replies) != 1 || !errors.Is(replies[0].Err, context.Canceled) {
 			t.Errorf("with a cancelled context: %v, %v", replies, err)
 		}
-		c.want(question(2))
+		c.want(asking(2))
 		checkNoCalls(t, s)
 		// What comes late changes nothing, and is no error.
 		for id := range 3 {
@@ -253,12 +253,12 @@ func TestCallTimeout(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		took(start, 3*time.Second)
-		a.want(question(0))
+		a.want(asking(0))
 
 		start = time.Now()
 		done := begin(func() ([]Reply, error) { return h.Call(context.Background(), "q") })
-		a.want(question(1))
-		b.want(question(1))
+		a.want(asking(1))
+		b.want(asking(1))
 		a.send(`{"id":1,"data":true}`)
 		o := <-done
 		took(start, 3*time.Second)
@@ -281,7 +281,7 @@ func TestCallTimeout(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			took(start, limit)
-			a.want(question(2 + i))
+			a.want(asking(2 + i))
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
@@ -290,7 +290,7 @@ func TestCallTimeout(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		took(start, 3*time.Second)
-		a.want(question(4))
+		a.want(asking(4))
 		a.settle()
 		b.settle()
 		checkNoCalls(t, sa, sb)
@@ -363,7 +363,7 @@ func testAckIgnored(t *testing.T) {
 		}
 		never(a, 0)
 		done := beginCall[int](t.Context(), sa)
-		a.want(question(0))
+		a.want(asking(0))
 		never(a, 1)
 		never(b, maxID)
 		// Another socket's answer, and one that is malformed, answer nothing.
@@ -386,8 +386,8 @@ func testAckIgnored(t *testing.T) {
 
 		// A second answer does not stand for that of another member of the room.
 		both := begin(func() ([]Reply, error) { return h.To("room").Call(t.Context(), "q") })
-		a.want(question(1))
-		b.want(question(1))
+		a.want(asking(1))
+		b.want(asking(1))
 		a.send(`{"id":1,"data":"a"}`)
 		a.send(`{"id":1,"data":"again"}`)
 		a.settle()
@@ -425,7 +425,7 @@ func TestCallInsideHandler(t *testing.T) {
 		c.send(`{"event":"more","id":2}`)
 		c.send(`{"event":"more","id":3}`)
 		c.send(`{"id":0,"data":41}`)
-		c.want(question(0))
+		c.want(asking(0))
 		c.want(`{"id":1,"data":42}`)
 		c.want(`{"id":2}`)
 		c.want(`{"id":3}`)
@@ -433,7 +433,7 @@ func TestCallInsideHandler(t *testing.T) {
 
 		// A handler that waits for an answer does not outlive its client.
 		c.send(`{"event":"ask"}`)
-		c.want(question(1))
+		c.want(asking(1))
 		c.CloseNow()
 	})
 }

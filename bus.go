@@ -36,9 +36,6 @@ type Bus interface {
 // maxBusQueue bounds what waits for one subscription of a MemoryBus, in bytes. A single message may be larger.
 const maxBusQueue = 16 << 20
 
-// busMessageOverhead is what a waiting message costs beside its bytes.
-const busMessageOverhead = 64
-
 // MemoryBus is the Bus that joins hubs of one process: all that share it. It never fails and never waits. For each
 // subscription there is a queue of 16 MiB and, while something is in it, a goroutine; what finds it full is dropped.
 //
@@ -47,12 +44,12 @@ type MemoryBus struct {
 	dropped atomic.Uint64
 
 	mu     sync.RWMutex // guards:
-	topics map[string]map[*busQueue]struct{}
+	topics map[string]map[*queue[[]byte]]struct{}
 }
 
 // NewMemoryBus returns a Bus without subscriptions.
 func NewMemoryBus() *MemoryBus {
-	return &MemoryBus{topics: make(map[string]map[*busQueue]struct{})}
+	return &MemoryBus{topics: make(map[string]map[*queue[[]byte]]struct{})}
 }
 
 // Dropped counts the deliveries that did not take place because the subscription's queue was full.
@@ -71,7 +68,7 @@ func (b *MemoryBus) Publish(ctx context.Context, topic string, msg []byte) error
 	}
 	msg = bytes.Clone(msg) // one for all: deliver does not change it
 	for q := range queues {
-		if !q.push(msg) {
+		if !q.push(msg, len(msg)) {
 			b.dropped.Add(1)
 		}
 	}
@@ -83,15 +80,15 @@ func (b *MemoryBus) Subscribe(ctx context.Context, topic string, deliver func(ms
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	q := &busQueue{deliver: deliver}
+	q := &queue[[]byte]{serve: deliver, limit: maxBusQueue}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.topics[topic] == nil {
-		b.topics[topic] = make(map[*busQueue]struct{})
+		b.topics[topic] = make(map[*queue[[]byte]]struct{})
 	}
 	b.topics[topic][q] = struct{}{}
 	return func() {
-		q.cancel()
+		q.close()
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		delete(b.topics[topic], q)
@@ -99,74 +96,4 @@ func (b *MemoryBus) Subscribe(ctx context.Context, topic string, deliver func(ms
 			delete(b.topics, topic)
 		}
 	}, nil
-}
-
-// busQueue is what waits for one subscription. A goroutine that exists only while there is something delivers it.
-type busQueue struct {
-	deliver func(msg []byte)
-
-	mu        sync.Mutex // guards:
-	waiting   [][]byte   // waiting[head:]
-	head      int
-	bytes     int // of those, overhead included
-	running   bool
-	cancelled bool
-}
-
-// push reports whether the message had room, or is not wanted any more.
-func (q *busQueue) push(msg []byte) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.cancelled {
-		return true
-	}
-	size := len(msg) + busMessageOverhead
-	if q.bytes > 0 && q.bytes+size > maxBusQueue {
-		return false
-	}
-	if len(q.waiting) == cap(q.waiting) && q.head > len(q.waiting)/2 {
-		// The room in front is used again, or a queue that never runs empty would grow for ever.
-		kept := copy(q.waiting, q.waiting[q.head:])
-		clear(q.waiting[kept:])
-		q.waiting, q.head = q.waiting[:kept], 0
-	}
-	q.waiting = append(q.waiting, msg)
-	q.bytes += size
-	if !q.running {
-		q.running = true
-		go q.run()
-	}
-	return true
-}
-
-func (q *busQueue) run() {
-	for {
-		msg, ok := q.next()
-		if !ok {
-			return
-		}
-		q.deliver(msg)
-	}
-}
-
-// next takes the next message. If there is none, the goroutine is about to end.
-func (q *busQueue) next() (msg []byte, ok bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.head == len(q.waiting) {
-		q.waiting, q.head, q.running = nil, 0, false
-		return nil, false
-	}
-	msg = q.waiting[q.head]
-	q.waiting[q.head] = nil
-	q.head++
-	q.bytes -= len(msg) + busMessageOverhead
-	return msg, true
-}
-
-func (q *busQueue) cancel() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.cancelled = true
-	q.waiting, q.head, q.bytes = nil, 0, 0
 }

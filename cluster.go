@@ -69,7 +69,7 @@ type cluster struct {
 	sent    uint64     // the number of the last message
 	out     queue[outgoing]
 
-	mu        sync.Mutex // guards:
+	mu        sync.Mutex       // guards:
 	nodes     map[string]int64 // the others, and when they were last heard of, by nanotime
 	questions map[uint64]*question
 	asked     uint64 // the last question's number
@@ -91,7 +91,7 @@ type outgoing struct {
 	done  chan struct{} // closed instead, if it is set
 }
 
-// newCluster joins the others. linger is how long a room outlives its last member.
+// newCluster makes a node that is still to start. linger is how long a room outlives its last member.
 func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger time.Duration, logger *slog.Logger) *cluster {
 	c := &cluster{node: node, host: host, bus: bus, clock: clock, logger: logger,
 		nodes: make(map[string]int64), questions: make(map[uint64]*question)}
@@ -102,10 +102,14 @@ func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger tim
 	c.out.serve, c.out.limit = c.publish, maxClusterQueue
 	c.notices.serve, c.notices.limit = func(m clusterMessage) { c.host.notice(&m) }, maxClusterQueue
 	c.beat.fire = c.tick
-	c.topics.want(nodeTopic(node))
+	return c
+}
+
+// start joins the others.
+func (c *cluster) start() {
+	c.topics.want(nodeTopic(c.node))
 	c.topics.want(everyNode)
 	c.tick()
-	return c
 }
 
 // close says goodbye and leaves. What is queued is still published, until ctx ends.

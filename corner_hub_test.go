@@ -135,7 +135,7 @@ func testDuplicateIDs(t *testing.T) {
 		OnCall(h, "double", func(_ *Socket, n int) (int, error) { return 2 * n, nil })
 		c, s := connected(t, h, serve(t, k, h))
 		done := beginCall[string](t.Context(), s)
-		c.want(question(0))
+		c.want(asking(0))
 		for n := range 3 {
 			c.send(fmt.Sprintf(`{"event":"double","data":%d,"id":0}`, n))
 		}

@@ -186,10 +186,10 @@ func (t Target) ask(m *clusterMessage) *question {
 }
 
 // everywhere does something here and has the other nodes do it.
-func (t Target) everywhere(m clusterMessage, here func() error) error {
-	about := t.message(m.kind)
-	about.names = m.names
-	q := t.ask(&about)
+func (t Target) everywhere(kind clusterKind, names []string, here func() error) error {
+	m := t.message(kind)
+	m.names = names
+	q := t.ask(&m)
 	err := here()
 	if q == nil {
 		return err

@@ -25,6 +25,7 @@ type Hub struct {
 	recoverable atomic.Int64 // bytes that all namespaces keep for Recovery
 	quota       *quota
 	cluster     *cluster // nil without a Bus
+	nodes       Nodes
 
 	mu         sync.Mutex // guards:
 	namespaces map[string]*Namespace
@@ -52,10 +53,14 @@ func New(options Options) *Hub {
 	if h.options.Bus != nil {
 		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.options.Logger)
 	}
+	h.nodes.hub = h
 	h.init(h, "/")
 	h.namespaces = map[string]*Namespace{"/": &h.mainNamespace}
 	h.refs = 1
 	h.polls = make(map[string]*polling)
+	if h.cluster != nil {
+		h.cluster.start()
+	}
 	return h
 }
 
@@ -185,6 +190,9 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	select {
 	case <-h.empty:
 	case <-ctx.Done():
+	}
+	if h.cluster != nil {
+		h.cluster.close(ctx)
 	}
 	left := h.list()
 	if len(left) == 0 {

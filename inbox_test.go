@@ -364,7 +364,7 @@ func TestInboxFlooded(t *testing.T) {
 				p := serve(t, overPipe, h).peer(t)
 				p.accepted()
 				p.send(p.frame(OpText, `{"event":"ask"}`))
-				p.want(OpText, question(0))
+				p.want(OpText, asking(0))
 				for i := range more {
 					// What is wrong waits in line like all else.
 					p.send(p.frame(OpText, []string{`{"event":"e"}`, `nonsense`}[i%2]))
@@ -423,7 +423,7 @@ func TestInboxCallEndsThePause(t *testing.T) {
 		}
 		eventually(t, "the reader to pause", func() bool { return s.session.reading.pauses.Load()%2 == 1 })
 		close(gate)
-		for _, text := range []string{question(0), `{"id":1,"data":41}`, `{"id":2}`, `{"id":3}`} {
+		for _, text := range []string{asking(0), `{"id":1,"data":41}`, `{"id":2}`, `{"id":3}`} {
 			p.want(OpText, text)
 		}
 	})

@@ -36,9 +36,7 @@ func newMessage(namespace, event string, args []any) (*message, error) {
 	if err := checkEventName(event); err != nil {
 		return nil, err
 	}
-	m := messages.Get().(*message)
-	m.event, m.id, m.volatile, m.namespace, m.forms = event, noID, false, namespace, [protocols]wireForm{}
-	m.offset, m.number = m.offset[:0], 0
+	m := blankMessage(namespace, event)
 	err := m.args.encode(args)
 	if err != nil {
 		m.release()
@@ -50,6 +48,14 @@ func newMessage(namespace, event string, args []any) (*message, error) {
 		return nil, fmt.Errorf("atrium: event %q: %w", event, err)
 	}
 	return m, nil
+}
+
+// blankMessage returns a message whose arguments are still to be set.
+func blankMessage(namespace, event string) *message {
+	m := messages.Get().(*message)
+	m.event, m.id, m.volatile, m.namespace, m.forms = event, noID, false, namespace, [protocols]wireForm{}
+	m.offset, m.number = m.offset[:0], 0
+	return m
 }
 
 func (m *message) release() {

@@ -461,7 +461,7 @@ func TestSessionReasons(t *testing.T) {
 					t.Error(err)
 				}
 				pending := beginCall[int](context.Background(), s)
-				p.want(OpText, question(0))
+				p.want(OpText, asking(0))
 				test.do(h, s, p)
 				if test.code != 0 {
 					p.wantCloseNext(test.code, test.text)
@@ -700,7 +700,7 @@ func TestSessionDeadlinesOverTCP(t *testing.T) {
 	if _, err := Call[int](context.Background(), s, "q"); !errors.Is(err, ErrTimeout) || time.Since(start) < short {
 		t.Errorf("Call after %v: %v", time.Since(start), err)
 	}
-	p.want(OpText, question(0))
+	p.want(OpText, asking(0))
 	start = time.Now()
 	s.DisconnectAt(start.Add(short))
 	p.wantClose(StatusNormalClosure, "server namespace disconnect")

@@ -270,7 +270,7 @@ func (t Target) Join(rooms ...string) error {
 			return err
 		}
 	}
-	return t.everywhere(clusterMessage{kind: clusterJoin, names: rooms}, func() error { return t.join(rooms) })
+	return t.everywhere(clusterJoin, rooms, func() error { return t.join(rooms) })
 }
 
 func (t Target) join(rooms []string) error {
@@ -285,7 +285,7 @@ func (t Target) join(rooms []string) error {
 
 // Leave takes the sockets out of the rooms. Its error is a *ClusterError: nodes have not answered within a second.
 func (t Target) Leave(rooms ...string) error {
-	return t.everywhere(clusterMessage{kind: clusterLeave, names: rooms}, func() error {
+	return t.everywhere(clusterLeave, rooms, func() error {
 		for _, s := range t.list() {
 			s.Leave(rooms...)
 		}
@@ -296,7 +296,7 @@ func (t Target) Leave(rooms ...string) error {
 // Disconnect disconnects the sockets; see Socket.Disconnect. Its error is a *ClusterError: nodes have not answered
 // within a second.
 func (t Target) Disconnect() error {
-	return t.everywhere(clusterMessage{kind: clusterDisconnect}, func() error {
+	return t.everywhere(clusterDisconnect, nil, func() error {
 		for _, s := range t.list() {
 			s.Disconnect()
 		}

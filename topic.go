@@ -218,3 +218,9 @@ func (l *lastHeard) add(number uint64) bool {
 	l.numbers[at] = number
 	return true
 }
+
+func (ts *topics) count() int {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return len(ts.byName)
+}

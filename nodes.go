@@ -1,0 +1,127 @@
+package atrium
+
+import (
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+)
+
+// Nodes are the other nodes of a cluster, as one of them sees them: the hubs that have the same Bus. A hub without a Bus
+// has none. Handlers of what they send are registered with On, whose function gets the name of the node that has sent it:
+//
+//	atrium.On(h.Nodes(), "reload", func(node string, c Config) error { … })
+//	h.Nodes().Emit("reload", config)
+//
+// All methods may be called from any goroutine.
+type Nodes struct {
+	hub *Hub
+
+	registering sync.Mutex // held while the handlers are replaced
+	handlers    atomic.Pointer[map[string]func(string, *Event)]
+}
+
+// Nodes returns the other nodes.
+func (h *Hub) Nodes() *Nodes { return &h.nodes }
+
+// Self returns the name of the hub's own node, with which the ids of its sockets begin.
+func (n *Nodes) Self() string { return n.hub.node }
+
+// List returns the names of those that were heard of lately, in order. One that was killed is listed for 5 seconds more,
+// one that is new as soon as each has heard of the other.
+func (n *Nodes) List() []string {
+	if n.hub.cluster == nil {
+		return nil
+	}
+	return n.hub.cluster.others()
+}
+
+// Emit sends an event to the handlers of all other nodes. It does not wait, and nobody answers; like all that goes by the
+// Bus it arrives at most once, and in the order in which one goroutine emits. An error is the caller's mistake, as with
+// Target.Emit.
+func (n *Nodes) Emit(event string, args ...any) error {
+	m, err := newMessage("", event, args)
+	if err != nil {
+		return err
+	}
+	defer m.release()
+	if c := n.hub.cluster; c != nil {
+		out := clusterMessage{kind: clusterNotice}
+		out.put(m)
+		c.send(everyNode, &out)
+	}
+	return nil
+}
+
+// handle makes Nodes a Registrar. The handlers run one at a time, in a goroutine of their own.
+func (n *Nodes) handle(event string, f func(string, *Event)) {
+	n.registering.Lock()
+	defer n.registering.Unlock()
+	var before map[string]func(string, *Event)
+	if p := n.handlers.Load(); p != nil {
+		before = *p
+	}
+	after := withHandler(before, event, f)
+	n.handlers.Store(&after)
+}
+
+// notice implements clusterHost, and bears the panics of the application's functions.
+func (h *Hub) notice(m *clusterMessage) {
+	handlers := h.nodes.handlers.Load()
+	if handlers == nil || (*handlers)[m.event] == nil {
+		return
+	}
+	from := &otherNode{name: m.from, log: h.options.Logger}
+	defer func() {
+		if p := recover(); p != nil {
+			from.logger(m.event).Error("atrium: a handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	(*handlers)[m.event](m.from, &Event{sender: from, name: m.event, args: m.args, n: m.n, id: noID, binaries: m.binaries})
+}
+
+// otherNode is another node as one who has sent an event. It is told nothing of what becomes of it; the log is.
+type otherNode struct {
+	name string
+	log  *slog.Logger
+}
+
+func (n *otherNode) answer(int64, arguments) {}
+
+func (n *otherNode) answerError(event string, _ int64, message string, _ []byte) {
+	n.logger(event).Error("atrium: an event of another node was refused", slog.String("error", message))
+}
+
+func (n *otherNode) logger(event string) *slog.Logger {
+	return n.log.With(slog.String("event", event), slog.String("node", n.name))
+}
+
+// ClusterStats are counts since the hub was made.
+type ClusterStats struct {
+	Nodes     int    // other nodes that are there
+	Topics    int    // subscribed to, or about to be
+	Published uint64 // messages that the Bus has taken
+	Failed    uint64 // calls of the Bus that failed, each with a message lost or a subscription to be tried again
+	Dropped   uint64 // messages dropped because a queue was full
+	Received  uint64 // messages of other nodes
+	Malformed uint64 // messages that were none, or of another version
+	Repeated  uint64 // messages that the Bus has brought before, or far too late
+}
+
+// Stats tells how the hub's place in its cluster does. Without a Bus all is zero.
+func (n *Nodes) Stats() ClusterStats {
+	c := n.hub.cluster
+	if c == nil {
+		return ClusterStats{}
+	}
+	return ClusterStats{
+		Nodes:     len(c.others()),
+		Topics:    c.topics.count(),
+		Published: c.counts.published.Load(),
+		Failed:    c.counts.failed.Load(),
+		Dropped:   c.counts.dropped.Load(),
+		Received:  c.counts.received.Load(),
+		Malformed: c.counts.malformed.Load(),
+		Repeated:  c.counts.repeated.Load(),
+	}
+}
