@@ -47,16 +47,6 @@ func (e *Event) Args() []json.RawMessage {
 	return rawValues(e.args)
 }
 
-// rawValues splits JSON values joined by commas.
-func rawValues(joined []byte) []json.RawMessage {
-	values := splitValues(nil, joined)
-	args := make([]json.RawMessage, len(values))
-	for i, v := range values {
-		args[i] = v
-	}
-	return args
-}
-
 // Bind decodes the arguments in their order into what the pointers point to, as json.Unmarshal does, and validates
 // each that has a Validate() error method. A missing argument is null, one too many is ignored. An error is an
 // *Error that names the field and what was expected, fit for ReplyError.

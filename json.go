@@ -3,6 +3,7 @@ package atrium
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"math/bits"
 	"strconv"
 	"unicode/utf16"
@@ -450,4 +451,14 @@ func appendQuoted(dst []byte, s string) []byte {
 	}
 	dst = append(dst, s[start:]...)
 	return append(dst, '"')
+}
+
+// rawValues splits JSON values joined by commas.
+func rawValues(joined []byte) []json.RawMessage {
+	values := splitValues(nil, joined)
+	args := make([]json.RawMessage, len(values))
+	for i, v := range values {
+		args[i] = v
+	}
+	return args
 }

@@ -1,0 +1,842 @@
+package atrium
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// houses are several hubs with one bus, each with a server.
+type houses []struct {
+	*Hub
+	*server
+}
+
+// newHouses starts n hubs and waits until they know each other.
+func newHouses(t testing.TB, k kind, n int, bus Bus, options Options) houses {
+	t.Helper()
+	options.Bus = bus
+	all := make(houses, n)
+	for i := range all {
+		all[i].Hub = newHub(t, options)
+		all[i].server = serve(t, k, all[i].Hub)
+	}
+	for _, h := range all {
+		eventually(t, "the nodes to know each other", func() bool { return len(h.Nodes().List()) == n-1 })
+		h.cluster.await([]string{everyNode, nodeTopic(h.node)})
+	}
+	return all
+}
+
+// What is emitted on one node reaches whom it is for on all of them, once, whatever they speak.
+func TestClusterEmit(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		all := newHouses(t, k, 3, NewMemoryBus(), Options{})
+		a, b, c := all[0], all[1], all[2]
+		type member struct {
+			*client
+			s *Socket
+		}
+		member1 := func(i int, rooms ...string) member {
+			m := member{client: all[i].connect(t, nil)}
+			m.s = m.socket(all[i].Hub)
+			if err := m.s.Join(rooms...); err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
+		m0, m1, m2 := member1(0, "red", "blue"), member1(1, "red", "blue"), member1(2, "blue")
+		for _, test := range []struct {
+			name string
+			to   Target
+			want []member
+		}{
+			{"everyone", a.all(), []member{m0, m1, m2}},
+			{"a room", b.To("red"), []member{m0, m1}},
+			{"a room of others", c.To("red"), []member{m0, m1}},
+			{"rooms, each member once", c.To("red", "blue"), []member{m0, m1, m2}},
+			{"nobody", a.To(), nil},
+			{"no such room", a.To("green"), nil},
+			{"all but a room", a.Except("red"), []member{m2}},
+			{"a room but another", b.To("blue").Except("red"), []member{m2}},
+			{"all but a socket of another node", a.Except(m2.sid), []member{m0, m1}},
+			{"all but the sender", m1.s.Broadcast(), []member{m0, m2}},
+			{"a room but the sender", m0.s.To("red"), []member{m1}},
+			{"one of another node", a.To(m1.sid), []member{m1}},
+			{"one of this node", a.To(m0.sid), []member{m0}},
+			{"two by their ids", a.To(m0.sid, m2.sid), []member{m0, m2}},
+			{"this node only", a.To("blue").Local(), []member{m0}},
+			{"what may be lost", b.To("blue").Volatile(), []member{m0, m1, m2}},
+		} {
+			if err := test.to.Emit("test", test.name); err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range test.want {
+				m.want(fmt.Sprintf(`{"event":"test","data":%q}`, test.name))
+			}
+		}
+		// Nobody has heard more, as what comes last proves: nothing overtakes what goes by one topic.
+		for _, h := range all {
+			h.Emit("end")
+		}
+		for _, m := range []member{m0, m1, m2} {
+			for range all {
+				m.want(`{"event":"end"}`)
+			}
+		}
+		if s := a.Nodes().Stats(); s.Nodes != 2 || s.Failed+s.Dropped+s.Malformed+s.Repeated != 0 || s.Published == 0 || s.Received == 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// Several arguments, attachments and namespaces pass between nodes; who speaks what is no concern of the sender's node.
+func TestClusterForms(t *testing.T) {
+	noLeaks(t)
+	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{Compression: true})
+	admin := [2]*Namespace{all[0].Namespace("/admin"), all[1].Namespace("/admin")}
+	io, plain := all[1].socketIO(t), all[1].connect(t, nil)
+	io.join("/admin")
+	io.join("")
+	if err := admin[0].Emit("photo", Binary{1, 2}, map[string]any{"n": 1}, Binary{3}); err != nil {
+		t.Fatal(err)
+	}
+	io.want(`452-/admin,["photo",{"_placeholder":true,"num":0},{"n":1},{"_placeholder":true,"num":1}]`)
+	for _, want := range [][]byte{{1, 2}, {3}} {
+		if op, p, err := io.Read(t.Context()); op != OpBinary || !bytes.Equal(p, want) || err != nil {
+			t.Errorf("%v %v %v, want %v", op, p, err, want)
+		}
+	}
+	all[0].Compress(true).Emit("many", "a", nil, []int{1})
+	io.want(`42["many","a",null,[1]]`)
+	plain.want(`{"event":"many","args":["a",null,[1]]}`)
+	all[0].Emit("none")
+	io.want(`42["none"]`)
+	plain.want(`{"event":"none"}`)
+}
+
+// Questions are answered by all nodes.
+func TestClusterQuestions(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		ctx := t.Context()
+		all := newHouses(t, k, 3, NewMemoryBus(), Options{})
+		var clients []*client
+		var ids []string
+		for _, h := range all {
+			for range 2 {
+				c := h.connect(t, nil)
+				c.socket(h.Hub).Join("room")
+				clients, ids = append(clients, c), append(ids, c.sid)
+			}
+		}
+		slices.Sort(ids)
+		h := all[1]
+		if n, err := h.To("room").Count(ctx); n != 6 || err != nil {
+			t.Error(n, err)
+		}
+		if n, err := h.To("room").Local().Count(ctx); n != 2 || err != nil {
+			t.Error(n, err)
+		}
+		infos, err := h.Sockets(ctx)
+		var got []string
+		for _, info := range infos {
+			got = append(got, info.ID)
+			if !slices.Equal(info.Rooms, []string{"room"}) {
+				t.Errorf("%+v", info)
+			}
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(ids, got); diff != "" || err != nil {
+			t.Error(diff, err)
+		}
+		if err := h.To(clients[0].sid, clients[5].sid).Join("pair"); err != nil {
+			t.Error(err)
+		}
+		rooms, err := h.RoomsEverywhere(ctx)
+		if diff := cmp.Diff([]RoomInfo{{"pair", 2}, {"room", 6}}, rooms); diff != "" || err != nil {
+			t.Error(diff, err)
+		}
+		h.To("pair").Emit("hello")
+		clients[0].want(`{"event":"hello"}`)
+		clients[5].want(`{"event":"hello"}`)
+
+		// A Call: each answers in its way, one not at all.
+		type result struct {
+			replies []Reply
+			err     error
+		}
+		results := make(chan result)
+		ask := func(ctx context.Context, to Target) {
+			replies, err := to.Call(ctx, "q", 1)
+			results <- result{replies, err}
+		}
+		limited, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		go ask(limited, h.To("room"))
+		want := make(map[string]string)
+		for i, c := range clients {
+			var q struct{ ID int64 }
+			if err := json.Unmarshal([]byte(c.next()), &q); err != nil {
+				t.Fatal(err)
+			}
+			switch i {
+			case 0:
+				c.send(fmt.Sprintf(`{"id":%d,"error":{"message":"no","data":[7]}}`, q.ID))
+				want[c.sid] = " no [7]"
+			case 1:
+				want[c.sid] = " timed out"
+			case 5:
+				c.CloseNow()
+				want[c.sid] = " gone"
+			default:
+				c.send(fmt.Sprintf(`{"id":%d,"data":%d}`, q.ID, i))
+				want[c.sid] = fmt.Sprint(i)
+			}
+		}
+		r := within(t, results, "the replies")
+		if r.err != nil {
+			t.Error(r.err)
+		}
+		heard := make(map[string]string)
+		for _, r := range r.replies {
+			text := string(r.Data)
+			if told, ok := errors.AsType[*Error](r.Err); ok {
+				text += fmt.Sprintf(" %s %s", told.Message, told.Data)
+			} else if errors.Is(r.Err, ErrTimeout) {
+				text += " timed out"
+			} else if errors.Is(r.Err, ErrDisconnected) {
+				text += " gone"
+			}
+			heard[r.SocketID] = text
+		}
+		if diff := cmp.Diff(want, heard); diff != "" || len(r.replies) != len(want) {
+			t.Error(diff)
+		}
+
+		// One socket of another node is asked alone.
+		go ask(ctx, h.To(clients[0].sid))
+		var q struct{ ID int64 }
+		if err := json.Unmarshal([]byte(clients[0].next()), &q); err != nil {
+			t.Fatal(err)
+		}
+		clients[0].send(fmt.Sprintf(`{"id":%d,"data":"here"}`, q.ID))
+		if r := within(t, results, "the reply"); len(r.replies) != 1 || string(r.replies[0].Data) != `"here"` || r.err != nil {
+			t.Error(r)
+		}
+
+		if err := h.To("pair").Leave("pair"); err != nil {
+			t.Error(err)
+		}
+		if n, err := h.To("pair").Count(ctx); n != 0 || err != nil {
+			t.Error(n, err)
+		}
+		if err := h.To("room").Join(strings.Repeat("x", 300)); !errors.Is(err, ErrRoomName) {
+			t.Error(err)
+		}
+		if err := h.To(clients[0].sid).Join(clients[2].sid); err == nil || !strings.Contains(err.Error(), "another socket") {
+			t.Error(err)
+		}
+		if err := h.To(clients[0].sid).Disconnect(); err != nil {
+			t.Error(err)
+		}
+		clients[0].wantClosed(StatusNormalClosure)
+	})
+}
+
+// Answers of any size come in parts.
+func TestClusterAnswerParts(t *testing.T) {
+	noLeaks(t)
+	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{})
+	big := strings.Repeat("x", maxAnswerPart/3)
+	for range 5 {
+		c := all[0].connect(t, nil)
+		go func() {
+			for {
+				_, p, err := c.Read(context.Background())
+				if err != nil {
+					return
+				}
+				var q struct{ ID int64 }
+				if json.Unmarshal(p, &q) == nil {
+					c.Write(context.Background(), OpText, fmt.Appendf(nil, `{"id":%d,"data":%q}`, q.ID, big))
+				}
+			}
+		}()
+	}
+	before := all[0].cluster.counts.published.Load()
+	replies, err := all[1].Call(t.Context(), "q")
+	if len(replies) != 5 || err != nil {
+		t.Fatal(len(replies), err)
+	}
+	for _, r := range replies {
+		if len(r.Data) != len(big)+2 || r.Err != nil {
+			t.Error(len(r.Data), r.Err)
+		}
+	}
+	if parts := all[0].cluster.counts.published.Load() - before; parts < 3 {
+		t.Errorf("%d messages", parts)
+	}
+}
+
+// A socket of one node cannot get another node's socket's mail by joining a room of its name.
+func TestClusterEavesdropping(t *testing.T) {
+	noLeaks(t)
+	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{})
+	victim, spy := all[0].connect(t, nil), all[1].connect(t, nil)
+	if err := spy.socket(all[1].Hub).Join(victim.sid); !errors.Is(err, ErrRoomName) {
+		t.Error(err)
+	}
+}
+
+// Nodes send each other events for the application.
+func TestNodes(t *testing.T) {
+	noLeaks(t)
+	var log lockedBuffer
+	all := newHouses(t, overTCP, 3, NewMemoryBus(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	type heard struct {
+		at   int
+		from string
+		v    int
+	}
+	events := make(chan heard, 10)
+	for i, h := range all {
+		On(h.Nodes(), "reload", func(node string, v int) error {
+			events <- heard{i, node, v}
+			if v == 3 {
+				panic("over")
+			}
+			return errors.New("refused")
+		})
+	}
+	for v := 1; v <= 4; v++ {
+		if err := all[0].Nodes().Emit("reload", v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all[0].Nodes().Emit("unheard of")
+	var got [3][]int
+	for range 8 {
+		e := within(t, events, "an event")
+		if e.from != all[0].Nodes().Self() {
+			t.Errorf("from %q", e.from)
+		}
+		got[e.at] = append(got[e.at], e.v)
+	}
+	if diff := cmp.Diff([3][]int{nil, {1, 2, 3, 4}, {1, 2, 3, 4}}, got); diff != "" {
+		t.Error(diff)
+	}
+	if err := all[0].Nodes().Emit("connect"); !errors.Is(err, ErrReserved) {
+		t.Error(err)
+	}
+	eventually(t, "the log to say what went wrong", func() bool {
+		return strings.Count(log.String(), "panic=over") == 2 && strings.Contains(log.String(), "refused")
+	})
+	lone := newHub(t, Options{})
+	if lone.Nodes().Emit("reload", 1) != nil || lone.Nodes().List() != nil || lone.Nodes().Stats() != (ClusterStats{}) {
+		t.Error("a hub without a bus has other nodes")
+	}
+}
+
+// lockedBuffer is a bytes.Buffer for many.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// spiedBus counts what is subscribed to and published.
+type spiedBus struct {
+	Bus
+	mu        sync.Mutex
+	topics    map[string]int
+	published map[string]int
+}
+
+func newSpiedBus() *spiedBus {
+	return &spiedBus{Bus: NewMemoryBus(), topics: make(map[string]int), published: make(map[string]int)}
+}
+
+func (b *spiedBus) Publish(ctx context.Context, topic string, msg []byte) error {
+	b.mu.Lock()
+	b.published[topic]++
+	b.mu.Unlock()
+	return b.Bus.Publish(ctx, topic, msg)
+}
+
+func (b *spiedBus) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
+	cancel, err := b.Bus.Subscribe(ctx, topic, deliver)
+	if err != nil {
+		return nil, err
+	}
+	b.change(topic, +1)
+	var once sync.Once
+	return func() { once.Do(func() { b.change(topic, -1) }); cancel() }, nil
+}
+
+func (b *spiedBus) change(topic string, by int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.topics[topic] += by
+	if b.topics[topic] == 0 {
+		delete(b.topics, topic)
+	}
+}
+
+func (b *spiedBus) subscribed(topic string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.topics[topic]
+}
+
+// A topic is subscribed to while it has local members, and a while longer; with recovery, for as long as one of them may
+// come back. Nothing stays behind.
+func TestClusterTopics(t *testing.T) {
+	for _, test := range []struct {
+		stays, linger time.Duration
+	}{{0, minLinger}, {time.Minute, time.Minute}} {
+		t.Run(test.linger.String(), func(t *testing.T) {
+			bus := newSpiedBus()
+			synctest.Test(t, func(t *testing.T) {
+				all := newHouses(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Recovery: Recovery{MaxDisconnection: test.stays}})
+				first, second := all[0].connect(t, nil), all[0].connect(t, nil)
+				topic := roomTopic("/", "room")
+				first.socket(all[0].Hub).Join("room")
+				second.socket(all[0].Hub).Join("room")
+				if n := bus.subscribed(topic); n != 1 {
+					t.Errorf("%d subscriptions", n)
+				}
+				if n := bus.subscribed(namespaceTopic("/")); n != 1 { // the other node has nobody
+					t.Errorf("%d subscriptions", n)
+				}
+				first.socket(all[0].Hub).Leave("room")
+				second.socket(all[0].Hub).Leave("room")
+				<-time.After(test.linger - time.Second)
+				if n := bus.subscribed(topic); n != 1 {
+					t.Error("it is given up too soon")
+				}
+				first.socket(all[0].Hub).Join("room")
+				<-time.After(3 * test.linger)
+				if n := bus.subscribed(topic); n != 1 {
+					t.Error("it is given up though there is a member")
+				}
+				first.socket(all[0].Hub).Leave("room")
+				<-time.After(test.linger + time.Minute)
+				if n := bus.subscribed(topic); n != 0 {
+					t.Errorf("%d subscriptions", n)
+				}
+			})
+			if len(bus.topics) != 0 {
+				t.Errorf("%v are left", bus.topics)
+			}
+		})
+	}
+}
+
+// foreigner is a node by hand.
+type foreigner struct {
+	bus    Bus
+	node   string
+	number uint64
+}
+
+func (f *foreigner) send(topic string, m clusterMessage) {
+	f.number++
+	m.from = f.node
+	b := m.encode()
+	setClusterNumber(b, f.number)
+	f.bus.Publish(context.Background(), topic, b)
+}
+
+// A node that has gone is missed while it may be there, and named; then it is not asked any more.
+func TestClusterMissingNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := NewMemoryBus()
+		h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		dead := &foreigner{bus: bus, node: "ghost"}
+		dead.send(everyNode, clusterMessage{kind: clusterHello})
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"ghost"}, h.Nodes().List()); diff != "" {
+			t.Error(diff)
+		}
+		c := h.connect(t, nil)
+		c.socket(h.Hub)
+		wantMissing := func(err error) {
+			t.Helper()
+			if e, ok := errors.AsType[*ClusterError](err); !ok || !slices.Equal(e.Missing, []string{"ghost"}) || !errors.Is(err, ErrTimeout) || !strings.Contains(err.Error(), "ghost") {
+				t.Error(err)
+			}
+		}
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		n, err := h.Count(ctx)
+		if wantMissing(err); n != 1 {
+			t.Error(n)
+		}
+		if wantMissing(h.To("room").Join("other")); time.Since(start) != 2*time.Second {
+			t.Errorf("after %v", time.Since(start))
+		}
+		wantMissing(h.To("room").Leave("other"))
+		// While it is being asked it is found to have gone.
+		n, err = h.Count(t.Context())
+		if e, ok := errors.AsType[*ClusterError](err); !ok || !slices.Equal(e.Missing, []string{"ghost"}) || e.Err != nil || n != 1 {
+			t.Error(n, err)
+		}
+		if after := time.Since(start); after < nodeTimeout || after > nodeTimeout+3*time.Second {
+			t.Errorf("after %v", after)
+		}
+		if n, err := h.Count(t.Context()); n != 1 || err != nil {
+			t.Error(n, err)
+		}
+		// One that says goodbye is not missed.
+		dead.send(everyNode, clusterMessage{kind: clusterHello})
+		dead.send(everyNode, clusterMessage{kind: clusterGoodbye})
+		if n, err := h.Count(t.Context()); n != 1 || err != nil {
+			t.Error(n, err)
+		}
+		// An answer of which a part was lost is none.
+		dead.send(everyNode, clusterMessage{kind: clusterHello})
+		synctest.Wait()
+		q := h.cluster.ask("", &clusterMessage{kind: clusterCount})
+		dead.send(nodeTopic(h.node), clusterMessage{kind: clusterAnswer, question: q.number, part: 1, last: true, args: []byte("1"), n: 1})
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		values, err := q.wait(ctx)
+		if wantMissing(err); len(values) != 0 {
+			t.Error(values)
+		}
+	})
+}
+
+// illBus does as it is told.
+type illBus struct {
+	Bus
+	hangs atomic.Bool // calls wait until their contexts end
+	fails atomic.Bool
+}
+
+var errIll = errors.New("ill")
+
+func (b *illBus) sick(ctx context.Context) error {
+	if b.hangs.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if b.fails.Load() {
+		return errIll
+	}
+	return nil
+}
+
+func (b *illBus) Publish(ctx context.Context, topic string, msg []byte) error {
+	if err := b.sick(ctx); err != nil {
+		return err
+	}
+	return b.Bus.Publish(ctx, topic, msg)
+}
+
+func (b *illBus) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
+	if err := b.sick(ctx); err != nil {
+		return nil, err
+	}
+	return b.Bus.Subscribe(ctx, topic, deliver)
+}
+
+// A Bus that fails or hangs costs local traffic nothing and waits no longer than it says; all comes back with it.
+func TestClusterOutage(t *testing.T) {
+	for _, how := range []string{"fails", "hangs"} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log lockedBuffer
+				bus := &illBus{Bus: NewMemoryBus()}
+				all := newHouses(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				var sockets []*Socket
+				var clients []*client
+				for _, h := range all {
+					c := h.connect(t, nil)
+					clients, sockets = append(clients, c), append(sockets, c.socket(h.Hub))
+				}
+				outage := &bus.fails
+				if how == "hangs" {
+					outage = &bus.hangs
+				}
+				outage.Store(true)
+				took := func(most time.Duration, what string, f func()) {
+					t.Helper()
+					start := time.Now()
+					if f(); time.Since(start) > most {
+						t.Errorf("%s took %v", what, time.Since(start))
+					}
+				}
+				for i := range 100 {
+					took(0, "Emit", func() { all[0].Emit("n", i) })
+					clients[0].want(fmt.Sprintf(`{"event":"n","data":%d}`, i))
+				}
+				took(clusterWait, "Join", func() { sockets[0].Join("room") })
+				took(clusterWait, "Join of many", func() { all[0].To("room").Join("rooms", "of", "all") })
+				<-time.After(3 * time.Second)
+				took(0, "Join while it is known to fail", func() { sockets[0].Join("another", "two") })
+				took(clusterWait, "a new client", func() { all[0].connect(t, nil).CloseNow() })
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				took(time.Second, "Count", func() {
+					n, err := all[0].To("room").Count(ctx)
+					if e, ok := errors.AsType[*ClusterError](err); !ok || n != 1 || !errors.Is(err, ErrBus) || len(e.Missing) != 1 {
+						t.Error(n, err)
+					}
+				})
+				<-time.After(90 * time.Second)
+				if n := len(all[0].Nodes().List()); n != 0 {
+					t.Errorf("%d nodes", n)
+				}
+				if n := strings.Count(log.String(), "the bus fails"); n != 4 { // two hubs, two minutes
+					t.Errorf("%d entries:\n%s", n, log.String())
+				}
+				outage.Store(false)
+				<-time.After(5 * time.Second)
+				synctest.Wait()
+				if n, err := all[1].To("room").Count(t.Context()); n != 1 || err != nil {
+					t.Error(n, err)
+				}
+				clients[0].settle()
+				all[1].To("room").Emit("back")
+				clients[0].want(`{"event":"back"}`)
+				if s := all[0].Nodes().Stats(); s.Failed == 0 {
+					t.Errorf("%+v", s)
+				}
+			})
+		})
+	}
+}
+
+// More than the queue holds is dropped and counted, and what Shutdown cannot publish does not keep it.
+func TestClusterQueueFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &illBus{Bus: NewMemoryBus()}
+		h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		bus.hangs.Store(true)
+		payload := strings.Repeat("x", 1<<20)
+		for range 20 {
+			h.Emit("big", payload)
+		}
+		if s := h.Nodes().Stats(); s.Dropped < 3 || s.Dropped > 6 {
+			t.Errorf("%+v", s)
+		}
+		start := time.Now()
+		if err := h.Shutdown(t.Context()); err != nil || time.Since(start) > clusterWait {
+			t.Error(err, time.Since(start))
+		}
+	})
+}
+
+// faultyBus repeats messages and brings them out of order, as no Bus should.
+type faultyBus struct {
+	Bus
+	mu      sync.Mutex
+	late    map[string][]byte
+	inOrder bool
+}
+
+func (b *faultyBus) Publish(ctx context.Context, topic string, msg []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.inOrder && b.late[topic] == nil && rand.IntN(4) == 0 {
+		b.late[topic] = bytes.Clone(msg)
+		return nil
+	}
+	for range 1 + rand.IntN(3) {
+		b.Bus.Publish(ctx, topic, msg)
+	}
+	if late := b.late[topic]; late != nil && rand.IntN(2) == 0 {
+		b.Bus.Publish(ctx, topic, late)
+		b.Bus.Publish(ctx, topic, late)
+		delete(b.late, topic)
+	}
+	return nil
+}
+
+// Nothing is delivered twice, nor lost, if the Bus repeats and reorders.
+func TestClusterFaultyBus(t *testing.T) {
+	noLeaks(t)
+	bus := &faultyBus{Bus: NewMemoryBus(), late: make(map[string][]byte)}
+	all := newHouses(t, overTCP, 2, bus, Options{})
+	c := all[0].connect(t, nil)
+	c.socket(all[0].Hub).Join("room")
+	const n = 300
+	for i := range n {
+		all[1].To("room").Emit("n", i)
+	}
+	seen := make(map[string]bool)
+	for {
+		var m struct {
+			Event string
+			Data  int
+		}
+		raw := c.next()
+		if err := json.Unmarshal([]byte(raw), &m); err != nil {
+			t.Fatal(err)
+		}
+		if seen[raw] {
+			t.Fatalf("%s comes twice", raw)
+		}
+		if seen[raw] = true; len(seen) >= n-1 { // the last may be late for good
+			break
+		}
+	}
+	if all[0].Nodes().Stats().Repeated == 0 {
+		t.Error("nothing was repeated")
+	}
+	// What is asked twice is answered once.
+	bus.mu.Lock()
+	bus.inOrder = true
+	bus.mu.Unlock()
+	eventually(t, "the nodes to know each other again", func() bool { return len(all[1].Nodes().List()) == 1 })
+	for i := range 20 {
+		done := make(chan error)
+		go func() {
+			replies, err := all[1].To("room").Call(t.Context(), "q")
+			if err == nil && (len(replies) != 1 || string(replies[0].Data) != strconv.Itoa(i)) {
+				err = fmt.Errorf("%v", replies)
+			}
+			done <- err
+		}()
+		var q struct{ ID *int64 }
+		for q.ID == nil { // events that were late
+			if err := json.Unmarshal([]byte(c.next()), &q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.send(fmt.Sprintf(`{"id":%d,"data":%d}`, *q.ID, i))
+		if err := within(t, done, "the reply"); err != nil {
+			t.Error(err)
+		}
+	}
+	c.settle()
+}
+
+// lastHeard takes each number once, in any order, unless it is older than all of the last sixteen.
+func TestLastHeard(t *testing.T) {
+	for range 200 {
+		var l lastHeard
+		heard := make(map[uint64]bool)
+		for range 300 {
+			number := rand.Uint64N(200)
+			greater := 0
+			for other := range heard {
+				if other > number {
+					greater++
+				}
+			}
+			want := !heard[number] && greater < topicMemory
+			if got := l.add(number); got != want {
+				t.Fatalf("add(%d) = %v after %v", number, got, heard)
+			}
+			if want {
+				heard[number] = true
+			}
+		}
+	}
+}
+
+// What is no message, or one of another version, is counted and dropped.
+func TestClusterMalformed(t *testing.T) {
+	noLeaks(t)
+	bus := NewMemoryBus()
+	h := newHouses(t, overTCP, 1, bus, Options{})[0]
+	good := (&clusterMessage{kind: clusterEvent, from: "other", namespace: "/", event: "e"}).encode()
+	setClusterNumber(good, 1)
+	later := bytes.Clone(good)
+	later[0] = clusterVersion + 1
+	unknown := (&clusterMessage{kind: 200, from: "other"}).encode()
+	setClusterNumber(unknown, 2)
+	c := h.connect(t, nil)
+	c.socket(h.Hub)
+	for _, msg := range [][]byte{nil, {}, {clusterVersion}, []byte("hello, world of buses"), good[:len(good)-2], later, unknown} {
+		bus.Publish(t.Context(), namespaceTopic("/"), msg)
+	}
+	bus.Publish(t.Context(), namespaceTopic("/"), append(bytes.Clone(good), "more, of a release to come"...))
+	c.want(`{"event":"e"}`)
+	if s := h.Nodes().Stats(); s.Malformed != 7 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Who leaves says so, and leaves nothing behind.
+func TestClusterShutdown(t *testing.T) {
+	noLeaks(t)
+	bus := newSpiedBus()
+	all := newHouses(t, overTCP, 2, bus, Options{})
+	c := all[0].connect(t, nil)
+	c.socket(all[0].Hub).Join("room")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := all[0].Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	all[0].checkNobody(t)
+	eventually(t, "the other to know", func() bool { return len(all[1].Nodes().List()) == 0 })
+	if n := all[0].cluster.topics.count(); n != 0 {
+		t.Errorf("%d topics", n)
+	}
+	if err := all[0].Emit("e"); err != nil {
+		t.Error(err)
+	}
+	if n, err := all[0].Count(ctx); n != 0 || !errors.Is(err, ErrClosed) {
+		t.Error(n, err)
+	}
+	if err := all[0].Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// FuzzClusterMessage: what was encoded is read again, and nothing that is not panics.
+func FuzzClusterMessage(f *testing.F) {
+	m := clusterMessage{kind: clusterEvent, from: "abcde", namespace: "/", scoped: true, rooms: []string{"a", "b"}, event: "e",
+		args: []byte(`"AQI=",1`), n: 2, binaries: []span{{0, 6}}, limit: time.Second, question: 7, part: 3, last: true}
+	f.Add(m.encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, ok := parseClusterMessage(b)
+		if !ok {
+			return
+		}
+		again := m.encode()
+		setClusterNumber(again, m.number)
+		n, ok := parseClusterMessage(again)
+		if diff := cmp.Diff(m, n, cmp.AllowUnexported(clusterMessage{}, span{})); !ok || diff != "" {
+			t.Errorf("%v %s", ok, diff)
+		}
+		if len(m.event) > 0 && len(m.event) < maxEventName && m.n > 0 && json.Valid(fmt.Appendf(nil, "[%s]", m.args)) {
+			out := m.take()
+			out.form(plainProtocol)
+			out.form(socketIOProtocol)
+			out.release()
+		}
+	})
+}
