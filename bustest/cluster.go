@@ -1,0 +1,333 @@
+package bustest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/atrium-go/atrium"
+)
+
+// RunCluster plays the same random traffic on one hub and on three that are joined by a Bus, and compares what each member
+// has heard: joins and leaves by the nodes' own sockets and by targets, then events to everyone, rooms, several rooms, single
+// sockets and all of these less some, with and without a sender. With 3,000 members it needs 6,000 open files.
+//
+// join is as for [Run]. There should be at least three members a room, and three rooms.
+func RunCluster(t *testing.T, members, rooms int, join func(t testing.TB) atrium.Bus) {
+	seed := rand.Uint64()
+	t.Logf("seed %#x", seed)
+	alone := newCluster(t, members, atrium.New(atrium.Options{}))
+	want := alone.play(seed, rooms, nil)
+	alone.end()
+
+	hubs := make([]*atrium.Hub, 3)
+	for i := range hubs {
+		hubs[i] = atrium.New(atrium.Options{Bus: join(t)})
+	}
+	await(t, "the nodes to know each other", func() bool {
+		return !slices.ContainsFunc(hubs, func(h *atrium.Hub) bool { return len(h.Nodes().List()) != len(hubs)-1 })
+	})
+	c := newCluster(t, members, hubs...)
+	got := c.play(seed, rooms, want)
+	for i := range members {
+		compare(t, i, want[i], got[i])
+	}
+	for _, h := range hubs {
+		if s := h.Nodes().Stats(); s.Failed+s.Dropped+s.Malformed+s.Repeated != 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+	c.end()
+}
+
+// compare says what a member has heard that it should not have, or the other way round. Events by one publisher and of one
+// shape must be in order; others may overtake each other.
+func compare(t *testing.T, member int, want, got []heard) {
+	count := make(map[heard]int)
+	for _, h := range want {
+		count[h]++
+	}
+	last := make(map[string]int)
+	for _, h := range got {
+		count[h]--
+		by := fmt.Sprintf("%d to %s", h.Publisher, h.Shape)
+		if last[by] > h.Number {
+			t.Errorf("member %d: number %d of publisher %s came after number %d", member, h.Number, by, last[by])
+		}
+		last[by] = h.Number
+	}
+	for h, n := range count {
+		if n != 0 {
+			t.Errorf("member %d: %+v was heard %d times less than it should", member, h, n)
+		}
+	}
+}
+
+// heard is an event that a member has heard. Its publisher's numbers increase.
+type heard struct {
+	Publisher, Number int
+	Shape             string // whom it was for
+}
+
+// cluster is hubs and their members, each connected to one of them.
+type cluster struct {
+	t       *testing.T
+	hubs    []*atrium.Hub
+	servers []*httptest.Server
+	members []*member
+}
+
+// member is a client and what is known of it.
+type member struct {
+	conn   *atrium.Conn
+	server atomic.Pointer[atrium.Socket]
+
+	mu    sync.Mutex // guards:
+	heard []heard
+	ends  atomic.Int32 // how often it has heard "end"
+}
+
+func newCluster(t *testing.T, members int, hubs ...*atrium.Hub) *cluster {
+	c := &cluster{t: t, hubs: hubs, members: make([]*member, members)}
+	for i := range c.members {
+		c.members[i] = new(member)
+	}
+	for _, h := range hubs {
+		h.OnConnect(func(s *atrium.Socket) { s.Set("member", s.Handshake().URL().Query().Get("member")) })
+		atrium.On(h, "here", func(s *atrium.Socket, _ any) error {
+			name, _ := atrium.Value[string](s, "member")
+			i, err := strconv.Atoi(name)
+			if err != nil {
+				return err
+			}
+			c.members[i].server.Store(s)
+			return s.Emit("here")
+		})
+		c.servers = append(c.servers, httptest.NewServer(h))
+	}
+	var connecting sync.WaitGroup
+	for part := range 8 {
+		connecting.Go(func() {
+			for i := part; i < members; i += 8 {
+				c.connect(i)
+			}
+		})
+	}
+	connecting.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return c
+}
+
+// connect connects a member to its hub, and returns when the hub knows it.
+func (c *cluster) connect(i int) {
+	m := c.members[i]
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	url := strings.Replace(c.servers[i%len(c.servers)].URL, "http", "ws", 1) + "/?member=" + strconv.Itoa(i)
+	var err error
+	if m.conn, _, err = atrium.Dial(ctx, url, nil); err != nil {
+		c.t.Error(err)
+		return
+	}
+	if err := m.conn.Write(ctx, atrium.OpText, []byte(`{"event":"here"}`)); err != nil {
+		c.t.Error(err)
+	}
+	for range 2 { // "connect" and "here"
+		if _, _, err := m.conn.Read(ctx); err != nil {
+			c.t.Error(err)
+			return
+		}
+	}
+	go m.listen(c.t)
+}
+
+func (m *member) listen(t *testing.T) {
+	for {
+		_, p, err := m.conn.Read(context.Background())
+		if err != nil {
+			return
+		}
+		var event struct {
+			Event string
+			Data  heard
+		}
+		if err := json.Unmarshal(p, &event); err != nil {
+			t.Errorf("%s: %v", p, err)
+		}
+		if event.Event == "end" {
+			m.ends.Add(1)
+			continue
+		}
+		m.mu.Lock()
+		m.heard = append(m.heard, event.Data)
+		m.mu.Unlock()
+	}
+}
+
+func (m *member) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.heard)
+}
+
+// socket is the hub's end.
+func (m *member) socket() *atrium.Socket { return m.server.Load() }
+
+// hub returns the n-th of three, or the only one.
+func (c *cluster) hub(n int) *atrium.Hub { return c.hubs[n%len(c.hubs)] }
+
+// play plays, and returns what each member has heard. It waits for what is wanted, if that is known already.
+func (c *cluster) play(seed uint64, rooms int, want [][]heard) [][]heard {
+	room := func(n int) string { return fmt.Sprintf("room %d", n) }
+	for round := range 3 {
+		random := rand.New(rand.NewPCG(seed, uint64(round)))
+		c.move(random, rooms, room)
+		var publishing sync.WaitGroup
+		for publisher := range 3 {
+			random := rand.New(rand.NewPCG(random.Uint64(), 0))
+			publishing.Go(func() { c.publish(random, publisher, round, rooms, room) })
+		}
+		publishing.Wait()
+		// A round ends when all have heard what the hub alone would have sent them: who moves then misses nothing.
+		c.finish(round+1, want)
+	}
+	list := make([][]heard, len(c.members))
+	for i, m := range c.members {
+		list[i] = m.heard
+	}
+	return list
+}
+
+// move has members join and leave rooms. They are in them, and nowhere else, when it returns.
+func (c *cluster) move(random *rand.Rand, rooms int, room func(int) string) {
+	for _, m := range c.members {
+		if random.IntN(3) == 0 {
+			m.socket().Leave(m.socket().Rooms()...)
+		}
+		for range 1 + random.IntN(2) {
+			if err := m.socket().Join(room(random.IntN(rooms))); err != nil {
+				c.t.Error(err)
+			}
+		}
+	}
+	for range 10 {
+		from, to := room(random.IntN(rooms)), room(random.IntN(rooms))
+		h := c.hub(random.IntN(3))
+		if err := h.To(from).Join(to); err != nil {
+			c.t.Error(err)
+		}
+		if err := h.To(from).Leave(from); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+// publish emits as one publisher does.
+func (c *cluster) publish(random *rand.Rand, publisher, round, rooms int, room func(int) string) {
+	h := c.hub(publisher)
+	for n := range 150 {
+		some := func() []string {
+			first := random.IntN(rooms)
+			names := []string{room(first)}
+			for i := range 1 + random.IntN(2) {
+				names = append(names, room((first+1+i)%rooms))
+			}
+			return names
+		}
+		someone := func() int { return random.IntN(len(c.members)) }
+		var to atrium.Target
+		shape := ""
+		switch random.IntN(8) {
+		case 0:
+			if random.IntN(6) > 0 {
+				continue // there are many of them
+			}
+			to, shape = h.Except(), "everyone"
+		case 1, 2, 3:
+			name := room(random.IntN(rooms))
+			to, shape = h.To(name), name
+		case 4:
+			name := room(random.IntN(rooms))
+			to, shape = h.To(name).Except(some()...), name
+		case 5:
+			to, shape = h.To(some()...), "rooms"
+		case 6:
+			i := someone()
+			to, shape = h.To(c.members[i].socket().ID()), fmt.Sprint("member ", i)
+		case 7:
+			// Only a socket of this hub is at hand to emit as one that leaves itself out.
+			i := someone()
+			i -= i % 3
+			i += publisher
+			name := room(random.IntN(rooms))
+			if i < len(c.members) {
+				to, shape = c.members[i].socket().To(name), name
+			} else {
+				continue
+			}
+		}
+		if err := to.Emit("e", heard{publisher, round*1000 + n, shape}); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+// finish waits until all that was emitted has been heard: as many events as are wanted, by who hears none of them too, then
+// an end from each hub.
+func (c *cluster) finish(round int, want [][]heard) {
+	for i := range want {
+		n := 0
+		for _, h := range want[i] {
+			if h.Number < round*1000 {
+				n++
+			}
+		}
+		m := c.members[i]
+		await(c.t, fmt.Sprintf("member %d to hear %d events", i, n), func() bool { return m.count() >= n })
+	}
+	for _, h := range c.hubs {
+		if err := h.Emit("end"); err != nil {
+			c.t.Error(err)
+		}
+	}
+	ends := int32(round * len(c.hubs))
+	for i, m := range c.members {
+		await(c.t, fmt.Sprintf("member %d to hear the end", i), func() bool { return m.ends.Load() == ends })
+	}
+}
+
+// end shuts everything down.
+func (c *cluster) end() {
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	for i, h := range c.hubs {
+		if err := h.Shutdown(ctx); err != nil {
+			c.t.Error(err)
+		}
+		c.servers[i].Close()
+	}
+	for _, m := range c.members {
+		m.conn.CloseNow()
+	}
+}
+
+// await waits until the condition holds.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("timed out waiting for %s", what)
+		}
+	}
+}

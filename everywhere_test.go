@@ -1,0 +1,14 @@
+package atrium_test
+
+import (
+	"testing"
+
+	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/bustest"
+)
+
+// Three hubs deliver what one would.
+func TestClusterIsOneHub(t *testing.T) {
+	bus := atrium.NewMemoryBus()
+	bustest.RunCluster(t, 3000, 300, func(testing.TB) atrium.Bus { return bus })
+}
