@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 )
 
@@ -79,8 +80,9 @@ func roundTrip(b *testing.B, nc net.Conn, frame []byte, n int) {
 	readFrame(b, nc, n)
 }
 
-// BenchmarkFanOut is one event to 1,000 members of a room over TCP, until all have received it, beside a bare loop of
-// writes of the same frame to as many sockets. One op is 1,000 deliveries.
+// BenchmarkFanOut is one event to 1,000 members of a room over TCP, until all have received it: of one hub, and of two
+// that a bus joins, half of them each; beside a bare loop of writes of the same frame to as many sockets. One op is 1,000
+// deliveries.
 func BenchmarkFanOut(b *testing.B) {
 	const members = 1000
 	frame := sealFrame(appendEvent(newFrame(0), "said", []byte(`"hello, everybody"`), 1, noID), OpText)
@@ -102,32 +104,44 @@ func BenchmarkFanOut(b *testing.B) {
 		}
 	}
 	for _, outstanding := range []int{1, 8} {
-		b.Run(fmt.Sprintf("hub/outstanding=%d", outstanding), func(b *testing.B) {
-			h := newHub(b, Options{})
-			h.OnConnect(func(s *Socket) { s.Join("room") })
-			srv := serve(b, overTCP, h)
-			conns := make([]net.Conn, members)
-			for i := range conns {
-				conns[i] = srv.connected(b)
-			}
-			for h.roomSize("room") < members {
-			}
-			got := make(chan struct{}, members*outstanding)
-			drain(conns, got)
-			b.ReportAllocs()
-			for b.Loop() {
-				for range outstanding {
-					h.To("room").Emit("said", "hello, everybody")
+		for _, nodes := range []int{1, 2} {
+			b.Run(fmt.Sprintf("hubs=%d/outstanding=%d", nodes, outstanding), func(b *testing.B) {
+				var options Options
+				if nodes > 1 {
+					options.Bus = NewMemoryBus()
 				}
-				for range members * outstanding {
-					<-got
+				hubs, servers := make([]*Hub, nodes), make([]*server, nodes)
+				for i := range hubs {
+					hubs[i] = newHub(b, options)
+					hubs[i].OnConnect(func(s *Socket) { s.Join("room") })
+					servers[i] = serve(b, overTCP, hubs[i])
 				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members*outstanding), "ns/delivery")
-			for _, c := range conns {
-				c.Close()
-			}
-		})
+				conns := make([]net.Conn, members)
+				for i := range conns {
+					conns[i] = servers[i%nodes].connected(b)
+				}
+				for _, h := range hubs {
+					for h.roomSize("room") < members/nodes {
+					}
+					h.main().await([]string{"room"})
+				}
+				got := make(chan struct{}, members*outstanding)
+				drain(conns, got)
+				b.ReportAllocs()
+				for b.Loop() {
+					for range outstanding {
+						hubs[0].To("room").Emit("said", "hello, everybody")
+					}
+					for range members * outstanding {
+						<-got
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members*outstanding), "ns/delivery")
+				for _, c := range conns {
+					c.Close()
+				}
+			})
+		}
 		b.Run(fmt.Sprintf("bare/outstanding=%d", outstanding), func(b *testing.B) {
 			l := listenTCP(b)
 			defer l.Close()
@@ -190,6 +204,37 @@ func BenchmarkEmit(b *testing.B) {
 						o.queue, o.bytes = o.queue[:0], 0 // as if all had left, and the room for the next were there
 					})
 				}
+			}
+		})
+	}
+}
+
+// BenchmarkClusterMessage is what a broadcast costs beside its deliveries: at the node that emits it, encoding its
+// arguments once more as bytes; at one that has members, parsing that and forwarding the bytes, whatever JSON they are.
+func BenchmarkClusterMessage(b *testing.B) {
+	for _, size := range []int{100, 10_000} {
+		m, err := newMessage("/", "said", []any{strings.Repeat("x", size)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		out := Target{ns: &Namespace{name: "/"}, scoped: true, rooms: []string{"room"}}.message(clusterEvent)
+		out.from = "abcde"
+		out.put(m)
+		encoded := out.encode()
+		b.Run(fmt.Sprintf("encode/bytes=%d", size), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				out.encode()
+			}
+		})
+		b.Run(fmt.Sprintf("parse/bytes=%d", size), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				in, ok := parseClusterMessage(encoded)
+				if !ok {
+					b.Fatal("it is none")
+				}
+				in.take().release()
 			}
 		})
 	}
