@@ -840,3 +840,44 @@ func FuzzClusterMessage(f *testing.F) {
 		}
 	})
 }
+
+// Row 76: a node drops what it has sent itself; an outage of the Bus costs what is emitted elsewhere meanwhile and no more:
+// nothing comes twice, and rooms that were joined during the outage are subscribed to after it.
+func testBus(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		bus := &illBus{Bus: NewMemoryBus()}
+		all := newHouses(t, k, 2, bus, Options{})
+		a, b := all[0].connect(t, nil), all[1].connect(t, nil)
+		a.socket(all[0].Hub).Join("room")
+		b.socket(all[1].Hub).Join("room")
+		for i := range 3 {
+			all[i%2].To("room").Emit("before", i)
+		}
+		for _, c := range []*client{a, b} { // the two hubs' may overtake each other
+			if heard := map[string]bool{c.next(): true, c.next(): true, c.next(): true}; len(heard) != 3 {
+				t.Error(heard)
+			}
+		}
+		bus.fails.Store(true)
+		all[0].To("room").Emit("meanwhile")
+		a.want(`{"event":"meanwhile"}`)
+		eventually(t, "the outage to be noticed", func() bool { return all[0].cluster.failing.Load() && all[1].cluster.failing.Load() })
+		a.socket(all[0].Hub).Join("new")
+		b.socket(all[1].Hub).Join("new")
+		bus.fails.Store(false)
+		for _, h := range all {
+			if ready := h.cluster.topics.pending(roomTopic("/", "new")); ready != nil {
+				within(t, ready, "the subscription")
+			}
+		}
+		all[0].To("new").Emit("after")
+		all[1].To("room").Emit("end")
+		for _, c := range []*client{a, b} {
+			first, second := c.next(), c.next()
+			if heard := []string{min(first, second), max(first, second)}; !slices.Equal(heard, []string{`{"event":"after"}`, `{"event":"end"}`}) {
+				t.Error(heard)
+			}
+		}
+	})
+}

@@ -32,6 +32,7 @@ var hubCorners = []corner{
 	{"75 slow consumer, to the byte and by the clock", testSessionSlowConsumerPolicy},
 	{"75 slow but steady", testSessionSlowButSteady},
 	{"75 Emit never waits", testSessionStalled},
+	{"76 own message back from the Bus, outage of the Bus", testBus},
 	{"77 shutdown", testShutdown},
 	{"77 shutdown honours its context", testShutdownHonoursContext},
 	{"77 shutdown with a stalled client", testShutdownWithStalledClient},
