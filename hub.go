@@ -173,8 +173,8 @@ func (h *Hub) release(n *Namespace) {
 // Shutdown ends the hub: new clients are refused with 503, each client gets what is queued for it and then a close
 // frame with status 1001, and Shutdown waits until all handlers, OnDisconnect too, have returned. If ctx ends first
 // it closes the connections that are left and returns an error. A Socket.IO client that polls and does not come back
-// for what is queued is waited for 5 seconds. Call it before http.Server.Shutdown, which does
-// not know of these connections. Calling it again waits again.
+// for what is queued is waited for 5 seconds. With a Bus the other nodes are told, which takes a second at most. Call it
+// before http.Server.Shutdown, which does not know of these connections. Calling it again waits again.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.closing {
