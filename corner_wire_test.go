@@ -418,6 +418,7 @@ func testExpiryUnderHeartbeat(t *testing.T) {
 				left := leavings(h)
 				h.Handle("e", func(e *Event) { e.Reply() })
 				p := serve(t, k, h).peer(t)
+				s := h.sockets(1)[0] // a ping may come before it is connected
 				p.send(p.frame(OpText, `{"event":"e","id":1}`))
 				for pings, ended := 0, false; ; {
 					op, m := p.next()
@@ -435,7 +436,7 @@ func testExpiryUnderHeartbeat(t *testing.T) {
 					}
 					if pings == 2 && !ended {
 						ended = true
-						end(h.list()[0].seats[0].inbox.handler.(*Socket))
+						end(s)
 					}
 				}
 			})
