@@ -480,7 +480,7 @@ func (w *wrapped) Unwrap() http.ResponseWriter { return w.inner }
 func TestPollingServerDeadlines(t *testing.T) {
 	noLeaks(t)
 	for _, wraps := range []bool{false, true} {
-		h := newEcho(t, Options{PingInterval: 2500 * time.Millisecond})
+		h := newEcho(t, Options{})
 		handler := http.Handler(h)
 		if wraps {
 			handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -488,16 +488,18 @@ func TestPollingServerDeadlines(t *testing.T) {
 			})
 		}
 		l := overTCP.listen(t)
-		srv := &http.Server{Handler: handler, ReadTimeout: time.Second, WriteTimeout: time.Second}
+		const timeout = time.Second
+		srv := &http.Server{Handler: handler, ReadTimeout: timeout, WriteTimeout: timeout}
 		go srv.Serve(l)
 		t.Cleanup(func() { srv.Close() })
 		s := &server{overTCP, l}
 		e := s.polls(t)
-		start := time.Now()
-		e.get().want(t, 200, "2")
-		if waited := time.Since(start); waited <= time.Second {
-			t.Errorf("the GET waited for %v only", waited)
-		}
+		e.post("40")
+		e.get()
+		waiting := e.getting(h)
+		<-time.After(timeout) // its request was read before
+		h.Emit("late")
+		within(t, waiting, "the GET").want(t, 200, `42["late"]`)
 		c := e.probing()
 		c.send("2probe")
 		c.want("3probe")
