@@ -443,7 +443,7 @@ func TestSessionReasons(t *testing.T) {
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
 				noLeaks(t)
-				h := newHub(t, Options{PingInterval: time.Second}) // a finer clock, for DisconnectAt
+				h := newHub(t, Options{PingInterval: 5 * time.Second}) // a finer clock, for DisconnectAt
 				left := leavings(h)
 				h.Handle("out", func(e *Event) { e.Socket().Disconnect() })
 				h.Handle("panic", func(e *Event) { panic("oops") })
