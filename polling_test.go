@@ -497,7 +497,7 @@ func TestPollingServerDeadlines(t *testing.T) {
 		e.post("40")
 		e.get()
 		waiting := e.getting(h)
-		<-time.After(timeout) // its request was read before
+		<-time.After(timeout * 5 / 4) // it has all passed, for the request was read before
 		h.Emit("late")
 		within(t, waiting, "the GET").want(t, 200, `42["late"]`)
 		c := e.probing()
