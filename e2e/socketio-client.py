@@ -64,7 +64,7 @@ def main():
 
     refused = Person(url, reconnection=False)
     try:
-        refused.connect(token="bad", patience=0.5)  # it waits that long, refused or not
+        refused.connect(token="bad", patience=3)  # it waits that long, refused or not
     except socketio.exceptions.ConnectionError:
         pass
     equal(refused.next(), ("connect_error", {"message": "Auth failed", "data": {"code": 401}}), "refused")
