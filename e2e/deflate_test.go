@@ -26,7 +26,7 @@ func node(t *testing.T, args ...string) *exec.Cmd {
 	if _, err := os.Stat("node_modules/ws"); err != nil {
 		t.Fatal("npm's ws is not there: run npm ci in e2e first")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "node", args...)
 	cmd.Stderr = os.Stderr

@@ -26,7 +26,7 @@ import (
 
 const (
 	patience = 20 * time.Second // how long a test waits for one thing; what goes well takes milliseconds
-	lifetime = 90 * time.Second // of a tab
+	lifetime = 8 * time.Minute  // of a tab or another program, some of whose tests wait for their turn behind all others
 )
 
 // browser starts the one browser that all tests share. Each tab in it has a profile of its own.
