@@ -16,7 +16,7 @@ import engineio.payload
 import socketio
 
 engineio.payload.Payload.max_decode_packets = 1000  # else one poll may bring 16 packets at most, and it gives up
-PATIENCE = 10  # seconds
+PATIENCE = 30  # seconds
 lab, transports = sys.argv[1], sys.argv[2]
 transports = None if transports == "default" else transports.split(",")
 upgrades = transports is None

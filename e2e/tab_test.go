@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	patience = 20 * time.Second // how long a test waits for one thing; what goes well takes milliseconds
+	patience = 60 * time.Second // how long a test waits for one thing; what goes well takes milliseconds
 	lifetime = 8 * time.Minute  // of a tab or another program, some of whose tests wait for their turn behind all others
 )
 
