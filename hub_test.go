@@ -468,6 +468,7 @@ func TestOnDisconnect(t *testing.T) {
 		})
 		c := serve(t, k, h).connect(t, nil)
 		s := c.socket(h)
+		eventually(t, "the event before to be over", func() bool { return s.inbox.waiting() == 0 })
 		for i := range 3 {
 			c.send(fmt.Sprintf(`{"event":"e","data":%d}`, i))
 		}

@@ -521,7 +521,7 @@ func wantAllocated(t *testing.T, most int, code StatusCode, stream func(*peer) [
 	overRoles(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		least := math.MaxInt
-		for range 2 { // other goroutines may allocate, too
+		for try := 0; try < 10 && least > most; try++ { // other goroutines may allocate, too
 			c, p := s.start(t, UpgradeOptions{ReadLimit: 16 << 20})
 			p.send(stream(p))
 			go func(sent <-chan struct{}) {

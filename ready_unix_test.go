@@ -328,6 +328,7 @@ func TestReadyWriteWhileDraining(t *testing.T) {
 	for _, s := range sockets {
 		t.Run(s.name, func(t *testing.T) {
 			noLeaks(t)
+			waitUntilGone(t, "(*outbox).drain") // of earlier tests
 			near, far := s.pair(t)
 			keepLittle(near)
 			c := newConn(near, connConfig{readLimit: 100, maxQueued: 1 << 30})

@@ -192,7 +192,7 @@ func TestVolatileThenTo(t *testing.T) {
 func TestFlushWithTinyBound(t *testing.T) {
 	h := newHub(t, Options{MaxQueued: 1})
 	h.Handle("flush", func(e *Event) {
-		ctx, cancel := context.WithTimeout(e.Socket().Context(), time.Second)
+		ctx, cancel := context.WithTimeout(e.Socket().Context(), 10*time.Second)
 		defer cancel()
 		e.Reply(e.Socket().Flush(ctx) == nil)
 	})

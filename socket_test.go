@@ -105,6 +105,7 @@ func TestSocketContext(t *testing.T) {
 		if s.Context() != early || early.Err() != nil {
 			t.Errorf("%v, then %v", early, s.Context())
 		}
+		eventually(t, "the event before to be over", func() bool { return s.inbox.waiting() == 0 })
 		c.send(`{"event":"wait"}`)
 		eventually(t, "the handler", func() bool { return s.inbox.waiting() == 1 })
 		c.CloseNow()

@@ -16,7 +16,7 @@ import (
 type talker interface {
 	say(packets ...string) // one after the other, at once
 	hear() string          // the next packet
-	hangUp()               // as one whose machine loses its power, if the network tells
+	hangUp(h *Hub)         // as one whose machine loses its power, if the network tells
 }
 
 // talkers make one for each transport.
@@ -73,7 +73,7 @@ func (f *frames) hear() string {
 	return string(p)
 }
 
-func (f *frames) hangUp() { f.CloseNow() }
+func (f *frames) hangUp(*Hub) { f.CloseNow() }
 
 // requests is a talker by polling.
 type requests struct {
@@ -100,10 +100,16 @@ func (r *requests) hear() string {
 	return p
 }
 
-func (r *requests) hangUp() {
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	r.request(ctx, "GET", r.query(), "")
+func (r *requests) hangUp(h *Hub) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.request(ctx, "GET", r.query(), "")
+	}()
+	r.waitFor(h, "a GET", func(p *polling) bool { return p.getting })
+	cancel()
+	<-done
 }
 
 func decoded(t testing.TB, text string) []byte {
@@ -436,10 +442,10 @@ func TestSocketIOReasons(t *testing.T) {
 		reason map[string]Reason // by transport; "" stands for the others
 	}{
 		{"disconnect", func(c talker) { c.say("41", "1") }, map[string]Reason{"": ReasonClientDisconnect}},
-		{"disconnect and cut", func(c talker) { c.say("41"); c.hangUp() }, map[string]Reason{"": ReasonClientDisconnect}},
+		{"disconnect and cut", func(c talker) { c.say("41"); c.hangUp(h) }, map[string]Reason{"": ReasonClientDisconnect}},
 		{"events and disconnect", func(c talker) { c.say(`42["message"]`, "41", "1") }, map[string]Reason{"": ReasonClientDisconnect}},
 		{"close", func(c talker) { c.say("1") }, map[string]Reason{"": ReasonTransportClose}},
-		{"cut", func(c talker) { c.hangUp() }, map[string]Reason{"": ReasonTransportClose, "polling": ReasonTransportError}},
+		{"cut", func(c talker) { c.hangUp(h) }, map[string]Reason{"": ReasonTransportClose, "polling": ReasonTransportError}},
 		{"nonsense", func(c talker) { c.say("4abc") }, map[string]Reason{"": ReasonParseError}},
 		{"thrown out", func(c talker) { h.sockets(1)[0].Disconnect(); wantHears(t, c, "41"); c.say("1") }, map[string]Reason{"": ReasonServerDisconnect}},
 	} {

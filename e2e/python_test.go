@@ -16,7 +16,7 @@ func TestPythonClient(t *testing.T) {
 	for _, transports := range []string{"default", "polling", "websocket"} {
 		t.Run(transports, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			ctx, cancel := context.WithTimeout(t.Context(), lifetime)
 			defer cancel()
 			out, err := exec.CommandContext(ctx, python, "socketio-client.py", newLab(t).url, transports).CombinedOutput()
 			if err != nil || string(out) != "ok\n" {

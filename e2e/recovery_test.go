@@ -26,7 +26,7 @@ func TestRecovery(t *testing.T) {
 			srv := httptest.NewServer(recoveryHub(t))
 			defer srv.Close()
 			_, port, _ := net.SplitHostPort(srv.Listener.Addr().String())
-			ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), lifetime)
 			defer cancel()
 			out, err := exec.CommandContext(ctx, "node", "recovery.mjs", port, transports).CombinedOutput()
 			if err != nil || len(out) > 0 {

@@ -16,7 +16,7 @@ import engineio.payload
 import socketio
 
 engineio.payload.Payload.max_decode_packets = 1000  # else one poll may bring 16 packets at most, and it gives up
-PATIENCE = 10  # seconds
+PATIENCE = 30  # seconds
 lab, transports = sys.argv[1], sys.argv[2]
 transports = None if transports == "default" else transports.split(",")
 upgrades = transports is None
@@ -64,7 +64,7 @@ def main():
 
     refused = Person(url, reconnection=False)
     try:
-        refused.connect(token="bad", patience=0.5)  # it waits that long, refused or not
+        refused.connect(token="bad", patience=3)  # it waits that long, refused or not
     except socketio.exceptions.ConnectionError:
         pass
     equal(refused.next(), ("connect_error", {"message": "Auth failed", "data": {"code": 401}}), "refused")

@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	patience = 20 * time.Second // how long a test waits for one thing; what goes well takes milliseconds
-	lifetime = 90 * time.Second // of a tab
+	patience = 60 * time.Second // how long a test waits for one thing; what goes well takes milliseconds
+	lifetime = 8 * time.Minute  // of a tab or another program, some of whose tests wait for their turn behind all others
 )
 
 // browser starts the one browser that all tests share. Each tab in it has a profile of its own.
