@@ -60,7 +60,8 @@ type cluster struct {
 	topics topics
 	stop   context.CancelFunc
 
-	failing   atomic.Bool // the last Publish or Subscribe did
+	failing   atomic.Bool  // the last Publish or Subscribe did
+	hears     atomic.Int32 // how many of its own two topics it does
 	answering atomic.Int32
 	counts    clusterCounts
 	notices   queue[clusterMessage]
@@ -97,19 +98,25 @@ func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger tim
 		nodes: make(map[string]int64), questions: make(map[uint64]*question)}
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
-	c.topics = topics{bus: bus, clock: clock, linger: max(linger, minLinger), deliver: c.receive, outcome: c.outcome, ctx: ctx,
-		byName: make(map[string]*topic)}
+	c.topics = topics{bus: bus, clock: clock, linger: max(linger, minLinger), deliver: c.receive, outcome: c.outcome,
+		begun: c.begun, ctx: ctx, byName: make(map[string]*topic)}
 	c.out.serve, c.out.limit = c.publish, maxClusterQueue
 	c.notices.serve, c.notices.limit = func(m clusterMessage) { c.host.notice(&m) }, maxClusterQueue
 	c.beat.fire = c.tick
 	return c
 }
 
-// start joins the others.
+// start joins the others: when it hears them, it tells them.
 func (c *cluster) start() {
 	c.topics.want(nodeTopic(c.node))
 	c.topics.want(everyNode)
-	c.tick()
+}
+
+// begun is told of each subscription.
+func (c *cluster) begun(topic string) {
+	if (topic == everyNode || topic == nodeTopic(c.node)) && c.hears.Add(1) == 2 {
+		c.tick()
+	}
 }
 
 // close says goodbye and leaves. What is queued is still published, until ctx ends.

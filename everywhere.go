@@ -190,12 +190,12 @@ func (t Target) everywhere(kind clusterKind, names []string, here func() error) 
 	m := t.message(kind)
 	m.names = names
 	q := t.ask(&m)
-	err := here()
 	if q == nil {
-		return err
+		return here()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), clusterWait)
 	defer cancel()
+	err := here()
 	values, incomplete := q.wait(ctx)
 	errs := []error{err, incomplete}
 	for _, text := range decodeAll[string](values) {

@@ -109,6 +109,15 @@ func (s *Socket) Except(rooms ...string) Target { return s.Broadcast().Except(ro
 // What is emitted to a room after Join has returned reaches the socket. With a Bus that holds for what other nodes emit,
 // too: the first of a node to join a room waits for the Bus, a second at most, and not while it fails.
 func (s *Socket) Join(rooms ...string) error {
+	if err := s.join(rooms); err != nil {
+		return err
+	}
+	s.ns.await(rooms)
+	return nil
+}
+
+// join is Join, but does not wait.
+func (s *Socket) join(rooms []string) error {
 	for _, name := range rooms {
 		if err := checkRoomName(name); err != nil {
 			return err
@@ -117,15 +126,6 @@ func (s *Socket) Join(rooms ...string) error {
 			return roomNameError("room: %q is the id of another socket", name)
 		}
 	}
-	if err := s.join(rooms); err != nil {
-		return err
-	}
-	s.ns.await(rooms)
-	return nil
-}
-
-// join is Join for names that are good.
-func (s *Socket) join(rooms []string) error {
 	s.ns.recovery.lock()
 	defer s.ns.recovery.unlock()
 	s.mu.Lock()

@@ -276,10 +276,11 @@ func (t Target) Join(rooms ...string) error {
 func (t Target) join(rooms []string) error {
 	var failed []error
 	for _, s := range t.list() {
-		if err := s.Join(rooms...); err != nil {
+		if err := s.join(rooms); err != nil {
 			failed = append(failed, fmt.Errorf("socket %s: %w", s.id, err))
 		}
 	}
+	t.ns.await(rooms)
 	return errors.Join(failed...)
 }
 

@@ -25,7 +25,8 @@ type topics struct {
 	clock   *wheel
 	linger  time.Duration
 	deliver func(t *topic, msg []byte)
-	outcome func(error) // told of each attempt
+	outcome func(error)       // told of each attempt
+	begun   func(name string) // told of each subscription
 	ctx     context.Context
 
 	mu      sync.Mutex // the last to be taken but for the clock's. It guards:
@@ -176,10 +177,15 @@ func (ts *topics) subscribe(t *topic) bool {
 		close(t.ready)
 	}
 	ts.mu.Unlock()
-	if err == nil && cancel != nil { // it has gone meanwhile
+	switch {
+	case err != nil:
+		return false
+	case cancel != nil: // it has gone meanwhile
 		cancel()
+	default:
+		ts.begun(t.name)
 	}
-	return err == nil
+	return true
 }
 
 // fresh reports whether the message is one that the topic has not brought before. A Bus should bring each once and in
