@@ -17,7 +17,7 @@ type Names<E> = keyof E & string;
 type Args<E, K extends keyof E> = E[K] extends (...args: infer A) => any ? A : never;
 type Answer<E, K extends keyof E> = E[K] extends (...args: any[]) => infer R ? Awaited<R> : never;
 type Tail<A extends unknown[]> = A extends [unknown?, ...infer T] ? T : [];
-type Handler<E, K extends keyof E> = (...args: Args<E, K>) => Answer<E, K> | Promise<Answer<E, K>>;
+type Handler<E, K extends keyof E> = (...args: Args<E, K>) => void extends Answer<E, K> ? unknown : Answer<E, K> | Promise<Answer<E, K>>;
 
 /**
  * Connects to a Socket.IO server: an Atrium hub, or any other of version 3 or 4 that takes WebSockets.
