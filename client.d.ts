@@ -45,11 +45,11 @@ export interface Options {
   autoConnect?: boolean;
 }
 
-/** The delay before try n is min * factor ** n, give or take the part of it that jitter says, and never over max. */
+/** The delay before try n is min * factor ** n, give or take the part of it that jitter says, and never over max: as of Backoff in Go. */
 export interface Reconnect {
   /** In milliseconds: 1000 if left out. */
   min?: number;
-  /** In milliseconds: 5000 if left out. */
+  /** In milliseconds: 5000 if left out, or min if that is more. */
   max?: number;
   /** 2 if left out. */
   factor?: number;
@@ -93,7 +93,7 @@ interface Lifecycle {
 export interface CallOptions<Rest extends unknown[] = unknown[]> {
   /** The arguments behind the first, for an event that has several. */
   args?: Rest;
-  /** In milliseconds, and of each try; Options.ackTimeout if left out. Infinity is possible. */
+  /** In milliseconds, of each try, one that waits for a connection too; Options.ackTimeout if left out. Infinity is possible. */
   timeout?: number;
   /**
    * How often it is sent again, after a timeout or on a new connection, in the old order: none if left out. The server

@@ -52,7 +52,7 @@ class Socket {
     this.#url.searchParams.set('transport', 'websocket');
     this.#options = {
       namespace: '/', timeout: 20_000, ackTimeout: 10_000, offline: 1000, autoConnect: true, ...options,
-      reconnect: reconnect !== false && { min: 1000, max: 5000, factor: 2, jitter: 0.5, attempts: Infinity, ...reconnect },
+      reconnect: reconnect !== false && { min: 1000, factor: 2, jitter: 0.5, attempts: Infinity, ...reconnect },
     };
     if (!/^\/[^,]*$/.test(this.#options.namespace)) throw new TypeError('namespace: expected a "/", and no comma');
     if (this.#options.autoConnect) this.connect();
@@ -138,6 +138,7 @@ class Socket {
   }
 
   #welcome({ sid, pid }) {
+    if (!sid) throw new Error('expected a sid: Socket.IO 3 or 4');
     this.id = sid;
     this.recovered = pid !== undefined && pid === this.#pid;
     if (!this.recovered) this.#offset = undefined;
@@ -180,10 +181,12 @@ class Socket {
     else if (before === 'connecting' && error) this.#fire('connect_error', error);
   }
 
-  // wait leaves the delay partly to chance, so that not all come back in the same instant, and keeps it below max.
-  #wait({ min, max, factor, jitter }) {
-    const mean = Math.min(min * factor ** this.#failures++, max / (1 + jitter));
-    const delay = mean * (1 + jitter * (2 * Math.random() - 1));
+  // wait leaves the delay partly to chance, so that not all come back in the same instant: as Backoff does, in Go.
+  #wait({ min, max = Math.max(5000, min), factor, jitter }) {
+    const middle = min * factor ** this.#failures++;
+    const low = Math.min(middle, max) * (1 - jitter);
+    const high = Math.min(middle * (1 + jitter), max);
+    const delay = low + (high - low) * Math.random();
     this.#timer = setTimeout(() => this.#offline || this.#try(), delay);
     this.#move('waiting', this.#offline ? Infinity : delay);
   }

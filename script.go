@@ -20,7 +20,7 @@ import (
 var clientSource []byte
 
 // ClientScript returns a handler that serves client.js, Atrium's client for browsers: a connection to this or any other
-// Socket.IO server that comes back by itself, in less than 4 KB and without npm or a bundler.
+// Socket.IO server that comes back by itself, in less than 4 KB (gzipped) and without npm or a bundler.
 //
 //	mux.Handle("/socket.io/", hub)
 //	mux.Handle("/client.js", atrium.ClientScript())
@@ -62,12 +62,12 @@ func ClientScript() http.Handler {
 // comment is a comment to the end of its line, with the space before it. The source keeps "// " out of everything else.
 var comment = regexp.MustCompile(`(?m)(^|[ \t]+)//( .*)?$`)
 
-// emptyLine is a line without anything on it.
-var emptyLine = regexp.MustCompile(`(?m)^[ \t]*\n`)
+// indentation is the space before a line, empty lines included. The source has no text of several lines.
+var indentation = regexp.MustCompile(`(?m)^\s+`)
 
 // withoutComments spares browsers what is for readers of the source.
 func withoutComments(source []byte) []byte {
-	return emptyLine.ReplaceAll(comment.ReplaceAll(source, nil), nil)
+	return indentation.ReplaceAll(comment.ReplaceAll(source, nil), nil)
 }
 
 // asGlobal makes a plain script of the module: its one export becomes a global object, and all else stays inside.

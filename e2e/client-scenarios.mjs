@@ -47,7 +47,7 @@ export async function run(name, { connect, lab, server }) {
   };
   const wrong = [];
   const note = (error) => wrong.push(error.stack);
-  await within(scenarios[name](kit), 2 * patience, name).catch(note);
+  await within(scenarios[name](kit), 1.5 * patience, name).catch(note);
   for (const end of ends.reverse()) await end().catch(note);
   if (wrong.length > 0) throw new Error(wrong.join('\n'));
 }
@@ -443,7 +443,8 @@ const scenarios = {
       close() {}
     };
     for (const [reconnect, ...bounds] of [
-      [{}, [500, 1500], [1000, 3000], [5000 / 3, 5000]],
+      [{}, [500, 1500], [1000, 3000], [2000, 5000], [2500, 5000]],
+      [{ min: 9000 }, [4500, 9000]],
       [{ min: 10, max: 1000, factor: 10, jitter: 0 }, [10, 10], [100, 100], [1000, 1000]],
     ]) {
       const timeout = 123_456;

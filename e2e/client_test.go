@@ -4,12 +4,16 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/atrium-go/atrium"
 	"github.com/chromedp/cdproto/network"
 )
 
@@ -141,4 +145,80 @@ func (h *labHub) beginNode() (string, error) {
 	h.node = node
 	h.mu.Unlock()
 	return "127.0.0.1:" + strings.TrimSpace(port), nil
+}
+
+// TestClientScriptBadServer: what a server may not say ends the connection, and the page is told why.
+func TestClientScriptBadServer(t *testing.T) {
+	t.Parallel()
+	const hello, welcome = `0{"pingInterval":25000,"pingTimeout":20000}`, `40{"sid":"x"}`
+	cases := []struct {
+		says []string // binary if it begins with a zero byte
+		want string
+	}{
+		{[]string{`{"event":"connect","data":{"sid":"x"}}`}, `connect_error expected Socket.IO, not {"event":"connect","data":{"sid":"x"}}`},
+		{[]string{""}, "connect_error expected Socket.IO, not "},
+		{[]string{"0{}"}, "connect_error expected pingInterval and pingTimeout"},
+		{[]string{"0nonsense"}, "connect_error "}, // and the browser's own words
+		{[]string{"\x00"}, "connect_error "},
+		{[]string{hello, "40"}, "connect_error expected a sid: Socket.IO 3 or 4"},
+		{[]string{hello, `44{"message":"No.","data":7}`}, "connect_error No."},
+		{[]string{hello, `44"No."`}, "connect_error No."},
+		{[]string{hello, "1"}, "connect_error transport close"},
+		{[]string{hello, welcome, `41`}, "disconnect io server disconnect"},
+		{[]string{hello, welcome, `1`}, "disconnect transport close"},
+		{[]string{hello, welcome, `4`}, "disconnect parse error"},
+		{[]string{hello, welcome, `49`}, "disconnect parse error"},
+		{[]string{hello, welcome, `42`}, "disconnect parse error"},
+		{[]string{hello, welcome, `42{}`}, "disconnect parse error"},
+		{[]string{hello, welcome, `42["x"`}, "disconnect parse error"},
+		{[]string{hello, welcome, `42["connect"]`}, "disconnect parse error"},
+		{[]string{hello, welcome, `43{}`}, "disconnect parse error"},
+		{[]string{hello, welcome, "\x00"}, "disconnect parse error"},
+		{[]string{hello, welcome, `45["x"]`}, "disconnect parse error"},
+		{[]string{hello, welcome, `4511-["x"]`}, "disconnect parse error"},
+		{[]string{hello, welcome, `451-["x",{"_placeholder":true,"num":0}]`, `42["x"]`}, "disconnect parse error"},
+		{[]string{hello, welcome, `451-["x",{"_placeholder":true,"num":1}]`, "\x00"}, "disconnect parse error"},
+		{[]string{hello, welcome, `451-["x",{"_placeholder":true,"num":"length"}]`, "\x00"}, "disconnect parse error"},
+		// What is no violation.
+		{[]string{hello, welcome, "6", `40/other,{"sid":"y"}`, `42/other,["x",1]`, `437[1]`, `42["x","fine"]`}, "x fine"},
+		{[]string{hello, `42["x","early"]`, welcome}, "x early"},
+		{[]string{hello, welcome, `451-["x",{"_placeholder":true,"num":0}]`, "2", "\x00"}, "x [object ArrayBuffer]"},
+	}
+	l := newLab(t)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/{i}", func(w http.ResponseWriter, r *http.Request) {
+		c, err := atrium.Upgrade(w, r, &atrium.UpgradeOptions{AllowedOrigins: []string{l.url}})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.CloseNow()
+		i, _ := strconv.Atoi(r.PathValue("i")) // 0 if the page were wrong
+		for _, text := range cases[i].says {
+			op := atrium.OpText
+			if strings.HasPrefix(text, "\x00") {
+				op = atrium.OpBinary
+			}
+			if c.Write(r.Context(), op, []byte(text)) != nil {
+				return // it has gone already
+			}
+		}
+		for err == nil {
+			_, _, err = c.Read(r.Context())
+		}
+	})
+	bad := httptest.NewServer(mux)
+	t.Cleanup(bad.Close)
+	p := openClient(t, l)
+	for i, c := range cases {
+		got := read[string](p, fmt.Sprintf(`new Promise((done) => {
+			const socket = connect(%s, { reconnect: false });
+			socket.on('connect_error', (error) => done('connect_error ' + error.message));
+			socket.on('disconnect', (reason) => done('disconnect ' + reason));
+			socket.on('x', (arg) => { done('x ' + arg); socket.close(); });
+		})`, js(fmt.Sprintf("%s/%d", bad.URL, i))))
+		if got != c.want && !(strings.HasSuffix(c.want, " ") && strings.HasPrefix(got, c.want)) {
+			t.Errorf("%q: the page has %q, want %q", c.says, got, c.want)
+		}
+	}
 }
