@@ -43,19 +43,16 @@ class Socket {
   #calls = new Map(); // id → call that was sent
   #lastId = 0;
 
-  constructor(url, { reconnect, ...options }) {
+  constructor(url, { auth, namespace = '/', reconnect = {}, timeout = 20_000, ackTimeout = 10_000, offline = 1000, autoConnect = true }) {
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace('http', 'ws');
     if (!/^wss?:$/.test(this.#url.protocol)) throw new TypeError(`url: expected http, https, ws or wss, not ${url}`);
     this.#url.hash = '';
     this.#url.searchParams.set('EIO', 4);
     this.#url.searchParams.set('transport', 'websocket');
-    this.#options = {
-      namespace: '/', timeout: 20_000, ackTimeout: 10_000, offline: 1000, autoConnect: true, ...options,
-      reconnect: reconnect !== false && { min: 1000, factor: 2, jitter: 0.5, attempts: Infinity, ...reconnect },
-    };
-    if (!/^\/[^,]*$/.test(this.#options.namespace)) throw new TypeError('namespace: expected a "/", and no comma');
-    if (this.#options.autoConnect) this.connect();
+    if (!/^\/[^,]*$/.test(namespace)) throw new TypeError('namespace: expected a "/", and no comma');
+    this.#options = { auth, namespace, reconnect, timeout, ackTimeout, offline };
+    if (autoConnect) this.connect();
   }
 
   connect() {
@@ -171,7 +168,7 @@ class Socket {
     this.#queue = [...new Set([...this.#queue, ...waiting])]; // one that was to be sent again may be in both
 
     const { reconnect } = this.#options;
-    if (forGood || !reconnect || this.#failures >= reconnect.attempts) {
+    if (forGood || !reconnect || this.#failures >= (reconnect.attempts ?? Infinity)) {
       this.#listening?.abort();
       this.#move('closed');
     } else {
@@ -182,7 +179,7 @@ class Socket {
   }
 
   // wait leaves the delay partly to chance, so that not all come back in the same instant: as Backoff does, in Go.
-  #wait({ min, max = Math.max(5000, min), factor, jitter }) {
+  #wait({ min = 1000, max = Math.max(5000, min), factor = 2, jitter = 0.5 }) {
     const middle = min * factor ** this.#failures++;
     const low = Math.min(middle, max) * (1 - jitter);
     const high = Math.min(middle * (1 + jitter), max);

@@ -338,8 +338,12 @@ const scenarios = {
       equal([socket.id, socket.recovered], [id, true], 'back before the hub noticed');
     }
 
-    // Who has said goodbye comes back as somebody else.
+    // Who has said goodbye comes back as somebody else, even if the server could not hear it.
+    const gone = next(socket, 'disconnect');
+    await server.down();
+    await gone;
     socket.close();
+    await server.mend();
     const back = next(socket, 'connect');
     socket.connect();
     await back;
@@ -509,7 +513,7 @@ const scenarios = {
     equal(signals.length >= 9, true, `${signals.length} listeners`);
   },
 
-  async 'what cannot be'({ start, connect, connected }) {
+  async 'what cannot be'({ start, connect, client, connected }) {
     const { url } = await start();
     const thrown = (f) => {
       try {
@@ -529,5 +533,11 @@ const scenarios = {
     equal(thrown(() => socket.emit('back', ...Array(11).fill(bytes(1)))), 'RangeError: expected at most 10 binary values, not 11', 'many bytes');
     equal((await failed(socket.call('connect'))).name, 'TypeError', 'a call');
     equal(await socket.call('echo', 1), 1, 'and nothing has happened');
+
+    // An option that is undefined is one that is left out.
+    const no = undefined;
+    const options = { namespace: no, timeout: no, ackTimeout: no, offline: no, autoConnect: no, reconnect: { min: no, attempts: no } };
+    const { socket: other } = client(url, options);
+    equal(await other.call('echo', 2, { args: no, timeout: no, retries: no }), 2, 'a call');
   },
 };
