@@ -287,6 +287,20 @@ const scenarios = {
     equal(error.name, 'TimeoutError', 'never answered');
   },
 
+  async 'volatile'({ start, client }) {
+    const { url } = await start();
+    const { socket } = client(url);
+    const say = (n) => socket.volatile.emit('note', n);
+    equal(say(1), false, 'not connected');
+    await next(socket, 'connect');
+    equal(say(2), true, 'connected');
+    const long = socket.call('echo', 'x'.repeat(200_000));
+    equal(say(3), false, 'behind what is long');
+    await long;
+    equal(say(4), true, 'behind nothing');
+    equal(await socket.call('notes'), [2, 4], 'notes');
+  },
+
   async 'a full buffer'({ start, client }) {
     const { url } = await start();
     const { socket } = client(url, { autoConnect: false, offline: 3 });
