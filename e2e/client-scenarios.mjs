@@ -287,6 +287,25 @@ const scenarios = {
     equal(error.name, 'TimeoutError', 'never answered');
   },
 
+  // Nothing is lost and nothing overtakes, though some may come twice.
+  async 'ten breaks'({ start, client }) {
+    const server = await start();
+    const { socket } = client(server.proxied);
+    const answers = [];
+    for (const _ of count(10)) {
+      for (const verb of ['cut', 'reset']) {
+        if (socket.state !== 'open') await next(socket, 'connect');
+        const gone = next(socket, 'disconnect');
+        for (const _ of count(10)) answers.push(socket.call('note', answers.length, { retries: Infinity }));
+        await server[verb]();
+        for (const _ of count(10)) answers.push(socket.call('note', answers.length, { retries: Infinity }));
+        await gone;
+      }
+    }
+    await Promise.all(answers);
+    equal([...new Set(await socket.call('notes'))], count(400), 'notes, each where it came first');
+  },
+
   async 'volatile'({ start, client }) {
     const { url } = await start();
     const { socket } = client(url);
