@@ -384,7 +384,7 @@ const scenarios = {
   },
 
   async 'a silent network'({ start, client }) {
-    const server = await start({ pingInterval: 500, pingTimeout: 500 });
+    const server = await start({ pingInterval: 1000, pingTimeout: 3000 }); // enough for a busy machine
     const { socket } = client(server.proxied);
     await next(socket, 'connect');
     const [gone, back] = [next(socket, 'disconnect'), next(socket, 'connect')];
