@@ -8,7 +8,7 @@
 //		})
 //	}
 //
-// What a broker that fails or hangs should be met with is not in here: only the implementation's own tests can stop it.
+// [Run] is for what holds while all is well, [Outage] for a broker that fails.
 package bustest
 
 import (
@@ -52,20 +52,23 @@ func Run(t *testing.T, join func(t testing.TB) atrium.Bus) {
 		{"context ends within", contextEndsWithin},
 		{"context ends after", contextEndsAfter},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			leaks := watchGoroutines()
-			t.Cleanup(func() { leaks.check(t) }) // last, after join's
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			k := &kit{T: t, ctx: ctx, join: func() atrium.Bus {
-				bus := join(t)
-				leaks.of(bus)
-				return bus
-			}}
-			defer k.cancelAll()
-			test.run(k)
-		})
+		t.Run(test.name, func(t *testing.T) { with(t, join, test.run) })
 	}
+}
+
+// with makes a kit, has it used, and sees that nothing is left.
+func with(t *testing.T, join func(t testing.TB) atrium.Bus, run func(k *kit)) {
+	leaks := watchGoroutines()
+	t.Cleanup(func() { leaks.check(t) }) // last, after join's
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	k := &kit{T: t, ctx: ctx, join: func() atrium.Bus {
+		bus := join(t)
+		leaks.of(bus)
+		return bus
+	}}
+	defer k.cancelAll()
+	run(k)
 }
 
 // patience bounds what a working Bus does at once, on the slowest machine.

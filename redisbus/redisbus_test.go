@@ -33,3 +33,28 @@ func TestCluster(t *testing.T) {
 		bustest.Run(t, func(t testing.TB) atrium.Bus { return redisbus.New(cluster.connect(t), redisbus.Unsharded()) })
 	})
 }
+
+func TestKilled(t *testing.T) {
+	server := start(t)
+	bustest.Outage(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, server.kill, server.restart)
+}
+
+func TestSuspended(t *testing.T) {
+	server := start(t)
+	bustest.Outage(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, server.pause, server.resume)
+}
+
+func TestClusterSuspended(t *testing.T) {
+	cluster := startCluster(t)
+	stop := func() {
+		for _, s := range cluster {
+			s.pause()
+		}
+	}
+	heal := func() {
+		for _, s := range cluster {
+			s.resume()
+		}
+	}
+	bustest.Outage(t, func(t testing.TB) atrium.Bus { return redisbus.New(cluster.connect(t)) }, stop, heal)
+}

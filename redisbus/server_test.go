@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -145,16 +144,15 @@ func (s *server) restart() {
 	}
 }
 
-// pause is SIGSTOP, until resume.
-func (s *server) pause() (resume func()) {
+// pause is SIGSTOP, resume SIGCONT.
+func (s *server) pause()  { s.signal(syscall.SIGSTOP) }
+func (s *server) resume() { s.signal(syscall.SIGCONT) }
+
+func (s *server) signal(sig syscall.Signal) {
 	s.t.Helper()
-	process := s.process.Process
-	if err := process.Signal(syscall.SIGSTOP); err != nil {
+	if err := s.process.Process.Signal(sig); err != nil {
 		s.t.Fatal(err)
 	}
-	resume = sync.OnceFunc(func() { process.Signal(syscall.SIGCONT) })
-	s.t.Cleanup(resume)
-	return resume
 }
 
 // connect is a client of the server.
