@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,7 +39,8 @@ type line struct {
 
 	mu       sync.Mutex // guards:
 	channels map[string]*channel
-	gone     []string        // to be told
+	untold   []string        // new channels, to be told
+	gone     []string        // those that have gone, to be told
 	going    map[string]bool // told in this round
 	running  bool            // keep runs
 	failure  error           // why there is no connection
@@ -62,6 +65,7 @@ func (l *line) enter(ctx context.Context, name string) (leave func(), err error)
 	if c == nil {
 		c = &channel{ready: make(chan struct{})}
 		l.channels[name] = c
+		l.untold = append(l.untold, name)
 		l.nudge()
 	}
 	c.subscriptions++
@@ -140,7 +144,7 @@ func (l *line) ended(err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.failure = err
-	l.gone, l.going = nil, nil
+	l.untold, l.gone, l.going = slices.Collect(maps.Keys(l.channels)), nil, nil
 	l.closed = errors.Is(err, redis.ErrClosed)
 	for _, c := range l.channels {
 		if c.told = false; c.isReady() {
@@ -230,12 +234,13 @@ func (l *line) changes() (added, gone []string, idle bool) {
 	for _, name := range gone {
 		l.going[name] = true
 	}
-	for name, c := range l.channels {
-		if !c.told {
+	for _, name := range l.untold {
+		if c := l.channels[name]; c != nil && !c.told {
 			c.told = true
 			added = append(added, name)
 		}
 	}
+	l.untold = nil
 	return added, gone, len(l.channels) == 0
 }
 

@@ -1,7 +1,14 @@
 package redisbus_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/atrium-go/atrium"
 	"github.com/atrium-go/atrium/bustest"
@@ -12,6 +19,7 @@ import (
 func TestServer(t *testing.T) {
 	server := start(t)
 	bustest.Run(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) })
+	server.deserted(t)
 }
 
 // RESP2 is what servers before Redis 6 speak, and some proxies.
@@ -22,6 +30,7 @@ func TestServerRESP2(t *testing.T) {
 		t.Cleanup(func() { client.Close() })
 		return redisbus.New(client)
 	})
+	server.deserted(t)
 }
 
 func TestCluster(t *testing.T) {
@@ -32,29 +41,262 @@ func TestCluster(t *testing.T) {
 	t.Run("unsharded", func(t *testing.T) {
 		bustest.Run(t, func(t testing.TB) atrium.Bus { return redisbus.New(cluster.connect(t), redisbus.Unsharded()) })
 	})
+	for _, s := range cluster {
+		s.deserted(t)
+	}
 }
 
 func TestKilled(t *testing.T) {
 	server := start(t)
 	bustest.Outage(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, server.kill, server.restart)
+	server.deserted(t)
 }
 
 func TestSuspended(t *testing.T) {
 	server := start(t)
 	bustest.Outage(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, server.pause, server.resume)
+	server.deserted(t)
 }
 
 func TestClusterSuspended(t *testing.T) {
 	cluster := startCluster(t)
+	each := func(do func(*server)) func() {
+		return func() {
+			for _, s := range cluster {
+				do(s)
+			}
+		}
+	}
+	join := func(t testing.TB) atrium.Bus { return redisbus.New(cluster.connect(t)) }
+	bustest.Outage(t, join, each((*server).pause), each((*server).resume))
+	each(func(s *server) { s.deserted(t) })()
+}
+
+// A server that is suspended for longer than the Bus waits for an answer: it has given the connection up by then, and says so.
+func TestSuspendedLong(t *testing.T) {
+	server := start(t)
 	stop := func() {
-		for _, s := range cluster {
-			s.pause()
+		server.pause()
+		bus := redisbus.New(server.connect(t))
+		eventually(t, func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+			defer cancel()
+			_, err := bus.Subscribe(ctx, "topic", func([]byte) {})
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("Subscribe without an answer: %v", err)
+			}
+			if joined, ok := errors.Unwrap(err).(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 2 {
+				return fmt.Errorf("Subscribe without an answer: %v; want also what the attempt met with", err)
+			}
+			return nil
+		})
+	}
+	bustest.Outage(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, stop, server.resume)
+	server.deserted(t)
+}
+
+// TestSentinel has the master killed, and Sentinel make the replica the master.
+func TestSentinel(t *testing.T) {
+	master := start(t)
+	host, port, _ := net.SplitHostPort(master.addr)
+	replica := start(t, "replicaof "+host+" "+port, "repl-diskless-sync-delay 0")
+	eventually(t, func() error {
+		info, err := replica.client.Info(t.Context(), "replication").Result()
+		if err == nil && !strings.Contains(info, "master_link_status:up") {
+			err = fmt.Errorf("the replica does not follow:\n%s", info)
+		}
+		return err
+	})
+	sentinel := startSentinel(t, "sentinel monitor house "+host+" "+port+" 1",
+		"sentinel down-after-milliseconds house 500", "sentinel failover-timeout house 5000")
+	eventually(t, func() error {
+		info, err := sentinel.client.Info(t.Context(), "sentinel").Result()
+		if err == nil && !strings.Contains(info, "slaves=1") {
+			err = fmt.Errorf("Sentinel does not see the replica:\n%s", info)
+		}
+		return err
+	})
+	join := func(t testing.TB) atrium.Bus {
+		client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "house", SentinelAddrs: []string{sentinel.addr}})
+		t.Cleanup(func() { client.Close() })
+		return redisbus.New(client)
+	}
+	promoted := func() {
+		eventually(t, func() error {
+			info, err := replica.client.Info(t.Context(), "replication").Result()
+			if err == nil && !strings.Contains(info, "role:master") {
+				err = errors.New("Sentinel does not make the replica the master")
+			}
+			return err
+		})
+	}
+	bustest.Outage(t, join, master.kill, promoted)
+	replica.deserted(t)
+}
+
+// All topics of a Bus come over one connection, and in a cluster over as many as there are slots used.
+func TestConnections(t *testing.T) {
+	single, cluster := start(t), startCluster(t)
+	for _, test := range []struct {
+		name    string
+		bus     atrium.Bus
+		servers []*server
+		most    int
+	}{
+		{"server", redisbus.New(single.connect(t)), []*server{single}, 1},
+		{"cluster", redisbus.New(cluster.connect(t)), cluster, 16},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var group sync.WaitGroup
+			for i := range 200 {
+				group.Go(func() {
+					cancel, err := test.bus.Subscribe(t.Context(), fmt.Sprint(i), func([]byte) {})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					t.Cleanup(cancel)
+				})
+			}
+			group.Wait()
+			connections := 0
+			for _, s := range test.servers {
+				n := s.subscribers(t)
+				if n == 0 {
+					t.Error("a server of the cluster has no topics")
+				}
+				connections += n
+			}
+			if connections != test.most {
+				t.Errorf("%d connections with 200 topics, want %d", connections, test.most)
+			}
+		})
+		for _, s := range test.servers {
+			s.deserted(t)
 		}
 	}
-	heal := func() {
-		for _, s := range cluster {
-			s.resume()
+}
+
+// A slot that moves to another server takes the subscriptions with it.
+func TestSlotMoves(t *testing.T) {
+	cluster := startCluster(t)
+	bus := redisbus.New(cluster.connect(t))
+	heard := make(chan string, 10)
+	cancel, err := bus.Subscribe(t.Context(), "topic", func(msg []byte) { heard <- string(msg) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cancel()
+	var from *server
+	var channel string
+	for _, s := range cluster {
+		channels, err := s.client.PubSubShardChannels(t.Context(), "*").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(channels) == 1 {
+			from, channel = s, channels[0]
 		}
 	}
-	bustest.Outage(t, func(t testing.TB) atrium.Bus { return redisbus.New(cluster.connect(t)) }, stop, heal)
+	if from == nil {
+		t.Fatal("no server has the topic")
+	}
+	to := cluster[0]
+	if to == from {
+		to = cluster[1]
+	}
+	slot, err := from.client.ClusterKeySlot(t.Context(), channel).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := to.client.Do(t.Context(), "cluster", "myid").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*server{to, from} {
+		if err := s.client.Do(t.Context(), "cluster", "setslot", slot, "node", id).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, func() error {
+		bus.Publish(t.Context(), "topic", []byte("hello"))
+		select {
+		case <-heard:
+			return nil
+		default:
+			return errors.New("nothing comes since the slot moved")
+		}
+	})
+	channels, err := to.client.PubSubShardChannels(t.Context(), "*").Result()
+	if err != nil || len(channels) != 1 {
+		t.Errorf("at the new server: %q, %v; want the topic", channels, err)
+	}
+}
+
+func TestClosedClient(t *testing.T) {
+	server := start(t)
+	client := server.connect(t)
+	bus := redisbus.New(client)
+	cancel, err := bus.Subscribe(t.Context(), "topic", func([]byte) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bus.Subscribe(t.Context(), "another topic", func([]byte) {}); !errors.Is(err, redis.ErrClosed) {
+		t.Errorf("Subscribe after Close: %v", err)
+	}
+	eventually(t, func() error {
+		if err := bus.Publish(t.Context(), "topic", nil); !errors.Is(err, redis.ErrClosed) {
+			return fmt.Errorf("Publish after Close: %v", err)
+		}
+		return nil
+	})
+	if bus.Dropped() == 0 {
+		t.Error("Dropped does not count what was queued when the client was closed")
+	}
+	server.deserted(t)
+	cancel()
+}
+
+// Two applications with a prefix each do not hear each other.
+func TestPrefix(t *testing.T) {
+	server := start(t)
+	client := server.connect(t)
+	heard := make(chan string, 10)
+	buses := map[string]*redisbus.Bus{
+		"one": redisbus.New(client, redisbus.Prefix("one/")), "other": redisbus.New(client, redisbus.Prefix("other/")),
+	}
+	for name, bus := range buses {
+		cancel, err := bus.Subscribe(t.Context(), "lobby", func(msg []byte) { heard <- name + " hears " + string(msg) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cancel()
+	}
+	receivers, err := client.Publish(t.Context(), "one/lobby", "a").Result()
+	if err != nil || receivers != 1 {
+		t.Errorf("%d connections have the channel one/lobby (%v), want 1", receivers, err)
+	}
+	if got := <-heard; got != "one hears a" {
+		t.Error(got)
+	}
+	if err := buses["other"].Publish(t.Context(), "lobby", []byte("b")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-heard; got != "other hears b" {
+		t.Error(got)
+	}
+}
+
+func TestRing(t *testing.T) {
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"one": "127.0.0.1:1"}})
+	defer ring.Close()
+	defer func() {
+		if recover() == nil {
+			t.Error("New takes a Ring")
+		}
+	}()
+	redisbus.New(ring)
 }

@@ -53,6 +53,13 @@ func start(t testing.TB, settings ...string) *server {
 	return s
 }
 
+func startSentinel(t testing.TB, settings ...string) *server {
+	t.Helper()
+	s := &server{t: t, settings: settings, sentinel: true}
+	s.open()
+	return s
+}
+
 func (s *server) open() {
 	s.t.Helper()
 	s.t.Cleanup(s.kill)
@@ -160,6 +167,32 @@ func (s *server) connect(t testing.TB) *redis.Client {
 	client := redis.NewClient(&redis.Options{Addr: s.addr})
 	t.Cleanup(func() { client.Close() })
 	return client
+}
+
+// subscribers counts the connections with subscriptions.
+func (s *server) subscribers(t testing.TB) int {
+	t.Helper()
+	clients, err := s.client.Do(t.Context(), "client", "list", "type", "pubsub").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(clients, "\n")
+}
+
+// deserted waits until no Bus has subscriptions.
+func (s *server) deserted(t testing.TB) {
+	t.Helper()
+	eventually(t, func() error {
+		channels, err := s.client.PubSubChannels(t.Context(), "atrium:*").Result()
+		if err != nil {
+			return err
+		}
+		shard, err := s.client.PubSubShardChannels(t.Context(), "*").Result()
+		if err == nil && len(channels)+len(shard) > 0 {
+			err = fmt.Errorf("channels are left at the server: %q %q", channels, shard)
+		}
+		return err
+	})
 }
 
 // cluster is of three servers without replicas.
