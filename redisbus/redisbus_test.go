@@ -1,12 +1,15 @@
 package redisbus_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -258,6 +261,70 @@ func TestClosedClient(t *testing.T) {
 	}
 	server.deserted(t)
 	cancel()
+}
+
+// A connection that breaks between a message and the server's answer leaves in doubt whether it was published. It is not
+// published again, although that is what the client does with other commands.
+func TestNothingTwice(t *testing.T) {
+	server := start(t)
+	bus := redisbus.New(server.connect(t))
+	heard := make(chan string, 10)
+	cancel, err := bus.Subscribe(t.Context(), "topic", func(msg []byte) { heard <- string(msg) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cancel()
+
+	client := redis.NewClient(&redis.Options{
+		Addr:   server.addr,
+		Dialer: func(context.Context, string, string) (net.Conn, error) { return dialForgetful(server.addr) },
+	})
+	defer client.Close()
+	forgetful := redisbus.New(client)
+	if err := forgetful.Publish(t.Context(), "topic", []byte("once")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if n := forgetful.Dropped(); n != 1 {
+			return fmt.Errorf("%d messages count as dropped, want the one in doubt", n)
+		}
+		return nil
+	})
+	if err := bus.Publish(t.Context(), "topic", []byte("end")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"once", "end"} {
+		if got := <-heard; got != want {
+			t.Errorf("%q came in place of %q", got, want)
+		}
+	}
+}
+
+// forgetful is a connection that breaks as soon as the server has answered a publish.
+type forgetful struct {
+	net.Conn
+	published atomic.Bool
+}
+
+func dialForgetful(addr string) (net.Conn, error) {
+	conn, err := net.Dial("tcp", addr)
+	return &forgetful{Conn: conn}, err
+}
+
+func (f *forgetful) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("publish")) {
+		f.published.Store(true)
+	}
+	return f.Conn.Write(b)
+}
+
+func (f *forgetful) Read(b []byte) (int, error) {
+	n, err := f.Conn.Read(b)
+	if f.published.Load() {
+		f.Close()
+		return 0, io.EOF
+	}
+	return n, err
 }
 
 // Two applications with a prefix each do not hear each other.
