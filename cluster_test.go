@@ -887,3 +887,27 @@ func testBus(t *testing.T) {
 		}
 	})
 }
+
+// Nothing is left of a topic that has no subscriptions.
+func TestMemoryBusForgets(t *testing.T) {
+	bus := NewMemoryBus()
+	for range 3 {
+		one, err := bus.Subscribe(t.Context(), "topic", func([]byte) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := bus.Subscribe(t.Context(), "topic", func([]byte) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		one()
+		if n := len(bus.topics["topic"]); n != 1 {
+			t.Errorf("the topic has %d queues after one of two was cancelled", n)
+		}
+		other()
+		one()
+		if n := len(bus.topics); n != 0 {
+			t.Errorf("%d topics are left", n)
+		}
+	}
+}

@@ -51,6 +51,7 @@
 //
 // Socket.IO clients of versions 3 and 4 connect unchanged; a request with the query EIO=4 is one. Mount the hub at
 // "/socket.io/", where they look for it. They may have a socket in each [Namespace]; plain clients are in "/".
+// [ClientScript] serves a client of that kind for browsers, which reconnects by itself.
 //
 // # What holds
 //

@@ -388,7 +388,7 @@ func (p *tab) tabTo(id string) {
 	p.t.Fatalf("Tab does not come to #%s\n%s", id, p.describe())
 }
 
-// TestServerSaysGo: a close with code 1000 is the server's wish, and the page does not come back by itself.
+// TestServerSaysGo: the server's wish, and the page does not come back by itself.
 func TestServerSaysGo(t *testing.T) {
 	t.Parallel()
 	h := atrium.New(atrium.Options{})
@@ -403,6 +403,7 @@ func TestServerSaysGo(t *testing.T) {
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/socket.io/", h)
+	mux.Handle("/client.js", atrium.ClientScript())
 	mux.Handle("/", http.FileServerFS(os.DirFS("../examples/chat/page")))
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)

@@ -1,6 +1,7 @@
 // Package e2e tests Atrium end to end: the real examples, started as programs of their own, used by people in a real
-// browser; Socket.IO's own client, from npm, in Node and in the browser, and one in Python; and compression against
-// Node: its zlib, and npm's ws as client and as server. It is a module apart, so that what drives the browser never
+// browser; client.js in that browser, against a hub and against Socket.IO's own server; Socket.IO's own client, from npm,
+// in Node and in the browser, and one in Python; and compression against Node: its zlib, and npm's ws as client and as
+// server. It is a module apart, so that what drives the browser never
 // reaches a user of Atrium.
 //
 // The tests need Chromium or Chrome and Node in the PATH and nothing beyond the loopback interface. The one with Python

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,11 +35,13 @@ type lab struct {
 // A labHub is a hub with the handlers that the scenarios need, and a proxy before it whose connections can be cut.
 type labHub struct {
 	lab     *lab
+	kind    string // "node" is no hub, but Node's own server
 	options atrium.Options
 	proxy   *proxy
 
 	mu      sync.Mutex             // guards:
 	hub     *atrium.Hub            // another one when it was killed and has come back
+	node    *exec.Cmd              // instead of a hub
 	departs map[string]chan string // by socket id: why it has left
 }
 
@@ -50,7 +54,15 @@ func newLab(t *testing.T) *lab {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprint(w, labPage)
 	})
-	mux.HandleFunc("GET /socketio-scenarios.mjs", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, "socketio-scenarios.mjs") })
+	for _, name := range []string{"socketio-scenarios.mjs", "client-scenarios.mjs", "client-page.mjs"} {
+		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) })
+	}
+	mux.HandleFunc("GET /client", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Security-Policy", clientPolicy)
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		fmt.Fprint(w, clientPage)
+	})
+	mux.Handle("GET /client.js", atrium.ClientScript())
 	mux.Handle("GET /dist/", http.StripPrefix("/dist", http.FileServer(http.Dir("node_modules/socket.io-client/dist"))))
 	srv := httptest.NewUnstartedServer(mux)
 	t.Cleanup(srv.Close)
@@ -83,15 +95,17 @@ func (l *lab) start(r *http.Request) any {
 		n, _ := strconv.Atoi(r.URL.Query().Get(name)) // else the default
 		return time.Duration(n) * time.Millisecond
 	}
-	h := &labHub{lab: l, departs: make(map[string]chan string), options: atrium.Options{
+	h := &labHub{lab: l, kind: r.URL.Query().Get("server"), departs: make(map[string]chan string), options: atrium.Options{
 		AllowedOrigins: []string{l.url},
 		PingInterval:   ms("pingInterval"),
 		PingTimeout:    ms("pingTimeout"),
 		Recovery:       atrium.Recovery{MaxDisconnection: ms("recovery")},
 		Logger:         slog.New(slog.NewTextHandler(complaints{l.t}, &slog.HandlerOptions{Level: slog.LevelError})),
 	}}
-	addr := h.begin()
-	var err error
+	addr, err := h.begin()
+	if err != nil {
+		return err
+	}
 	if h.proxy, err = newProxy(addr); err != nil {
 		return err
 	}
@@ -137,7 +151,10 @@ func (l *lab) do(r *http.Request) any {
 		h.proxy.down()
 	case "up":
 		h.kill()
-		err = h.proxy.listen(h.begin())
+		var addr string
+		if addr, err = h.begin(); err == nil {
+			err = h.proxy.listen(addr)
+		}
 	case "mend":
 		err = h.proxy.listen(h.proxy.target)
 	case "stop":
@@ -176,6 +193,10 @@ func (h *labHub) departure(id string) chan string {
 
 // shutdown fails if anybody is left behind.
 func (h *labHub) shutdown() error {
+	if h.kind == "node" {
+		h.kill()
+		return nil
+	}
 	h.mu.Lock()
 	hub := h.hub
 	h.mu.Unlock()
@@ -188,13 +209,21 @@ func (h *labHub) shutdown() error {
 func (h *labHub) kill() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.kind == "node" {
+		h.node.Process.Kill() // fails if it has ended
+		h.node.Wait()
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	h.hub.Shutdown(ctx)
 }
 
 // begin starts a new hub, and returns its address.
-func (h *labHub) begin() string {
+func (h *labHub) begin() (string, error) {
+	if h.kind == "node" {
+		return h.beginNode()
+	}
 	hub, mux := newLabHub(h), http.NewServeMux()
 	mux.Handle("/socket.io/", hub)
 	server := httptest.NewServer(mux)
@@ -202,7 +231,7 @@ func (h *labHub) begin() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hub = hub
-	return server.Listener.Addr().String()
+	return server.Listener.Addr().String(), nil
 }
 
 const secret = "the password is 1234"
@@ -274,7 +303,25 @@ func newLabHub(l *labHub) *atrium.Hub {
 		}
 	})
 	atrium.On(h, "secret", func(*atrium.Socket, any) error { return errors.New(secret) })
-	atrium.OnCall(h, "ask", func(s *atrium.Socket, n int) (string, error) { return atrium.Call[string](s.Context(), s, "sure?", n) })
+	atrium.OnCall(h, "ask", func(s *atrium.Socket, n int) (any, error) { return atrium.Call[any](s.Context(), s, "sure?", n) })
+	h.Handle("back", func(e *atrium.Event) {
+		args := make([]any, 0, 8)
+		for _, arg := range e.Args() {
+			args = append(args, arg)
+		}
+		e.Socket().Emit("back", args...)
+	})
+	notes := []json.RawMessage{} // guarded by mu
+	h.Handle("note", func(e *atrium.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		notes = append(notes, e.Args()[0])
+	})
+	atrium.OnCall(h, "notes", func(*atrium.Socket, any) ([]json.RawMessage, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(notes), nil
+	})
 	h.Handle("ask-nobody", func(e *atrium.Event) { <-e.Socket().Context().Done() })
 	h.Handle("kick", func(e *atrium.Event) {
 		e.Socket().Emit("goodbye", "the last word")

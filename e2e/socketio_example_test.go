@@ -1,30 +1,106 @@
 package e2e
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/atrium-go/atrium"
 )
 
-// TestBothKindsOfClientInTheChat: Ada has the chat's page, which is a bare WebSocket, Ben has Socket.IO.
-func TestBothKindsOfClientInTheChat(t *testing.T) {
+// TestEveryKindOfClientInTheChat: Ada has the chat's page, and so client.js, Ben has Socket.IO's client in Node, and Cleo
+// a plain WebSocket. They are in one room, and all hear all.
+func TestEveryKindOfClientInTheChat(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	ada := enter(t, s, "Ada", "lobby")
+	cleo := comePlain(t, s, "Cleo", "lobby")
 	ben := node(t, "socketio-chat.mjs", s.url)
 	said := make(chan string, 1)
 	go func() {
 		out, err := ben.Output()
 		said <- fmt.Sprintf("%s%v", out, err)
 	}()
-	ada.until(isHere("Ada", "Ben"))
+	ada.until(isHere("Ada", "Ben", "Cleo"))
 	ada.until(shows("Hello from Socket.IO"))
-	ada.say("Hello from a WebSocket")
-	ada.until(mine("Hello from a WebSocket", "sent"))
-	ada.until(shows("Ada said: Hello from a WebSocket"))
-	ada.until(isHere("Ada"))
+	cleo.hears("Ben", "Hello from Socket.IO")
+
+	ada.say("Hello from client.js")
+	ada.until(mine("Hello from client.js", "sent"))
+	cleo.hears("Ada", "Hello from client.js")
+	ada.until(shows("Ada said: Hello from client.js"))
+	cleo.hears("Ben", "Ada said: Hello from client.js")
+
+	cleo.say("Hello from a WebSocket")
+	ada.until(shows("Hello from a WebSocket"))
+	ada.until(shows("Cleo said: Hello from a WebSocket"))
+	cleo.hears("Ben", "Cleo said: Hello from a WebSocket")
+
+	ada.until(isHere("Ada", "Cleo"))
 	if got := <-said; got != "ok\n<nil>" {
 		t.Errorf("Ben: %s", got)
+	}
+}
+
+// plainGuest is somebody in the chat with a plain WebSocket.
+type plainGuest struct {
+	t    *testing.T
+	room string
+	conn *atrium.Conn
+}
+
+func comePlain(t *testing.T, s *server, name, room string) *plainGuest {
+	t.Helper()
+	c, _, err := atrium.Dial(t.Context(), "ws://"+s.addr+"/socket.io/", &atrium.DialOptions{Subprotocols: []string{"atrium"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.CloseNow() })
+	g := &plainGuest{t, room, c}
+	g.send("connect", map[string]string{"name": name, "password": password})
+	g.send("join", map[string]string{"room": room})
+	return g
+}
+
+func (g *plainGuest) send(event string, data any) {
+	g.t.Helper()
+	message, err := json.Marshal(map[string]any{"event": event, "data": data})
+	if err == nil {
+		err = g.conn.Write(g.t.Context(), atrium.OpText, message)
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *plainGuest) say(text string) {
+	g.t.Helper()
+	g.send("say", map[string]string{"room": g.room, "text": text, "key": text})
+}
+
+// hears fails the test unless this is the next that is said.
+func (g *plainGuest) hears(from, text string) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
+	defer cancel()
+	var m struct {
+		Event string
+		Data  json.RawMessage
+	}
+	for m.Event != "said" {
+		_, message, err := g.conn.Read(ctx)
+		if err == nil {
+			err = json.Unmarshal(message, &m)
+		}
+		if err != nil {
+			g.t.Fatalf("waiting for %q: %v", text, err)
+		}
+	}
+	var got struct{ From, Text string }
+	if err := json.Unmarshal(m.Data, &got); err != nil || got.From != from || got.Text != text {
+		g.t.Fatalf("heard %s (%v), want %q from %s", m.Data, err, text, from)
 	}
 }
 

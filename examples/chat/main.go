@@ -1,5 +1,5 @@
 // Chat is rooms, ticks and "is typing" in one file of Go, and the tutorial of atrium: read it from top to bottom.
-// Run it and open the address it prints in two windows. The other end of the wire is page/connection.js.
+// Run it and open the address it prints in two windows. The other end of the wire is page/chat.js.
 package main
 
 import (
@@ -144,9 +144,10 @@ func main() {
 	password := flag.String("password", "atrium", "password that lets people in")
 	flag.Parse()
 
-	// 8. A Hub is an http.Handler. Mount it on a mux, beside anything else.
+	// 8. A Hub is an http.Handler. Mount it on a mux, beside anything else. The page's client comes with atrium.
 	h, mux := newHub(*password), http.NewServeMux()
 	mux.Handle("/socket.io/", h)
+	mux.Handle("/client.js", atrium.ClientScript())
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", policy)
 		http.ServeFileFS(w, r, page, path.Join("page", r.URL.Path))

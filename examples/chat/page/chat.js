@@ -1,7 +1,8 @@
-// The page: what people see and touch. What goes over the wire is in connection.js.
+// The page: what people see and touch. What goes over the wire is the business of Atrium's client.js, which the server
+// has with it: it keeps the connection up, and what it could not send yet.
 // Whatever other people wrote enters the page as textContent only.
 
-import { Connection, Lost } from './connection.js';
+import { connect } from '/client.js';
 
 const FIRST_ROOM = 'lobby';
 const TYPING_EVERY = 2000; // milliseconds between two "typing" of ours
@@ -17,13 +18,12 @@ const wide = matchMedia('(min-width: 48rem)');
 const touch = matchMedia('(pointer: coarse)');
 
 const rooms = new Map(); // name → Room, of the rooms we are in or just joining
-const outbox = new Set(); // our messages that the server has not acknowledged, oldest first
+const unsent = new Set(); // our messages that the server has not acknowledged
 let house = []; // the rooms there are, as the server lists them: {name, sockets}
 let current = null; // the Room on the screen
 let signIn = null; // {name, password} while we want to be in
-let sid = '';
 
-const connection = new Connection(location.origin.replace('http', 'ws') + '/socket.io/', { onState, onEvent });
+const socket = connect('/socket.io/', { auth: () => signIn, autoConnect: false });
 
 class Room {
   joined = false;
@@ -61,7 +61,6 @@ class Room {
 
   remove() {
     rooms.delete(this.name);
-    for (const message of outbox) if (message.room === this) outbox.delete(message);
     resized.unobserve(this.log);
     this.log.remove();
   }
@@ -80,7 +79,7 @@ $('sign-in').addEventListener('submit', (event) => {
   event.preventDefault();
   for (const field of ['name', 'password', 'sign-in']) complain(field, '');
   signIn = { name: $('name').value.trim(), password: $('password').value };
-  connection.open(signIn);
+  socket.connect();
 });
 
 $('sign-out').addEventListener('click', () => {
@@ -88,37 +87,40 @@ $('sign-out').addEventListener('click', () => {
   current = signIn = null;
   house = [];
   history.replaceState(null, '', '#');
-  connection.close();
+  socket.close();
   $('name').focus();
 });
 
-function onState(state, { sid: mySid, delay, error }) {
-  const inside = !$('chat').hidden;
-  if (state === 'waiting' && !inside) {
-    // There is nothing to come back to yet: say so at once instead of trying on and on.
-    connection.close();
-    complain('sign-in', 'The server cannot be reached. Is it running?');
-    return;
-  }
+socket.onstate = (state, delay) => {
   $('enter').textContent = state === 'connecting' ? 'Signing in…' : 'Sign in';
-  $('connection').textContent = { connecting: 'Connecting', online: 'Connected', waiting: 'Offline', closed: '' }[state];
+  $('connection').textContent = { connecting: 'Connecting', open: 'Connected', waiting: 'Offline', closed: '' }[state];
   $('connection').dataset.state = state;
-  $('offline').hidden = !inside || (state !== 'waiting' && state !== 'connecting');
+  $('offline').hidden = $('chat').hidden || (state !== 'waiting' && state !== 'connecting');
   countDown(delay);
-
-  if (state === 'online') {
-    sid = mySid;
-    if (inside) comeBack();
-    else comeIn();
-  } else if (state === 'closed') {
+  for (const message of unsent) setState(message, state === 'open' ? 'sending' : 'waiting');
+  if (state === 'closed') {
     $('chat').hidden = true;
     $('welcome').hidden = false;
     document.title = 'Atrium chat';
-    if (error) complain(error.data ?? (error.message === 'Auth failed' ? 'password' : 'sign-in'), error.message);
-  } else if (state === 'waiting') {
-    for (const room of rooms.values()) for (const name of room.typing.keys()) stopTyping(room, name);
   }
-}
+};
+
+socket.on('connect', () => ($('chat').hidden ? comeIn() : comeBack()));
+
+socket.on('disconnect', (reason) => {
+  for (const room of rooms.values()) for (const name of room.typing.keys()) stopTyping(room, name);
+  if (reason === 'io server disconnect') complain('sign-in', 'The server has ended this session.');
+});
+
+socket.on('connect_error', ({ name, message, data }) => {
+  if (name === 'RefusedError') {
+    complain(data ?? (message === 'Auth failed' ? 'password' : 'sign-in'), message);
+  } else if ($('chat').hidden) {
+    // There is nothing to come back to yet: say so at once instead of trying on and on.
+    socket.close();
+    complain('sign-in', 'The server cannot be reached. Is it running?');
+  }
+});
 
 function comeIn() {
   $('welcome').hidden = true;
@@ -130,60 +132,61 @@ function comeIn() {
   showRoom(current);
 }
 
-// comeBack joins our rooms again and sends what was written meanwhile. The server handles what we send in order, so
-// nothing here has to wait for an answer.
+// comeBack joins our rooms again. What was written meanwhile is sent behind that, and the server handles what we send in
+// order, so nothing here has to wait for an answer.
 function comeBack() {
   for (const room of rooms.values()) {
-    connection.call('join', { room: room.name }).then(
+    socket.call('join', { room: room.name }).then(
       () => (room.joined ? notice(room, 'You are back. What others said meanwhile is not shown here.') : enterRoom(room)),
-      (error) => error instanceof Lost || leftRoom(room, error.message),
+      ({ name, message }) => name === 'RefusedError' && leftRoom(room, message),
     );
   }
-  for (const message of outbox) send(message);
 }
 
 let ticking = 0;
 function countDown(delay) {
   clearInterval(ticking);
   $('next-try').textContent = '';
-  if (delay === undefined) return;
+  if (!(delay < Infinity)) return;
   const until = Date.now() + delay;
   const show = () => ($('next-try').textContent = `Next try in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s.`);
   show();
   ticking = setInterval(show, 1000);
 }
 
-$('retry').addEventListener('click', () => connection.retry());
-addEventListener('online', () => connection.retry());
-document.addEventListener('visibilitychange', () => {
-  if (document.hidden) return;
-  connection.retry();
-  // A phone that slept may hold a dead connection without knowing. Asking something brings it to light.
-  if (current?.joined) connection.call('join', { room: current.name }).catch(() => {});
-  if (current) seen(current);
-});
+$('retry').addEventListener('click', () => socket.connect());
+document.addEventListener('visibilitychange', () => current && seen(current));
 
 // ---- What the server tells ----
 
-function onEvent(event, data) {
-  const room = rooms.get(data?.room);
-  if (event === 'rooms') {
-    house = data ?? [];
-    showRooms();
-  } else if (event === 'people' && room) {
-    room.people = data.people;
-    if (room === current) showPeople();
-  } else if (event === 'said' && room && !room.keys.has(data.key)) {
-    stopTyping(room, data.from);
-    showMessage({ ...data, room, at: new Date(data.at) });
-    if (room !== current || document.hidden) room.unread++;
-    showRooms();
-  } else if (event === 'typing' && room) {
-    clearTimeout(room.typing.get(data.name));
-    room.typing.set(data.name, setTimeout(() => stopTyping(room, data.name), TYPING_LASTS));
-    if (room === current) showTyping();
-  }
-}
+socket.on('rooms', (all) => {
+  house = all ?? [];
+  showRooms();
+});
+
+socket.on('people', ({ room: name, people }) => {
+  const room = rooms.get(name);
+  if (!room) return;
+  room.people = people;
+  if (room === current) showPeople();
+});
+
+socket.on('said', (message) => {
+  const room = rooms.get(message.room);
+  if (!room || room.keys.has(message.key)) return;
+  stopTyping(room, message.from);
+  showMessage({ ...message, room, at: new Date(message.at) });
+  if (room !== current || document.hidden) room.unread++;
+  showRooms();
+});
+
+socket.on('typing', ({ room: where, name }) => {
+  const room = rooms.get(where);
+  if (!room) return;
+  clearTimeout(room.typing.get(name));
+  room.typing.set(name, setTimeout(() => stopTyping(room, name), TYPING_LASTS));
+  if (room === current) showTyping();
+});
 
 // ---- Rooms ----
 
@@ -220,9 +223,11 @@ function openRoom(name) {
   let room = rooms.get(name);
   if (room?.joined) return showRoom(room);
   if (!room) rooms.set(name, (room = new Room(name)));
-  connection.call('join', { room: name }).then(
+  const offline = 'You are offline. Join when the connection is back.';
+  if (socket.state !== 'open') return leftRoom(room, offline);
+  socket.call('join', { room: name }).then(
     () => enterRoom(room),
-    (error) => leftRoom(room, error instanceof Lost ? 'You are offline. Join when the connection is back.' : error.message),
+    (error) => leftRoom(room, error.name === 'RefusedError' ? error.message : offline),
   );
 }
 
@@ -234,7 +239,7 @@ function enterRoom(room) {
 }
 
 $('leave').addEventListener('click', () => {
-  connection.call('leave', { room: current.name }).catch(() => {}); // offline we have left already
+  if (socket.state === 'open') socket.emit('leave', { room: current.name }); // offline we have left already
   leftRoom(current);
 });
 
@@ -340,7 +345,7 @@ function showPeople() {
       item.querySelector('.avatar').textContent = initial(name);
       item.querySelector('.avatar').dataset.hue = hue(name);
       item.querySelector('.person-name').textContent = item.title = name;
-      item.querySelector('.you').textContent = id === sid ? 'you' : '';
+      item.querySelector('.you').textContent = id === socket.id ? 'you' : '';
       return item;
     }),
   );
@@ -370,24 +375,23 @@ $('compose').addEventListener('submit', (event) => {
   $('text').value = '';
   message.element = showMessage(message);
   current.toNewest();
-  outbox.add(message);
   lastTyping = 0;
   send(message);
 });
 
-// send tries once. Without a connection the message waits in the outbox for comeBack. One whose acknowledgement was
-// lost goes out again then, and the others know it by its key.
+// send resolves when the server has the message, however often the connection is lost until then. One whose
+// acknowledgement was lost goes out again, and the others know it by its key.
 async function send(message) {
-  setState(message, connection.state === 'online' ? 'sending' : 'waiting');
+  const { room, key, text } = message;
+  unsent.add(message);
+  setState(message, socket.state === 'open' ? 'sending' : 'waiting');
   try {
-    const { room, key, text } = message;
-    message.at = new Date(await connection.call('say', { room: room.name, key, text }));
-    outbox.delete(message);
+    message.at = new Date(await socket.call('say', { room: room.name, key, text }, { retries: Infinity }));
     setState(message, 'sent');
   } catch (error) {
-    if (error instanceof Lost) return setState(message, 'waiting');
-    outbox.delete(message);
     refused(message, error);
+  } finally {
+    unsent.delete(message);
   }
 }
 
@@ -483,7 +487,7 @@ $('text').addEventListener('input', () => {
   complain('message', '');
   if ($('text').value.trim() === '' || Date.now() - lastTyping < TYPING_EVERY) return;
   lastTyping = Date.now();
-  connection.send('typing', { room: current.name });
+  socket.volatile.emit('typing', { room: current.name });
 });
 
 function stopTyping(room, name) {

@@ -1,0 +1,146 @@
+// Types of client.js, which atrium.ClientScript serves. A page that is written in TypeScript says where they are:
+//
+//	declare module '/client.js' { export * from './client' }
+//
+// Both ends' events can be typed, as functions of their arguments:
+//
+//	interface FromServer { msg(text: string): void; 'sure?'(n: number): boolean }
+//	interface ToServer { typing(room: string): void; 'send-msg'(m: { room: string; text: string }): { id: number } }
+//
+//	const socket = connect<FromServer, ToServer>('/socket.io/');
+//	const { id } = await socket.call('send-msg', { room: 'lobby', text: 'hi' });
+
+/** What an event carries, and what its handler answers. */
+export type Events = Record<string, (...args: any[]) => any>;
+
+type Names<E> = keyof E & string;
+type Args<E, K extends keyof E> = E[K] extends (...args: infer A) => any ? A : never;
+type Answer<E, K extends keyof E> = E[K] extends (...args: any[]) => infer R ? Awaited<R> : never;
+type Tail<A extends unknown[]> = A extends [unknown?, ...infer T] ? T : [];
+type Handler<E, K extends keyof E> = (...args: Args<E, K>) => void extends Answer<E, K> ? unknown : Answer<E, K> | Promise<Answer<E, K>>;
+
+/**
+ * Connects to a Socket.IO server: an Atrium hub, or any other of version 3 or 4 that takes WebSockets.
+ *
+ * @param url The server's whole path, with the slash that Socket.IO has at its end; relative to the page. "/socket.io/" if
+ * left out. http and https mean ws and wss. Its query is sent along.
+ * @throws TypeError for an unusable url or namespace.
+ */
+export function connect<In = Events, Out = Events>(url?: string | URL, options?: Options): Socket<In, Out>;
+
+export interface Options {
+  /** Who we are: sent each time a connection opens. A function is called each time; if it fails, that try has failed. */
+  auth?: object | (() => object | undefined | Promise<object | undefined>);
+  /** "/" if left out. */
+  namespace?: string;
+  /** How to come back after a connection is lost or could not be made. false: not at all. */
+  reconnect?: Reconnect | false;
+  /** How long a try to connect may take, in milliseconds: 20000 if left out. */
+  timeout?: number;
+  /** How long a call waits for its answer, in milliseconds: 10000 if left out. */
+  ackTimeout?: number;
+  /** How many events and calls wait while there is no connection: 1000 if left out. */
+  offline?: number;
+  /** false: the first connect() is yours. */
+  autoConnect?: boolean;
+}
+
+/** The delay before try n is min * factor ** n, give or take the part of it that jitter says, and never over max: as of Backoff in Go. */
+export interface Reconnect {
+  /** In milliseconds: 1000 if left out. */
+  min?: number;
+  /** In milliseconds: 5000 if left out, or min if that is more. */
+  max?: number;
+  /** 2 if left out. */
+  factor?: number;
+  /** From 0 to 1: 0.5 if left out. */
+  jitter?: number;
+  /** How many tries before it gives up: no end of them if left out. */
+  attempts?: number;
+}
+
+/**
+ * - connecting: a try is under way, or the server has not said welcome yet.
+ * - open: what is sent goes out.
+ * - waiting: for the next try.
+ * - closed: it stays so until connect().
+ */
+export type State = 'closed' | 'connecting' | 'open' | 'waiting';
+
+/** Why a connection ended. After the first two it is closed, after the others it comes back by itself. */
+export type Reason = 'io server disconnect' | 'io client disconnect' | 'ping timeout' | 'transport close' | 'parse error';
+
+/**
+ * What a call rejects with, and what connect_error brings.
+ *
+ * - RefusedError: the server said no; message and data are its own. A refused connection does not try again by itself.
+ * - TimeoutError: there was no answer in time. The server may have heard us or not.
+ * - DisconnectedError: the connection ended before the answer came, or there was none and too much waits for one.
+ */
+export interface Failure extends Error {
+  name: 'RefusedError' | 'TimeoutError' | 'DisconnectedError';
+  data?: any;
+}
+
+interface Lifecycle {
+  /** We are in, for the first time or again; recovered says whether anything was lost. What it sends goes first. */
+  connect: () => void;
+  disconnect: (reason: Reason) => void;
+  /** A try has failed. */
+  connect_error: (error: Failure | Error) => void;
+}
+
+export interface CallOptions<Rest extends unknown[] = unknown[]> {
+  /** The arguments behind the first, for an event that has several. */
+  args?: Rest;
+  /** In milliseconds, of each try, one that waits for a connection too; Options.ackTimeout if left out. Infinity is possible. */
+  timeout?: number;
+  /**
+   * How often it is sent again, after a timeout or on a new connection, in the old order: none if left out. The server
+   * may then get it more than once, so give it something that tells. Infinity is possible.
+   */
+  retries?: number;
+}
+
+/** An open connection or the wish for one. Bytes are ArrayBuffers, views of them or Blobs when sent, and ArrayBuffers when received. */
+export interface Socket<In = Events, Out = Events> {
+  readonly state: State;
+  /** What the server calls this socket; undefined unless it is open. */
+  readonly id: string | undefined;
+  /** Whether the server has kept our rooms and sent what we missed. */
+  readonly recovered: boolean;
+  /** Called at each change; delay is how many milliseconds it will wait: Infinity while the browser is offline. */
+  onstate?: (state: State, delay?: number) => void;
+
+  /**
+   * Adds a handler. What it returns, or what its promise brings, is the acknowledgement if the server wants one; what it
+   * throws is told to the server then. Of several, the one added first answers.
+   */
+  on<K extends keyof Lifecycle>(event: K, handler: Lifecycle[K]): this;
+  on<K extends Names<In>>(event: K, handler: Handler<In, K>): this;
+  /** on, for one time. */
+  once<K extends keyof Lifecycle>(event: K, handler: Lifecycle[K]): this;
+  once<K extends Names<In>>(event: K, handler: Handler<In, K>): this;
+  /** Removes a handler; all of an event; all. */
+  off(event?: keyof Lifecycle | Names<In>, handler?: (...args: any[]) => any): this;
+
+  /**
+   * Sends an event, or keeps it until there is a connection.
+   *
+   * @returns false if it was dropped: Options.offline others wait already.
+   * @throws TypeError for a reserved name, RangeError for more than ten binary values, and what JSON.stringify throws.
+   */
+  emit<K extends Names<Out>>(event: K, ...args: Args<Out, K>): boolean;
+  /** emit for what is worthless when late: dropped if there is no connection, or if it is congested. */
+  readonly volatile: { emit<K extends Names<Out>>(event: K, ...args: Args<Out, K>): boolean };
+  /**
+   * Sends an event that wants an answer, or keeps it until there is a connection. It resolves to the answer, and rejects
+   * with a Failure, or with what emit throws.
+   */
+  call<K extends Names<Out>>(event: K, data?: Args<Out, K>[0], options?: CallOptions<Tail<Args<Out, K>>>): Promise<Answer<Out, K>>;
+
+  /** Connects, unless it has: at once, whatever delay there was, and even if the browser says that it is offline. */
+  connect(): this;
+  /** Says goodbye and stays away. Calls without an answer reject, and what was still to be sent is forgotten. */
+  close(): this;
+}

@@ -1,0 +1,576 @@
+// What pages do with client.js, and what they must see, from an Atrium hub and from Node's own server alike. client_test.go
+// is the other side, and gives each scenario a tab of its own: some of them tamper with the clock.
+
+const { setTimeout, clearTimeout } = globalThis; // those of the scenarios, whatever a scenario does to the client's
+
+const patience = 10_000; // ms; what goes well takes a few
+
+export const names = () => Object.keys(scenarios);
+
+// run runs one scenario. lab is the address of the other side, server says which one it shall start: "hub" or "node".
+export async function run(name, { connect, lab, server }) {
+  const ask = async (path, params = {}) => {
+    const response = await fetch(`${lab}/lab/${path}?${new URLSearchParams(params)}`, { method: 'POST' });
+    if (!response.ok) throw new Error(`lab: ${path}: ${await response.text()}`);
+    return response.json();
+  };
+  const ends = [];
+  const kit = {
+    connect,
+    server, // which kind it is
+
+    // start starts a server. Its proxied address is one that the lab can cut.
+    async start(options) {
+      const started = await ask('start', { server, ...options });
+      const tell = (verb) => (params) => ask(`${started.id}/${verb}`, params);
+      ends.push(tell('stop'));
+      const verbs = ['cut', 'reset', 'stall', 'sever', 'down', 'up', 'mend'];
+      return { ...Object.fromEntries(verbs.map((verb) => [verb, tell(verb)])), url: `${started.url}/socket.io/`, proxied: `${started.proxied}/socket.io/` };
+    },
+
+    // client makes a socket, and keeps what happens to it.
+    client(url, options) {
+      const socket = connect(url, { auth: { token: 'ok' }, reconnect: { min: 20, max: 200 }, ...options });
+      const story = [];
+      socket.on('connect', () => story.push('connect'));
+      socket.on('disconnect', (reason) => story.push(reason));
+      socket.on('connect_error', (error) => story.push(`connect_error: ${error.message}`));
+      ends.push(async () => { socket.close(); });
+      return { socket, story };
+    },
+
+    async connected(url, options) {
+      const { socket } = kit.client(url, options);
+      await next(socket, 'connect');
+      return socket;
+    },
+  };
+  const wrong = [];
+  const note = (error) => wrong.push(error.stack);
+  await within(scenarios[name](kit), 1.5 * patience, name).catch(note);
+  for (const end of ends.reverse()) await end().catch(note);
+  if (wrong.length > 0) throw new Error(wrong.join('\n'));
+}
+
+function equal(got, want, what) {
+  const [a, b] = [JSON.stringify(got), JSON.stringify(want)];
+  if (a !== b) throw new Error(`${what}: got ${a}, want ${b}`);
+}
+
+function within(promise, ms, what) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`nothing came of it in ${ms} ms: ${what}`)), ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+// next waits for one event, and resolves to its arguments.
+function next(socket, event) {
+  const { stack } = new Error(); // of who waits
+  const came = within(new Promise((resolve) => { socket.once(event, (...args) => resolve(args)); }), patience, `${event}\n${stack}`);
+  came.catch(() => {}); // who waits for it may not have come to that yet
+  return came;
+}
+
+// failed waits until the promise is rejected, and resolves to the error.
+const failed = (promise) => promise.then((value) => { throw new Error(`no error, but ${JSON.stringify(value)}`); }, (error) => error);
+
+const bytes = (n) => Uint8Array.from({ length: n }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
+
+function plain(binary) {
+  if (!(binary instanceof ArrayBuffer)) throw new Error(`no ArrayBuffer: ${JSON.stringify(binary)}`);
+  return [...new Uint8Array(binary)];
+}
+
+const count = (n) => Array.from({ length: n }, (_, i) => i);
+
+const scenarios = {
+  async 'events and acknowledgements'({ start, connected }) {
+    const { url } = await start();
+    const socket = await connected(url);
+    equal([socket.state, socket.id.length, socket.recovered], ['open', 20, false], 'the socket');
+    const args = [1, 'zwei', { three: [3, null, '\u2028 🌿'] }, [], false, null];
+    const back = next(socket, 'back');
+    equal(socket.emit('back', ...args), true, 'emit');
+    equal(await back, args, 'what came back');
+    const none = next(socket, 'back');
+    socket.emit('back');
+    equal(await none, [], 'an event without arguments');
+
+    equal(await socket.call('echo', 'one'), 'one', 'an answer');
+    equal(await socket.call('echo', 'one', { args: ['two'] }), 'one', 'the first of two');
+    equal(await socket.call('echo'), undefined, 'an empty answer');
+    equal(await Promise.all(count(100).map((n) => socket.call('echo', n))), count(100), 'many answers');
+
+    for (const [what, handler, want] of [
+      ['a value', (n) => n + 1, 8],
+      ['a promise', async (n) => ({ n }), { n: 7 }],
+    ]) {
+      socket.on('sure?', handler);
+      equal(await socket.call('ask', 7), want, what);
+      socket.off('sure?', handler);
+    }
+  },
+
+  async 'a refused call'({ start, connected }) {
+    const { url } = await start();
+    const socket = await connected(url);
+    await socket.call('join-room', 'r');
+    const error = await failed(socket.call('send-msg', { room: 'r', text: '' }));
+    equal([error instanceof Error, error.name, error.message, error.data], [true, 'RefusedError', 'Invalid', { field: 'text' }], 'the error');
+    equal((await socket.call('send-msg', { room: 'r', text: 'hi' })).success, true, 'one that is not');
+    const late = await failed(socket.call('ask-nobody', undefined, { timeout: 50 }));
+    equal([late.name, late.message], ['TimeoutError', 'no answer in time'], 'without an answer');
+  },
+
+  async 'a handler that fails'({ start, connected }) {
+    const { url } = await start();
+    const socket = await connected(url);
+    // The server acknowledges what we do, so here it comes back.
+    const no = Object.assign(new Error('No.'), { data: 1 });
+    for (const handler of [() => { throw no; }, async () => { throw no; }]) {
+      socket.on('sure?', handler);
+      const { name, message, data } = await failed(socket.call('ask', 7));
+      equal([name, message, data], ['RefusedError', 'No.', 1], 'what was acknowledged');
+      socket.off('sure?');
+    }
+    socket.on('sure?', () => 1n);
+    equal((await failed(socket.call('ask', 7))).message.includes('BigInt'), true, 'what cannot be encoded');
+    socket.off('sure?');
+    equal((await failed(socket.call('ask', 7))).message, 'event: "sure?" is not one that this client knows', 'without a handler');
+  },
+
+  async 'on, once, off'({ start, connected }) {
+    const { url } = await start();
+    const socket = await connected(url);
+    const heard = [];
+    const a = (n) => heard.push(`a${n}`);
+    const b = (n) => heard.push(`b${n}`);
+    const say = async (n) => {
+      socket.emit('back', n);
+      await socket.call('echo');
+    };
+    socket.on('back', a).once('back', b);
+    await say(1);
+    await say(2);
+    socket.once('back', b).off('back', b).off('back', a);
+    await say(3);
+    socket.on('back', a).on('back', b).off('back');
+    await say(4);
+    socket.on('back', a).off();
+    await say(5);
+    equal(heard, ['a1', 'b1', 'a2'], 'heard');
+  },
+
+  async 'binary'({ start, connected }) {
+    const { url } = await start();
+    const [ada, ben] = [await connected(url), await connected(url)];
+    const data = bytes(70_000);
+    const sum = (list) => list.reduce((x, y) => x + y, 0);
+    const upload = async (data, again) => {
+      const { name, length, sum } = await ada.call('upload', { name: 'x', data }, { args: [again] });
+      return [name, length, sum];
+    };
+    const sent = ['x', [70_000, 3], sum(data) + 6];
+    equal(await upload(data, new Uint8Array([1, 2, 3]).buffer), sent, 'typed array and ArrayBuffer');
+    const part = new DataView(new Uint8Array([9, 1, 2, 3, 9]).buffer, 1, 3);
+    equal(await upload(new Blob([data]), part), sent, 'Blob and DataView');
+    const got = await ada.call('download', 1000);
+    equal([got.length, plain(got.data)], [1000, [...bytes(1000)]], 'download');
+    for (const picture of [bytes(5), new Uint8Array()]) {
+      const shown = next(ben, 'picture');
+      await ada.call('picture', picture);
+      equal(plain((await shown)[0]), [...picture], 'picture');
+    }
+    equal(await ada.call('echo', { _placeholder: true, num: 0 }), { _placeholder: true, num: 0 }, 'what only looks like binary');
+  },
+
+  async 'a namespace'({ start, connected }) {
+    const { url } = await start();
+    const socket = await connected(url, { namespace: '/admin', auth: { name: 'Ada' } });
+    equal(await socket.call('whoami', null), '/admin Ada', 'who');
+    const gone = next(socket, 'disconnect');
+    socket.close();
+    equal([await gone, socket.state, socket.id], [['io client disconnect'], 'closed', undefined], 'closed');
+  },
+
+  async 'auth refused'({ start, client }) {
+    const { url } = await start();
+    const { socket, story } = client(url, { auth: { token: 'bad' } });
+    const states = [];
+    socket.onstate = (state) => states.push(state);
+    const [error] = await next(socket, 'connect_error');
+    equal([error.name, error.message, error.data], ['RefusedError', 'Auth failed', { code: 401 }], 'connect_error');
+    equal([socket.state, states], ['closed', ['closed']], 'no other try');
+
+    // Each try asks anew who we are, and may wait for it.
+    const tokens = ['bad', 'ok'];
+    const { socket: other } = client(url, { auth: async () => ({ token: tokens.shift() }) });
+    equal((await next(other, 'connect_error'))[0].message, 'Auth failed', 'the first token');
+    const called = other.call('echo', 'kept');
+    other.connect();
+    equal(await called, 'kept', 'a call from between');
+    equal(tokens, [], 'tokens left');
+
+    const fails = client(url, { auth: () => { throw new Error('no token yet'); } });
+    await next(fails.socket, 'connect_error');
+    await next(fails.socket, 'connect_error');
+    equal(fails.story, ['connect_error: no token yet', 'connect_error: no token yet'], 'tries without a token');
+    equal(story, ['connect_error: Auth failed'], 'what has happened to the first');
+  },
+
+  async 'the server disconnects'({ start, client }) {
+    const { url } = await start();
+    const { socket, story } = client(url);
+    await next(socket, 'connect');
+    const [goodbye, gone] = [next(socket, 'goodbye'), next(socket, 'disconnect')];
+    const states = [];
+    socket.onstate = (state) => states.push(state);
+    socket.emit('kick');
+    const pending = failed(socket.call('echo'));
+    equal([await goodbye, await gone], [['the last word'], ['io server disconnect']], 'the end');
+    equal((await pending).name, 'DisconnectedError', 'a call');
+    equal([socket.state, states], ['closed', ['closed']], 'no other try');
+    const back = next(socket, 'connect');
+    socket.connect();
+    await back;
+    equal(story, ['connect', 'io server disconnect', 'connect'], 'story');
+  },
+
+  // What was sent while there was no server arrives at the next one: all of it, in order, once.
+  async 'the server restarts'({ start, client }) {
+    const server = await start();
+    const { socket, story } = client(server.proxied, { ackTimeout: 60_000 });
+    await next(socket, 'connect');
+    const lost = failed(socket.call('ask-nobody'));
+    const gone = next(socket, 'disconnect');
+    await server.down();
+    equal(await gone, ['transport close'], 'the end');
+    equal((await lost).name, 'DisconnectedError', 'a call that was sent');
+    await next(socket, 'connect_error');
+
+    const rejoined = [];
+    socket.on('connect', () => rejoined.push(socket.call('note', 'rejoin')));
+    const tampered = new Uint8Array([1, 2, 3]);
+    const upload = socket.call('upload', { name: 'x', data: tampered }, { args: [tampered] });
+    tampered.fill(9);
+    equal(socket.volatile.emit('note', 'volatile'), false, 'a volatile event');
+    const answers = count(50).map((n) => {
+      socket.emit('note', 2 * n);
+      return socket.call('note', 2 * n + 1);
+    });
+    await server.up();
+    await Promise.all(answers);
+    equal((await upload).sum, 12, 'bytes as they were');
+    equal(await socket.call('notes'), ['rejoin', ...count(100)], 'notes');
+    equal(rejoined.length, 1, 'connects');
+    equal([story[0], story[1], story[2], story.at(-1)], ['connect', 'transport close', 'connect_error: websocket error', 'connect'], 'story');
+  },
+
+  // A call with retries is sent again, before what was said later. At least once: the first may have been heard.
+  async 'retries'({ start, client }) {
+    const server = await start();
+    const { socket } = client(server.proxied, { ackTimeout: 60_000 });
+    await next(socket, 'connect');
+    await server.stall(); // what is sent now is lost
+    const answers = count(20).map((n) => socket.call('note', n, { retries: 1 }));
+    const gone = next(socket, 'disconnect');
+    await server.reset();
+    await gone;
+    answers.push(socket.call('note', 20), socket.call('note', 21, { retries: Infinity }));
+    await Promise.all(answers);
+    equal(await socket.call('notes'), count(22), 'notes');
+
+    // Without an answer it is sent again on the same connection, as often as was said.
+    const error = await failed(socket.call('ask-nobody', undefined, { timeout: 30, retries: 2 }));
+    equal(error.name, 'TimeoutError', 'never answered');
+  },
+
+  // Nothing is lost and nothing overtakes, though some may come twice.
+  async 'ten breaks'({ start, client }) {
+    const server = await start();
+    const { socket } = client(server.proxied);
+    const answers = [];
+    for (const _ of count(10)) {
+      for (const verb of ['cut', 'reset']) {
+        if (socket.state !== 'open') await next(socket, 'connect');
+        const gone = next(socket, 'disconnect');
+        for (const _ of count(10)) answers.push(socket.call('note', answers.length, { retries: Infinity }));
+        await server[verb]();
+        for (const _ of count(10)) answers.push(socket.call('note', answers.length, { retries: Infinity }));
+        await gone;
+      }
+    }
+    await Promise.all(answers);
+    equal([...new Set(await socket.call('notes'))], count(400), 'notes, each where it came first');
+  },
+
+  async 'volatile'({ start, client }) {
+    const { url } = await start();
+    const { socket } = client(url);
+    const say = (n) => socket.volatile.emit('note', n);
+    equal(say(1), false, 'not connected');
+    await next(socket, 'connect');
+    equal(say(2), true, 'connected');
+    const long = socket.call('echo', 'x'.repeat(200_000));
+    equal(say(3), false, 'behind what is long');
+    await long;
+    equal(say(4), true, 'behind nothing');
+    equal(await socket.call('notes'), [2, 4], 'notes');
+  },
+
+  async 'a full buffer'({ start, client }) {
+    const { url } = await start();
+    const { socket } = client(url, { autoConnect: false, offline: 3 });
+    equal(socket.state, 'closed', 'not connected by itself');
+    equal(count(5).map((n) => socket.emit('note', n)), [true, true, true, false, false], 'emits');
+    equal((await failed(socket.call('notes'))).name, 'DisconnectedError', 'a call');
+    socket.connect();
+    await next(socket, 'connect');
+    equal(await socket.call('notes'), [0, 1, 2], 'notes');
+
+    // A call that gave up while it waited is not made later.
+    const { socket: late } = client(url, { autoConnect: false });
+    equal((await failed(late.call('note', 'late', { timeout: 20 }))).name, 'TimeoutError', 'a call that waited');
+    late.connect();
+    await next(late, 'connect');
+    equal(await late.call('notes'), [0, 1, 2], 'notes after that');
+  },
+
+  async 'recovery'({ start, client, connected, server: kind }) {
+    const server = await start({ recovery: 60_000 });
+    const ben = await connected(server.url);
+    const { socket, story } = client(server.proxied);
+    const heard = [];
+    socket.on('news', (news) => heard.push(news));
+    await next(socket, 'connect');
+    const { id } = socket;
+    const first = next(socket, 'news');
+    ben.emit('everyone', 'news 1');
+    await first;
+    for (const n of [2, 4]) {
+      const [gone, back] = [next(socket, 'disconnect'), next(socket, 'connect')];
+      await server.down();
+      await gone;
+      ben.emit('everyone', `news ${n}`);
+      await ben.call('echo');
+      await server.mend();
+      await back;
+      equal([socket.id, socket.recovered, heard.at(-1)], [id, true, `news ${n}`], 'once back');
+      const live = next(socket, 'news');
+      ben.emit('everyone', `news ${n + 1}`);
+      await live;
+    }
+    equal(heard, [1, 2, 3, 4, 5].map((n) => `news ${n}`), 'heard');
+    equal(story.filter((what) => !what.startsWith('connect_error')), ['connect', 'transport close', 'connect', 'transport close', 'connect'], 'story');
+    if (kind === 'hub') { // Node's server does not know someone again whose end it has not noticed yet
+      const back = next(socket, 'connect');
+      await server.sever();
+      await back;
+      equal([socket.id, socket.recovered], [id, true], 'back before the hub noticed');
+    }
+
+    // Who has said goodbye comes back as somebody else, even if the server could not hear it.
+    const gone = next(socket, 'disconnect');
+    await server.down();
+    await gone;
+    socket.close();
+    await server.mend();
+    const back = next(socket, 'connect');
+    socket.connect();
+    await back;
+    equal([socket.id === id, socket.recovered], [false, false], 'the same one after goodbye');
+  },
+
+  async 'a silent network'({ start, client }) {
+    const server = await start({ pingInterval: 1000, pingTimeout: 3000 }); // enough for a busy machine
+    const { socket } = client(server.proxied);
+    await next(socket, 'connect');
+    const [gone, back] = [next(socket, 'disconnect'), next(socket, 'connect')];
+    await server.stall();
+    equal(await gone, ['ping timeout'], 'the end');
+    await back;
+    equal(await socket.call('echo', 1), 1, 'and on');
+  },
+
+  // The machine has slept: no timer has fired, and the clock has jumped. Who looks at the page finds out at once.
+  async 'sleep'({ start, client }) {
+    const server = await start();
+    const { socket } = client(server.proxied);
+    await next(socket, 'connect');
+    document.dispatchEvent(new Event('visibilitychange'));
+    equal(await socket.call('echo', 1), 1, 'a look does no harm');
+    await server.stall();
+    const { now } = Date;
+    Date.now = () => now() + 600_000;
+    const gone = next(socket, 'disconnect');
+    document.dispatchEvent(new Event('visibilitychange'));
+    equal(await gone, ['ping timeout'], 'the end');
+    await next(socket, 'connect');
+
+    // So does who writes first, and what he wrote is not lost.
+    await server.stall();
+    Date.now = () => now() + 1_200_000;
+    const goneAgain = next(socket, 'disconnect');
+    equal(await socket.call('echo', 2), 2, 'a call');
+    equal(await goneAgain, ['ping timeout'], 'the end again');
+  },
+
+  // Looking at the page again also ends a long delay.
+  async 'a look ends the delay'({ start, client }) {
+    const server = await start();
+    const { socket } = client(server.proxied, { reconnect: { min: 1e6, max: 1e6 } });
+    await next(socket, 'connect');
+    const gone = next(socket, 'disconnect');
+    await server.cut();
+    await gone;
+    equal(socket.state, 'waiting', 'state');
+    document.dispatchEvent(new Event('visibilitychange'));
+    equal(await socket.call('echo', 1), 1, 'a call');
+  },
+
+  async 'offline'({ start, client }) {
+    const { url } = await start();
+    const { socket, story } = client(url, { reconnect: { min: 1, max: 1 } });
+    await next(socket, 'connect');
+    const states = [];
+    socket.onstate = (...now) => states.push(now);
+    dispatchEvent(new Event('offline'));
+    equal(states, [['waiting', null]], 'states'); // Infinity, as JSON has it
+    equal(story, ['connect', 'transport close'], 'story');
+    const called = socket.call('echo', 'kept');
+    // No try, whatever the delay: far more time than that goes by, in turns of the page's own loop.
+    for (let turn = 0; turn < 50; turn++) await new Promise((done) => { setTimeout(done, 2); });
+    document.dispatchEvent(new Event('visibilitychange'));
+    equal(states.length, 1, 'tries while offline');
+    const back = next(socket, 'connect');
+    dispatchEvent(new Event('online'));
+    equal(socket.state, 'connecting', 'at once');
+    await back;
+    equal(await called, 'kept', 'what was called meanwhile');
+    // Whoever insists is not held back.
+    dispatchEvent(new Event('offline'));
+    socket.connect();
+    equal(await socket.call('echo', 1), 1, 'a call');
+  },
+
+  async 'no reconnect, or so many'({ start, client }) {
+    const server = await start();
+    const once = client(server.proxied, { reconnect: false });
+    const thrice = client(server.proxied, { reconnect: { min: 1, max: 1, attempts: 2 } });
+    await Promise.all([next(once.socket, 'connect'), next(thrice.socket, 'connect')]);
+    const closed = new Promise((resolve) => { thrice.socket.onstate = (state) => state === 'closed' && resolve(); });
+    const gone = next(once.socket, 'disconnect');
+    await server.down();
+    await Promise.all([gone, within(closed, patience, 'giving up')]);
+    equal([once.story, once.socket.state], [['connect', 'transport close'], 'closed'], 'never again');
+    equal(thrice.story, ['connect', 'transport close', ...Array(2).fill('connect_error: websocket error')], 'twice again');
+    await server.mend();
+    const back = next(once.socket, 'connect');
+    once.socket.connect();
+    await back;
+  },
+
+  // The delays grow, differ, and stay within their bounds, however many there are. Nobody waits for them here, and no
+  // server is there.
+  async 'delays'({ connect }) {
+    globalThis.WebSocket = class {
+      constructor() { queueMicrotask(() => this.onclose?.()); }
+      close() {}
+    };
+    for (const [reconnect, ...bounds] of [
+      [{}, [500, 1500], [1000, 3000], [2000, 5000], [2500, 5000]],
+      [{ min: 9000 }, [4500, 9000]],
+      [{ min: 10, max: 1000, factor: 10, jitter: 0 }, [10, 10], [100, 100], [1000, 1000]],
+    ]) {
+      const timeout = 123_456;
+      globalThis.setTimeout = (f, ms) => (ms === timeout ? 0 : queueMicrotask(f));
+      const socket = connect('ws://nowhere/', { reconnect: { ...reconnect, attempts: 1100 }, timeout, autoConnect: false });
+      const delays = [];
+      await within(new Promise((resolve) => {
+        socket.onstate = (state, delay) => {
+          if (state === 'waiting') delays.push(delay);
+          if (state === 'closed') resolve();
+        };
+        socket.connect();
+      }), patience, 'giving up');
+      equal(delays.length, 1100, 'tries');
+      delays.forEach((delay, i) => {
+        const [least, most] = bounds[Math.min(i, bounds.length - 1)];
+        if (!(least <= delay && delay <= most)) throw new Error(`delay ${i}: ${delay}, want one from ${least} to ${most}`);
+      });
+      equal(new Set(delays).size > 1000, reconnect.jitter !== 0, 'different delays');
+    }
+  },
+
+  async 'close leaves nothing behind'({ start, connect }) {
+    const server = await start();
+    const timers = new Set();
+    const signals = [];
+    globalThis.setTimeout = (f, ms) => {
+      const id = setTimeout(() => { timers.delete(id); f(); }, ms);
+      timers.add(id);
+      return id;
+    };
+    globalThis.clearTimeout = (id) => {
+      timers.delete(id);
+      clearTimeout(id);
+    };
+    for (const target of [window, document]) {
+      const add = target.addEventListener;
+      target.addEventListener = (event, handler, options) => {
+        signals.push(options.signal);
+        add.call(target, event, handler, options);
+      };
+    }
+    const socket = connect(server.proxied, { auth: { token: 'ok' }, reconnect: { min: 1e6, max: 1e6 } });
+    for (const moment of ['connecting', 'open', 'waiting', 'closed']) {
+      if (moment === 'open') await next(socket, 'connect');
+      if (moment === 'waiting') {
+        const gone = next(socket, 'disconnect');
+        await server.cut();
+        await gone;
+      }
+      equal(socket.state, moment, 'state');
+      const calls = [failed(socket.call('ask-nobody')), failed(socket.call('ask-nobody', 1, { retries: Infinity, timeout: Infinity }))];
+      socket.emit('note', 1);
+      socket.close();
+      equal((await Promise.all(calls)).map(({ name }) => name), ['DisconnectedError', 'DisconnectedError'], `calls, closed while ${moment}`);
+      equal([timers.size, socket.state, signals.filter(({ aborted }) => !aborted).length], [0, 'closed', 0], `timers, closed while ${moment}`);
+      equal(socket.close().state, 'closed', 'closed twice');
+      if (moment !== 'closed') socket.connect();
+      if (moment === 'open') await next(socket, 'connect');
+      if (moment === 'waiting') socket.close();
+    }
+    equal(signals.length >= 9, true, `${signals.length} listeners`);
+  },
+
+  async 'what cannot be'({ start, connect, client, connected }) {
+    const { url } = await start();
+    const thrown = (f) => {
+      try {
+        f();
+      } catch (error) {
+        return `${error.name}: ${error.message}`;
+      }
+      return 'nothing';
+    };
+    equal(thrown(() => connect('ftp://127.0.0.1/')), 'TypeError: url: expected http, https, ws or wss, not ftp://127.0.0.1/', 'a scheme');
+    equal(thrown(() => connect(url, { namespace: 'admin' })), 'TypeError: namespace: expected a "/", and no comma', 'a namespace');
+    const socket = await connected(url);
+    for (const event of ['connect', 'disconnect', 'connect_error', '', undefined]) {
+      equal(thrown(() => socket.emit(event)), `TypeError: event: expected a name that is not reserved, not "${event}"`, 'a name');
+    }
+    equal(thrown(() => socket.emit('back', 1n)).startsWith('TypeError: '), true, 'a BigInt');
+    equal(thrown(() => socket.emit('back', ...Array(11).fill(bytes(1)))), 'RangeError: expected at most 10 binary values, not 11', 'many bytes');
+    equal((await failed(socket.call('connect'))).name, 'TypeError', 'a call');
+    equal(await socket.call('echo', 1), 1, 'and nothing has happened');
+
+    // An option that is undefined is one that is left out.
+    const no = undefined;
+    const options = { namespace: no, timeout: no, ackTimeout: no, offline: no, autoConnect: no, reconnect: { min: no, attempts: no } };
+    const { socket: other } = client(url, options);
+    equal(await other.call('echo', 2, { args: no, timeout: no, retries: no }), 2, 'a call');
+  },
+};

@@ -1,0 +1,172 @@
+package natsbus_test
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// patience bounds what happens soon, on the slowest machine.
+const patience = time.Minute
+
+// eventually polls until check is nil.
+func eventually(t testing.TB, check func() error) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// start runs a server in this process, on any port.
+func start(t testing.TB, o server.Options) *server.Server {
+	t.Helper()
+	o.Host, o.Port, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
+	s, err := server.NewServer(&o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(patience) {
+		t.Fatal("the NATS server does not start")
+	}
+	return s
+}
+
+// startCluster runs three that are connected to each other.
+func startCluster(t testing.TB) []*server.Server {
+	t.Helper()
+	var servers []*server.Server
+	for i := range 3 {
+		o := server.Options{ServerName: fmt.Sprint("node", i)}
+		o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: server.RANDOM_PORT, PoolSize: -1}
+		if i > 0 {
+			o.Routes = []*url.URL{{Scheme: "nats", Host: servers[0].ClusterAddr().String()}}
+		}
+		servers = append(servers, start(t, o))
+	}
+	for i, s := range servers {
+		eventually(t, func() error {
+			if n := s.NumRoutes(); n != 2 {
+				return fmt.Errorf("server %d has %d routes, want 2", i, n)
+			}
+			return nil
+		})
+	}
+	return servers
+}
+
+// connect is a client that comes back quickly.
+func connect(t testing.TB, address string) *nats.Conn {
+	t.Helper()
+	conn, err := nats.Connect(address, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return conn
+}
+
+// serveOn is in the environment of a process that is to be a server instead of a test.
+const serveOn = "NATSBUS_TEST_SERVE_ON"
+
+func TestMain(m *testing.M) {
+	if port := os.Getenv(serveOn); port != "" {
+		serve(port)
+	}
+	os.Exit(m.Run())
+}
+
+// serve runs a server until its standard input ends, with the test.
+func serve(port string) {
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		panic(err)
+	}
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: number, NoSigs: true, NoLog: true})
+	if err != nil {
+		panic(err)
+	}
+	s.Start()
+	os.Stdin.Read(make([]byte, 1))
+	os.Exit(0)
+}
+
+// process is a server in a process of its own, which can be killed and suspended.
+type process struct {
+	t       testing.TB
+	port    string
+	address string
+	command *exec.Cmd
+}
+
+func startProcess(t testing.TB) *process {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	l.Close()
+	p := &process{t: t, port: port, address: "nats://" + l.Addr().String()}
+	p.run()
+	t.Cleanup(p.kill)
+	return p
+}
+
+func (p *process) run() {
+	p.t.Helper()
+	p.command = exec.Command(os.Args[0])
+	p.command.Env = append(os.Environ(), serveOn+"="+p.port)
+	if _, err := p.command.StdinPipe(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.command.Stdout, p.command.Stderr = os.Stderr, os.Stderr
+	if err := p.command.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	eventually(p.t, func() error {
+		conn, err := nats.Connect(p.address)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
+}
+
+// kill is SIGKILL, and waits for the end.
+func (p *process) kill() {
+	p.command.Process.Kill()
+	p.command.Wait()
+}
+
+// pause is SIGSTOP, resume SIGCONT.
+func (p *process) pause()  { p.signal(syscall.SIGSTOP) }
+func (p *process) resume() { p.signal(syscall.SIGCONT) }
+
+func (p *process) signal(sig syscall.Signal) {
+	p.t.Helper()
+	if err := p.command.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+}

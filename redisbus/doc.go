@@ -1,0 +1,23 @@
+// Package redisbus joins hubs over the pub/sub of Redis or Valkey:
+//
+//	client := redis.NewUniversalClient(&redis.UniversalOptions{
+//		Addrs: []string{"redis.example.com:6379"}, // several are a cluster; with MasterName, the sentinels of one
+//	})
+//	defer client.Close() // after the hub's Shutdown
+//
+//	h := atrium.New(atrium.Options{Bus: redisbus.New(client)})
+//
+// Any server that speaks the protocol will do, alone, behind Sentinel or as a cluster. In a cluster the messages go by sharded
+// pub/sub, which Redis has from version 7 on and Valkey has had always; see [Unsharded] for an older one.
+//
+// # Delivery
+//
+// At most once, in order. Redis keeps no message: what is published while a hub's connection is broken does not reach that
+// hub. The connection is made again by itself, with every subscription, and tried at least once a second. A message is
+// never sent twice, whatever the client's MaxRetries.
+//
+// # Connections
+//
+// Beside those of the client's pool that publish, a Bus has one connection for all its subscriptions, while there are any; in
+// a cluster one for each of the up to 16 slots over which topics are spread.
+package redisbus

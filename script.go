@@ -1,0 +1,116 @@
+package atrium
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"net/http"
+	"regexp"
+	"strconv"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// clientSource is the browser's client. client.d.ts beside it says what it can do, and types it.
+//
+//go:embed client.js
+var clientSource []byte
+
+// ClientScript returns a handler that serves client.js, Atrium's client for browsers: a connection to this or any other
+// Socket.IO server that comes back by itself, in less than 4 KB (gzipped) and without npm or a bundler.
+//
+//	mux.Handle("/socket.io/", hub)
+//	mux.Handle("/client.js", atrium.ClientScript())
+//
+// It is an ES module:
+//
+//	<script type="module">
+//		import { connect } from '/client.js'
+//		const socket = connect('/socket.io/', { auth: { token } })
+//		socket.on('msg', (text) => …)
+//		const receipt = await socket.call('send-msg', { room: 'lobby', text: 'hi' })
+//	</script>
+//
+// With the query ?global it is a plain script instead, whose function is atrium.connect:
+//
+//	<script src="/client.js?global"></script>
+//
+// The file client.d.ts in this directory describes the rest of it.
+//
+// Browsers keep it and ask each time whether it is still the same. Pages of any origin may load it. It needs nothing of
+// a Content-Security-Policy but script-src and connect-src, and it minds no Trusted Types.
+func ClientScript() http.Handler {
+	module := newServedScript(withoutComments(clientSource))
+	global := newServedScript(asGlobal(withoutComments(clientSource)))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "client.js: expected GET or HEAD", http.StatusMethodNotAllowed)
+			return
+		}
+		if r.URL.Query().Has("global") {
+			global.serve(w, r)
+		} else {
+			module.serve(w, r)
+		}
+	})
+}
+
+// comment is a comment to the end of its line, with the space before it. The source keeps "// " out of everything else.
+var comment = regexp.MustCompile(`(?m)(^|[ \t]+)//( .*)?$`)
+
+// indentation is the space before a line, empty lines included. The source has no text of several lines.
+var indentation = regexp.MustCompile(`(?m)^\s+`)
+
+// withoutComments spares browsers what is for readers of the source.
+func withoutComments(source []byte) []byte {
+	return indentation.ReplaceAll(comment.ReplaceAll(source, nil), nil)
+}
+
+// asGlobal makes a plain script of the module: its one export becomes a global object, and all else stays inside.
+func asGlobal(module []byte) []byte {
+	script := bytes.Replace(module, []byte("export {"), []byte("globalThis.atrium = {"), 1)
+	return append(append([]byte("(() => {\n'use strict';\n"), script...), "})();\n"...)
+}
+
+// servedScript is a script in the forms in which it is sent.
+type servedScript struct{ plain, gzipped encodedScript }
+
+// encodedScript is one of them. Each has an ETag of its own, as RFC 9110 §8.8.3.3 wants it.
+type encodedScript struct {
+	body []byte
+	etag string
+}
+
+func newServedScript(source []byte) *servedScript {
+	var b bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // fails for unknown levels only
+	_, _ = z.Write(source)                                // a bytes.Buffer takes everything
+	_ = z.Close()
+	return &servedScript{newEncodedScript(source), newEncodedScript(b.Bytes())}
+}
+
+func newEncodedScript(body []byte) encodedScript {
+	sum := sha256.Sum256(body)
+	return encodedScript{body, strconv.Quote(base64.RawURLEncoding.EncodeToString(sum[:12]))}
+}
+
+func (s *servedScript) serve(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	form := s.plain
+	if httpguts.HeaderValuesContainsToken(r.Header["Accept-Encoding"], "gzip") {
+		form = s.gzipped
+		header.Set("Content-Encoding", "gzip")
+		header.Set("Content-Length", strconv.Itoa(len(form.body))) // ServeContent leaves it out of what is encoded
+	}
+	header.Set("Content-Type", "text/javascript; charset=utf-8")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Access-Control-Allow-Origin", "*") // modules are fetched with CORS
+	header.Set("Cache-Control", "no-cache")        // kept, and asked for anew
+	header.Set("ETag", form.etag)
+	header.Add("Vary", "Accept-Encoding")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(form.body))
+}
