@@ -1,4 +1,4 @@
-package atrium_test
+package bustest_test
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 )
 
 // Three hubs deliver what one would.
-func TestClusterIsOneHub(t *testing.T) {
+func TestCluster(t *testing.T) {
 	bus := atrium.NewMemoryBus()
 	bustest.RunCluster(t, 3000, 300, func(testing.TB) atrium.Bus { return bus })
 }
