@@ -30,11 +30,11 @@ func (n *Namespace) await(rooms []string) {
 	}
 }
 
-// awaitAll is await for a socket that enters, to which more is emitted than by rooms.
-func (n *Namespace) awaitAll(rooms []string) {
-	if c := n.hub.cluster; c != nil {
-		c.await([]string{everyNode, nodeTopic(c.node), n.topic("")})
-		n.await(rooms)
+// awaitAll is await for a socket that has entered, to which more is emitted than by its rooms.
+func (s *Socket) awaitAll() {
+	if c := s.ns.hub.cluster; c != nil {
+		c.await([]string{everyNode, nodeTopic(c.node), s.ns.topic("")})
+		s.ns.await(s.Rooms())
 	}
 }
 

@@ -128,7 +128,7 @@ func (s *Socket) reenter(k *kept, offset *string) bool {
 	wake, slow, in := s.reenterLocked(k, offset)
 	s.mu.Unlock()
 	r.mu.Unlock()
-	s.ns.awaitAll(s.Rooms())
+	s.awaitAll()
 	if wake {
 		s.session.transport.wake()
 	}

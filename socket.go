@@ -374,7 +374,7 @@ func (s *Socket) enter() bool {
 	}
 	s.mu.Unlock()
 	r.unlock()
-	s.ns.awaitAll(s.Rooms())
+	s.awaitAll()
 	if wake {
 		s.session.transport.wake()
 	}
