@@ -66,9 +66,7 @@ func (c *cluster) answered(m *clusterMessage) {
 		return // one before it was lost, and the rest is worth nothing
 	}
 	*q.waiting[m.from]++
-	for _, v := range rawValues(bytes.Clone(m.args)) {
-		q.values = append(q.values, v)
-	}
+	q.values = append(q.values, rawValues(bytes.Clone(m.args))...)
 	if m.last {
 		q.settle(m.from)
 	}
