@@ -48,7 +48,7 @@ func (b Backoff) normalize() Backoff {
 	case b.Jitter == 0:
 		b.Jitter = 0.5
 	case !(b.Jitter >= 0):
-		b.Jitter = 0
+		b.Jitter = -1
 	}
 	b.Jitter = min(b.Jitter, 1)
 	if b.Rand == nil {
@@ -64,8 +64,9 @@ func (b Backoff) Delay(attempt int) time.Duration {
 	// What overflows becomes infinite, and then Max. Both ends of the window grow with the attempt, and so does its
 	// mean; it is a window below Max at the last, and not a heap at Max.
 	middle := float64(b.Min) * math.Pow(b.Factor, float64(max(attempt, 0)))
-	low := min(middle, float64(b.Max)) * (1 - b.Jitter)
-	high := min(middle*(1+b.Jitter), float64(b.Max))
+	jitter := max(b.Jitter, 0)
+	low := min(middle, float64(b.Max)) * (1 - jitter)
+	high := min(middle*(1+jitter), float64(b.Max))
 	delay := low + (high-low)*b.Rand()
 	if delay >= float64(b.Max) { // which, as a float64, may be more than a Duration holds
 		return b.Max
