@@ -17,16 +17,16 @@ type Reply struct {
 	Err error
 }
 
-// Caller is what can be asked: a *Socket.
+// Caller is what can be asked: a *Socket, or by a client its server, through a *Client.
 type Caller interface {
 	call(ctx context.Context, event string, args []any) (json.RawMessage, error)
 }
 
 // Call sends an event to the other end, waits for its acknowledgement, and decodes that into a T, which is
 // validated if it has a Validate() error method. It waits until ctx ends, or for Options.CallTimeout if ctx has no
-// deadline.
+// deadline: that of New, or of NewClient.
 //
-// Beside the errors of Target.Emit it returns an *Error with what the other end answered or, if the answer is no T,
+// Beside the errors of Emit it returns an *Error with what the other end answered or, if the answer is no T,
 // with what was expected; ErrDisconnected if the other end went away; and one that matches ErrTimeout, or ctx's
 // error, if no answer came in time. Inside a handler Call may ask the handler's own socket.
 func Call[T any](ctx context.Context, c Caller, event string, args ...any) (T, error) {

@@ -11,7 +11,7 @@ import (
 var (
 	// ErrClosed: the connection or socket is closed or closing, by either side.
 	ErrClosed = errors.New("atrium: closed")
-	// ErrDisconnected: a Call's client went away before it answered.
+	// ErrDisconnected: who was asked by a Call went away before the answer came.
 	ErrDisconnected = errors.New("atrium: disconnected before the answer came")
 	// ErrTimeout: an answer did not come in time.
 	ErrTimeout = errors.New("atrium: timed out")
@@ -27,6 +27,10 @@ var (
 	ErrNoAck = errors.New("atrium: no acknowledgement asked for, or already given")
 	// ErrBus: the Bus does not work at the moment.
 	ErrBus = errors.New("atrium: the bus fails")
+	// ErrBufferFull: a Client has as much to send as it may; see ClientOptions.Offline.
+	ErrBufferFull = errors.New("atrium: too much is waiting to be sent")
+	// ErrProtocol: what a server sends is not what Socket.IO's protocol has there.
+	ErrProtocol = errors.New("atrium: the server does not keep to Socket.IO's protocol")
 	// ErrNotReading: a Ping on a connection that nobody reads, whose pong could not be seen.
 	ErrNotReading = errors.New("atrium: nobody reads the connection")
 )

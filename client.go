@@ -1,0 +1,356 @@
+package atrium
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// The reasons a Client disconnects for, beside ReasonPingTimeout, ReasonTransportClose, ReasonTransportError and
+// ReasonParseError. These two end it; after the others it connects again.
+const (
+	// ReasonIOServerDisconnect: the server has put the client out of its namespace.
+	ReasonIOServerDisconnect Reason = "io server disconnect"
+	// ReasonIOClientDisconnect: Client.Close.
+	ReasonIOClientDisconnect Reason = "io client disconnect"
+)
+
+// Client is the other end: a connection to a Hub, or to any server of Socket.IO 3 or 4, that comes back by itself
+// when it breaks. It speaks Socket.IO protocol v5 over a WebSocket.
+//
+// Register handlers first, with On, OnCall and the methods below, and then call Connect, so that nothing which the
+// server says first is missed. What is emitted while there is no connection waits for the next one. The handlers, and
+// the functions given to OnConnect, OnDisconnect and OnConnectError, run one at a time, in order, in a goroutine that
+// exists while there is work. They may block, Call and Close. The server is not read from while 256 events wait.
+//
+// All methods may be called from any goroutine at any time.
+type Client struct {
+	options ClientOptions
+	address string // of the WebSocket
+	wrong   error  // what is wrong with the URL or the options
+
+	registering sync.Mutex // one change of functions at a time
+	functions   atomic.Pointer[clientFunctions]
+
+	inbox   inbox
+	reading reading
+	busy    sync.WaitGroup // who reads a connection, and who reconnects
+
+	// mu may be held while the lock of an outbox or of the inbox is taken. It guards:
+	mu         sync.Mutex
+	state      State
+	closing    bool   // Close was called
+	cancel     func() // ends the attempts that are being made
+	link       *link  // the connection; nil unless the server has let the client in
+	openedAt   int64  // nanotime when it did
+	delays     int    // taken from the Backoff since a connection has lasted
+	id         string
+	recovered  bool
+	pid        string // what the client may come back with; see Recovery
+	offset     string // of the last event received; "" if there is none
+	maxMessage int    // what the server takes, in bytes; 0: it has not said
+	unsent     unsent
+	calls      clientCalls
+}
+
+// clientFunctions is what the application has registered. It is replaced, never changed.
+type clientFunctions struct {
+	handlers       map[string]func(*Client, *Event)
+	any            []func(*Event)
+	onConnect      []func()
+	onDisconnect   []func(Reason)
+	onConnectError []func(error)
+}
+
+// NewClient returns a client of the server at the URL, whose scheme is http, https, ws or wss. Its path is the endpoint;
+// none, or "/", means "/socket.io/", where Socket.IO servers have it. Its query is sent along. It is Connect that says
+// what is wrong with the URL, and nothing happens before that.
+func NewClient(url string, options ClientOptions) *Client {
+	c := &Client{options: options.normalize(), state: StateClosed}
+	if c.address, c.wrong = webSocketURL(url); c.wrong == nil {
+		c.wrong = c.options.check(c.address)
+	}
+	c.functions.Store(new(clientFunctions))
+	c.inbox.handler, c.inbox.reading = (*clientInbox)(c), &c.reading
+	c.inbox.maxCount, c.inbox.maxBytes = maxClientInboxEvents, maxClientInboxBytes
+	return c
+}
+
+const (
+	// maxClientInboxEvents and maxClientInboxBytes bound what was received and not yet handled.
+	maxClientInboxEvents = 256
+	maxClientInboxBytes  = 1 << 20
+)
+
+// register replaces the functions by a changed copy.
+func (c *Client) register(change func(*clientFunctions)) {
+	c.registering.Lock()
+	defer c.registering.Unlock()
+	f := *c.functions.Load()
+	change(&f)
+	c.functions.Store(&f)
+}
+
+// handle implements Registrar.
+func (c *Client) handle(event string, f func(*Client, *Event)) {
+	c.register(func(r *clientFunctions) { r.handlers = withHandler(r.handlers, event, f) })
+}
+
+// Handle registers the handler of an event in its raw form; On and OnCall are the typed ones. An acknowledgement that
+// the server asked for and that the handler did not give is sent empty when it returns. A name that is reserved, too
+// long, or registered already makes Handle panic.
+//
+// From a Node server with recovery, events have one argument more, behind the others: their offset, a string. That of
+// a Hub is taken off.
+func (c *Client) Handle(event string, f func(*Event)) {
+	c.handle(event, func(_ *Client, e *Event) { f(e) })
+}
+
+// HandleAny adds a function that sees every event, before the event's own handler.
+func (c *Client) HandleAny(f func(*Event)) {
+	c.register(func(r *clientFunctions) { r.any = append(slices.Clip(r.any), f) })
+}
+
+// OnConnect adds a function that is called each time the client is connected, which may be the place to join rooms and
+// to ask for what was missed, unless Recovered. What had been waiting to be sent is sent before that.
+func (c *Client) OnConnect(f func()) {
+	c.register(func(r *clientFunctions) { r.onConnect = append(slices.Clip(r.onConnect), f) })
+}
+
+// OnDisconnect adds a function that is called each time a client that was connected is so no more, after the last of
+// the events that had come. The client connects again, after all reasons but ReasonIOServerDisconnect and
+// ReasonIOClientDisconnect.
+func (c *Client) OnDisconnect(f func(Reason)) {
+	c.register(func(r *clientFunctions) { r.onDisconnect = append(slices.Clip(r.onDisconnect), f) })
+}
+
+// OnConnectError adds a function that is called after each attempt to connect that failed, with an error as Connect
+// returns it. If it is the last, because the server has refused the client or ClientOptions.Attempts have failed, State
+// is StateClosed by then. While 256 events wait to be handled these errors are only logged.
+func (c *Client) OnConnectError(f func(error)) {
+	c.register(func(r *clientFunctions) { r.onConnectError = append(slices.Clip(r.onConnectError), f) })
+}
+
+// State returns the state: StateClosed before Connect, after Close and when the client has stopped; StateConnecting
+// while it tries to connect and between two attempts; StateOpen; StateClosing while Close waits.
+func (c *Client) State() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+// ID returns the id of the Socket at the server; "" before the first connection. After a disconnect it is the last one.
+func (c *Client) ID() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.id
+}
+
+// Recovered reports whether the latest connection went on with the socket of the one before: with the same id and rooms,
+// and with all events that were missed, which are handled before OnConnect. See Recovery.
+func (c *Client) Recovered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.recovered
+}
+
+// Emit sends an event, or keeps it to be sent when the client is connected. It does not wait. An event that was given to
+// a connection which then broke may be lost: what must arrive is for Call.
+//
+// The errors are ErrClosed after Close, ErrBufferFull if too much is waiting, ErrMessageTooBig if the server has said
+// that it takes no such message, ErrReserved and others for what cannot be sent at all.
+func (c *Client) Emit(event string, args ...any) error {
+	m, err := c.encode(event, args, noID)
+	if err != nil {
+		return err
+	}
+	return c.send(m)
+}
+
+// EmitVolatile is Emit for what is worthless when late: while the client is not connected, or the network takes
+// nothing, the event is dropped.
+func (c *Client) EmitVolatile(event string, args ...any) error {
+	m, err := c.encode(event, args, noID)
+	if err != nil {
+		return err
+	}
+	m.volatile = true
+	return c.send(m)
+}
+
+// parcel is an encoded packet for the server, for as long as it may have to be sent.
+type parcel struct {
+	text        []byte   // an Engine.IO message
+	attachments [][]byte // that follow
+	volatile    bool
+	call        *clientCall // which waits for the answer; nil if none does
+}
+
+// largest is the size of its largest message.
+func (m *parcel) largest() int {
+	size := len(m.text)
+	for _, attachment := range m.attachments {
+		size = max(size, len(attachment))
+	}
+	return size
+}
+
+// parcelOverhead is what a parcel that waits takes beside its bytes.
+const parcelOverhead = 128
+
+func (m *parcel) size() int {
+	size := parcelOverhead + len(m.text)
+	for _, attachment := range m.attachments {
+		size += len(attachment)
+	}
+	return size
+}
+
+// encode makes a parcel of an event.
+func (c *Client) encode(event string, args []any, id int64) (*parcel, error) {
+	m, err := newMessage(c.options.Namespace, event, args)
+	if err != nil {
+		return nil, err
+	}
+	defer m.release()
+	p := packet{kind: packetEvent, namespace: m.namespace, event: event, args: m.args.Bytes(), n: m.n, id: id}
+	return newParcel(p, m.binaries), nil
+}
+
+// newParcel encodes a packet. It does not keep p.args.
+func newParcel(p packet, binaries []span) *parcel {
+	m := &parcel{text: appendMessagePacket(make([]byte, 0, 32+len(p.namespace)+len(p.event)+len(p.args)), p, binaries)}
+	for _, at := range binaries {
+		m.attachments = append(m.attachments, appendAttachment(nil, p.args, at))
+	}
+	return m
+}
+
+// unsent is what waits for a connection, in order.
+type unsent struct {
+	parcels []*parcel
+	size    int // bytes
+}
+
+func (u *unsent) add(m *parcel) {
+	u.parcels = append(u.parcels, m)
+	u.size += m.size()
+}
+
+// remove takes the parcels out for which drop is true.
+func (u *unsent) remove(drop func(*parcel) bool) {
+	u.parcels = slices.DeleteFunc(u.parcels, func(m *parcel) bool {
+		dropped := drop(m)
+		if dropped {
+			u.size -= m.size()
+		}
+		return dropped
+	})
+	if len(u.parcels) == 0 {
+		u.parcels = nil
+	}
+}
+
+// send sends a parcel or keeps it for later.
+func (c *Client) send(m *parcel) error {
+	c.mu.Lock()
+	if l := c.link; l != nil && l.silence() >= l.limit {
+		c.mu.Unlock()
+		l.check()
+		c.mu.Lock()
+	}
+	l, wake, err := c.sendLocked(m)
+	c.mu.Unlock()
+	if wake {
+		l.conn.out.wake()
+	}
+	return err
+}
+
+// sendLocked is send for who holds c.mu. A true wake obliges the caller to wake l's outbox.
+func (c *Client) sendLocked(m *parcel) (l *link, wake bool, err error) {
+	if c.closing {
+		return nil, false, ErrClosed
+	}
+	if c.tooBig(m) {
+		return nil, false, fmt.Errorf("%w: %d bytes, and the server takes %d", ErrMessageTooBig, m.largest(), c.maxMessage)
+	}
+	if l = c.link; l != nil && l.usable() {
+		if l.conn.out.buffered()+m.size() > l.conn.out.limit && !m.volatile {
+			return nil, false, fmt.Errorf("%w: %d bytes", ErrBufferFull, l.conn.out.buffered())
+		}
+		sent, wake := l.push(m, forWriter)
+		if sent {
+			c.sent(m)
+			return l, wake, nil
+		}
+	}
+	switch {
+	case m.volatile:
+		return nil, false, nil
+	case c.unsent.size+m.size() > c.options.Offline:
+		return nil, false, fmt.Errorf("%w: %d bytes, while not connected", ErrBufferFull, c.unsent.size)
+	}
+	c.unsent.add(m)
+	c.accepted(m)
+	return nil, false, nil
+}
+
+// tooBig reports whether the server has said that it does not take such a message, and would hang up. c.mu is held.
+func (c *Client) tooBig(m *parcel) bool { return c.maxMessage > 0 && m.largest() > c.maxMessage }
+
+// clientInbox is a Client as its inbox sees it. All that comes is a note.
+type clientInbox Client
+
+// handle implements handler.
+func (c *clientInbox) handle(in incoming) { in.note() }
+
+// tell has the application's functions called when it is their turn; it waits if too many wait for theirs already.
+func (c *Client) tell(f func()) {
+	note := incoming{kind: incomingNote, note: func() { c.run(nil, f) }}
+	if c.inbox.push(note) != taken {
+		c.inbox.put(note) // of these there are few: one push, which waits, for each connection
+	}
+}
+
+// run calls a function of the application, e being the event that it handles, if any, and bears its panic: that costs
+// the event its answer, and nobody anything else.
+func (c *Client) run(e *Event, f func()) {
+	returned := false
+	defer func() {
+		p := recover()
+		if p == nil && !returned {
+			p = "runtime.Goexit"
+		}
+		if p == nil {
+			return
+		}
+		log := c.options.Logger
+		if e != nil {
+			log = e.sender.logger(e.name)
+			e.fail("internal error", nil)
+		}
+		log.Error("atrium: a handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+	}()
+	f()
+	returned = true
+}
+
+// dispatch runs the handlers of an event.
+func (c *Client) dispatch(e *Event) {
+	f := c.functions.Load()
+	for _, any := range f.any {
+		any(e)
+	}
+	if handler := f.handlers[e.name]; handler != nil {
+		handler(c, e)
+	} else if len(f.any) == 0 && e.id != noID {
+		e.ReplyError(Errorf("event: %q is not one that this client knows", e.name))
+	}
+	if e.id != noID && !e.answered {
+		_ = e.Reply() // nothing to encode
+	}
+}

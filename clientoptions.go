@@ -1,0 +1,138 @@
+package atrium
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// ClientOptions are a Client's choices. The zero value is useful. A negative number or duration makes NewClient panic.
+type ClientOptions struct {
+	// Auth is what the server's Handshake.Bind decodes, or its socket.handshake.auth: anything that encoding/json makes
+	// an object of. A func(context.Context) (any, error) is called before each attempt, for a token that may have
+	// expired; it must end with its context, and its error counts as a failed attempt. Zero means none.
+	Auth any
+	// Namespace is the namespace to connect to. Zero means "/".
+	Namespace string
+	// Dial has what there is to say about the network: headers, cookies, TLS, proxy, compression, limits. ReadLimit
+	// bounds the messages of the server, and MaxQueued what waits to be sent while connected. HandshakeTimeout has no
+	// effect: see Timeout.
+	Dial DialOptions
+
+	// Timeout bounds one attempt, from the name lookup until the server has let the client in or refused it. Zero means
+	// 20 seconds.
+	Timeout time.Duration
+	// Backoff spaces the attempts. It begins anew when a connection has lasted for Backoff.Max, so that a server that
+	// hangs up at once is not asked again at once. Zero means Socket.IO's: 1 to 5 seconds.
+	Backoff Backoff
+	// Attempts bounds how many attempts in a row may fail before the client stops. Zero means no bound.
+	Attempts int
+
+	// Offline bounds what waits to be sent while the client is not connected, in bytes. An Emit or Call beyond it fails
+	// with ErrBufferFull. Zero means 1 MiB.
+	Offline int
+	// CallTimeout is how long a Call waits whose context has no deadline. Zero means 10 seconds.
+	CallTimeout time.Duration
+	// Retries is how often a Call is sent again whose connection broke before the answer came: when the client is
+	// connected again, those that waited in their old order, with their old ids, before anything new. The server may
+	// have handled it already, and only the answer was lost: so it happens at least once, and what must not happen
+	// twice needs a key of its own. Zero means never: such a Call fails with ErrDisconnected.
+	Retries int
+
+	// OnState, if set, is called with each new State, one at a time, like the handlers of events and between them.
+	OnState func(State)
+	// Logger gets the panics of handlers, with their stacks, the errors that servers see as "internal error", and those
+	// that there was nobody to tell. Zero means slog.Default().
+	Logger *slog.Logger
+}
+
+// normalize puts the defaults in place of zeros.
+func (o ClientOptions) normalize() ClientOptions {
+	setDefault(&o.Timeout, 20*time.Second, "Timeout")
+	setDefault(&o.Attempts, noBound, "Attempts")
+	setDefault(&o.Offline, 1<<20, "Offline")
+	setDefault(&o.CallTimeout, 10*time.Second, "CallTimeout")
+	setDefault(&o.Retries, 0, "Retries")
+	o.Namespace = cmp.Or(o.Namespace, "/")
+	o.Backoff = o.Backoff.normalize()
+	o.Dial.HandshakeTimeout = o.Timeout
+	if o.Dial.ReadLimit <= 0 {
+		o.Dial.ReadLimit = defaultReadLimit
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+// check finds what is wrong with the options and the address that go with them, before anything is tried.
+func (o ClientOptions) check(address string) error {
+	if _, err := o.Dial.request(context.Background(), address); err != nil {
+		return err
+	}
+	if _, err := o.Dial.connConfig(); err != nil {
+		return err
+	}
+	probe := packet{kind: packetConnect}
+	if _, err := probe.parseNamespace([]byte(o.Namespace), 0); err != nil {
+		return fmt.Errorf("ClientOptions.Namespace: %w", err)
+	}
+	if o.Namespace[0] != '/' || strings.ContainsAny(o.Namespace, ",?") {
+		return fmt.Errorf("ClientOptions.Namespace: %q does not begin with a / or has a comma or question mark in it", o.Namespace)
+	}
+	if _, isFunc := o.Auth.(func(context.Context) (any, error)); !isFunc {
+		_, err := encodeAuth(o.Auth)
+		return err
+	}
+	return nil
+}
+
+// encodeAuth returns the members of the object that auth is in JSON, without its braces.
+func encodeAuth(auth any) ([]byte, error) {
+	if auth == nil {
+		return nil, nil
+	}
+	encoded, err := encodeArgs([]any{auth})
+	if err != nil {
+		return nil, fmt.Errorf("ClientOptions.Auth: %w", err)
+	}
+	b := encoded.json
+	if string(b) == "null" {
+		return nil, nil
+	}
+	if b[0] != '{' {
+		return nil, fmt.Errorf("ClientOptions.Auth: expected what JSON makes an object of, got %T", auth)
+	}
+	return b[1 : len(b)-1], nil
+}
+
+// webSocketURL returns the address of the WebSocket behind a server's URL as users write it.
+func webSocketURL(server string) (string, error) {
+	u, err := url.Parse(server)
+	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // without the URL, which may hold a password
+		}
+		return "", err
+	}
+	scheme, ok := map[string]string{"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}[u.Scheme]
+	if !ok {
+		return "", fmt.Errorf("the scheme of a server's URL is http, https, ws or wss, not %q", u.Scheme)
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return "", fmt.Errorf("the URL's query: %w", err)
+	}
+	query.Set("EIO", "4")
+	query.Set("transport", "websocket")
+	u.Scheme, u.RawQuery = scheme, query.Encode()
+	if u.Path == "" || u.Path == "/" {
+		u.Path = "/socket.io/"
+	}
+	return u.String(), nil
+}

@@ -1,0 +1,403 @@
+package atrium
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxEngineHandshake bounds the message that a server begins with, in bytes. It has some 120.
+	maxEngineHandshake = 16 << 10
+	// maxHeartbeat bounds the ping interval and the ping time-out that a server may ask for.
+	maxHeartbeat = 24 * time.Hour
+	// maxOffset bounds what is taken for the offset of an event, in bytes. It is sent back when the client connects, and
+	// any string that an event ends with looks like one.
+	maxOffset = 128
+)
+
+// link is one connection of a Client, from the WebSocket's handshake to its end. One goroutine, serve, reads it.
+type link struct {
+	client  *Client
+	conn    *Conn
+	auth    []byte         // the CONNECT packet's data
+	outcome chan attempted // of the attempt; has room for the one that there will be
+
+	// The reader's own.
+	parts assembler
+	limit time.Duration // how long the server may say nothing; 0 before the Engine.IO handshake
+	wrong error         // what the server broke
+
+	// The heartbeat. Time is kept twice, because only the wall's goes on while a laptop sleeps.
+	heartbeat   *time.Timer   // nil before the Engine.IO handshake
+	heard       atomic.Int64  // nanotime when something was last received
+	heardWall   atomic.Int64  // the same in Unix nanoseconds
+	heardFills  atomic.Uint32 // the connection's fills then
+	heardPauses atomic.Uint32 // the reading's pauses then
+
+	// Guarded by client.mu.
+	greeted   bool // the Engine.IO handshake has come
+	connected bool // the server has let the client in
+	over      bool // it is not to be used any more
+	reason    Reason
+}
+
+// attempted is what became of an attempt to connect.
+type attempted struct {
+	err   error // nil: connected
+	final bool  // another attempt would have the same outcome
+}
+
+func newLink(c *Client, conn *Conn, auth []byte) *link {
+	l := &link{client: c, conn: conn, auth: auth, outcome: make(chan attempted, 1)}
+	conn.readLimit.Store(maxEngineHandshake)
+	conn.out.eventsWait = &c.reading.more
+	return l
+}
+
+// serve reads the connection until it ends. It is session.serve, and says why it is as it is.
+func (l *link) serve() {
+	if l.conn.await() == nil && l.receive() == nil {
+		go l.serve()
+		return
+	}
+	l.client.detach(l)
+	if l.heartbeat != nil {
+		l.heartbeat.Stop() // for good: check knows that it is over
+	}
+	l.conn.finish()
+	l.client.busy.Done()
+}
+
+// receive deals with all that is at hand. An error ends the connection.
+func (l *link) receive() error {
+	for {
+		op, p, err := l.conn.readHere()
+		if err != nil {
+			return err
+		}
+		l.hear()
+		if op != OpContinuation {
+			if err := l.take(op, p); err != nil {
+				return err
+			}
+		}
+		if !l.conn.hasInput() {
+			return nil
+		}
+	}
+}
+
+// errOver ends the reading of a connection that is closing.
+var errOver = errors.New("atrium: the connection is over")
+
+// take deals with one message.
+func (l *link) take(op Opcode, p []byte) error {
+	m := enginePacket{kind: engineMessage, binary: true, data: p}
+	var err *Error
+	if op == OpText {
+		m, err = parseEngine(p, nil)
+	}
+	switch {
+	case l.limit == 0:
+		if err != nil || m.binary || m.kind != engineOpen {
+			return l.fail(fmt.Errorf(`expected an Engine.IO handshake, such as 0{"sid":…}, got %.60q`, p))
+		}
+		return l.greet(m.data)
+	case err != nil:
+	case m.kind == engineMessage:
+		var done bool
+		var packet packet
+		packet, done, err = l.parts.take(m, int(l.client.options.Dial.ReadLimit))
+		if done && err == nil {
+			return l.packet(packet)
+		}
+	case m.kind == enginePing:
+		// "2probe" is for an upgrade, which nobody makes here; to answer it as well is the protocol's way.
+		l.write(&parcel{text: appendEngine(nil, enginePong, m.data)})
+	case m.kind == engineClose:
+		return l.end(ReasonTransportClose)
+	case m.kind == engineNoop:
+	default:
+		err = Errorf("expected no packet of type %c, which is not a server's to send", m.kind)
+	}
+	if err != nil {
+		return l.fail(err)
+	}
+	return nil
+}
+
+// fail ends the connection because the server broke the protocol.
+func (l *link) fail(err error) error {
+	l.wrong = fmt.Errorf("%w: %w", ErrProtocol, err)
+	l.client.drop(l, ReasonParseError)
+	l.conn.beginClose(StatusPolicyViolation, err.Error(), deliverQueued)
+	return errOver
+}
+
+// end ends the connection for the reason, as the server has asked for.
+func (l *link) end(reason Reason) error {
+	l.client.drop(l, reason)
+	l.conn.beginClose(StatusNormalClosure, "", deliverQueued)
+	return errOver
+}
+
+// greet takes the Engine.IO handshake, and asks to be let in.
+func (l *link) greet(handshake []byte) error {
+	var h struct {
+		Sid          string `json:"sid"`
+		PingInterval int64  `json:"pingInterval"` // milliseconds, as the next
+		PingTimeout  int64  `json:"pingTimeout"`
+		MaxPayload   int64  `json:"maxPayload"` // bytes; older servers say nothing of it
+	}
+	if err := json.Unmarshal(handshake, &h); err != nil {
+		return l.fail(decodeError(err, "the Engine.IO handshake"))
+	}
+	switch most := maxHeartbeat.Milliseconds(); {
+	case h.Sid == "":
+		return l.fail(errors.New("the Engine.IO handshake: sid: expected some"))
+	case h.PingInterval < 1 || h.PingInterval > most:
+		return l.fail(fmt.Errorf("the Engine.IO handshake: pingInterval: expected 1 to %d milliseconds, got %d", most, h.PingInterval))
+	case h.PingTimeout < 1 || h.PingTimeout > most:
+		return l.fail(fmt.Errorf("the Engine.IO handshake: pingTimeout: expected 1 to %d milliseconds, got %d", most, h.PingTimeout))
+	case h.MaxPayload < 0:
+		return l.fail(fmt.Errorf("the Engine.IO handshake: maxPayload: expected some bytes, got %d", h.MaxPayload))
+	}
+	c := l.client
+	c.mu.Lock()
+	l.greeted = true
+	c.maxMessage = int(min(h.MaxPayload, noBound))
+	c.mu.Unlock()
+	l.conn.readLimit.Store(c.options.Dial.ReadLimit)
+	l.limit = time.Duration(h.PingInterval+h.PingTimeout) * time.Millisecond
+	l.heartbeat = time.AfterFunc(maxHeartbeat, l.check)
+	l.heartbeat.Reset(l.limit) // not before l.heartbeat is there for check
+	l.write(newParcel(packet{kind: packetConnect, namespace: c.options.Namespace, args: l.auth, id: noID}, nil))
+	return nil
+}
+
+// packet deals with a packet that is complete. Those of other namespaces are nobody's.
+func (l *link) packet(p packet) error {
+	c := l.client
+	if p.namespace != c.options.Namespace {
+		return nil
+	}
+	switch p.kind {
+	case packetConnect:
+		var in struct{ Sid, Pid string }
+		if err := json.Unmarshal(p.args, &in); err != nil || in.Sid == "" {
+			return l.fail(fmt.Errorf(`expected the socket's id, such as {"sid":"…"}, got %.60q; has it version 2 of Socket.IO?`, p.args))
+		}
+		if !c.attach(l, in.Sid, in.Pid) {
+			return l.fail(fmt.Errorf("the namespace %q: connected twice", p.namespace))
+		}
+	case packetConnectError:
+		refused := connectError(p.args)
+		if l.isConnected() {
+			return l.fail(fmt.Errorf("refused after it was connected: %w", refused))
+		}
+		l.outcome <- attempted{refused, true}
+		return l.end(ReasonIOServerDisconnect)
+	case packetDisconnect:
+		return l.end(ReasonIOServerDisconnect)
+	case packetAck:
+		c.acknowledge(p)
+	case packetEvent:
+		return l.event(p)
+	}
+	return nil
+}
+
+// connectError is what a server refuses a client with.
+func connectError(data []byte) *Error {
+	var refused struct {
+		Message string          `json:"message"`
+		Data    json.RawMessage `json:"data"`
+	}
+	if json.Unmarshal(data, &refused) != nil {
+		_ = json.Unmarshal(data, &refused.Message) // a string, which Socket.IO allows as well, or else quoted below
+	}
+	e := &Error{Message: refused.Message}
+	if e.Message == "" {
+		e.Message = fmt.Sprintf("refused: %.200s", data)
+	}
+	if refused.Data != nil {
+		e.Data = refused.Data
+	}
+	return e
+}
+
+// event puts an event into the inbox.
+func (l *link) event(p packet) error {
+	if reservedEvent(p.event) {
+		return l.fail(fmt.Errorf("event: %q is reserved", p.event))
+	}
+	c := l.client
+	if p.id == noID {
+		c.noteOffset(&p)
+	}
+	e := &Event{sender: l, name: p.event, args: p.args, n: p.n, id: p.id, binaries: p.binaries}
+	note := func() { c.run(e, func() { c.dispatch(e) }) }
+	if c.inbox.push(incoming{kind: incomingNote, event: p.event, args: p.args, note: note}) == flooded {
+		c.options.Logger.Warn("atrium: the server sends far faster than its events are handled", slog.String("event", p.event))
+		return l.end(ReasonTransportError)
+	}
+	return nil
+}
+
+// noteOffset takes the offset from an event, if it has one: see recovery.go, and what Socket.IO's protocol calls an
+// offset, the string behind the arguments. Whether a server added it or an application's event just ends with a string,
+// nobody can tell. Digits alone are how a Hub writes it, so they are taken off the arguments.
+func (c *Client) noteOffset(p *packet) {
+	if p.n == 0 || p.args[len(p.args)-1] != '"' {
+		return
+	}
+	if slices.ContainsFunc(p.binaries, func(b span) bool { return b.end == len(p.args) }) {
+		return // it was bytes
+	}
+	last := splitValues(nil, p.args)[p.n-1]
+	offset, ok := unquote(last)
+	if !ok || len(offset) > maxOffset {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pid == "" {
+		return
+	}
+	c.offset = offset
+	if offset != "" && strings.Trim(offset, "0123456789") == "" {
+		p.n--
+		p.args = bytes.TrimRight(p.args[:len(p.args)-len(last)], ", \t\r\n") // no value ends with these
+	}
+}
+
+// answer implements sender. Acknowledgements are for the connection that asked for them.
+func (l *link) answer(id int64, args arguments) {
+	p := packet{kind: packetAck, namespace: l.client.options.Namespace, id: id, args: args.json, n: args.n}
+	l.write(newParcel(p, args.binaries))
+}
+
+// answerError implements sender. A server has no event for errors.
+func (l *link) answerError(event string, id int64, message string, data []byte) {
+	if id == noID {
+		l.logger(event).Warn("atrium: an event could not be handled", slog.String("error", message))
+		return
+	}
+	body := append(appendMessage([]byte(`{"error":{`), message, data), "}}"...)
+	l.answer(id, arguments{json: body, n: 1})
+}
+
+// logger implements sender.
+func (l *link) logger(event string) *slog.Logger {
+	return l.client.options.Logger.With(slog.String("event", event))
+}
+
+// write sends what the server waits for. A server that does not read it is given up.
+func (l *link) write(m *parcel) {
+	l.client.mu.Lock()
+	over, slow, wake := l.over, false, false
+	if !over {
+		var v verdict
+		v, wake = l.conn.out.push(l.frames(m), forEmitter)
+		slow = v == tooSlow
+	}
+	l.client.mu.Unlock()
+	if wake {
+		l.conn.out.wake()
+	}
+	if slow {
+		l.client.drop(l, ReasonTransportError)
+		_ = l.conn.CloseNow()
+	}
+}
+
+// push queues a parcel and reports whether it was queued. A true wake obliges the caller to wake the outbox. client.mu is
+// held.
+func (l *link) push(m *parcel, by pusher) (sent, wake bool) {
+	var v verdict
+	if m.volatile {
+		v, wake = l.conn.out.pushVolatile(l.frames(m), by)
+	} else {
+		v, wake = l.conn.out.push(l.frames(m), by)
+	}
+	return v == queued || v == overLimit, wake
+}
+
+// frames returns a parcel's frames, all in one.
+func (l *link) frames(m *parcel) []byte {
+	c := l.conn
+	var b []byte
+	if len(m.text) >= int(c.compression.threshold) {
+		b = c.compression.frame(c.header(OpText), m.text)
+	}
+	if b == nil {
+		b = c.frame(OpText, m.text)
+	}
+	for _, attachment := range m.attachments {
+		b = append(b, c.frame(OpBinary, attachment)...)
+	}
+	return b
+}
+
+// awaited is what the server has to send next before the client is connected. client.mu is held.
+func (l *link) awaited() string {
+	if l.greeted {
+		return "the answer to Socket.IO's CONNECT"
+	}
+	return "the Engine.IO handshake"
+}
+
+// usable reports whether it may be sent on. client.mu is held.
+func (l *link) usable() bool { return l.connected && !l.over }
+
+// isConnected is for the reader.
+func (l *link) isConnected() bool {
+	l.client.mu.Lock()
+	defer l.client.mu.Unlock()
+	return l.connected
+}
+
+// hear notes that the server is there.
+func (l *link) hear() {
+	l.heardFills.Store(l.conn.fills.Load())
+	l.heardPauses.Store(l.client.reading.pauses.Load())
+	l.heard.Store(nanotime())
+	l.heardWall.Store(time.Now().UnixNano())
+}
+
+// silence is for how long the server has said nothing, as far as it was listened to.
+func (l *link) silence() time.Duration {
+	silence := max(nanotime()-l.heard.Load(), time.Now().UnixNano()-l.heardWall.Load())
+	if silence < int64(l.limit) {
+		return time.Duration(silence)
+	}
+	if l.conn.fills.Load() != l.heardFills.Load() || l.client.reading.pausedSince(l.heardPauses.Load()) {
+		// A part of a message has come, or it was we who did not read. The time begins anew.
+		l.hear()
+		return 0
+	}
+	return time.Duration(silence)
+}
+
+// check looks whether the server is still there. It is the heartbeat's function, and for who wants to send: after a
+// sleep of the machine the timer takes its time.
+func (l *link) check() {
+	left := l.limit - l.silence()
+	if left <= 0 {
+		l.client.drop(l, ReasonPingTimeout)
+		_ = l.conn.CloseNow()
+		return
+	}
+	l.client.mu.Lock()
+	defer l.client.mu.Unlock()
+	if !l.over {
+		l.heartbeat.Reset(left)
+	}
+}

@@ -1,0 +1,407 @@
+package atrium
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"time"
+)
+
+// errConnecting is for a Connect that comes while there is nothing for it to do.
+var errConnecting = errors.New("atrium: the client is connected, or connecting, already")
+
+// errAuthPanicked is for a ClientOptions.Auth whose panic is in the log.
+var errAuthPanicked = errors.New("it panicked")
+
+// Connect connects, and returns nil as soon as the server has let the client in. From then on the client connects again
+// by itself when the connection breaks.
+//
+// An attempt that fails is followed by another, as ClientOptions.Backoff says, until one succeeds, ctx ends or
+// ClientOptions.Attempts have failed: whether there was no network, no such host, no TLS, an HTTP error (a
+// *HandshakeError for errors.As), no answer for ClientOptions.Timeout (ErrTimeout), or a server that speaks something
+// else (ErrProtocol). OnConnectError hears of each. Only two things are not tried again: a URL or options that cannot be
+// right, and a server that refuses the client, which Connect returns as the *Error that the server has sent.
+//
+// If ctx ends, the error matches that of ctx and that of the last attempt; after Close it is ErrClosed. With any error
+// the client has stopped, and Connect may be called again. So it may when OnConnectError has heard of a refusal later
+// on, and after ReasonIOServerDisconnect; it is an error to call it while the client is connected or connecting.
+func (c *Client) Connect(ctx context.Context) error {
+	if c.wrong != nil {
+		return fmt.Errorf("atrium: cannot connect: %w", c.wrong)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.mu.Lock()
+	switch {
+	case c.closing:
+		c.mu.Unlock()
+		return ErrClosed
+	case c.state != StateClosed:
+		c.mu.Unlock()
+		return errConnecting
+	}
+	c.cancel, c.delays = cancel, 0
+	c.change(StateConnecting)
+	c.mu.Unlock()
+	return c.establish(ctx, false)
+}
+
+// reconnect is Connect for a client whose connection broke.
+func (c *Client) reconnect(ctx context.Context) {
+	defer c.busy.Done()
+	_ = c.establish(ctx, true) // OnConnectError has heard why it has stopped, or who has called Close knows
+}
+
+// establish makes attempts until one succeeds, or else the client stops. wait says that it has failed before.
+func (c *Client) establish(ctx context.Context, wait bool) error {
+	var last error
+	for failed := 0; ; wait = true {
+		if wait && !sleep(ctx, c.nextDelay()) {
+			return c.interrupted(ctx, last)
+		}
+		result := c.attempt(ctx)
+		switch {
+		case result.err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return c.interrupted(ctx, last)
+		}
+		last = result.err
+		if failed++; result.final || failed == c.options.Attempts {
+			c.stop()
+			c.tellError(last) // who hears of it finds the client as it is
+			return last
+		}
+		c.tellError(last)
+	}
+}
+
+// nextDelay takes the next delay from the Backoff.
+func (c *Client) nextDelay() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delay := c.options.Backoff.Delay(c.delays)
+	c.delays++
+	return delay
+}
+
+// sleep waits for d. It reports false if ctx ends.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// interrupted stops the client because ctx has ended, and returns Connect's error.
+func (c *Client) interrupted(ctx context.Context, last error) error {
+	c.stop()
+	c.mu.Lock()
+	closing := c.closing
+	c.mu.Unlock()
+	switch {
+	case closing:
+		return ErrClosed
+	case last == nil:
+		return fmt.Errorf("atrium: connecting to %s: %w", c.host(), ctx.Err())
+	}
+	return fmt.Errorf("atrium: connecting to %s: %w; the last attempt: %w", c.host(), ctx.Err(), last)
+}
+
+// host is the server's, for errors: the rest of its URL may hold secrets.
+func (c *Client) host() string {
+	u, _ := url.Parse(c.address) // it could be parsed before
+	return u.Host
+}
+
+// attempt makes one attempt to connect.
+func (c *Client) attempt(ctx context.Context) attempted {
+	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	defer cancel()
+	auth, err := c.connectData(ctx)
+	if err != nil {
+		return attempted{err: fmt.Errorf("atrium: connecting to %s: %w", c.host(), err)}
+	}
+	conn, _, err := Dial(ctx, c.address, &c.options.Dial)
+	if err != nil {
+		return attempted{err: timedOut(err)}
+	}
+	l := newLink(c, conn, auth)
+	if !c.begin(l) {
+		_ = conn.CloseNow()
+		return attempted{err: ErrClosed}
+	}
+	var result attempted
+	select {
+	case result = <-l.outcome:
+	case <-ctx.Done():
+		awaited := c.giveUp(l)
+		if awaited == "" {
+			result = <-l.outcome
+			break
+		}
+		_ = conn.CloseNow()
+		result.err = fmt.Errorf("%w: %s has not come after %v", ErrTimeout, awaited, c.options.Timeout)
+	}
+	if result.err != nil && !result.final {
+		result.err = fmt.Errorf("atrium: connecting to %s: %w", c.host(), result.err)
+	}
+	return result
+}
+
+// connectData returns what the CONNECT packet has: what the server knows an earlier connection by, and Auth.
+func (c *Client) connectData(ctx context.Context) ([]byte, error) {
+	auth := c.options.Auth
+	if f, ok := auth.(func(context.Context) (any, error)); ok {
+		err := error(errAuthPanicked)
+		c.run(nil, func() { auth, err = f(ctx) })
+		if err != nil {
+			return nil, fmt.Errorf("ClientOptions.Auth: %w", err)
+		}
+	}
+	members, err := encodeAuth(auth)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b []byte
+	if c.pid != "" {
+		b = appendQuoted(append(b, `,"pid":`...), c.pid)
+	}
+	if c.pid != "" && c.offset != "" {
+		b = appendQuoted(append(b, `,"offset":`...), c.offset)
+	}
+	if len(members) > 0 {
+		b = append(append(b, ','), members...)
+	}
+	if len(b) == 0 {
+		return nil, nil
+	}
+	b[0] = '{'
+	return append(b, '}'), nil
+}
+
+// begin lets the link be read. It reports false after Close.
+func (c *Client) begin(l *link) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	c.busy.Add(1)
+	l.hear()
+	go l.serve()
+	return true
+}
+
+// giveUp ends an attempt that takes too long, and says what it waited for; "" if the client is connected.
+func (c *Client) giveUp(l *link) (awaited string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l.connected {
+		return ""
+	}
+	l.over = true
+	return l.awaited()
+}
+
+// attach makes the link the client's connection, because the server has let it in, and sends what has waited for that.
+// It reports false if it is that already. If the attempt was given up meanwhile, nothing happens.
+func (c *Client) attach(l *link, id, pid string) bool {
+	c.mu.Lock()
+	if l.connected || l.over || c.closing {
+		defer c.mu.Unlock()
+		return !l.connected
+	}
+	l.connected = true
+	c.link, c.openedAt, c.id = l, nanotime(), id
+	c.recovered = pid != "" && pid == c.pid
+	if !c.recovered {
+		c.offset = ""
+	}
+	c.pid = pid
+	wake := false
+	var tooBig []*parcel
+	c.unsent.remove(func(m *parcel) bool {
+		if c.tooBig(m) {
+			tooBig = append(tooBig, m)
+			return true
+		}
+		sent, wakes := l.push(m, forWriter)
+		wake = wake || wakes
+		if sent {
+			c.sent(m)
+		}
+		return sent // if not, the connection is at its end already, and the next will do
+	})
+	c.change(StateOpen)
+	c.mu.Unlock()
+	if wake {
+		l.conn.out.wake()
+	}
+	for _, m := range tooBig {
+		c.refuse(m)
+	}
+	l.outcome <- attempted{}
+	c.tell(func() {
+		for _, f := range c.functions.Load().onConnect {
+			f()
+		}
+	})
+	return true
+}
+
+// refuse tells of a parcel that was accepted before it was known that the server does not take it.
+func (c *Client) refuse(m *parcel) {
+	if m.call != nil {
+		c.forget(m.call)
+		failCalls([]*clientCall{m.call}, ErrMessageTooBig)
+		return
+	}
+	c.options.Logger.Warn("atrium: an event was dropped that is bigger than the server takes", slog.Int("bytes", m.largest()))
+}
+
+// drop marks the link as one that is not to be used any more, and says why. The first reason stays. Its reader sees to
+// the rest as soon as the connection ends, which is the caller's to bring about.
+func (c *Client) drop(l *link, reason Reason) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !l.over {
+		l.over, l.reason = true, reason
+	}
+}
+
+// detach is the end of a link, for its reader: it tells the application, and has the client reconnect.
+func (c *Client) detach(l *link) {
+	c.drop(l, endReason(l.conn))
+	c.mu.Lock()
+	if !l.connected {
+		awaited := l.awaited()
+		c.mu.Unlock()
+		err := l.wrong
+		if err == nil {
+			err = fmt.Errorf("the connection ended before %s: %w", awaited, cmp.Or(l.conn.in.err, ErrClosed))
+		}
+		select {
+		case l.outcome <- attempted{err: err}:
+		default: // it has another, or nobody waits for it
+		}
+		return
+	}
+	c.link = nil
+	reason, again := l.reason, !c.closing && l.reason != ReasonIOServerDisconnect
+	if nanotime()-c.openedAt >= int64(c.options.Backoff.Max) {
+		c.delays = 0
+	}
+	var failed []*clientCall
+	var ctx context.Context
+	switch {
+	case again:
+		failed = c.resend()
+		ctx, c.cancel = context.WithCancel(context.Background())
+		c.busy.Add(1)
+		c.change(StateConnecting)
+	case !c.closing:
+		failed = c.abandonCalls(false)
+		c.change(StateClosed)
+	}
+	c.mu.Unlock()
+	failCalls(failed, ErrDisconnected)
+	if l.wrong != nil {
+		c.options.Logger.Warn("atrium: disconnected", slog.Any("error", l.wrong))
+	}
+	c.tell(func() {
+		for _, f := range c.functions.Load().onDisconnect {
+			f(reason)
+		}
+	})
+	if again {
+		go c.reconnect(ctx)
+	}
+}
+
+// stop ends the attempts to connect.
+func (c *Client) stop() {
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return // it is Close that says so
+	}
+	failed := c.abandonCalls(false)
+	c.change(StateClosed)
+	c.mu.Unlock()
+	failCalls(failed, ErrDisconnected)
+}
+
+// Close ends the client for good: it leaves the namespace, sends what was emitted before, which it gives a second, and
+// ends the connection or the attempts to have one. What waited to be sent is dropped, and Calls that wait fail with
+// ErrClosed. Events that had come are still handled, and then OnDisconnect.
+//
+// Close waits for the connection, two seconds at most, and not for handlers, which may call it. When it and the last
+// handler have returned, no goroutine is left. It returns nil, or ErrClosed if the client is closed already.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		c.busy.Wait()
+		return ErrClosed
+	}
+	c.closing = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+	c.inbox.finish() // nobody waits for room in it any more
+	c.change(StateClosing)
+	failed := c.abandonCalls(true)
+	c.unsent = unsent{}
+	l := c.link
+	if l != nil && l.usable() {
+		l.over, l.reason = true, ReasonIOClientDisconnect
+		leave := newParcel(packet{kind: packetDisconnect, namespace: c.options.Namespace, id: noID}, nil)
+		_, _ = l.push(leave, forWriter) // beginClose wakes the outbox
+	}
+	c.mu.Unlock()
+	failCalls(failed, ErrClosed)
+	if l != nil {
+		l.conn.beginClose(StatusNormalClosure, "", deliverQueued)
+	}
+	c.busy.Wait()
+	c.mu.Lock()
+	c.change(StateClosed)
+	c.mu.Unlock()
+	return nil
+}
+
+// change changes the state and tells of it. c.mu is held, so that the order in which it is told is the right one.
+func (c *Client) change(to State) {
+	c.state = to
+	f := c.options.OnState
+	if f == nil {
+		return
+	}
+	// This does not wait for room: Connect may be called by a handler. Each change goes with something that does wait, or
+	// with a call of Connect or Close.
+	c.inbox.put(incoming{kind: incomingNote, note: func() { c.run(nil, func() { f(to) }) }})
+}
+
+// tellError tells of an attempt that failed, unless too much waits to be told.
+func (c *Client) tellError(err error) {
+	note := incoming{kind: incomingNote, note: func() {
+		c.run(nil, func() {
+			for _, f := range c.functions.Load().onConnectError {
+				f(err)
+			}
+		})
+	}}
+	if !c.inbox.offer(note) {
+		c.options.Logger.Warn("atrium: could not connect", slog.Any("error", err))
+	}
+}
