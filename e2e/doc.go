@@ -1,5 +1,5 @@
 // Package e2e tests Atrium end to end: the real examples, started as programs of their own, used by people in a real
-// browser; client.js in that browser, against a hub and against Socket.IO's own server; Socket.IO's own client, from npm,
+// browser; client.js in that browser, and the Go client, against a hub and against Socket.IO's own server; Socket.IO's own client, from npm,
 // in Node and in the browser, and one in Python; and compression against Node: its zlib, and npm's ws as client and as
 // server. It is a module apart, so that what drives the browser never
 // reaches a user of Atrium.

@@ -54,7 +54,7 @@ func newLab(t *testing.T) *lab {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprint(w, labPage)
 	})
-	for _, name := range []string{"socketio-scenarios.mjs", "client-scenarios.mjs", "client-page.mjs"} {
+	for _, name := range []string{"socketio-scenarios.mjs", "client-scenarios.mjs", "client-page.mjs", "one-room.mjs"} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) })
 	}
 	mux.HandleFunc("GET /client", func(w http.ResponseWriter, _ *http.Request) {
@@ -405,7 +405,8 @@ func tick(ctx context.Context, h *atrium.Hub) {
 
 // A proxy passes bytes on, until it is told to be a bad network.
 type proxy struct {
-	addr string
+	addr  string
+	delay atomic.Int64 // nanoseconds, for each piece that passes
 
 	mu     sync.Mutex // guards:
 	target string
@@ -469,16 +470,17 @@ func (p *proxy) serve(near, far *net.TCPConn) {
 	if p.ln != nil { // it may have gone down since it was accepted
 		stalled := new(atomic.Bool)
 		p.nears[near], p.fars[far] = stalled, stalled
-		both.Go(func() { pass(near, far, stalled) })
-		both.Go(func() { pass(far, near, stalled) })
+		both.Go(func() { p.pass(near, far, stalled) })
+		both.Go(func() { p.pass(far, near, stalled) })
 	}
 }
 
 // pass copies until there is no more. What can no longer be written is read all the same.
-func pass(from, to *net.TCPConn, stalled *atomic.Bool) {
+func (p *proxy) pass(from, to *net.TCPConn, stalled *atomic.Bool) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
+		time.Sleep(time.Duration(p.delay.Load()))
 		switch {
 		case err != nil && !stalled.Load():
 			to.CloseWrite()
