@@ -53,6 +53,18 @@
 // "/socket.io/", where they look for it. They may have a socket in each [Namespace]; plain clients are in "/".
 // [ClientScript] serves a client of that kind for browsers, which reconnects by itself.
 //
+// # The other end
+//
+// A [Client] is a connection to a hub, or to a Socket.IO server, that comes back by itself. [On], [OnCall] and [Call] are
+// for both ends, so that message types are shared:
+//
+//	c := atrium.NewClient("https://example.com", atrium.ClientOptions{Auth: auth})
+//	atrium.On(c, "message", func(_ *atrium.Client, m Message) error { return show(m) })
+//	if err := c.Connect(ctx); err != nil {
+//		return err // an *Error if the server does not want us
+//	}
+//	receipt, err := atrium.Call[Receipt](ctx, c, "send", Message{Room: "lobby", Text: "hi"})
+//
 // # What holds
 //
 // A socket's functions run one at a time, in order: Use, OnConnect, its events as they came, OnDisconnect. They

@@ -36,7 +36,8 @@ func Serve(kinds map[string]Kind) {
 		var argument int
 		switch line := in.Text(); {
 		case line == "memory":
-			fmt.Println(memory())
+			m := Own()
+			fmt.Println(m.Resident, m.Heap, m.Stacks, m.Goroutines)
 		case line == "cpu":
 			fmt.Println(int64(cpu()))
 		default:
@@ -48,8 +49,14 @@ func Serve(kinds map[string]Kind) {
 	os.Exit(0)
 }
 
-// memory returns the resident bytes, the bytes of heap objects and of stacks among them, and the number of goroutines.
-func memory() (resident, heap, stacks int64, goroutines int) {
+// Memory is what a process holds after a full garbage collection, in bytes.
+type Memory struct {
+	Resident, Heap, Stacks int64
+	Goroutines             int
+}
+
+// Own returns this process's memory.
+func Own() Memory {
 	var stats runtime.MemStats
 	for range 3 { // what a pool holds goes at the second collection
 		debug.FreeOSMemory()
@@ -60,7 +67,7 @@ func memory() (resident, heap, stacks int64, goroutines int) {
 	var size, pages int64
 	_, err = fmt.Sscan(string(statm), &size, &pages)
 	check(err)
-	return pages * int64(os.Getpagesize()), int64(stats.HeapAlloc), int64(stats.StackInuse), runtime.NumGoroutine()
+	return Memory{pages * int64(os.Getpagesize()), int64(stats.HeapAlloc), int64(stats.StackInuse), runtime.NumGoroutine()}
 }
 
 // cpu returns the time that the process has computed, in the kernel as well.
@@ -99,12 +106,6 @@ func Start(kind string) *Server {
 func (s *Server) Stop() {
 	check(s.in.Close())
 	check(s.cmd.Wait())
-}
-
-// Memory is what the server holds after a full garbage collection, in bytes.
-type Memory struct {
-	Resident, Heap, Stacks int64
-	Goroutines             int
 }
 
 // Memory asks the server for its memory.
