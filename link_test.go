@@ -661,8 +661,13 @@ func FuzzClient(f *testing.F) {
 			server.Write(ctx, OpText, []byte("2settle"))
 		}()
 		want := wantedAnswers(messages)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
 		for settled := false; !settled; {
-			_, p, err := server.Read(context.Background())
+			_, p, err := server.Read(ctx)
+			if errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%q: the client neither goes on nor ends", script)
+			}
 			if err != nil {
 				break // the client has had enough
 			}
