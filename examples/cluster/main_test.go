@@ -12,16 +12,16 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// person is a plain client of one node.
+// person is a plain client of one node, and what it was told.
 type person struct {
-	t    *testing.T
-	conn *atrium.Conn
-	id   int
-}
+	t     *testing.T
+	conn  *atrium.Conn
+	asked int // the id of the last event sent
 
-type message struct {
-	Event string          `json:"event"`
-	Data  json.RawMessage `json:"data"`
+	answered int
+	people   []string // in the lobby, by name
+	said     []string
+	rooms    string
 }
 
 func enter(t *testing.T, n *node, name string) *person {
@@ -33,20 +33,14 @@ func enter(t *testing.T, n *node, name string) *person {
 	}
 	t.Cleanup(func() { conn.CloseNow() })
 	p := &person{t: t, conn: conn}
-	p.send("connect", map[string]string{"name": name, "password": "secret"})
-	p.until("connect", func(json.RawMessage) bool { return true })
-	p.send("join", map[string]string{"room": "lobby"})
+	p.write(map[string]any{"event": "connect", "data": map[string]string{"name": name, "password": "secret"}})
+	p.ask("join", map[string]string{"room": "lobby"}) // from the answer on it hears what is said there, on any node
 	return p
 }
 
-func (p *person) send(event string, data any) {
+func (p *person) write(message map[string]any) {
 	p.t.Helper()
-	p.id++
-	msg := map[string]any{"event": event, "data": data}
-	if event != "connect" {
-		msg["id"] = p.id
-	}
-	b, err := json.Marshal(msg)
+	b, err := json.Marshal(message)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -55,41 +49,60 @@ func (p *person) send(event string, data any) {
 	}
 }
 
-// until reads until an event is as wanted.
-func (p *person) until(event string, wanted func(json.RawMessage) bool) {
+func (p *person) ask(event string, data any) {
+	p.t.Helper()
+	p.asked++
+	p.write(map[string]any{"event": event, "data": data, "id": p.asked})
+	p.until("the answer to "+event, func() bool { return p.answered == p.asked })
+}
+
+// until reads until something is so.
+func (p *person) until(what string, so func() bool) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
 	defer cancel()
-	for {
+	for !so() {
 		_, b, err := p.conn.Read(ctx)
 		if err != nil {
-			p.t.Fatalf("waiting for %q: %v", event, err)
+			p.t.Fatalf("waiting for %s: %v", what, err)
 		}
-		var m message
-		if err := json.Unmarshal(b, &m); err != nil {
-			p.t.Fatal(err)
+		var m struct {
+			ID    int
+			Error json.RawMessage
+			Event string
+			Data  json.RawMessage
 		}
-		if m.Event == event && wanted(m.Data) {
-			return
+		var people struct{ People map[string]string }
+		var said struct{ Text string }
+		err = json.Unmarshal(b, &m)
+		switch {
+		case m.Error != nil:
+			p.t.Fatalf("%s", b)
+		case m.ID != 0:
+			p.answered = m.ID
+		case m.Event == "people":
+			err = json.Unmarshal(m.Data, &people)
+			p.people = slices.Sorted(maps.Values(people.People))
+		case m.Event == "said":
+			err = json.Unmarshal(m.Data, &said)
+			p.said = append(p.said, said.Text)
+		case m.Event == "rooms":
+			p.rooms = string(m.Data)
+		}
+		if err != nil {
+			p.t.Fatalf("%s: %v", b, err)
 		}
 	}
 }
 
-// sees waits for the word that those are in the lobby.
 func (p *person) sees(names ...string) {
 	p.t.Helper()
-	p.until("people", func(data json.RawMessage) bool {
-		var in struct{ People map[string]string }
-		return json.Unmarshal(data, &in) == nil && slices.Equal(slices.Sorted(maps.Values(in.People)), names)
-	})
+	p.until("the sight of "+strings.Join(names, ", "), func() bool { return slices.Equal(p.people, names) })
 }
 
 func (p *person) hears(text string) {
 	p.t.Helper()
-	p.until("said", func(data json.RawMessage) bool {
-		var in struct{ Text string }
-		return json.Unmarshal(data, &in) == nil && in.Text == text
-	})
+	p.until("the words "+text, func() bool { return slices.Contains(p.said, text) })
 }
 
 func TestThreeNodesAreOneChat(t *testing.T) {
@@ -107,7 +120,7 @@ func TestThreeNodesAreOneChat(t *testing.T) {
 	for _, p := range []*person{ada, bob, cy} {
 		p.sees("Ada", "Bob", "Cy")
 	}
-	ada.send("say", map[string]string{"room": "lobby", "text": "hello"})
+	ada.ask("say", map[string]string{"room": "lobby", "text": "hello"})
 	bob.hears("hello")
 	cy.hears("hello")
 
@@ -116,7 +129,5 @@ func TestThreeNodesAreOneChat(t *testing.T) {
 	}
 	bob.sees("Bob", "Cy")
 	cy.sees("Bob", "Cy")
-	cy.until("rooms", func(data json.RawMessage) bool {
-		return string(data) == `[{"name":"lobby","sockets":2}]`
-	})
+	cy.until("the list of rooms", func() bool { return cy.rooms == `[{"name":"lobby","sockets":2}]` })
 }

@@ -1,17 +1,14 @@
-// Package chatroom is rooms, ticks and "is typing" in one file of Go, and the tutorial of atrium: read it from top to bottom.
+// Package chatroom is rooms, ticks and "is typing", and the tutorial of atrium: read this file from top to bottom.
 // Two programs run it: examples/chat on one machine, examples/cluster on many. The other end of the wire is page/chat.js.
 package chatroom
 
 import (
-	"context"
 	"crypto/subtle"
 	"embed"
 	"fmt"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -34,7 +31,7 @@ type (
 
 func (s SignIn) Validate() error { return check("name", s.Name, 24) }
 func (r Room) Validate() error {
-	if strings.HasPrefix(r.Room, person) {
+	if isPerson(r.Room) {
 		return &atrium.Error{Message: "Please enter another room: this is a person's.", Data: "room"}
 	}
 	return check("room", r.Room, 32)
@@ -51,54 +48,11 @@ func check(field, text string, most int) error {
 	return nil
 }
 
-// person and a name are a room: that of all windows of somebody. It tells the name, too, wherever a socket's rooms are known,
-// which is on every machine.
-const person = "person:"
-
-func nameIn(rooms []string) string {
-	for _, room := range rooms {
-		if name, ok := strings.CutPrefix(room, person); ok {
-			return name
-		}
-	}
-	return ""
-}
-
 // New returns the chat's hub, which lets in who knows the password.
 func New(password string, options atrium.Options) *atrium.Hub {
 	h := atrium.New(options)
 	nameOf := func(s *atrium.Socket) string { name, _ := atrium.Value[string](s, "name"); return name }
-
-	// tell sends everyone here the list of rooms, and the members of each changed room who is in it, here and on all other
-	// nodes. One at a time: the last word is the latest.
-	var telling sync.Mutex
-	tell := func(changed []string) {
-		telling.Lock()
-		defer telling.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		for _, room := range changed {
-			people := make(map[string]string)
-			sockets, _ := h.To(room).Sockets(ctx) // the error would name the nodes that have not answered
-			for _, s := range sockets {
-				people[s.ID] = nameIn(s.Rooms)
-			}
-			h.To(room).Local().Emit("people", map[string]any{"room": room, "people": people})
-		}
-		rooms, _ := h.RoomsEverywhere(ctx)
-		rooms = slices.DeleteFunc(rooms, func(r atrium.RoomInfo) bool { return strings.HasPrefix(r.Name, person) })
-		h.Local().Emit("rooms", rooms)
-	}
-
-	// Every node tells its own people. Without a Bus there is only this one.
-	change := func(rooms ...string) {
-		h.Nodes().Emit("change", rooms)
-		tell(rooms)
-	}
-	atrium.On(h.Nodes(), "change", func(node string, rooms []string) error {
-		tell(rooms)
-		return nil
-	})
+	board := newBoard(h) // of who is where
 
 	// 2. Use comes before a client counts as connected; an error turns it away. What an *atrium.Error says is shown to
 	// the client. Any other error is for your log, and the client reads "internal error".
@@ -115,7 +69,7 @@ func New(password string, options atrium.Options) *atrium.Hub {
 	})
 
 	// 3. What happens to one socket happens in order, one thing at a time: Use, OnConnect, its events, OnDisconnect.
-	h.OnConnect(func(s *atrium.Socket) { change() })
+	h.OnConnect(func(s *atrium.Socket) { board.change() })
 
 	// 4. On handles an event. To a client that wants an acknowledgement, nil says yes and an error says why not.
 	// Rooms need no setting up: a room is there as long as somebody is in it.
@@ -123,12 +77,12 @@ func New(password string, options atrium.Options) *atrium.Hub {
 		if err := s.Join(r.Room); err != nil {
 			return err
 		}
-		change(r.Room)
+		board.change(r.Room)
 		return nil
 	})
 	atrium.On(h, "leave", func(s *atrium.Socket, r Room) error {
 		s.Leave(r.Room)
-		change(r.Room)
+		board.change(r.Room)
 		return nil
 	})
 
@@ -152,7 +106,7 @@ func New(password string, options atrium.Options) *atrium.Hub {
 
 	// 7. A socket that has gone is in no room any more; s.Rooms still says where it was.
 	h.OnDisconnect(func(s *atrium.Socket, why atrium.Reason) {
-		change(slices.DeleteFunc(s.Rooms(), func(room string) bool { return strings.HasPrefix(room, person) })...)
+		board.change(s.Rooms()...)
 	})
 	return h
 }
