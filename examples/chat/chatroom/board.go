@@ -82,19 +82,22 @@ func (b *board) tell() {
 	}
 }
 
-// tellOf leaves out what a node does not answer within a second: it may be gone, and its people are back soon.
 func (b *board) tellOf(changed []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
 	for _, room := range changed {
 		people := make(map[string]string) // by socket id
-		sockets, _ := b.hub.To(room).Sockets(ctx)
-		for _, s := range sockets {
+		for _, s := range ask(b.hub.To(room).Sockets) {
 			people[s.ID] = nameIn(s.Rooms)
 		}
 		b.hub.To(room).Local().Emit("people", map[string]any{"room": room, "people": people})
 	}
-	rooms, _ := b.hub.RoomsEverywhere(ctx)
-	rooms = slices.DeleteFunc(rooms, func(r atrium.RoomInfo) bool { return isPerson(r.Name) })
+	rooms := slices.DeleteFunc(ask(b.hub.RoomsEverywhere), func(r atrium.RoomInfo) bool { return isPerson(r.Name) })
 	b.hub.Local().Emit("rooms", rooms)
+}
+
+// ask asks all nodes. It leaves out what a node does not answer within a second: if it is gone, its people are back soon.
+func ask[T any](question func(context.Context) ([]T, error)) []T {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	answers, _ := question(ctx) // the error would name the nodes
+	return answers
 }
