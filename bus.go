@@ -7,8 +7,10 @@ import (
 	"sync/atomic"
 )
 
-// Bus carries messages between hubs, each at most once. Topics are opaque strings and messages opaque bytes; topics are
-// compared byte by byte, and the empty one is a topic too.
+// Bus carries messages between hubs, each at most once: see Options.Bus. There is MemoryBus for one process; packages redisbus
+// and natsbus, modules of their own, have others. What follows is for who writes another one.
+//
+// Topics are opaque strings and messages opaque bytes; topics are compared byte by byte, and the empty one is a topic too.
 //
 // What one goroutine publishes to one topic reaches each of the topic's subscriptions in that order, those of the publishing
 // Bus among them. What an outage or a full queue takes away leaves a gap; it never reorders and never repeats. A message whose

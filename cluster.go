@@ -286,9 +286,11 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		return
 	}
 	c.counts.received.Add(1)
+	if t.name == everyNode { // whatever it says; by another topic something may come after the goodbye
+		c.hello(m.from)
+	}
 	switch m.kind {
 	case clusterHello:
-		c.hello(m.from)
 	case clusterGoodbye:
 		c.goodbye(m.from)
 	case clusterEvent:

@@ -480,6 +480,30 @@ func (f *foreigner) send(topic string, m clusterMessage) {
 	f.bus.Publish(context.Background(), topic, b)
 }
 
+// Nodes that start together know each other at once, and who is heard to say anything is there: what is asked would leave its
+// sockets out otherwise, and say nothing of it.
+func TestClusterFirstMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := NewMemoryBus()
+		a, b := newHub(t, Options{Bus: bus}), newHub(t, Options{Bus: bus})
+		synctest.Wait() // no time passes
+		if len(a.Nodes().List()) != 1 || len(b.Nodes().List()) != 1 {
+			t.Error("they do not know each other")
+		}
+		unheard := &foreigner{bus: bus, node: "ghost"}
+		unheard.send(everyNode, clusterMessage{kind: clusterNotice, event: "news"})
+		synctest.Wait()
+		if !slices.Contains(a.Nodes().List(), "ghost") {
+			t.Error("who sends something is not there")
+		}
+		unheard.send(everyNode, clusterMessage{kind: clusterGoodbye})
+		synctest.Wait()
+		if slices.Contains(a.Nodes().List(), "ghost") {
+			t.Error("who has said goodbye is still there")
+		}
+	})
+}
+
 // A node that has gone is missed while it may be there, and named; then it is not asked any more.
 func TestClusterMissingNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -73,6 +73,12 @@
 // when its queue is full ([Options.MaxQueued]) and delays nobody. A panic in a handler costs its socket only.
 // After [Socket.Leave] has returned, nothing more arrives through the room.
 //
+// # Many machines
+//
+// Hubs with the same [Bus] are one, as far as rooms, broadcasts, calls and lists of sockets go ([Options.Bus]). Between
+// them each event arrives at most once, in order for one goroutine and one kind of target, and local delivery waits for
+// nobody. What is asked of the others and not answered is a [ClusterError]. CLUSTER.md has the whole of it.
+//
 // # What is refused
 //
 // By default the package is strict, about everything a peer sends:

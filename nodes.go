@@ -27,8 +27,8 @@ func (h *Hub) Nodes() *Nodes { return &h.nodes }
 // Self returns the name of the hub's own node, with which the ids of its sockets begin.
 func (n *Nodes) Self() string { return n.hub.node }
 
-// List returns the names of those that were heard of lately, in order. One that was killed is listed for 5 seconds more,
-// one that is new as soon as each has heard of the other.
+// List returns the names of those that were heard of lately, in order. One that was killed is listed for about 5 seconds
+// more, one that is new as soon as each has heard of the other.
 func (n *Nodes) List() []string {
 	if n.hub.cluster == nil {
 		return nil

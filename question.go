@@ -147,7 +147,8 @@ func (c *cluster) reply(m *clusterMessage) {
 	}
 }
 
-// ClusterError says that some nodes have not answered: the result is that of the others.
+// ClusterError says that some nodes have not answered: the result beside it is that of the others. There are such errors with
+// a Bus only. A node that was killed is missed for about 5 seconds; one that was Shutdown is not.
 type ClusterError struct {
 	// Missing are the nodes that have not answered. The ids of their sockets begin like this.
 	Missing []string

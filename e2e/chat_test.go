@@ -404,7 +404,7 @@ func TestServerSaysGo(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/socket.io/", h)
 	mux.Handle("/client.js", atrium.ClientScript())
-	mux.Handle("/", http.FileServerFS(os.DirFS("../examples/chat/page")))
+	mux.Handle("/", http.FileServerFS(os.DirFS("../examples/chat/chatroom/page")))
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 

@@ -1,11 +1,9 @@
-// Chat is rooms, ticks and "is typing" in one file of Go, and the tutorial of atrium: read it from top to bottom.
-// Run it and open the address it prints in two windows. The other end of the wire is page/chat.js.
+// Chat serves the chat of package chatroom, which is the tutorial of atrium. Run it and open the address it prints in two
+// windows.
 package main
 
 import (
 	"context"
-	"crypto/subtle"
-	"embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,153 +12,27 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path"
-	"strings"
-	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/examples/chat/chatroom"
 )
-
-// 1. Messages are plain structs. If one has a Validate method, atrium calls it before your handler and tells the error to
-// whoever sent the message, so a handler only ever sees good data.
-type (
-	SignIn  struct{ Name, Password string }
-	Room    struct{ Room string }
-	Message struct {
-		Room string    `json:"room"`
-		Text string    `json:"text"`
-		Key  string    `json:"key"`  // made by the sender: what is sent again after a lost connection is shown once
-		From string    `json:"from"` // From and At are for the server to say
-		At   time.Time `json:"at"`
-	}
-)
-
-func (s SignIn) Validate() error  { return check("name", s.Name, 24) }
-func (r Room) Validate() error    { return check("room", r.Room, 32) }
-func (m Message) Validate() error { return check("message", m.Text, 2000) }
-
-// An *atrium.Error may carry Data beside its message. Here it names the input that the page should point at.
-func check(field, text string, most int) error {
-	if n := utf8.RuneCountInString(text); n > most {
-		return &atrium.Error{Message: fmt.Sprintf("Too long: %d characters, at most %d fit.", n, most), Data: field}
-	} else if strings.TrimSpace(text) == "" {
-		return &atrium.Error{Message: "Please enter a " + field + ".", Data: field}
-	}
-	return nil
-}
-
-func newHub(password string) *atrium.Hub {
-	h := atrium.New(atrium.Options{})
-	nameOf := func(s *atrium.Socket) string { name, _ := atrium.Value[string](s, "name"); return name }
-	var names sync.Map // socket id → name
-
-	// tell sends everyone the list of rooms, and each changed room who is in it. One at a time: the last word is the latest.
-	var telling sync.Mutex
-	tell := func(changed ...string) {
-		telling.Lock()
-		defer telling.Unlock()
-		for _, room := range changed {
-			people := make(map[string]any)
-			sockets, _ := h.To(room).Sockets(context.Background()) // fails only if another node of a cluster does not answer
-			for _, s := range sockets {
-				people[s.ID], _ = names.Load(s.ID)
-			}
-			h.To(room).Emit("people", map[string]any{"room": room, "people": people})
-		}
-		h.Emit("rooms", h.Rooms())
-	}
-
-	// 2. Use comes before a client counts as connected; an error turns it away. What an *atrium.Error says is shown to
-	// the client. Any other error is for your log, and the client reads "internal error".
-	h.Use(func(s *atrium.Socket) error {
-		var in SignIn
-		if err := s.Handshake().Bind(&in); err != nil {
-			return err
-		}
-		if subtle.ConstantTimeCompare([]byte(in.Password), []byte(password)) == 0 {
-			return atrium.Errorf("Auth failed")
-		}
-		s.Set("name", in.Name) // stays with the socket; atrium.Value reads it back
-		return nil
-	})
-
-	// 3. What happens to one socket happens in order, one thing at a time: Use, OnConnect, its events, OnDisconnect.
-	h.OnConnect(func(s *atrium.Socket) {
-		names.Store(s.ID(), nameOf(s))
-		tell()
-	})
-
-	// 4. On handles an event. To a client that wants an acknowledgement, nil says yes and an error says why not.
-	// Rooms need no setting up: a room is there as long as somebody is in it.
-	atrium.On(h, "join", func(s *atrium.Socket, r Room) error {
-		if err := s.Join(r.Room); err != nil {
-			return err
-		}
-		tell(r.Room)
-		return nil
-	})
-	atrium.On(h, "leave", func(s *atrium.Socket, r Room) error {
-		s.Leave(r.Room)
-		tell(r.Room)
-		return nil
-	})
-
-	// 5. OnCall answers: what it returns is the acknowledgement, and the page draws its tick.
-	// s.To(room) is everyone in the room but s; h.To(room) is everyone.
-	atrium.OnCall(h, "say", func(s *atrium.Socket, m Message) (time.Time, error) {
-		if !s.In(m.Room) {
-			return time.Time{}, atrium.Errorf("You are not in this room.")
-		}
-		m.From, m.At = nameOf(s), time.Now()
-		return m.At, s.To(m.Room).Emit("said", m)
-	})
-
-	// 6. Volatile is for what is worthless when late: a receiver whose connection is busy does not get it.
-	atrium.On(h, "typing", func(s *atrium.Socket, r Room) error {
-		if !s.In(r.Room) {
-			return atrium.Errorf("You are not in this room.")
-		}
-		return s.To(r.Room).Volatile().Emit("typing", map[string]string{"room": r.Room, "name": nameOf(s)})
-	})
-
-	// 7. A socket that has gone is in no room any more; s.Rooms still says where it was.
-	h.OnDisconnect(func(s *atrium.Socket, why atrium.Reason) {
-		names.Delete(s.ID())
-		tell(s.Rooms()...)
-	})
-	return h
-}
-
-//go:embed page
-var page embed.FS
-
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
 	password := flag.String("password", "atrium", "password that lets people in")
 	flag.Parse()
 
-	// 8. A Hub is an http.Handler. Mount it on a mux, beside anything else. The page's client comes with atrium.
-	h, mux := newHub(*password), http.NewServeMux()
-	mux.Handle("/socket.io/", h)
-	mux.Handle("/client.js", atrium.ClientScript())
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", policy)
-		http.ServeFileFS(w, r, page, path.Join("page", r.URL.Path))
-	})
+	h := chatroom.New(*password, atrium.Options{})
 	ln, err := net.Listen("tcp", *addr)
 	if err != nil {
 		log.Fatalf("chat: %v (choose another address with -addr)", err)
 	}
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Handler: chatroom.Handler(h), ReadHeaderTimeout: 5 * time.Second}
 	go srv.Serve(ln)
 	fmt.Printf("Chat is open at http://%s/\n", ln.Addr())
 
-	// 9. Leaving: the hub says goodbye first, then the server waits for what is left.
+	// Leaving: the hub says goodbye first, then the server waits for what is left.
 	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	<-interrupted.Done()

@@ -1,0 +1,112 @@
+// Cluster is the chat of examples/chat on three nodes: three hubs, each with a port of its own, joined by a Bus. Run it, and
+// open two of the addresses that it prints:
+//
+//	go run -C examples/cluster .                          # a bus in memory
+//	go run -C examples/cluster . -redis 127.0.0.1:6379    # one over Redis
+//	go run -C examples/cluster . -nats nats://127.0.0.1   # one over NATS
+//
+// With a broker it need not be one process. This is one node, on every machine:
+//
+//	go run -C examples/cluster . -redis 10.0.0.1:6379 :8080
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/examples/chat/chatroom"
+	"github.com/atrium-go/atrium/natsbus"
+	"github.com/atrium-go/atrium/redisbus"
+	"github.com/nats-io/nats.go"
+	"github.com/redis/go-redis/v9"
+)
+
+// newBus returns the bus that the flags ask for, and what is to be closed when the hubs are done.
+func newBus(redisAddr, natsURL string) (bus atrium.Bus, closeClient func(), err error) {
+	switch {
+	case redisAddr != "" && natsURL != "":
+		return nil, nil, errors.New("expected -redis or -nats, got both")
+	case redisAddr != "":
+		client := redis.NewClient(&redis.Options{Addr: redisAddr})
+		return redisbus.New(client), func() { client.Close() }, nil
+	case natsURL != "":
+		conn, err := nats.Connect(natsURL, nats.MaxReconnects(-1)) // never gives up
+		if err != nil {
+			return nil, nil, err
+		}
+		return natsbus.New(conn), conn.Close, nil
+	}
+	return atrium.NewMemoryBus(), func() {}, nil
+}
+
+// node is one of the three: a hub and its server, all that a machine would have.
+type node struct {
+	hub    *atrium.Hub
+	server *http.Server
+	url    string
+}
+
+func start(addr, password string, bus atrium.Bus) (*node, error) {
+	h := chatroom.New(password, atrium.Options{Bus: bus}) // which is all that is new
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	srv := &http.Server{Handler: chatroom.Handler(h), ReadHeaderTimeout: 5 * time.Second}
+	go srv.Serve(ln)
+	return &node{h, srv, "http://" + ln.Addr().String() + "/"}, nil
+}
+
+func (n *node) shutdown(ctx context.Context) error {
+	return errors.Join(n.hub.Shutdown(ctx), n.server.Shutdown(ctx))
+}
+
+func main() {
+	redisAddr := flag.String("redis", "", "join the nodes by the Redis server at this `address`, 127.0.0.1:6379 for example")
+	natsURL := flag.String("nats", "", "join the nodes by the NATS server with this `URL`, nats://127.0.0.1:4222 for example")
+	password := flag.String("password", "atrium", "password that lets people in")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: cluster [flags] [address to listen on, one for each node]")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	addrs := flag.Args()
+	if len(addrs) == 0 {
+		addrs = []string{"127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:8083"}
+	}
+
+	bus, closeClient, err := newBus(*redisAddr, *natsURL)
+	if err != nil {
+		log.Fatalf("cluster: %v", err)
+	}
+	defer closeClient()
+	var nodes []*node
+	for _, addr := range addrs {
+		n, err := start(addr, *password, bus)
+		if err != nil {
+			log.Fatalf("cluster: %v (choose other addresses: cluster :9001 :9002)", err)
+		}
+		nodes = append(nodes, n)
+		fmt.Printf("Chat, node %s, is open at %s\n", n.hub.Nodes().Self(), n.url)
+	}
+
+	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	<-interrupted.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for _, n := range nodes {
+		if err := n.shutdown(ctx); err != nil {
+			log.Printf("cluster: %s: %v", n.url, err)
+		}
+	}
+}
