@@ -27,6 +27,8 @@ const (
 	clusterWait = time.Second
 	// maxClusterQueue bounds what waits to be published, in bytes, and likewise the notices that wait to be handled.
 	maxClusterQueue = 16 << 20
+	// sureToFit is a size in bytes that every broker takes: a larger message that fails says nothing of the Bus.
+	sureToFit = 64 << 10
 	// logInterval is how often the log is told that the Bus fails.
 	logInterval = time.Minute
 )
@@ -194,19 +196,31 @@ func (c *cluster) publish(o outgoing) {
 	ctx, cancel := context.WithTimeout(c.topics.ctx, busTimeout)
 	err := c.bus.Publish(ctx, o.topic, o.msg)
 	cancel()
-	if err == nil {
+	switch {
+	case err == nil:
 		c.counts.published.Add(1)
+		c.outcome(nil)
+	case len(o.msg) > sureToFit:
+		c.complain(err) // perhaps the broker does not take messages of this size
+	default:
+		c.outcome(err)
 	}
-	c.outcome(err)
 }
 
-// outcome notes how the Bus does, and has the log say it now and then if it does badly.
+// outcome notes how the Bus does.
 func (c *cluster) outcome(err error) {
 	if failing := err != nil; c.failing.Load() != failing {
 		c.failing.Store(failing)
 	}
-	if err == nil || c.topics.ctx.Err() != nil {
-		return
+	if err != nil {
+		c.complain(err)
+	}
+}
+
+// complain counts a failure, and has the log say now and then what failed.
+func (c *cluster) complain(err error) {
+	if c.topics.ctx.Err() != nil {
+		return // it was close
 	}
 	c.counts.failed.Add(1)
 	c.mu.Lock()

@@ -666,6 +666,28 @@ func TestClusterOutage(t *testing.T) {
 	}
 }
 
+// modestBus takes small messages only, as NATS does unless it is told otherwise.
+type modestBus struct{ Bus }
+
+func (b modestBus) Publish(ctx context.Context, topic string, msg []byte) error {
+	if len(msg) > 1<<20 {
+		return errors.New("too large")
+	}
+	return b.Bus.Publish(ctx, topic, msg)
+}
+
+// A message that is too large for the broker is lost and logged, and is no outage.
+func TestClusterOversize(t *testing.T) {
+	noLeaks(t)
+	var log lockedBuffer
+	h := newHouses(t, overTCP, 2, modestBus{NewMemoryBus()}, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})[0]
+	h.Emit("large", strings.Repeat("x", 1<<20))
+	eventually(t, "the log to say so", func() bool { return strings.Contains(log.String(), "too large") })
+	if failed := h.Nodes().Stats().Failed; failed != 1 || h.cluster.failing.Load() {
+		t.Errorf("%d failures, failing: %v", failed, h.cluster.failing.Load())
+	}
+}
+
 // More than the queue holds is dropped and counted, and what Shutdown cannot publish does not keep it.
 func TestClusterQueueFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -207,7 +207,7 @@ func (t Target) everywhere(kind clusterKind, names []string, here func() error) 
 // gather collects what the nodes know of a target.
 func gather[T any](ctx context.Context, t Target, kind clusterKind, here func() []T) ([]T, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return here(), err
 	}
 	m := t.message(kind)
 	q := t.ask(&m)
