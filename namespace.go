@@ -81,7 +81,9 @@ func (n *Namespace) Use(f func(*Socket) error) {
 	n.register(func(r *registry) { r.use = append(slices.Clip(r.use), f) })
 }
 
-// OnConnect adds a function that is called for each new socket when it is connected, before any of its events.
+// OnConnect adds a function that is called for each new socket when it is connected, before any of its events. For a
+// Socket.IO client over a WebSocket that is 5 ms after it was told so, because many of them are not ready for an event
+// that comes in the same breath.
 func (n *Namespace) OnConnect(f func(*Socket)) {
 	n.register(func(r *registry) { r.onConnect = append(slices.Clip(r.onConnect), f) })
 }
