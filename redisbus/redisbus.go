@@ -1,29 +1,36 @@
 package redisbus
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"math/rand/v2"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/atrium-go/atrium"
 	"github.com/redis/go-redis/v9"
 )
 
-// slots is over how many of a cluster's slots the topics are spread. More would spread better over a large cluster, and cost
-// each hub as many connections.
-const slots = 16
+const (
+	clusterSlots = 16              // over how many of a cluster's slots the topics are spread, each with its own connection
+	maxQueued    = 1 << 20         // bytes that wait to be published, for each slot; a single message may be larger
+	pulse        = 5 * time.Second // after what silence the broker is asked whether it is there; after twice that, it is not
+)
 
 // Bus is an [atrium.Bus] over Redis. Its methods are safe for simultaneous use. It need not be closed: what it has of its
 // own goes with the last subscription.
 type Bus struct {
 	client redis.UniversalClient
 	prefix string
-	local  *atrium.MemoryBus // spreads what comes, by channel
 	shards bool
-	// One of each, or one for each slot, so that a server of a cluster that is away does not hold up what goes by the others.
-	lines      []*line
-	publishers []*publisher
+	local  *atrium.MemoryBus // spreads what comes, by channel
+	lost   atomic.Uint64     // messages
+	slots  []*slot
 }
 
 // Option is for New.
@@ -39,79 +46,308 @@ func Unsharded() Option { return func(b *Bus) { b.shards = false } }
 // New returns a Bus that uses the client, which stays the caller's to close. It panics if that is a [redis.Ring]: its
 // servers know nothing of each other.
 func New(client redis.UniversalClient, options ...Option) *Bus {
-	b := &Bus{client: client, prefix: "atrium:", local: atrium.NewMemoryBus()}
-	switch client.(type) {
-	case *redis.ClusterClient:
-		b.shards = true
-	case *redis.Ring:
+	if _, ring := client.(*redis.Ring); ring {
 		panic("redisbus: a Ring cannot carry a Bus; use a Client or a ClusterClient")
 	}
+	b := &Bus{client: client, prefix: "atrium:", local: atrium.NewMemoryBus()}
+	_, b.shards = client.(*redis.ClusterClient)
 	for _, option := range options {
 		option(b)
 	}
-	n, command := 1, "publish"
-	if b.shards {
-		n, command = slots, "spublish"
-	}
-	for range n {
-		b.lines = append(b.lines, newLine(b))
-		b.publishers = append(b.publishers, &publisher{client: client, command: command, bound: maxQueued / n})
+	for len(b.slots) == 0 || b.shards && len(b.slots) < clusterSlots {
+		b.slots = append(b.slots, &slot{
+			Bus: b, changed: make(chan struct{}), channels: make(map[string]*channel), queue: client.Pipeline(),
+		})
 	}
 	return b
 }
 
-// Dropped counts the messages that were not delivered because a subscriber was too slow, and those that could not be sent
-// after Publish had returned nil.
-func (b *Bus) Dropped() uint64 {
-	dropped := b.local.Dropped()
-	for _, p := range b.publishers {
-		dropped += p.lost.Load()
-	}
-	return dropped
-}
+// Dropped counts the messages that were not delivered because a subscriber was too slow, and those that were queued and
+// could not be published.
+func (b *Bus) Dropped() uint64 { return b.local.Dropped() + b.lost.Load() }
 
-// route gives the channel that stands for a topic at the broker, and which of the slots is its.
-func (b *Bus) route(topic string) (channel string, slot uint32) {
+// route gives the slot of a topic, and the channel that stands for it at the broker.
+func (b *Bus) route(topic string) (s *slot, channel string) {
 	if !b.shards {
-		return b.prefix + topic, 0
+		return b.slots[0], b.prefix + topic
 	}
 	hash := fnv.New32a()
 	hash.Write([]byte(topic))
-	slot = hash.Sum32() % slots
-	return fmt.Sprintf("{%s%d}%s", b.prefix, slot, topic), slot // only what is in braces decides on the slot
+	n := hash.Sum32() % clusterSlots
+	return b.slots[n], fmt.Sprintf("{%s%d}%s", b.prefix, n, topic) // what is in braces alone decides on the server
+}
+
+// Publish is as described for [atrium.Bus]. It queues the message; what is queued while the broker answers goes to it
+// together. If it did not take the last ones, Publish returns the client's error. If 1 MiB is queued, it waits for room.
+func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
+	s, channel := b.route(topic)
+	if err := s.publish(ctx, channel, msg); err != nil {
+		return fmt.Errorf("redisbus: publish: %w", err)
+	}
+	return nil
 }
 
 // Subscribe is as described for [atrium.Bus]: it waits until the broker has confirmed. While that cannot be reached, it
 // tries until ctx ends, and the error then also says what the last attempt met with. A first message may be delivered
 // before it returns.
 func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(msg []byte)) (cancel func(), err error) {
-	channel, slot := b.route(topic)
+	s, channel := b.route(topic)
 	stop, err := b.local.Subscribe(ctx, channel, deliver)
 	if err != nil {
 		return nil, err
 	}
-	leave, err := b.lines[slot].enter(ctx, channel)
-	if err != nil {
+	cancel = sync.OnceFunc(func() {
 		stop()
+		s.leave(channel)
+	})
+	if err := s.enter(ctx, channel); err != nil {
+		cancel()
 		return nil, fmt.Errorf("redisbus: subscribe: %w", err)
 	}
-	return sync.OnceFunc(func() {
-		stop()
-		leave()
-	}), nil
+	return cancel, nil
 }
 
-// Publish is as described for [atrium.Bus]. It queues the message and returns nil; what is queued meanwhile is sent together.
-// If the broker then does not take it, that is counted, and until it takes something again, Publish waits for what becomes
-// of its own message, and returns the client's error: soon if the connection is refused, after the client's ReadTimeout
-// (3 s) if nobody answers. When 16 MiB are queued, it waits for room. Neither wait outlasts ctx.
-func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// slot has some of a cluster's topics, or all of a server's. They do not depend on what happens to those of other slots.
+type slot struct {
+	*Bus
+
+	mu      sync.Mutex    // guards:
+	changed chan struct{} // closed, and another made, when there is something new for those who wait
+
+	channels  map[string]*channel
+	listening bool          // listen runs: while there are channels
+	pubsub    *redis.PubSub // nil while there is no connection
+	broken    error         // why
+
+	queue   redis.Pipeliner
+	queued  int   // bytes of queue
+	sending bool  // send runs: while there is a queue
+	refused error // by the broker: what was sent last
+}
+
+// channel is one that has subscriptions, or whose end the broker has not confirmed.
+type channel struct {
+	subscriptions int
+	there         bool // the broker has confirmed it
+	told          bool // the broker has been told to begin or to end it, one at a time, and has not confirmed
+}
+
+// wait waits for something new, without s.mu, which is held before and after.
+func (s *slot) wait(ctx context.Context) error {
+	changed := s.changed
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	channel, slot := b.route(topic)
-	if err := b.publishers[slot].publish(ctx, channel, msg); err != nil {
-		return fmt.Errorf("redisbus: publish: %w", err)
+}
+
+// change tells those who wait. s.mu is held.
+func (s *slot) change() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *slot) publish(ctx context.Context, channel string, msg []byte) error {
+	name := "publish"
+	if s.shards {
+		name = "spublish"
+	}
+	command := once{redis.NewIntCmd(context.Background(), name, channel, bytes.Clone(msg))}
+	command.SetFirstKeyPos(1) // the channel: also an unsharded one goes always to the same server of a cluster, for the order
+	size := len(msg) + 128    // for what it costs beside its bytes
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.queued > 0 && s.queued+size > maxQueued {
+		if err := s.wait(ctx); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	s.queue.Process(context.Background(), command)
+	s.queued += size
+	if !s.sending {
+		s.sending = true
+		go s.send()
+	}
+	return s.refused
+}
+
+// send publishes what is queued, until nothing is.
+func (s *slot) send() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.queued > 0 {
+		batch := s.queue
+		s.queue, s.queued = s.client.Pipeline(), 0
+		s.change()
+		s.mu.Unlock()
+		commands, err := batch.Exec(context.Background()) // the client has limits of its own
+		for _, command := range commands {
+			if command.Err() != nil {
+				s.lost.Add(1)
+			}
+		}
+		s.mu.Lock()
+		s.refused = err
+	}
+	s.sending = false
+}
+
+// once is a command that the client does not repeat when it cannot know whether it has taken place.
+type once struct{ *redis.IntCmd }
+
+// NoRetry is what the client asks.
+func (once) NoRetry() bool { return true }
+
+// enter counts a subscription in, whatever it returns.
+func (s *slot) enter(ctx context.Context, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.channels[name]
+	if c == nil {
+		c = new(channel)
+		s.channels[name] = c
+	}
+	c.subscriptions++
+	s.settle(name, c)
+	if !s.listening {
+		s.listening = true
+		go s.listen()
+	}
+	for !c.there || c.told {
+		if err := s.wait(ctx); err != nil {
+			return errors.Join(err, s.broken)
+		}
 	}
 	return nil
+}
+
+func (s *slot) leave(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.channels[name]
+	c.subscriptions--
+	s.settle(name, c)
+}
+
+// settle tells the broker of a channel that is wanted and not there, or the other way round. s.mu is held.
+func (s *slot) settle(name string, c *channel) {
+	pubsub, wanted := s.pubsub, c.subscriptions > 0
+	if pubsub == nil || c.told || c.there == wanted {
+		return
+	}
+	c.told = true
+	go func() { // it may take the client time
+		if err := s.tell(pubsub, wanted, name); err != nil {
+			pubsub.Close()
+		}
+	}()
+}
+
+func (s *slot) tell(pubsub *redis.PubSub, wanted bool, names ...string) error {
+	command := pubsub.Unsubscribe
+	switch {
+	case s.shards && wanted:
+		command = pubsub.SSubscribe
+	case s.shards:
+		command = pubsub.SUnsubscribe
+	case wanted:
+		command = pubsub.Subscribe
+	}
+	return command(context.Background(), names...)
+}
+
+// listen has one connection after the other while there are channels. The client would make a new one by itself; but not
+// when the broker is silent or a channel has moved to another server, and it does not say what has become of the commands
+// that were on their way. So whatever goes wrong, the next connection begins with all channels.
+func (s *slot) listen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		var names []string
+		for name, c := range s.channels {
+			if c.there, c.told = false, true; c.subscriptions > 0 {
+				names = append(names, name)
+			} else {
+				delete(s.channels, name)
+			}
+		}
+		if s.listening = len(names) > 0; !s.listening {
+			return
+		}
+		failed := s.broken != nil
+		s.mu.Unlock()
+		if failed {
+			time.Sleep(rand.N(time.Second)) // at random, lest all hubs come at once
+		}
+		if cluster, ok := s.client.(*redis.ClusterClient); ok {
+			cluster.ReloadState(context.Background()) // there may be another server to turn to
+		}
+		err := s.connection(names)
+		s.mu.Lock()
+		s.pubsub, s.broken = nil, err
+	}
+}
+
+// connection makes one and stays with it until it breaks, or is of no use any more: then it returns nil.
+func (s *slot) connection(names []string) error {
+	pubsub := s.client.Subscribe(context.Background()) // connects with the first command
+	defer pubsub.Close()
+	if err := s.tell(pubsub, true, names...); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.pubsub = pubsub
+	for name, c := range s.channels { // some have come meanwhile
+		s.settle(name, c)
+	}
+	s.mu.Unlock()
+
+	ping := time.AfterFunc(pulse, func() { pubsub.Ping(context.Background()) })
+	defer ping.Stop()
+	silence := time.AfterFunc(2*pulse, func() { pubsub.Close() })
+	defer silence.Stop()
+	for {
+		received, err := pubsub.Receive(context.Background())
+		if err != nil {
+			return err
+		}
+		ping.Reset(pulse)
+		silence.Reset(2 * pulse)
+		switch received := received.(type) {
+		case *redis.Message:
+			s.local.Publish(context.Background(), received.Channel, []byte(received.Payload)) // never fails with this context
+		case *redis.Subscription:
+			if !s.confirm(received) {
+				return nil
+			}
+		}
+	}
+}
+
+// confirm takes note that a channel has come or gone. It reports whether the connection is still of use.
+func (s *slot) confirm(what *redis.Subscription) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.channels[what.Channel]
+	if c == nil || !c.told {
+		return false // unasked: the slot has moved to another server
+	}
+	c.there, c.told = !strings.HasSuffix(what.Kind, "unsubscribe"), false
+	s.settle(what.Channel, c)
+	if !c.there && !c.told {
+		delete(s.channels, what.Channel)
+	}
+	if len(s.channels) == 0 {
+		s.pubsub = nil
+	}
+	s.broken = nil
+	s.change()
+	return s.pubsub != nil
 }
