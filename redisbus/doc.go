@@ -13,11 +13,20 @@
 // # Delivery
 //
 // At most once, in order. Redis keeps no message: what is published while a hub's connection is broken does not reach that
-// hub. The connection is made again by itself, with every subscription, and tried at least once a second. A message is
-// never sent twice, whatever the client's MaxRetries.
+// hub. The connection is made again by itself, with every subscription, and tried about twice a second. If the broker does
+// not answer any more, that is noticed after 10 seconds. A message is never sent twice, whatever the client's MaxRetries.
+//
+// Publish does not wait for the broker's answer. When a message could not be sent, the next Publish says so, and [Bus.Dropped]
+// counts it.
 //
 // # Connections
 //
 // Beside those of the client's pool that publish, a Bus has one connection for all its subscriptions, while there are any; in
 // a cluster one for each of the up to 16 slots over which topics are spread.
+//
+// # Cost
+//
+// What is published while the broker answers is sent together. That way one goroutine publishes 37 times as many messages as
+// with a round trip for each: 850,000 a second of 200 bytes, not 23,000, with the server on the same machine of two
+// processors (BenchmarkPublish). With a network between them the difference is larger.
 package redisbus

@@ -31,6 +31,10 @@ type Bus struct {
 	local  *atrium.MemoryBus // spreads what comes, by channel
 	lost   atomic.Uint64     // messages
 	slots  []*slot
+
+	// The commands.
+	publish                string
+	subscribe, unsubscribe func(*redis.PubSub, context.Context, ...string) error
 }
 
 // Option is for New.
@@ -54,10 +58,16 @@ func New(client redis.UniversalClient, options ...Option) *Bus {
 	for _, option := range options {
 		option(b)
 	}
-	for len(b.slots) == 0 || b.shards && len(b.slots) < clusterSlots {
-		b.slots = append(b.slots, &slot{
-			Bus: b, changed: make(chan struct{}), channels: make(map[string]*channel), queue: client.Pipeline(),
-		})
+	n := 1
+	b.publish, b.subscribe, b.unsubscribe = "publish", (*redis.PubSub).Subscribe, (*redis.PubSub).Unsubscribe
+	if b.shards {
+		n = clusterSlots
+		b.publish, b.subscribe, b.unsubscribe = "spublish", (*redis.PubSub).SSubscribe, (*redis.PubSub).SUnsubscribe
+	}
+	for range n {
+		s := &slot{bus: b, channels: make(map[string]*channel), queue: client.Pipeline()}
+		s.changed = sync.NewCond(&s.mu)
+		b.slots = append(b.slots, s)
 	}
 	return b
 }
@@ -80,9 +90,28 @@ func (b *Bus) route(topic string) (s *slot, channel string) {
 // Publish is as described for [atrium.Bus]. It queues the message; what is queued while the broker answers goes to it
 // together. If it did not take the last ones, Publish returns the client's error. If 1 MiB is queued, it waits for room.
 func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	s, channel := b.route(topic)
-	if err := s.publish(ctx, channel, msg); err != nil {
-		return fmt.Errorf("redisbus: publish: %w", err)
+	command := once{redis.NewIntCmd(context.Background(), b.publish, channel, bytes.Clone(msg))}
+	command.SetFirstKeyPos(1) // the channel: also an unsharded one goes always to the same server of a cluster, for the order
+	size := len(msg) + 128    // for what it costs beside its bytes
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.queued > 0 && s.queued+size > maxQueued {
+		if err := s.wait(ctx); err != nil {
+			return err
+		}
+	}
+	s.queue.Process(context.Background(), command)
+	s.queued += size
+	if !s.sending {
+		s.sending = true
+		go s.send()
+	}
+	if s.refused != nil {
+		return fmt.Errorf("redisbus: publish: %w", s.refused)
 	}
 	return nil
 }
@@ -109,10 +138,10 @@ func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(msg []by
 
 // slot has some of a cluster's topics, or all of a server's. They do not depend on what happens to those of other slots.
 type slot struct {
-	*Bus
+	bus *Bus
 
-	mu      sync.Mutex    // guards:
-	changed chan struct{} // closed, and another made, when there is something new for those who wait
+	changed *sync.Cond // of mu: there is something new for those who wait
+	mu      sync.Mutex // guards:
 
 	channels  map[string]*channel
 	listening bool          // listen runs: while there are channels
@@ -132,50 +161,16 @@ type channel struct {
 	told          bool // the broker has been told to begin or to end it, one at a time, and has not confirmed
 }
 
-// wait waits for something new, without s.mu, which is held before and after.
+// wait waits for something new, or until ctx ends. s.mu is held, though not meanwhile.
 func (s *slot) wait(ctx context.Context) error {
-	changed := s.changed
-	s.mu.Unlock()
-	defer s.mu.Lock()
-	select {
-	case <-changed:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// change tells those who wait. s.mu is held.
-func (s *slot) change() {
-	close(s.changed)
-	s.changed = make(chan struct{})
-}
-
-func (s *slot) publish(ctx context.Context, channel string, msg []byte) error {
-	name := "publish"
-	if s.shards {
-		name = "spublish"
-	}
-	command := once{redis.NewIntCmd(context.Background(), name, channel, bytes.Clone(msg))}
-	command.SetFirstKeyPos(1) // the channel: also an unsharded one goes always to the same server of a cluster, for the order
-	size := len(msg) + 128    // for what it costs beside its bytes
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.queued > 0 && s.queued+size > maxQueued {
-		if err := s.wait(ctx); err != nil {
-			return err
-		}
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	s.queue.Process(context.Background(), command)
-	s.queued += size
-	if !s.sending {
-		s.sending = true
-		go s.send()
-	}
-	return s.refused
+	stop := context.AfterFunc(ctx, func() {
+		s.mu.Lock() // or it could come before Wait
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})
+	defer stop()
+	s.changed.Wait()
+	return ctx.Err()
 }
 
 // send publishes what is queued, until nothing is.
@@ -184,13 +179,13 @@ func (s *slot) send() {
 	defer s.mu.Unlock()
 	for s.queued > 0 {
 		batch := s.queue
-		s.queue, s.queued = s.client.Pipeline(), 0
-		s.change()
+		s.queue, s.queued = s.bus.client.Pipeline(), 0
+		s.changed.Broadcast()
 		s.mu.Unlock()
 		commands, err := batch.Exec(context.Background()) // the client has limits of its own
 		for _, command := range commands {
 			if command.Err() != nil {
-				s.lost.Add(1)
+				s.bus.lost.Add(1)
 			}
 		}
 		s.mu.Lock()
@@ -243,24 +238,15 @@ func (s *slot) settle(name string, c *channel) {
 		return
 	}
 	c.told = true
+	tell := s.bus.subscribe
+	if !wanted {
+		tell = s.bus.unsubscribe
+	}
 	go func() { // it may take the client time
-		if err := s.tell(pubsub, wanted, name); err != nil {
+		if err := tell(pubsub, context.Background(), name); err != nil {
 			pubsub.Close()
 		}
 	}()
-}
-
-func (s *slot) tell(pubsub *redis.PubSub, wanted bool, names ...string) error {
-	command := pubsub.Unsubscribe
-	switch {
-	case s.shards && wanted:
-		command = pubsub.SSubscribe
-	case s.shards:
-		command = pubsub.SUnsubscribe
-	case wanted:
-		command = pubsub.Subscribe
-	}
-	return command(context.Background(), names...)
 }
 
 // listen has one connection after the other while there are channels. The client would make a new one by itself; but not
@@ -286,7 +272,7 @@ func (s *slot) listen() {
 		if failed {
 			time.Sleep(rand.N(time.Second)) // at random, lest all hubs come at once
 		}
-		if cluster, ok := s.client.(*redis.ClusterClient); ok {
+		if cluster, ok := s.bus.client.(*redis.ClusterClient); ok {
 			cluster.ReloadState(context.Background()) // there may be another server to turn to
 		}
 		err := s.connection(names)
@@ -297,9 +283,9 @@ func (s *slot) listen() {
 
 // connection makes one and stays with it until it breaks, or is of no use any more: then it returns nil.
 func (s *slot) connection(names []string) error {
-	pubsub := s.client.Subscribe(context.Background()) // connects with the first command
+	pubsub := s.bus.client.Subscribe(context.Background()) // connects with the first command
 	defer pubsub.Close()
-	if err := s.tell(pubsub, true, names...); err != nil {
+	if err := s.bus.subscribe(pubsub, context.Background(), names...); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -322,7 +308,7 @@ func (s *slot) connection(names []string) error {
 		silence.Reset(2 * pulse)
 		switch received := received.(type) {
 		case *redis.Message:
-			s.local.Publish(context.Background(), received.Channel, []byte(received.Payload)) // never fails with this context
+			s.bus.local.Publish(context.Background(), received.Channel, []byte(received.Payload)) // never fails with this context
 		case *redis.Subscription:
 			if !s.confirm(received) {
 				return nil
@@ -344,10 +330,7 @@ func (s *slot) confirm(what *redis.Subscription) bool {
 	if !c.there && !c.told {
 		delete(s.channels, what.Channel)
 	}
-	if len(s.channels) == 0 {
-		s.pubsub = nil
-	}
 	s.broken = nil
-	s.change()
-	return s.pubsub != nil
+	s.changed.Broadcast()
+	return len(s.channels) > 0
 }
