@@ -26,7 +26,7 @@
 //
 // # Cost
 //
-// What is published while the broker answers is sent together. That way one goroutine publishes 37 times as many messages as
-// with a round trip for each: 850,000 a second of 200 bytes, not 23,000, with the server on the same machine of two
-// processors (BenchmarkPublish). With a network between them the difference is larger.
+// What is published while the broker answers is sent together. That way one goroutine publishes 13 times as many messages as
+// with a round trip for each: 610,000 a second of 200 bytes, not 46,000, with the server on the same busy machine of two
+// processors (BenchmarkPublish, median of five). With a network between them the difference is larger.
 package redisbus
