@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -313,8 +312,8 @@ func TestClusterEavesdropping(t *testing.T) {
 // Nodes send each other events for the application.
 func TestNodes(t *testing.T) {
 	noLeaks(t)
-	var log lockedBuffer
-	all := newHouses(t, overTCP, 3, NewMemoryBus(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	logger, log := newLog()
+	all := newHouses(t, overTCP, 3, NewMemoryBus(), Options{Logger: logger})
 	type heard struct {
 		at   int
 		from string
@@ -357,24 +356,6 @@ func TestNodes(t *testing.T) {
 	if lone.Nodes().Emit("reload", 1) != nil || lone.Nodes().List() != nil || lone.Nodes().Stats() != (ClusterStats{}) {
 		t.Error("a hub without a bus has other nodes")
 	}
-}
-
-// lockedBuffer is a bytes.Buffer for many.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // spiedBus counts what is subscribed to and published.
@@ -604,9 +585,9 @@ func TestClusterOutage(t *testing.T) {
 	for _, how := range []string{"fails", "hangs"} {
 		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var log lockedBuffer
+				logger, log := newLog()
 				bus := &illBus{Bus: NewMemoryBus()}
-				all := newHouses(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				all := newHouses(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Logger: logger})
 				var sockets []*Socket
 				var clients []*client
 				for _, h := range all {
@@ -679,8 +660,8 @@ func (b modestBus) Publish(ctx context.Context, topic string, msg []byte) error 
 // A message that is too large for the broker is lost and logged, and is no outage.
 func TestClusterOversize(t *testing.T) {
 	noLeaks(t)
-	var log lockedBuffer
-	h := newHouses(t, overTCP, 2, modestBus{NewMemoryBus()}, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})[0]
+	logger, log := newLog()
+	h := newHouses(t, overTCP, 2, modestBus{NewMemoryBus()}, Options{Logger: logger})[0]
 	h.Emit("large", strings.Repeat("x", 1<<20))
 	eventually(t, "the log to say so", func() bool { return strings.Contains(log.String(), "too large") })
 	if failed := h.Nodes().Stats().Failed; failed != 1 || h.cluster.failing.Load() {
