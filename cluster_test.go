@@ -546,6 +546,21 @@ func TestClusterMissingNode(t *testing.T) {
 	})
 }
 
+// The nodes of a hub whose own time-outs are hours hear of each other as often as others.
+func TestClusterHeartbeatOfAPatientHub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const long = 10 * time.Hour
+		all := newHouses(t, overPipe, 2, NewMemoryBus(), Options{PingInterval: long, PingTimeout: long, ConnectTimeout: long,
+			MessageTimeout: long, CallTimeout: long})
+		for range 100 {
+			<-time.After(time.Second)
+			if n := len(all[0].Nodes().List()); n != 1 {
+				t.Fatalf("%d nodes", n)
+			}
+		}
+	})
+}
+
 // illBus does as it is told.
 type illBus struct {
 	Bus

@@ -67,7 +67,10 @@ func (t Target) elsewhere() (r reach, node string) {
 		return allOtherNodes, ""
 	}
 	name := t.rooms[0]
-	if len(name) == socketIDLength && strings.HasPrefix(name, c.node) {
+	switch {
+	case checkRoomName(name) != nil:
+		return noOtherNode, "" // nobody is in it, and a broker may hang up on a topic of any length
+	case len(name) == socketIDLength && strings.HasPrefix(name, c.node):
 		return noOtherNode, ""
 	}
 	if node, ok := c.knows(name); ok {
