@@ -553,7 +553,7 @@ func TestClusterHeartbeatOfAPatientHub(t *testing.T) {
 		all := newHouses(t, overPipe, 2, NewMemoryBus(), Options{PingInterval: long, PingTimeout: long, ConnectTimeout: long,
 			MessageTimeout: long, CallTimeout: long})
 		for range 100 {
-			<-time.After(time.Second)
+			<-time.After(time.Minute)
 			if n := len(all[0].Nodes().List()); n != 1 {
 				t.Fatalf("%d nodes", n)
 			}
