@@ -140,6 +140,9 @@ func (o *Options) tick() time.Duration {
 	if o.Recovery.MaxDisconnection > 0 {
 		shortest = min(shortest, o.Recovery.MaxDisconnection)
 	}
+	if o.Bus != nil {
+		shortest = min(shortest, nodeTimeout)
+	}
 	return min(o.PingInterval/64, shortest/16)
 }
 
