@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-
 	"net/http/httptest"
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,21 +89,31 @@ func waitUntil(t *testing.T, what string, holds func() bool) {
 // deliveries is what an application has stored: it survives its server.
 type deliveries struct {
 	mu sync.Mutex // guards:
-	of map[string][]int
+	of map[string][]numbered
+	by map[numbered]bool // which of them there are
 }
 
 type numbered struct {
 	Sender string `json:"sender"`
 	N      int    `json:"n"`
+	Once   bool   `json:"once"` // to be stored once, however often it comes: sender and number are its key
 }
 
 // start starts a server process, so to speak, and returns its address and its end.
-func (d *deliveries) start() (addr string, kill func()) {
-	h := atrium.New(atrium.Options{PingInterval: 300 * time.Millisecond, PingTimeout: 1500 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+func (d *deliveries) start(origin string) (addr string, kill func()) {
+	h := atrium.New(atrium.Options{
+		AllowedOrigins: []string{origin},
+		PingInterval:   300 * time.Millisecond,
+		PingTimeout:    1500 * time.Millisecond,
+		Logger:         slog.New(slog.DiscardHandler),
+	})
 	atrium.On(h, "numbered", func(_ *atrium.Socket, m numbered) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.of[m.Sender] = append(d.of[m.Sender], m.N)
+		if !m.Once || !d.by[m] {
+			d.by[m] = true
+			d.of[m.Sender] = append(d.of[m.Sender], m)
+		}
 		return nil
 	})
 	server := httptest.NewServer(h)
@@ -112,55 +122,129 @@ func (d *deliveries) start() (addr string, kill func()) {
 		cancel()
 		h.Shutdown(ctx)
 		server.CloseClientConnections()
+		server.Close()
 	}
 }
 
-// TestRestarts: fifty clients send numbered messages, with retries, while their server restarts ten times and the
-// network is as bad as it can be. Each message that was acknowledged was delivered, in the sender's order.
+// check returns how many of the messages that are to be stored at least once came again. It fails the test unless those
+// from 0 up to the acknowledged came in order, the others exactly once.
+func (d *deliveries) check(t *testing.T, sender string, acknowledged int) (again int) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	next := 0
+	for _, m := range d.of[sender] {
+		switch {
+		case m.N == next:
+			next++
+		case m.N > next:
+			t.Errorf("%s: message %d came when %d was due", sender, m.N, next)
+			return again
+		case m.Once:
+			t.Errorf("%s: message %d came again, and has a key", sender, m.N)
+		default:
+			again++
+		}
+	}
+	if next != acknowledged {
+		t.Errorf("%s: %d messages were acknowledged, and %d delivered", sender, acknowledged, next)
+	}
+	return again
+}
+
+// A sender sends messages with numbers from 0 on, every other one with a key, until it is told to stop.
+type sender struct {
+	acknowledged func() int
+	until        func(acknowledged int)
+	stop         func() // waits for the last acknowledgement
+}
+
+// goSender is one in Go, with one message at a time.
+func goSender(t *testing.T, name, url string) sender {
+	c := atrium.NewClient(url, atrium.ClientOptions{
+		Retries: 1000,
+		Timeout: 2 * time.Second,
+		Backoff: atrium.Backoff{Min: 20 * time.Millisecond, Max: 200 * time.Millisecond, Jitter: 1},
+		Logger:  slog.New(slog.DiscardHandler),
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	var sending sync.WaitGroup
+	t.Cleanup(func() {
+		c.Close()
+		sending.Wait()
+	})
+	connect(t, c)
+	var acknowledged atomic.Int64
+	sending.Go(func() {
+		for n := 0; ctx.Err() == nil; n++ {
+			patient, cancel := context.WithTimeout(t.Context(), patience)
+			_, err := atrium.Call[any](patient, c, "numbered", numbered{name, n, n%2 == 1})
+			cancel()
+			if err != nil {
+				t.Errorf("%s: message %d: %v", name, n, err)
+				return
+			}
+			acknowledged.Add(1)
+		}
+	})
+	return sender{
+		acknowledged: func() int { return int(acknowledged.Load()) },
+		until: func(n int) {
+			t.Helper()
+			waitUntil(t, fmt.Sprintf("%s: %d acknowledgements", name, n), func() bool { return acknowledged.Load() >= int64(n) })
+		},
+		stop: func() {
+			stop()
+			sending.Wait()
+		},
+	}
+}
+
+// tabSender is a browser's tab, with client.js and four messages at a time.
+func tabSender(t *testing.T, name, url string, l *lab) sender {
+	p := openClient(t, l)
+	read[bool](p, fmt.Sprintf(`import('/numbered.mjs').then((m) => { window.sender = m.send(connect, %s, %s); return true; })`, js(url+"/socket.io/"), js(name)))
+	return sender{
+		acknowledged: func() int { return read[int](p, `sender.acknowledged`) },
+		until:        func(n int) { p.until(fmt.Sprintf(`sender.acknowledged >= %d`, n)) },
+		stop:         func() { read[bool](p, `(sender.stop = true, sender.ended.then(() => true))`) },
+	}
+}
+
+// TestRestarts: fifty Go clients and five tabs send numbered messages, with retries, while their server restarts ten times
+// and the network is as bad as it can be. Each message that was acknowledged was delivered as often as its sender was
+// promised, and in the order in which it was sent.
 func TestRestarts(t *testing.T) {
 	t.Parallel()
-	const clients, restarts = 50, 10
-	stored := &deliveries{of: make(map[string][]int)}
-	addr, kill := stored.start()
+	const clients, tabs, restarts = 50, 5, 10
+	l := newLab(t)
+	stored := &deliveries{of: make(map[string][]numbered), by: make(map[numbered]bool)}
+	addr, kill := stored.start(l.url)
 	p, err := newProxy(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	acknowledged := make(chan struct{}, 1_000_000)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	last := make([]int, clients) // acknowledged, by sender
-	var senders sync.WaitGroup
-	for i := range clients {
-		c := atrium.NewClient("http://"+p.addr, atrium.ClientOptions{
-			Retries: 1000,
-			Timeout: 2 * time.Second,
-			Backoff: atrium.Backoff{Min: 20 * time.Millisecond, Max: 200 * time.Millisecond, Jitter: 1},
-			Logger:  slog.New(slog.DiscardHandler),
-		})
-		t.Cleanup(func() { c.Close() })
-		connect(t, c)
-		senders.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
-				patient, cancel := context.WithTimeout(t.Context(), lifetime)
-				_, err := atrium.Call[any](patient, c, "numbered", numbered{fmt.Sprint(i), n})
-				cancel()
-				if err != nil {
-					t.Errorf("client %d, message %d: %v", i, n, err)
-					return
-				}
-				last[i] = n
-				acknowledged <- struct{}{}
-			}
-		})
+	url := "http://" + p.addr
+	senders := make(map[string]sender)
+	for i := range tabs {
+		name := fmt.Sprint("tab ", i)
+		senders[name] = tabSender(t, name, url, l)
 	}
-	progress := func(messages int) {
+	for i := range clients {
+		name := fmt.Sprint("client ", i)
+		senders[name] = goSender(t, name, url)
+	}
+
+	// progress waits until each sender has had more acknowledgements than messages were on their way: it has got over
+	// whatever there was.
+	progress := func() {
 		t.Helper()
-		for range messages {
-			receive(t, acknowledged, "an acknowledgement")
+		goal := make(map[string]int)
+		for name, s := range senders {
+			goal[name] = s.acknowledged() + 5
 		}
-		for len(acknowledged) > 0 {
-			<-acknowledged
+		for name, s := range senders {
+			s.until(goal[name])
 		}
 	}
 	trouble := []struct {
@@ -174,44 +258,28 @@ func TestRestarts(t *testing.T) {
 		{"one end only", p.sever},
 	}
 	for round := range restarts {
-		progress(4 * clients)
+		progress()
 		trouble := trouble[round%len(trouble)]
 		t.Logf("round %d: %s", round, trouble.name)
 		trouble.make()
-		progress(clients)
+		progress()
 		p.down()
 		kill()
-		addr, kill = stored.start()
+		addr, kill = stored.start(l.url)
 		p.delay.Store(0)
 		if err := p.listen(addr); err != nil {
 			t.Fatal(err)
 		}
 	}
-	progress(4 * clients)
-	stop()
-	senders.Wait()
+	progress()
+	total, again := 0, 0
+	for name, s := range senders {
+		s.stop()
+		acknowledged := s.acknowledged()
+		again += stored.check(t, name, acknowledged)
+		total += acknowledged
+	}
 	p.down()
 	kill()
-
-	stored.mu.Lock()
-	defer stored.mu.Unlock()
-	total, twice := 0, 0
-	for i := range clients {
-		next := 0
-		for _, n := range stored.of[fmt.Sprint(i)] {
-			switch {
-			case n == next:
-				next++
-			case n < next:
-				twice++
-			default:
-				t.Errorf("client %d: message %d came when %d was due", i, n, next)
-			}
-		}
-		if next <= last[i] {
-			t.Errorf("client %d: message %d was acknowledged, and %d not delivered", i, last[i], next)
-		}
-		total += next
-	}
-	t.Logf("%d messages, %d of them twice", total, twice)
+	t.Logf("%d messages; of those without a key, %d again", total, again)
 }

@@ -54,7 +54,7 @@ func newLab(t *testing.T) *lab {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprint(w, labPage)
 	})
-	for _, name := range []string{"socketio-scenarios.mjs", "client-scenarios.mjs", "client-page.mjs", "one-room.mjs"} {
+	for _, name := range []string{"socketio-scenarios.mjs", "client-scenarios.mjs", "client-page.mjs", "one-room.mjs", "numbered.mjs"} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, name) })
 	}
 	mux.HandleFunc("GET /client", func(w http.ResponseWriter, _ *http.Request) {
