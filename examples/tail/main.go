@@ -11,10 +11,10 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"log"
 	"os"
 	"os/signal"
@@ -26,62 +26,60 @@ import (
 )
 
 func main() {
-	log.SetFlags(0)
-	log.SetPrefix("tail: ")
-	auth := flag.String("auth", "{}", "who we are, an object of JSON")
-	join := flag.String("join", "", "event, and its data in JSON, to send whenever we are connected")
-	say := flag.String("say", "", "event, and its data, an object of JSON, to which a line of standard input is added as text")
+	log := log.New(os.Stderr, "tail: ", 0)
+	auth := flag.String("auth", "{}", "who we are, an `object` of JSON")
+	join := flag.String("join", "", "`event`, and its data in JSON, to send whenever we are connected")
+	say := flag.String("say", "", "`event`, and its data, an object of JSON, to which a line of standard input is added as text")
 	wait := flag.Duration("wait", 10*time.Second, "how long to wait for the first connection")
+	flag.Usage = func() {
+		log.Print("usage: tail [-auth '{…}'] [-join 'EVENT JSON'] [-say 'EVENT {…}'] URL")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	joining, joinData, _ := strings.Cut(*join, " ")
 	saying, sayData, _ := strings.Cut(*say, " ")
-	line := make(map[string]any)
-	if json.Unmarshal([]byte(sayData), &line) != nil && *say != "" || joinData != "" && !json.Valid([]byte(joinData)) || !json.Valid([]byte(*auth)) || flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: tail [-auth JSON] [-join 'EVENT JSON'] [-say 'EVENT {…}'] URL")
+	var who, line map[string]any
+	var data any
+	bad := func(text string, v any) bool { return json.Unmarshal([]byte(text), v) != nil }
+	if bad(*auth, &who) || bad(cmp.Or(joinData, "null"), &data) || bad(cmp.Or(sayData, "{}"), &line) || line == nil || flag.NArg() != 1 {
+		flag.Usage()
 		os.Exit(2)
 	}
 
 	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	c := atrium.NewClient(flag.Arg(0), atrium.ClientOptions{Auth: json.RawMessage(*auth), Retries: 10})
+	c := atrium.NewClient(flag.Arg(0), atrium.ClientOptions{Auth: who, Retries: 10})
 	defer c.Close()
-	ask := func(event string, data any) {
-		if _, err := atrium.Call[any](context.Background(), c, event, data); err != nil && interrupted.Err() == nil {
-			log.Printf("%s: %v", event, err)
+	check := func(what string, wrong any) {
+		if wrong == nil || interrupted.Err() != nil {
+			return // or it was we
+		}
+		if log.Printf("%s: %v", what, wrong); c.State() == atrium.StateClosed {
+			os.Exit(1)
 		}
 	}
-	c.HandleAny(func(e *atrium.Event) {
-		out, _ := json.Marshal(map[string]any{"event": e.Name(), "args": e.Args()}) // it was valid when it came
-		fmt.Println(string(out))
-	})
-	read := func() {
+	ask := func(event string, data any) {
+		_, err := atrium.Call[any](context.Background(), c, event, data)
+		check(event, err)
+	}
+	read := sync.OnceFunc(func() {
 		for in := bufio.NewScanner(os.Stdin); saying != "" && in.Scan(); {
 			line["text"] = in.Text()
 			ask(saying, line)
 		}
-	}
-	var reading sync.Once
+	})
 	c.OnConnect(func() {
 		if joining != "" {
-			ask(joining, json.RawMessage(joinData))
+			ask(joining, data)
 		}
-		reading.Do(func() { go read() })
+		go read()
 	})
+	out := json.NewEncoder(os.Stdout)
+	c.HandleAny(func(e *atrium.Event) { out.Encode(map[string]any{"event": e.Name(), "args": e.Args()}) })
+	c.OnDisconnect(func(why atrium.Reason) { check("disconnected", why) })
 	ctx, cancel := context.WithTimeout(interrupted, *wait)
 	defer cancel()
-	if err := c.Connect(ctx); err != nil {
-		log.Fatal(err)
-	}
-	// From now on it connects again by itself, until it is told not to.
-	lost := func(what any) {
-		if interrupted.Err() != nil {
-			return // it was we
-		}
-		if log.Print(what); c.State() == atrium.StateClosed {
-			os.Exit(1)
-		}
-	}
-	c.OnDisconnect(func(why atrium.Reason) { lost(why) })
-	c.OnConnectError(func(err error) { lost(err) })
+	check("cannot connect", c.Connect(ctx))
+	c.OnConnectError(func(err error) { check("cannot connect", err) }) // from now on it connects again by itself
 	<-interrupted.Done()
 }
