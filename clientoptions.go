@@ -115,6 +115,9 @@ func encodeAuth(auth any) ([]byte, error) {
 func webSocketURL(server string) (string, error) {
 	u, err := url.Parse(server)
 	if err != nil {
+		if !strings.Contains(server, "://") { // 127.0.0.1:80, say, of which it complains that there is a colon
+			return "", errors.New("a server's URL begins with http://, https://, ws:// or wss://")
+		}
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // without the URL, which may hold a password
 		}

@@ -141,6 +141,9 @@ var notForHeader = []string{"Connection", "Content-Length", "Keep-Alive", "Proxy
 func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, nil)
 	if err != nil {
+		if !strings.Contains(rawURL, "://") { // 127.0.0.1:80, say, of which it complains that there is a colon
+			return nil, errors.New("a WebSocket URL begins with ws:// or wss://")
+		}
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // without the URL, which may hold a password
 		}

@@ -266,6 +266,7 @@ func TestDialRefusesToDial(t *testing.T) {
 		{"h/path", DialOptions{}, `ws or wss, not ""`},
 		{"h:80", DialOptions{}, `ws or wss, not "h"`},
 		{"", DialOptions{}, `ws or wss, not ""`},
+		{"127.0.0.1:80", DialOptions{}, "begins with ws:// or wss://"},
 		{"ws:", DialOptions{}, "no host"},
 		{"ws:h", DialOptions{}, "no host"},
 		{"ws:///path", DialOptions{}, "no host"},

@@ -101,6 +101,7 @@ func TestClientWrongAddress(t *testing.T) {
 		{"ftp://example.com", ClientOptions{}, `the scheme of a server's URL is http, https, ws or wss, not "ftp"`},
 		{"example.com", ClientOptions{}, `the scheme of a server's URL is http, https, ws or wss, not ""`},
 		{"localhost:3000", ClientOptions{}, `the scheme of a server's URL is http, https, ws or wss, not "localhost"`},
+		{"127.0.0.1:3000", ClientOptions{}, `a server's URL begins with http://, https://, ws:// or wss://`},
 		{"http://", ClientOptions{}, `the URL has no host`},
 		{"http://example.com/#top", ClientOptions{}, `a WebSocket URL has no fragment`},
 		{"http://u:secret@exa mple.com/", ClientOptions{}, `invalid character " " in host name`},

@@ -76,10 +76,10 @@ func main() {
 	})
 	out := json.NewEncoder(os.Stdout)
 	c.HandleAny(func(e *atrium.Event) { out.Encode(map[string]any{"event": e.Name(), "args": e.Args()}) })
-	c.OnDisconnect(func(why atrium.Reason) { check("disconnected", why) })
+	c.OnDisconnect(func(why atrium.Reason) { check(flag.Arg(0), why) })
 	ctx, cancel := context.WithTimeout(interrupted, *wait)
 	defer cancel()
-	check("cannot connect", c.Connect(ctx))
-	c.OnConnectError(func(err error) { check("cannot connect", err) }) // from now on it connects again by itself
+	check(flag.Arg(0), c.Connect(ctx))
+	c.OnConnectError(func(err error) { check(flag.Arg(0), err) }) // from now on it connects again by itself
 	<-interrupted.Done()
 }
