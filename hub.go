@@ -12,7 +12,8 @@ import (
 )
 
 // Hub is the event hub: an http.Handler that clients connect to, and their meeting place. It is its own main
-// Namespace, "/". Make one with New, mount it on a mux, and end it with Shutdown.
+// Namespace, "/", and has all the methods of one: Use, OnConnect, To, Emit and the others. Make one with New, mount it on
+// a mux, and end it with Shutdown.
 //
 // All methods may be called from any goroutine.
 type Hub struct {
