@@ -93,13 +93,14 @@ type member struct {
 
 	mu    sync.Mutex // guards:
 	heard []heard
+	last  map[int]int  // the last number of each publisher
 	ends  atomic.Int32 // how often it has heard "end"
 }
 
 func newCluster(t *testing.T, members int, hubs ...*atrium.Hub) *cluster {
 	c := &cluster{t: t, hubs: hubs, members: make([]*member, members)}
 	for i := range c.members {
-		c.members[i] = new(member)
+		c.members[i] = &member{last: make(map[int]int)}
 	}
 	for _, h := range hubs {
 		h.OnConnect(func(s *atrium.Socket) { s.Set("member", s.Handshake().URL().Query().Get("member")) })
@@ -171,6 +172,7 @@ func (m *member) listen(t *testing.T) {
 		}
 		m.mu.Lock()
 		m.heard = append(m.heard, event.Data)
+		m.last[event.Data.Publisher] = event.Data.Number
 		m.mu.Unlock()
 	}
 }
@@ -179,6 +181,13 @@ func (m *member) count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.heard)
+}
+
+// latest is the number of the last event of a publisher.
+func (m *member) latest(publisher int) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last[publisher]
 }
 
 // socket is the hub's end.

@@ -53,6 +53,19 @@ func start(t testing.TB, o server.Options) *server.Server {
 	return s
 }
 
+// deserted waits until no Bus has subscriptions.
+func deserted(t testing.TB, servers ...*server.Server) {
+	t.Helper()
+	eventually(t, func() error {
+		for _, s := range servers {
+			if n := s.GlobalAccount().Interest("atrium.>"); n != 0 {
+				return fmt.Errorf("%d subscriptions are left at the server", n)
+			}
+		}
+		return nil
+	})
+}
+
 // startCluster runs three that are connected to each other.
 func startCluster(t testing.TB) []*server.Server {
 	t.Helper()

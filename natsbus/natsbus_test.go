@@ -19,12 +19,7 @@ import (
 func TestServer(t *testing.T) {
 	s := start(t, server.Options{})
 	bustest.Run(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, s.ClientURL())) })
-	eventually(t, func() error {
-		if n := s.GlobalAccount().Interest("atrium.>"); n != 0 {
-			return fmt.Errorf("%d subscriptions are left at the server", n)
-		}
-		return nil
-	})
+	deserted(t, s)
 }
 
 // TestCluster has each Bus on another server.

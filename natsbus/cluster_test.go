@@ -1,0 +1,28 @@
+package natsbus_test
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/bustest"
+	"github.com/atrium-go/atrium/natsbus"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Three hubs over NATS are as one.
+func TestHubs(t *testing.T) {
+	s := start(t, server.Options{})
+	bustest.RunCluster(t, 3000, 300, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, s.ClientURL())) })
+	deserted(t, s)
+}
+
+// Each hub is on another server here.
+func TestHubsOnCluster(t *testing.T) {
+	servers := startCluster(t)
+	var joined atomic.Int64
+	bustest.RunCluster(t, 300, 30, func(t testing.TB) atrium.Bus {
+		return natsbus.New(connect(t, servers[int(joined.Add(1))%len(servers)].ClientURL()))
+	})
+	deserted(t, servers...)
+}

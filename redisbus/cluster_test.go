@@ -1,0 +1,24 @@
+package redisbus_test
+
+import (
+	"testing"
+
+	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/bustest"
+	"github.com/atrium-go/atrium/redisbus"
+)
+
+// Three hubs over Redis are as one.
+func TestHubs(t *testing.T) {
+	server := start(t)
+	bustest.RunCluster(t, 3000, 300, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) })
+	server.deserted(t)
+}
+
+func TestHubsOnCluster(t *testing.T) {
+	cluster := startCluster(t)
+	bustest.RunCluster(t, 300, 30, func(t testing.TB) atrium.Bus { return redisbus.New(cluster.connect(t)) })
+	for _, s := range cluster {
+		s.deserted(t)
+	}
+}
