@@ -62,7 +62,8 @@ type cluster struct {
 	topics topics
 	stop   context.CancelFunc
 
-	failing   atomic.Bool  // the last Publish or Subscribe did
+	failing   atomic.Bool  // the last Publish did
+	deaf      atomic.Bool  // the last Subscribe failed: a Bus may take what is published, and keep it
 	hears     atomic.Int32 // how many of its own two topics it does
 	answering atomic.Int32
 	counts    clusterCounts
@@ -100,8 +101,8 @@ func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger tim
 		nodes: make(map[string]int64), questions: make(map[uint64]*question)}
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
-	c.topics = topics{bus: bus, clock: clock, linger: max(linger, minLinger), deliver: c.receive, outcome: c.outcome,
-		begun: c.begun, ctx: ctx, byName: make(map[string]*topic)}
+	c.topics = topics{bus: bus, clock: clock, linger: max(linger, minLinger), deliver: c.receive,
+		outcome: func(err error) { c.outcome(&c.deaf, err) }, begun: c.begun, ctx: ctx, byName: make(map[string]*topic)}
 	c.out.serve, c.out.limit = c.publish, maxClusterQueue
 	c.notices.serve, c.notices.limit = func(m clusterMessage) { c.host.notice(&m) }, maxClusterQueue
 	c.beat.fire = c.tick
@@ -199,18 +200,18 @@ func (c *cluster) publish(o outgoing) {
 	switch {
 	case err == nil:
 		c.counts.published.Add(1)
-		c.outcome(nil)
+		c.outcome(&c.failing, nil)
 	case len(o.msg) > sureToFit:
 		c.complain(err) // perhaps the broker does not take messages of this size
 	default:
-		c.outcome(err)
+		c.outcome(&c.failing, err)
 	}
 }
 
 // outcome notes how the Bus does.
-func (c *cluster) outcome(err error) {
-	if failing := err != nil; c.failing.Load() != failing {
-		c.failing.Store(failing)
+func (c *cluster) outcome(fails *atomic.Bool, err error) {
+	if now := err != nil; fails.Load() != now {
+		fails.Store(now)
 	}
 	if err != nil {
 		c.complain(err)
@@ -243,7 +244,7 @@ func (c *cluster) await(names []string) {
 		if ready == nil {
 			continue
 		}
-		if c.failing.Load() {
+		if c.failing.Load() || c.deaf.Load() {
 			return
 		}
 		if limit == nil {

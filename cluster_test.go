@@ -683,6 +683,54 @@ func TestClusterOversize(t *testing.T) {
 	}
 }
 
+// mutedBus takes what is published and keeps it while its subscriptions hang, as a client may that connects again.
+type mutedBus struct {
+	illBus
+	muted atomic.Bool
+}
+
+func (b *mutedBus) Publish(ctx context.Context, topic string, msg []byte) error {
+	if b.muted.Load() {
+		return nil
+	}
+	return b.illBus.Publish(ctx, topic, msg)
+}
+
+// A Join does not wait for a Bus that is known not to subscribe, although that takes every heartbeat.
+func TestClusterMuted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &mutedBus{illBus: illBus{Bus: NewMemoryBus()}}
+		h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		s := h.connect(t, nil).socket(h.Hub)
+		bus.muted.Store(true)
+		bus.hangs.Store(true)
+		took := func(what string, want time.Duration, rooms ...string) {
+			t.Helper()
+			start := time.Now()
+			if err := s.Join(rooms...); err != nil || time.Since(start) != want {
+				t.Errorf("%s: %v after %v, want %v", what, err, time.Since(start), want)
+			}
+		}
+		took("the first Join", clusterWait, "first")
+		<-time.After(busTimeout)
+		for i := range 10 {
+			took("a Join that is known to fail", 0, fmt.Sprint(i))
+			<-time.After(heartbeat)
+		}
+		s.Leave(s.Rooms()...)
+		<-time.After(minLinger + 2*busTimeout) // nothing is to be subscribed to any more
+		bus.hangs.Store(false)
+		if h.cluster.deaf.Load() {
+			t.Error("the Bus counts as failing, with nothing to tell whether it does")
+		}
+		bus.muted.Store(false)
+		took("a Join with the Bus back", 0, "last")
+		if ready := h.cluster.topics.pending(roomTopic("/", "last")); ready != nil {
+			t.Error("Join did not wait for the subscription")
+		}
+	})
+}
+
 // More than the queue holds is dropped and counted, and what Shutdown cannot publish does not keep it.
 func TestClusterQueueFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

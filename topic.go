@@ -25,7 +25,7 @@ type topics struct {
 	clock   *wheel
 	linger  time.Duration
 	deliver func(t *topic, msg []byte)
-	outcome func(error)       // told of each attempt
+	outcome func(error)       // told of each attempt; nil, too, when there is nothing left to attempt
 	begun   func(name string) // told of each subscription
 	ctx     context.Context
 
@@ -154,7 +154,9 @@ func (ts *topics) next() *topic {
 	defer ts.mu.Unlock()
 	ts.waiting = slices.DeleteFunc(ts.waiting, func(t *topic) bool { return t.gone })
 	if len(ts.waiting) == 0 || ts.ctx.Err() != nil {
-		ts.workers--
+		if ts.workers--; ts.workers == 0 {
+			ts.outcome(nil)
+		}
 		return nil
 	}
 	t := ts.waiting[0]
