@@ -78,6 +78,52 @@ type heard struct {
 	Shape             string // whom it was for
 }
 
+// Rooms tests that what is emitted to a room goes to the hubs with members in it, and to no other, by how many bytes the
+// broker has sent so far, in all. join is as for [Run].
+func Rooms(t *testing.T, join func(t testing.TB) atrium.Bus, sent func() int) {
+	hubs := make([]*atrium.Hub, 4)
+	for i := range hubs {
+		hubs[i] = atrium.New(atrium.Options{Bus: join(t)})
+	}
+	c := newCluster(t, len(hubs), hubs...)
+	for _, m := range c.members[1:3] {
+		if err := m.socket().Join("room"); err != nil {
+			t.Error(err)
+		}
+	}
+	const events, size = 1000, 1000
+	text := strings.Repeat("x", size)
+	for i, test := range []struct {
+		room    string
+		emitter int
+		copies  int // how often the broker must send each
+	}{
+		{"room", 0, 2},
+		{"room", 1, 2}, // it knows no better than to send it back, too
+		{"empty room", 0, 0},
+	} {
+		before := sent()
+		for n := range events {
+			if err := hubs[test.emitter].To(test.room).Emit("e", heard{i, n + 1, text}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := hubs[test.emitter].Emit("end"); err != nil { // by the same way, so that it comes after
+			t.Error(err)
+		}
+		for j, m := range c.members {
+			await(t, fmt.Sprintf("member %d to hear the end", j), func() bool { return m.ends.Load() > int32(i) })
+			if len(m.socket().Rooms()) > 0 {
+				await(t, fmt.Sprintf("member %d to hear the room", j), func() bool { return test.copies == 0 || m.latest(i) == events })
+			}
+		}
+		if n := sent() - before; n < test.copies*events*size || n > (test.copies*2+1)*events*size/2 {
+			t.Errorf("the broker has sent %d bytes for %d events of %d bytes to %q, which should have gone to %d hubs", n, events, size, test.room, test.copies)
+		}
+	}
+	c.end()
+}
+
 // cluster is hubs and their members, each connected to one of them.
 type cluster struct {
 	t       *testing.T
@@ -99,6 +145,11 @@ type member struct {
 
 func newCluster(t *testing.T, members int, hubs ...*atrium.Hub) *cluster {
 	c := &cluster{t: t, hubs: hubs, members: make([]*member, members)}
+	t.Cleanup(func() {
+		if t.Failed() { // or it would go on while other tests run
+			c.end()
+		}
+	})
 	for i := range c.members {
 		c.members[i] = &member{last: make(map[int]int)}
 	}
@@ -327,7 +378,9 @@ func (c *cluster) end() {
 		c.servers[i].Close()
 	}
 	for _, m := range c.members {
-		m.conn.CloseNow()
+		if m.conn != nil {
+			m.conn.CloseNow()
+		}
 	}
 }
 

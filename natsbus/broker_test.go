@@ -107,6 +107,9 @@ func TestMain(m *testing.M) {
 	if port := os.Getenv(serveOn); port != "" {
 		serve(port)
 	}
+	if address := os.Getenv(nodeOf); address != "" {
+		serveNode(address)
+	}
 	os.Exit(m.Run())
 }
 
@@ -173,8 +176,16 @@ func (p *process) kill() {
 	p.command.Wait()
 }
 
-// pause is SIGSTOP, resume SIGCONT.
-func (p *process) pause()  { p.signal(syscall.SIGSTOP) }
+// pause is SIGSTOP, and waits until it has stopped.
+func (p *process) pause() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	if _, err := syscall.Wait4(p.command.Process.Pid, nil, syscall.WUNTRACED, nil); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// resume is SIGCONT.
 func (p *process) resume() { p.signal(syscall.SIGCONT) }
 
 func (p *process) signal(sig syscall.Signal) {

@@ -26,3 +26,15 @@ func TestHubsOnCluster(t *testing.T) {
 	})
 	deserted(t, servers...)
 }
+
+func TestRooms(t *testing.T) {
+	s := start(t, server.Options{})
+	bustest.Rooms(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, s.ClientURL())) }, func() int {
+		v, err := s.Varz(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(v.OutBytes)
+	})
+	deserted(t, s)
+}

@@ -1,6 +1,7 @@
 package redisbus_test
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/atrium-go/atrium"
@@ -21,4 +22,20 @@ func TestHubsOnCluster(t *testing.T) {
 	for _, s := range cluster {
 		s.deserted(t)
 	}
+}
+
+func TestRooms(t *testing.T) {
+	server := start(t)
+	bustest.Rooms(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, func() int {
+		info, err := server.client.InfoMap(t.Context(), "stats").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent, err := strconv.Atoi(info["Stats"]["total_net_output_bytes"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sent
+	})
+	server.deserted(t)
 }

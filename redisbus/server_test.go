@@ -151,8 +151,16 @@ func (s *server) restart() {
 	}
 }
 
-// pause is SIGSTOP, resume SIGCONT.
-func (s *server) pause()  { s.signal(syscall.SIGSTOP) }
+// pause is SIGSTOP, and waits until it has stopped.
+func (s *server) pause() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+	if _, err := syscall.Wait4(s.process.Process.Pid, nil, syscall.WUNTRACED, nil); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// resume is SIGCONT.
 func (s *server) resume() { s.signal(syscall.SIGCONT) }
 
 func (s *server) signal(sig syscall.Signal) {
