@@ -1,7 +1,6 @@
 package natsbus_test
 
 import (
-	"sync/atomic"
 	"testing"
 
 	"github.com/atrium-go/atrium"
@@ -20,10 +19,7 @@ func TestHubs(t *testing.T) {
 // Each hub is on another server here.
 func TestHubsOnCluster(t *testing.T) {
 	servers := startCluster(t)
-	var joined atomic.Int64
-	bustest.RunCluster(t, 300, 30, func(t testing.TB) atrium.Bus {
-		return natsbus.New(connect(t, servers[int(joined.Add(1))%len(servers)].ClientURL()))
-	})
+	bustest.RunCluster(t, 300, 30, joinCluster(t, servers))
 	deserted(t, servers...)
 }
 

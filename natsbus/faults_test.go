@@ -14,12 +14,16 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// These tests are parallel: they wait most of the time.
+
 func TestHubsKilled(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t)
 	bustest.OutageCluster(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, p.address)) }, p.kill, p.run)
 }
 
 func TestHubsSuspended(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t)
 	var over <-chan time.Time
 	stop := func() {
@@ -34,8 +38,10 @@ func TestHubsSuspended(t *testing.T) {
 }
 
 func TestHubCutOff(t *testing.T) {
+	t.Parallel()
 	for name, stop := range map[string]func(*bustest.Proxy){"reset": (*bustest.Proxy).Cut, "silent": (*bustest.Proxy).Hold} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := start(t, server.Options{})
 			proxy := bustest.NewProxy(t, strings.TrimPrefix(s.ClientURL(), "nats://"))
 			address := "nats://" + proxy.Addr() // the first hub's
@@ -51,6 +57,7 @@ func TestHubCutOff(t *testing.T) {
 }
 
 func TestHubKilled(t *testing.T) {
+	t.Parallel()
 	s := start(t, server.Options{})
 	bustest.KillNode(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, s.ClientURL())) }, func(t testing.TB) *exec.Cmd {
 		process := exec.Command(os.Args[0])

@@ -24,7 +24,12 @@ func TestServer(t *testing.T) {
 
 // TestCluster has each Bus on another server.
 func TestCluster(t *testing.T) {
-	servers := startCluster(t)
+	bustest.Run(t, joinCluster(t, startCluster(t)))
+}
+
+// joinCluster returns a join with which each Bus is on another server, and waits with Subscribe until all servers know.
+func joinCluster(t *testing.T, servers []*server.Server) (join func(t testing.TB) atrium.Bus) {
+	t.Helper()
 	observers := &observers{left: make(map[string]*sync.WaitGroup), servers: len(servers)}
 	for _, s := range servers {
 		if _, err := connect(t, s.ClientURL()).Subscribe("observed", observers.observe); err != nil {
@@ -40,10 +45,10 @@ func TestCluster(t *testing.T) {
 		})
 	}
 	var joined atomic.Int64
-	bustest.Run(t, func(t testing.TB) atrium.Bus {
+	return func(t testing.TB) atrium.Bus {
 		conn := connect(t, servers[int(joined.Add(1))%len(servers)].ClientURL())
 		return &patientBus{natsbus.New(conn), conn, observers}
-	})
+	}
 }
 
 // observers are clients, one of each server of a cluster.

@@ -12,13 +12,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// These tests are parallel: they wait most of the time.
+
 func TestHubsKilled(t *testing.T) {
+	t.Parallel()
 	server := start(t)
 	bustest.OutageCluster(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, server.kill, server.restart)
 	server.deserted(t)
 }
 
 func TestHubsSuspended(t *testing.T) {
+	t.Parallel()
 	server := start(t)
 	var over <-chan time.Time
 	stop := func() {
@@ -34,8 +38,10 @@ func TestHubsSuspended(t *testing.T) {
 }
 
 func TestHubCutOff(t *testing.T) {
+	t.Parallel()
 	for name, stop := range map[string]func(*bustest.Proxy){"reset": (*bustest.Proxy).Cut, "silent": (*bustest.Proxy).Hold} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			server := start(t)
 			proxy := bustest.NewProxy(t, server.addr)
 			addr := proxy.Addr() // the first hub's
@@ -52,6 +58,7 @@ func TestHubCutOff(t *testing.T) {
 }
 
 func TestHubKilled(t *testing.T) {
+	t.Parallel()
 	server := start(t)
 	bustest.KillNode(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, func(t testing.TB) *exec.Cmd {
 		process := exec.Command(os.Args[0])
