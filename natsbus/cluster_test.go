@@ -34,3 +34,8 @@ func TestRooms(t *testing.T) {
 	})
 	deserted(t, s)
 }
+
+func BenchmarkFanOut(b *testing.B) {
+	s := start(b, server.Options{})
+	bustest.FanOut(b, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, s.ClientURL())) })
+}

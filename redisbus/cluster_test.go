@@ -39,3 +39,8 @@ func TestRooms(t *testing.T) {
 	})
 	server.deserted(t)
 }
+
+func BenchmarkFanOut(b *testing.B) {
+	server := start(b)
+	bustest.FanOut(b, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) })
+}
