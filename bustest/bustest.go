@@ -8,7 +8,8 @@
 //		})
 //	}
 //
-// [Run] is for what holds while all is well, [Outage] for a broker that fails.
+// [Run] is for what holds while all is well, [Outage] for a broker that fails. [RunCluster], [Rooms], [OutageCluster] and
+// [KillNode] do the same to hubs that a Bus joins, which takes longer.
 package bustest
 
 import (

@@ -11,11 +11,12 @@ type Proxy struct {
 	target   string
 	listener net.Listener
 
-	mu    sync.Mutex    // guards:
-	open  chan struct{} // closed unless what comes is held
-	cut   bool
-	ended bool
-	conns map[net.Conn]struct{} // both ends of each
+	mu      sync.Mutex    // guards:
+	open    chan struct{} // closed unless what comes is held
+	cut     bool
+	ended   bool
+	conns   map[net.Conn]struct{} // both ends of each
+	forgets int                   // how often Forget was called
 }
 
 // NewProxy starts one that leads to an address. It ends with the test.
@@ -55,6 +56,15 @@ func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = false
+	p.pass()
+}
+
+// Forget ends what Hold has begun, but for those connections that were there: they stay, and nothing passes them any more, as
+// if a firewall had forgotten them.
+func (p *Proxy) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forgets++
 	p.pass()
 }
 
@@ -104,10 +114,11 @@ func (p *Proxy) join(near net.Conn) {
 	if p.cut || p.ended {
 		p.reset()
 	}
+	forgets := p.forgets
 	p.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { p.forward(near, far) })
-	both.Go(func() { p.forward(far, near) })
+	both.Go(func() { p.forward(near, far, forgets) })
+	both.Go(func() { p.forward(far, near, forgets) })
 	both.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -115,8 +126,8 @@ func (p *Proxy) join(near net.Conn) {
 	delete(p.conns, far)
 }
 
-// forward forwards until one of the two ends, and ends the other.
-func (p *Proxy) forward(from, to net.Conn) {
+// forward forwards until one of the two ends, and ends the other. Its connection is of the time after so many calls of Forget.
+func (p *Proxy) forward(from, to net.Conn, forgets int) {
 	defer from.Close()
 	defer to.Close()
 	buffer := make([]byte, 32<<10)
@@ -128,6 +139,12 @@ func (p *Proxy) forward(from, to net.Conn) {
 		<-open
 		if err != nil {
 			return
+		}
+		p.mu.Lock()
+		forgotten := forgets != p.forgets
+		p.mu.Unlock()
+		if forgotten {
+			continue
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {
 			return

@@ -89,10 +89,10 @@ func startCluster(t testing.TB) []*server.Server {
 	return servers
 }
 
-// connect is a client that comes back quickly.
+// connect is a client that soon notices that it is cut off, and comes back quickly.
 func connect(t testing.TB, address string) *nats.Conn {
 	t.Helper()
-	conn, err := nats.Connect(address, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	conn, err := nats.Connect(address, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.PingInterval(2*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

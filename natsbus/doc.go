@@ -17,6 +17,9 @@
 // At most once, in order. The connection is made again by the client, with every subscription. What is published meanwhile the
 // client keeps, up to nats.ReconnectBufSize (8 MiB), and sends then; with nats.ReconnectBufSize(-1), Publish fails instead.
 //
+// A connection that breaks without a sign, as when a firewall forgets it, is noticed by nats.PingInterval: with its 2 minutes
+// after 4 to 6, with 2 seconds after 4 to 6.
+//
 // In a cluster of several servers, those that a hub is not connected to learn of its subscriptions a moment after Subscribe
 // has returned. NATS does not say when. What is published to them in that moment does not arrive.
 //

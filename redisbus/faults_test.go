@@ -39,7 +39,11 @@ func TestHubsSuspended(t *testing.T) {
 
 func TestHubCutOff(t *testing.T) {
 	t.Parallel()
-	for name, stop := range map[string]func(*bustest.Proxy){"reset": (*bustest.Proxy).Cut, "silent": (*bustest.Proxy).Hold} {
+	for name, network := range map[string]struct{ stop, heal func(*bustest.Proxy) }{
+		"reset":     {(*bustest.Proxy).Cut, (*bustest.Proxy).Heal},
+		"silent":    {(*bustest.Proxy).Hold, (*bustest.Proxy).Heal},
+		"forgotten": {(*bustest.Proxy).Hold, (*bustest.Proxy).Forget},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := start(t)
@@ -51,7 +55,7 @@ func TestHubCutOff(t *testing.T) {
 				addr = server.addr
 				return redisbus.New(client)
 			}
-			bustest.OutageCluster(t, join, func() { stop(proxy) }, proxy.Heal)
+			bustest.OutageCluster(t, join, func() { network.stop(proxy) }, func() { network.heal(proxy) })
 			server.deserted(t)
 		})
 	}
