@@ -777,7 +777,7 @@ func (b *faultyBus) Publish(ctx context.Context, topic string, msg []byte) error
 	return nil
 }
 
-// Nothing is delivered twice, nor lost, if the Bus repeats and reorders.
+// Nothing is delivered twice, nor out of order, if the Bus repeats and reorders.
 func TestClusterFaultyBus(t *testing.T) {
 	noLeaks(t)
 	bus := &faultyBus{Bus: NewMemoryBus(), late: make(map[string][]byte)}
@@ -786,23 +786,24 @@ func TestClusterFaultyBus(t *testing.T) {
 	c.socket(all[0].Hub).Join("room")
 	const n = 300
 	for i := range n {
-		all[1].To("room").Emit("n", i)
+		all[1].To("room").Emit("n", i+1)
 	}
-	seen := make(map[string]bool)
-	for {
-		var m struct {
-			Event string
-			Data  int
-		}
+	eventually(t, "all to be published", func() bool { return all[1].Nodes().Stats().Published >= n })
+	bus.mu.Lock()
+	bus.inOrder = true
+	bus.mu.Unlock()
+	all[1].To("room").Emit("n", n+1)
+	for last, count := 0, 0; last < n+1; count++ {
+		var m struct{ Data int }
 		raw := c.next()
 		if err := json.Unmarshal([]byte(raw), &m); err != nil {
 			t.Fatal(err)
 		}
-		if seen[raw] {
-			t.Fatalf("%s comes twice", raw)
+		if m.Data <= last {
+			t.Fatalf("%d comes after %d", m.Data, last)
 		}
-		if seen[raw] = true; len(seen) >= n-1 { // the last may be late for good
-			break
+		if last = m.Data; last == n+1 && count < n/2 {
+			t.Errorf("%d of %d came", count, n)
 		}
 	}
 	if all[0].Nodes().Stats().Repeated == 0 {
@@ -836,41 +837,17 @@ func TestClusterFaultyBus(t *testing.T) {
 	c.settle()
 }
 
-// lastHeard takes each number once, in any order, unless it is older than all of the last sixteen.
-func TestLastHeard(t *testing.T) {
-	for range 200 {
-		var l lastHeard
-		heard := make(map[uint64]bool)
-		for range 300 {
-			number := rand.Uint64N(200)
-			greater := 0
-			for other := range heard {
-				if other > number {
-					greater++
-				}
-			}
-			want := !heard[number] && greater < topicMemory
-			if got := l.add(number); got != want {
-				t.Fatalf("add(%d) = %v after %v", number, got, heard)
-			}
-			if want {
-				heard[number] = true
-			}
-		}
-	}
-}
-
 // What is no message, or one of another version, is counted and dropped.
 func TestClusterMalformed(t *testing.T) {
 	noLeaks(t)
 	bus := NewMemoryBus()
 	h := newHouses(t, overTCP, 1, bus, Options{})[0]
 	good := (&clusterMessage{kind: clusterEvent, from: "other", namespace: "/", event: "e"}).encode()
-	setClusterNumber(good, 1)
+	setClusterNumber(good, 2)
 	later := bytes.Clone(good)
 	later[0] = clusterVersion + 1
 	unknown := (&clusterMessage{kind: 200, from: "other"}).encode()
-	setClusterNumber(unknown, 2)
+	setClusterNumber(unknown, 1)
 	c := h.connect(t, nil)
 	c.socket(h.Hub)
 	for _, msg := range [][]byte{nil, {}, {clusterVersion}, []byte("hello, world of buses"), good[:len(good)-2], later, unknown} {

@@ -105,7 +105,7 @@ type ClusterStats struct {
 	Dropped   uint64 // messages dropped because a queue was full
 	Received  uint64 // messages of other nodes
 	Malformed uint64 // messages that were none, or of another version
-	Repeated  uint64 // messages that the Bus has brought before, or far too late
+	Repeated  uint64 // messages dropped because the Bus has brought them, or later ones, before
 }
 
 // Stats tells how the hub's place in its cluster does. Without a Bus all is zero.

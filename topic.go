@@ -14,8 +14,6 @@ const (
 	topicRetry = 250 * time.Millisecond
 	// minLinger is how long a topic outlives the last who wanted it: rooms come and go, subscriptions cost something.
 	minLinger = 5 * time.Second
-	// topicMemory is how many messages a message may be late and still be told from a repeated one.
-	topicMemory = 16
 )
 
 // topics are what a node is subscribed to: each while somebody wants it, and a while longer. Subscribing takes time, and
@@ -39,8 +37,8 @@ type topics struct {
 type topic struct {
 	name  string
 	ready chan struct{} // closed when the subscription is there
-	// heard are the numbers of the last messages of each node. They are deliver's own, which is called by one at a time.
-	heard map[string]*lastHeard
+	// heard has the number of the last message of each node. It is deliver's own, which is called by one at a time.
+	heard map[string]uint64
 
 	// Guarded by topics.mu.
 	wanted int
@@ -58,7 +56,7 @@ func (ts *topics) want(name string) {
 	}
 	t := ts.byName[name]
 	if t == nil {
-		t = &topic{name: name, ready: make(chan struct{}), heard: make(map[string]*lastHeard)}
+		t = &topic{name: name, ready: make(chan struct{}), heard: make(map[string]uint64)}
 		t.idle.fire = func() { ts.drop(t) }
 		ts.byName[name] = t
 		ts.waiting = append(ts.waiting, t)
@@ -190,40 +188,13 @@ func (ts *topics) subscribe(t *topic) bool {
 	return true
 }
 
-// fresh reports whether the message is one that the topic has not brought before. A Bus should bring each once and in
-// order; a message that is late is taken, unless it is so late that it may be a repeated one.
+// fresh reports whether the message is later than all that the topic has brought of the node. A Bus should bring each once
+// and in order. One that connects anew may fail at that: the broker still reads what is left of the connection before.
 func (t *topic) fresh(node string, number uint64) bool {
-	l := t.heard[node]
-	if l == nil {
-		l = new(lastHeard)
-		t.heard[node] = l
-	}
-	return l.add(number)
-}
-
-// lastHeard are the greatest numbers of those that were heard, in descending order.
-type lastHeard struct {
-	numbers [topicMemory]uint64
-	n       int
-}
-
-// add reports whether the number is a new one.
-func (l *lastHeard) add(number uint64) bool {
-	heard := l.numbers[:l.n]
-	at := slices.IndexFunc(heard, func(other uint64) bool { return other <= number })
-	switch {
-	case at >= 0 && heard[at] == number:
+	if number <= t.heard[node] {
 		return false
-	case at < 0 && l.n == topicMemory:
-		return false
-	case at < 0:
-		at = l.n
 	}
-	if l.n < topicMemory {
-		l.n++
-	}
-	copy(l.numbers[at+1:l.n], l.numbers[at:])
-	l.numbers[at] = number
+	t.heard[node] = number
 	return true
 }
 
