@@ -14,7 +14,7 @@
 //
 // At most once, in order. Redis keeps no message: what is published while a hub's connection is broken does not reach that
 // hub. The connection is made again by itself, with every subscription, and tried about twice a second. If the broker does
-// not answer any more, that is noticed after 10 seconds. A message is never sent twice, whatever the client's MaxRetries.
+// not answer any more, that is noticed after 3 seconds. A message is never sent twice, whatever the client's MaxRetries.
 //
 // Publish does not wait for the broker's answer. When a message could not be sent, the next Publish says so, and [Bus.Dropped]
 // counts it.

@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	clusterSlots = 16              // over how many of a cluster's slots the topics are spread, each with its own connection
-	maxQueued    = 1 << 20         // bytes that wait to be published, for each slot; a single message may be larger
-	pulse        = 5 * time.Second // after what silence the broker is asked whether it is there; after twice that, it is not
+	clusterSlots = 16                      // over how many of a cluster's slots the topics are spread, each with its own connection
+	maxQueued    = 1 << 20                 // bytes that wait to be published, for each slot; a single message may be larger
+	pulse        = 1500 * time.Millisecond // after what silence the broker is asked whether it is there; after twice that, it is not
 )
 
 // Bus is an [atrium.Bus] over Redis. Its methods are safe for simultaneous use. It need not be closed: what it has of its

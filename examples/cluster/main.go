@@ -39,7 +39,7 @@ func newBus(redisAddr, natsURL string) (bus atrium.Bus, closeClient func(), err 
 		client := redis.NewClient(&redis.Options{Addr: redisAddr})
 		return redisbus.New(client), func() { client.Close() }, nil
 	case natsURL != "":
-		conn, err := nats.Connect(natsURL, nats.MaxReconnects(-1)) // never gives up
+		conn, err := nats.Connect(natsURL, nats.MaxReconnects(-1), nats.PingInterval(2*time.Second)) // never gives up, and notices a dead network
 		if err != nil {
 			return nil, nil, err
 		}
