@@ -1,7 +1,6 @@
 package atrium
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -52,6 +51,14 @@ func (c *cluster) ask(node string, m *clusterMessage) *question {
 
 // answered takes in a part of an answer, or this node's own question, which says that the Bus works.
 func (c *cluster) answered(m *clusterMessage) {
+	var values []json.RawMessage
+	if m.from != c.node {
+		// Not by rawValues: a reply may be as deep as it takes, and something is around it here.
+		list := append(append([]byte{'['}, m.args...), ']')
+		if json.Unmarshal(list, &values) != nil {
+			return // as one of which a part was lost
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.questions[m.question]
@@ -66,7 +73,7 @@ func (c *cluster) answered(m *clusterMessage) {
 		return // one before it was lost, and the rest is worth nothing
 	}
 	*q.waiting[m.from]++
-	q.values = append(q.values, rawValues(bytes.Clone(m.args))...)
+	q.values = append(q.values, values...)
 	if m.last {
 		q.settle(m.from)
 	}
