@@ -4,9 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // What the cluster once got wrong and must not get wrong again. Each test is named after what it guards.
@@ -79,4 +84,105 @@ func TestDeepReplyLeavesTheOthers(t *testing.T) {
 			t.Errorf("%s: %.10s… %v", r.SocketID, r.Data, r.Err)
 		}
 	}
+}
+
+// A handler of what other nodes send that ends its goroutine costs the node that one event, and is logged.
+func TestNodesHandlerExits(t *testing.T) {
+	noLeaks(t)
+	logger, log := newLog()
+	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{Logger: logger})
+	handled := newChannel[int]()
+	On(all[1].Nodes(), "e", func(_ string, n int) error {
+		if n == 0 {
+			runtime.Goexit()
+		}
+		handled <- n
+		return nil
+	})
+	for n := range 3 {
+		all[0].Nodes().Emit("e", n)
+	}
+	for want := 1; want < 3; want++ {
+		if got := within(t, handled, "an event"); got != want {
+			t.Errorf("got %d, want %d", got, want)
+		}
+	}
+	if s := log.String(); !strings.Contains(s, "runtime.Goexit") {
+		t.Errorf("the log has %q", s)
+	}
+}
+
+// recordingBus keeps the deliver functions that it was given, and goes on calling them after cancel for as long as a
+// connection may take to hear of it.
+type recordingBus struct {
+	mu      sync.Mutex
+	deliver []func([]byte)
+}
+
+func (b *recordingBus) Publish(context.Context, string, []byte) error { return nil }
+
+func (b *recordingBus) Subscribe(_ context.Context, _ string, deliver func([]byte)) (func(), error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.deliver = append(b.deliver, deliver)
+	return func() {}, nil
+}
+
+// A room that is joined again while its old subscription is being cancelled has two for a moment: a message comes once.
+func TestTopicAndSuccessorDeliverOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := new(recordingBus)
+		var delivered []string
+		ts := newTopics(bus, func(_ *topic, msg []byte) { delivered = append(delivered, string(msg)) })
+		ts.want("room")
+		synctest.Wait()
+		ts.unwant("room")
+		<-time.After(2 * ts.linger)
+		ts.want("room")
+		synctest.Wait()
+		if len(bus.deliver) != 2 {
+			t.Fatalf("%d subscriptions", len(bus.deliver))
+		}
+		for i, deliver := range bus.deliver {
+			deliver(fmt.Appendf(nil, "by %d", i))
+		}
+		if diff := cmp.Diff([]string{"by 1"}, delivered); diff != "" {
+			t.Error(diff)
+		}
+		ts.dropAll()
+	})
+}
+
+// What was wanted and forgotten during an outage does not wait for its end.
+func TestForgottenTopicsDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &illBus{Bus: NewMemoryBus()}
+		bus.fails.Store(true)
+		ts := newTopics(bus, nil)
+		ctx, stop := context.WithCancel(t.Context())
+		ts.ctx = ctx
+		ts.want("kept")
+		for i := range 1000 {
+			ts.want(fmt.Sprint(i))
+			ts.unwant(fmt.Sprint(i))
+		}
+		<-time.After(2 * ts.linger)
+		synctest.Wait()
+		ts.mu.Lock()
+		if n := ts.waiting.Len(); n > 1 || len(ts.byName) != 1 {
+			t.Errorf("%d wait, of %d", n, len(ts.byName))
+		}
+		ts.mu.Unlock()
+		bus.fails.Store(false)
+		ready := ts.pending("kept")
+		<-ready
+		stop()
+		ts.dropAll()
+	})
+}
+
+// newTopics returns topics without a cluster.
+func newTopics(bus Bus, deliver func(*topic, []byte)) *topics {
+	return &topics{bus: bus, clock: newWheel(time.Second), linger: minLinger, deliver: deliver, outcome: func(error) {},
+		begun: func(string) {}, ctx: context.Background(), byName: make(map[string]*topic)}
 }
