@@ -1,14 +1,16 @@
 package atrium
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 const (
-	// maxAnswering bounds the questions of other nodes that are being answered.
+	// maxAnswering bounds the questions of other nodes that are being answered, and likewise the calls.
 	maxAnswering = 1000
 	// maxAnswerPart bounds a message with several answers, in bytes: brokers have a limit.
 	maxAnswerPart = 256 << 10
@@ -129,9 +131,22 @@ func (q *question) wait(ctx context.Context) ([]json.RawMessage, error) {
 	return q.values, err
 }
 
-// reply answers a question, in parts that a broker takes.
-func (c *cluster) reply(m *clusterMessage) {
-	defer c.answering.Add(-1)
+// reply has a question answered, unless too many of its kind are under way already.
+func (c *cluster) reply(m *clusterMessage, underWay *atomic.Int32) {
+	if underWay.Add(1) > maxAnswering {
+		underWay.Add(-1)
+		c.counts.dropped.Add(1)
+		return
+	}
+	m.args = bytes.Clone(m.args)
+	go func() {
+		defer underWay.Add(-1)
+		c.answer(m)
+	}()
+}
+
+// answer answers a question, in parts that a broker takes.
+func (c *cluster) answer(m *clusterMessage) {
 	values := c.host.answer(m)
 	for part := 0; ; part++ {
 		n, size := 0, 0

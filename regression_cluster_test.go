@@ -186,3 +186,79 @@ func newTopics(bus Bus, deliver func(*topic, []byte)) *topics {
 	return &topics{bus: bus, clock: newWheel(time.Second), linger: minLinger, deliver: deliver, outcome: func(error) {},
 		begun: func(string) {}, ctx: context.Background(), byName: make(map[string]*topic)}
 }
+
+// Clients that do not answer calls keep nobody from asking, or disconnecting, the sockets of their node.
+func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := NewMemoryBus()
+		h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		c := h.connect(t, nil)
+		c.socket(h.Hub)
+		go func() { // it reads, and says nothing
+			for {
+				if _, _, err := c.Read(context.Background()); err != nil {
+					return
+				}
+			}
+		}()
+		other := &foreigner{bus: bus, node: "other"}
+		for n := range uint64(maxAnswering + 10) {
+			other.send(everyNode, clusterMessage{kind: clusterCall, question: n + 1, namespace: "/", event: "q", limit: time.Hour})
+		}
+		synctest.Wait()
+		if n := h.cluster.calling.Load(); n != maxAnswering {
+			t.Errorf("%d calls are under way", n)
+		}
+		if n := h.Nodes().Stats().Dropped; n != 10 {
+			t.Errorf("%d dropped", n)
+		}
+		other.send(everyNode, clusterMessage{kind: clusterDisconnect, question: 1 << 20, namespace: "/"})
+		eventually(t, "the client to be disconnected", func() bool { return h.main().everyone.count() == 0 })
+		synctest.Wait()
+		if n := h.cluster.calling.Load(); n != 0 {
+			t.Errorf("%d calls are under way after it has gone", n)
+		}
+	})
+}
+
+// A topic remembers the nodes that are there, not all that ever were.
+func TestTopicForgetsNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := NewMemoryBus()
+		h := newHouses(t, overPipe, 1, bus, Options{})[0]
+		for i := range 10 * topicNodes {
+			passing := &foreigner{bus: bus, node: fmt.Sprintf("%05d", i)}
+			passing.send(everyNode, clusterMessage{kind: clusterHello})
+			passing.send(everyNode, clusterMessage{kind: clusterGoodbye})
+		}
+		staying := &foreigner{bus: bus, node: "there"}
+		staying.send(everyNode, clusterMessage{kind: clusterHello})
+		synctest.Wait()
+		h.cluster.topics.mu.Lock()
+		everybody := h.cluster.topics.byName[everyNode]
+		h.cluster.topics.mu.Unlock()
+		if n := len(everybody.heard); n > 2*topicNodes {
+			t.Errorf("%d nodes", n)
+		}
+		if s := h.Nodes().Stats(); s.Repeated+s.Malformed != 0 || s.Nodes != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// The goodbye is the last that a node says: whatever else it said would make the others wait for its answers.
+func TestNothingFollowsGoodbye(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newHouses(t, overPipe, 2, NewMemoryBus(), Options{})
+		leaving := all[0].cluster
+		leaving.send(everyNode, &clusterMessage{kind: clusterGoodbye})
+		leaving.tick()
+		leaving.hello("a new one")
+		all[0].Nodes().Emit("e")
+		leaving.ask("", &clusterMessage{kind: clusterCount})
+		synctest.Wait()
+		if nodes := all[1].Nodes().List(); len(nodes) != 0 {
+			t.Errorf("%v are still there", nodes)
+		}
+	})
+}

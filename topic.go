@@ -15,6 +15,8 @@ const (
 	topicRetry = 250 * time.Millisecond
 	// minLinger is how long a topic outlives the last who wanted it: rooms come and go, subscriptions cost something.
 	minLinger = 5 * time.Second
+	// topicNodes is how many nodes a topic remembers before it looks which of them have gone.
+	topicNodes = 16
 )
 
 // topics are what a node is subscribed to: each while somebody wants it, and a while longer. Subscribing takes time, and
@@ -39,7 +41,8 @@ type topic struct {
 	name  string
 	ready chan struct{} // closed when the subscription is there
 	// heard has the number of the last message of each node. It is deliver's own, which is called by one at a time.
-	heard map[string]uint64
+	heard   map[string]uint64
+	crowded int // with more nodes in it, some may have gone
 
 	// Guarded by topics.mu.
 	wanted int
@@ -59,7 +62,7 @@ func (ts *topics) want(name string) {
 	}
 	t := ts.byName[name]
 	if t == nil {
-		t = &topic{name: name, ready: make(chan struct{}), heard: make(map[string]uint64)}
+		t = &topic{name: name, ready: make(chan struct{}), heard: make(map[string]uint64), crowded: topicNodes}
 		t.idle.fire = func() { ts.drop(t) }
 		ts.byName[name] = t
 		t.place = ts.waiting.PushBack(t)
