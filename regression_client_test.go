@@ -3,6 +3,7 @@ package atrium
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -78,6 +79,49 @@ func TestClientAuthIsNotWaitedFor(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// An event that a flooded client has not taken is one that it has missed: it asks for it when it comes back.
+func TestClientFloodedAsksForTheRest(t *testing.T) {
+	noLeaks(t)
+	f := newFake(t, overTCP)
+	c := f.client(t, ClientOptions{})
+	release := make(chan struct{})
+	handled := newChannel[int]()
+	On(c, "e", func(_ *Client, n int) error { <-release; handled <- n; return nil })
+	left := reasons(c)
+	result := connecting(c)
+	s := f.accept(t)
+	s.send(engineHello)
+	s.want("40")
+	s.send(`40{"sid":"socket","pid":"secret"}`)
+	if err := within(t, result, "Connect"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		Call[int](ctx, c, "ask")
+	}()
+	s.want(`420["ask"]`)
+	for n := range 3 * maxClientInboxEvents {
+		if s.Write(context.Background(), OpText, fmt.Appendf(nil, `42["e",%d,"%d"]`, n+1, n+1)) != nil {
+			break // it was given up
+		}
+	}
+	eventually(t, "given up", func() bool { return c.State() != StateOpen })
+	close(release)
+	cancel()
+	<-asked
+	if why := within(t, left, "OnDisconnect"); why != ReasonTransportError {
+		t.Errorf("disconnected for %q", why)
+	}
+	s = f.accept(t)
+	s.send(engineHello)
+	s.want(fmt.Sprintf(`40{"pid":"secret","offset":"%d"}`, len(handled)))
+	s.send(`40{"sid":"socket","pid":"secret"}`)
+	eventually(t, "recovered", c.Recovered)
 }
 
 // Backoff.Rand is the application's, and may ask the client something.
