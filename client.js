@@ -135,7 +135,7 @@ class Socket {
   }
 
   #welcome({ sid, pid }) {
-    if (!sid) throw new Error('expected a sid: Socket.IO 3 or 4');
+    if (!sid || this.state === 'open') throw new Error('expected a sid, once: Socket.IO 3 or 4');
     this.id = sid;
     this.recovered = pid !== undefined && pid === this.#pid;
     if (!this.recovered) this.#offset = undefined;
@@ -347,8 +347,11 @@ class Socket {
   async #dispatch(id, [event, ...args]) {
     const ws = this.#ws;
     const answers = this.#fire(String(event), ...args);
-    if (this.#pid && typeof args.at(-1) === 'string') this.#offset = args.at(-1);
-    if (id === '') return;
+    if (id === '') {
+      // An event that wants an answer has no offset, whatever it ends with.
+      if (this.#pid && typeof args.at(-1) === 'string') this.#offset = args.at(-1);
+      return;
+    }
     let frames;
     try {
       if (answers.length === 0) throw new Error(`event: "${event}" is not one that this client knows`);

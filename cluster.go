@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -65,12 +66,14 @@ type cluster struct {
 	failing   atomic.Bool  // the last Publish did
 	deaf      atomic.Bool  // the last Subscribe failed: a Bus may take what is published, and keep it
 	hears     atomic.Int32 // how many of its own two topics it does
-	answering atomic.Int32
+	answering atomic.Int32 // questions
+	calling   atomic.Int32 // those that are calls
 	counts    clusterCounts
 	notices   queue[clusterMessage]
 
 	sending sync.Mutex // makes numbering a message and queueing it one step. It guards:
 	sent    uint64     // the number of the last message
+	left    bool       // it was the goodbye
 	out     queue[outgoing]
 
 	mu        sync.Mutex       // guards:
@@ -174,14 +177,18 @@ func (c *cluster) lose(node string) {
 	}
 }
 
-// send queues a message for a topic. If there is no room for it, it is dropped and counted.
+// send queues a message for a topic. If there is no room for it, it is dropped and counted. Nothing follows the goodbye.
 func (c *cluster) send(topic string, m *clusterMessage) {
 	m.from = c.node
 	msg := m.encode()
 	c.sending.Lock()
-	c.sent++
-	setClusterNumber(msg, c.sent)
-	queued := c.out.push(outgoing{topic: topic, msg: msg}, len(topic)+len(msg))
+	queued := true
+	if !c.left { // or the others would take this node for present again
+		c.left = m.kind == clusterGoodbye
+		c.sent++
+		setClusterNumber(msg, c.sent)
+		queued = c.out.push(outgoing{topic: topic, msg: msg}, len(topic)+len(msg))
+	}
 	c.sending.Unlock()
 	if !queued {
 		c.counts.dropped.Add(1)
@@ -304,6 +311,9 @@ func (c *cluster) receive(t *topic, msg []byte) {
 	if t.name == everyNode { // whatever it says; by another topic something may come after the goodbye
 		c.hello(m.from)
 	}
+	if len(t.heard) > t.crowded {
+		c.thin(t)
+	}
 	switch m.kind {
 	case clusterHello:
 	case clusterGoodbye:
@@ -317,17 +327,24 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		}
 	case clusterAnswer:
 		c.answered(&m)
-	case clusterCall, clusterJoin, clusterLeave, clusterDisconnect, clusterSockets, clusterCount, clusterRooms:
-		if c.answering.Add(1) > maxAnswering {
-			c.answering.Add(-1)
-			c.counts.dropped.Add(1)
-			return
-		}
-		m.args = bytes.Clone(m.args)
-		go c.reply(&m)
+	case clusterCall: // which lasts as long as one client does not answer
+		c.reply(&m, &c.calling)
+	case clusterJoin, clusterLeave, clusterDisconnect, clusterSockets, clusterCount, clusterRooms:
+		c.reply(&m, &c.answering)
 	default:
 		c.counts.malformed.Add(1)
 	}
+}
+
+// thin has the topic forget the nodes that have gone.
+func (c *cluster) thin(t *topic) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(t.heard, func(node string, _ uint64) bool {
+		_, known := c.nodes[node]
+		return !known
+	})
+	t.crowded = 2*len(t.heard) + topicNodes
 }
 
 // hello notes that a node is there. A new one is told of this one at once.

@@ -239,42 +239,59 @@ func (l *link) event(p packet) error {
 		return l.fail(fmt.Errorf("event: %q is reserved", p.event))
 	}
 	c := l.client
+	offset := ""
 	if p.id == noID {
-		c.noteOffset(&p)
+		offset = c.takeOffset(&p)
 	}
 	e := &Event{sender: l, name: p.event, args: p.args, n: p.n, id: p.id, binaries: p.binaries}
 	note := func() { c.run(e, func() { c.dispatch(e) }) }
-	if c.inbox.push(incoming{kind: incomingNote, event: p.event, args: p.args, note: note}) == flooded {
+	switch c.inbox.push(incoming{kind: incomingNote, event: p.event, args: p.args, note: note}) {
+	case flooded:
 		c.options.Logger.Warn("atrium: the server sends far faster than its events are handled", slog.String("event", p.event))
 		return l.end(ReasonTransportError)
+	case taken:
+		if offset != "" {
+			c.noteOffset(l, offset) // not before: an event that was not taken is one that was missed
+		}
 	}
 	return nil
 }
 
-// noteOffset takes the offset from an event, if it has one: see recovery.go, and what Socket.IO's protocol calls an
+// takeOffset returns the offset of an event; "" if it has none: see recovery.go, and what Socket.IO's protocol calls an
 // offset, the string behind the arguments. Whether a server added it or an application's event just ends with a string,
 // nobody can tell. Digits alone are how a Hub writes it, so they are taken off the arguments.
-func (c *Client) noteOffset(p *packet) {
+func (c *Client) takeOffset(p *packet) string {
 	if p.n == 0 || p.args[len(p.args)-1] != '"' {
-		return
+		return ""
 	}
 	if slices.ContainsFunc(p.binaries, func(b span) bool { return b.end == len(p.args) }) {
-		return // it was bytes
+		return "" // it was bytes
 	}
 	last := splitValues(nil, p.args)[p.n-1]
 	offset, ok := unquote(last)
 	if !ok || len(offset) > maxOffset {
-		return
+		return ""
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.pid == "" {
-		return
+	recovers := c.pid != ""
+	c.mu.Unlock()
+	if !recovers {
+		return ""
 	}
-	c.offset = offset
 	if offset != "" && strings.Trim(offset, "0123456789") == "" {
 		p.n--
 		p.args = bytes.TrimRight(p.args[:len(p.args)-len(last)], ", \t\r\n") // no value ends with these
+	}
+	return offset
+}
+
+// noteOffset notes the offset of an event that was taken. One that has waited longer than its attempt lasted is not the
+// next one's.
+func (c *Client) noteOffset(l *link, offset string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link == nil || c.link == l {
+		c.offset = offset
 	}
 }
 

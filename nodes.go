@@ -72,12 +72,18 @@ func (h *Hub) notice(m *clusterMessage) {
 		return
 	}
 	from := &otherNode{name: m.from, log: h.options.Logger}
+	returned := false
 	defer func() {
-		if p := recover(); p != nil {
+		p := recover()
+		if p == nil && !returned {
+			p = "runtime.Goexit"
+		}
+		if p != nil {
 			from.logger(m.event).Error("atrium: a handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	(*handlers)[m.event](m.from, &Event{sender: from, name: m.event, args: m.args, n: m.n, id: noID, binaries: m.binaries})
+	returned = true
 }
 
 // otherNode is another node as one who has sent an event. It is told nothing of what becomes of it; the log is.

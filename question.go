@@ -6,10 +6,11 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 const (
-	// maxAnswering bounds the questions of other nodes that are being answered.
+	// maxAnswering bounds the questions of other nodes that are being answered, and likewise the calls.
 	maxAnswering = 1000
 	// maxAnswerPart bounds a message with several answers, in bytes: brokers have a limit.
 	maxAnswerPart = 256 << 10
@@ -52,6 +53,14 @@ func (c *cluster) ask(node string, m *clusterMessage) *question {
 
 // answered takes in a part of an answer, or this node's own question, which says that the Bus works.
 func (c *cluster) answered(m *clusterMessage) {
+	var values []json.RawMessage
+	if m.from != c.node {
+		// Not by rawValues: a reply may be as deep as it takes, and something is around it here.
+		list := append(append([]byte{'['}, m.args...), ']')
+		if json.Unmarshal(list, &values) != nil {
+			return // as one of which a part was lost
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.questions[m.question]
@@ -66,7 +75,7 @@ func (c *cluster) answered(m *clusterMessage) {
 		return // one before it was lost, and the rest is worth nothing
 	}
 	*q.waiting[m.from]++
-	q.values = append(q.values, rawValues(bytes.Clone(m.args))...)
+	q.values = append(q.values, values...)
 	if m.last {
 		q.settle(m.from)
 	}
@@ -122,9 +131,22 @@ func (q *question) wait(ctx context.Context) ([]json.RawMessage, error) {
 	return q.values, err
 }
 
-// reply answers a question, in parts that a broker takes.
-func (c *cluster) reply(m *clusterMessage) {
-	defer c.answering.Add(-1)
+// reply has a question answered, unless too many of its kind are under way already.
+func (c *cluster) reply(m *clusterMessage, underWay *atomic.Int32) {
+	if underWay.Add(1) > maxAnswering {
+		underWay.Add(-1)
+		c.counts.dropped.Add(1)
+		return
+	}
+	m.args = bytes.Clone(m.args)
+	go func() {
+		defer underWay.Add(-1)
+		c.answer(m)
+	}()
+}
+
+// answer answers a question, in parts that a broker takes.
+func (c *cluster) answer(m *clusterMessage) {
 	values := c.host.answer(m)
 	for part := 0; ; part++ {
 		n, size := 0, 0

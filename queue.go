@@ -53,9 +53,16 @@ func (q *queue[T]) push(item T, size int) bool {
 }
 
 func (q *queue[T]) run() {
+	ended := false
+	defer func() {
+		if !ended {
+			go q.run() // serve has ended its goroutine: runtime.Goexit
+		}
+	}()
 	for {
 		item, ok := q.next()
 		if !ok {
+			ended = true
 			return
 		}
 		q.serve(item)

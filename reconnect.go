@@ -82,10 +82,10 @@ func (c *Client) establish(ctx context.Context, wait bool) error {
 // nextDelay takes the next delay from the Backoff.
 func (c *Client) nextDelay() time.Duration {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	delay := c.options.Backoff.Delay(c.delays)
+	taken := c.delays
 	c.delays++
-	return delay
+	c.mu.Unlock()
+	return c.options.Backoff.Delay(taken) // Backoff.Rand may ask for the State
 }
 
 // sleep waits for d. It reports false if ctx ends.
@@ -160,9 +160,8 @@ func (c *Client) attempt(ctx context.Context) attempted {
 func (c *Client) connectData(ctx context.Context) ([]byte, error) {
 	auth := c.options.Auth
 	if f, ok := auth.(func(context.Context) (any, error)); ok {
-		err := error(errAuthPanicked)
-		c.run(nil, func() { auth, err = f(ctx) })
-		if err != nil {
+		var err error
+		if auth, err = c.askAuth(ctx, f); err != nil {
 			return nil, fmt.Errorf("ClientOptions.Auth: %w", err)
 		}
 	}
@@ -187,6 +186,27 @@ func (c *Client) connectData(ctx context.Context) ([]byte, error) {
 	}
 	b[0] = '{'
 	return append(b, '}'), nil
+}
+
+// askAuth calls the function that ClientOptions.Auth is. In a goroutine of its own it may Close the client, which waits
+// for the attempt to end, and one that does not heed its context holds up nobody.
+func (c *Client) askAuth(ctx context.Context, f func(context.Context) (any, error)) (any, error) {
+	type answer struct {
+		auth any
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		a := answer{err: errAuthPanicked}
+		defer func() { answered <- a }()
+		c.run(nil, func() { a.auth, a.err = f(ctx) })
+	}()
+	select {
+	case a := <-answered:
+		return a.auth, a.err
+	case <-ctx.Done():
+		return nil, timedOut(ctx.Err())
+	}
 }
 
 // begin lets the link be read. It reports false after Close.
@@ -232,6 +252,9 @@ func (c *Client) attach(l *link, id, pid string) bool {
 	var tooBig []*parcel
 	c.unsent.remove(func(m *parcel) bool {
 		if c.tooBig(m) {
+			if m.call != nil {
+				c.remove(m.call) // or Close could fail it, too
+			}
 			tooBig = append(tooBig, m)
 			return true
 		}
@@ -262,7 +285,6 @@ func (c *Client) attach(l *link, id, pid string) bool {
 // refuse tells of a parcel that was accepted before it was known that the server does not take it.
 func (c *Client) refuse(m *parcel) {
 	if m.call != nil {
-		c.forget(m.call)
 		failCalls([]*clientCall{m.call}, ErrMessageTooBig)
 		return
 	}
@@ -345,8 +367,9 @@ func (c *Client) stop() {
 // ends the connection or the attempts to have one. What waited to be sent is dropped, and Calls that wait fail with
 // ErrClosed. Events that had come are still handled, and then OnDisconnect.
 //
-// Close waits for the connection, two seconds at most, and not for handlers, which may call it. When it and the last
-// handler have returned, no goroutine is left. It returns nil, or ErrClosed if the client is closed already.
+// Close waits for the connection, two seconds at most, and not for handlers, which may call it. When it, the last
+// handler and ClientOptions.Auth have returned, no goroutine is left. It returns nil, or ErrClosed if the client is
+// closed already.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closing {

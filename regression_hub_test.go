@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"net"
 	"os"
@@ -213,4 +214,28 @@ func TestPingAfterALateAnswer(t *testing.T) {
 		p.want(OpPing, "")
 		wantAfter(t, h, "the next ping", pinged, 4*time.Second)
 	})
+}
+
+// A client that is disconnected from all its namespaces at once may still send to each of them before it knows.
+func TestDisconnectedFromManyMayCross(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	h.NamespaceFunc(func(string) bool { return true })
+	c := serve(t, overTCP, h).socketIO(t)
+	c.join("")
+	name := func(i int) string { return fmt.Sprintf("/n%d", i) }
+	const many = maxSeats / 2
+	for i := range many {
+		id := c.join(name(i))
+		h.mu.Lock()
+		n := h.namespaces[name(i)]
+		h.mu.Unlock()
+		n.socket(id).Disconnect()
+		c.want("41" + name(i) + ",")
+	}
+	for i := range many {
+		c.send("42" + name(i) + `,["crossing"]`)
+	}
+	c.send(`420["unknown"]`)
+	c.want(`430[{"error":{"message":"event: \"unknown\" is not one that this server knows"}}]`)
 }

@@ -25,16 +25,16 @@ type emptied struct {
 	names []string   // the last of them
 }
 
-// maxEmptied bounds the names that are kept. More cannot be news to a client.
-const maxEmptied = 16
+// maxEmptied bounds the names that are kept. A client can hear of all its namespaces at once.
+const maxEmptied = maxSeats
 
 func (e *emptied) add(namespace string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if slices.Contains(e.names, namespace) {
-		return
-	}
-	if len(e.names) == maxEmptied {
+	switch at := slices.Index(e.names, namespace); {
+	case at >= 0:
+		e.names = slices.Delete(e.names, at, at+1) // it is the latest news
+	case len(e.names) == maxEmptied:
 		e.names = slices.Delete(e.names, 0, 1)
 	}
 	e.names = append(e.names, namespace)

@@ -1,9 +1,10 @@
 package atrium
 
 import (
+	"container/list"
 	"context"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,8 @@ const (
 	topicRetry = 250 * time.Millisecond
 	// minLinger is how long a topic outlives the last who wanted it: rooms come and go, subscriptions cost something.
 	minLinger = 5 * time.Second
+	// topicNodes is how many nodes a topic remembers before it looks which of them have gone.
+	topicNodes = 16
 )
 
 // topics are what a node is subscribed to: each while somebody wants it, and a while longer. Subscribing takes time, and
@@ -29,7 +32,7 @@ type topics struct {
 
 	mu      sync.Mutex // the last to be taken but for the clock's. It guards:
 	byName  map[string]*topic
-	waiting []*topic // to be subscribed to
+	waiting list.List // of *topic: to be subscribed to
 	workers int
 }
 
@@ -38,13 +41,16 @@ type topic struct {
 	name  string
 	ready chan struct{} // closed when the subscription is there
 	// heard has the number of the last message of each node. It is deliver's own, which is called by one at a time.
-	heard map[string]uint64
+	heard   map[string]uint64
+	crowded int // with more nodes in it, some may have gone
 
 	// Guarded by topics.mu.
 	wanted int
-	cancel func() // nil until subscribed
-	gone   bool   // it is not among the topics any more
+	cancel func()        // nil until subscribed
+	place  *list.Element // in topics.waiting; nil if it does not wait
 	idle   timer
+
+	gone atomic.Bool // it is not among the topics any more; changed under topics.mu, too
 }
 
 // want subscribes to the topic if need be, and does not wait for that.
@@ -56,10 +62,10 @@ func (ts *topics) want(name string) {
 	}
 	t := ts.byName[name]
 	if t == nil {
-		t = &topic{name: name, ready: make(chan struct{}), heard: make(map[string]uint64)}
+		t = &topic{name: name, ready: make(chan struct{}), heard: make(map[string]uint64), crowded: topicNodes}
 		t.idle.fire = func() { ts.drop(t) }
 		ts.byName[name] = t
-		ts.waiting = append(ts.waiting, t)
+		t.place = ts.waiting.PushBack(t)
 		if ts.workers < topicWorkers {
 			ts.workers++
 			go ts.work()
@@ -85,7 +91,7 @@ func (ts *topics) unwant(name string) {
 // drop ends a topic that nobody has wanted for long.
 func (ts *topics) drop(t *topic) {
 	ts.mu.Lock()
-	if t.wanted > 0 || t.gone {
+	if t.wanted > 0 || t.gone.Load() {
 		ts.mu.Unlock()
 		return
 	}
@@ -113,8 +119,11 @@ func (ts *topics) dropAll() {
 
 // remove returns what is to be called without the lock, which is held.
 func (ts *topics) remove(t *topic) (cancel func()) {
-	t.gone = true
+	t.gone.Store(true)
 	delete(ts.byName, t.name)
+	if t.place != nil {
+		ts.waiting.Remove(t.place)
+	}
 	ts.clock.stop(&t.idle)
 	return t.cancel
 }
@@ -150,29 +159,34 @@ func (ts *topics) work() {
 func (ts *topics) next() *topic {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	ts.waiting = slices.DeleteFunc(ts.waiting, func(t *topic) bool { return t.gone })
-	if len(ts.waiting) == 0 || ts.ctx.Err() != nil {
+	first := ts.waiting.Front()
+	if first == nil || ts.ctx.Err() != nil {
 		if ts.workers--; ts.workers == 0 {
 			ts.outcome(nil)
 		}
 		return nil
 	}
-	t := ts.waiting[0]
-	ts.waiting = slices.Delete(ts.waiting, 0, 1)
+	t := ts.waiting.Remove(first).(*topic)
+	t.place = nil
 	return t
 }
 
 // subscribe reports whether it has worked. If it has not, the topic waits again.
 func (ts *topics) subscribe(t *topic) bool {
 	ctx, done := context.WithTimeout(ts.ctx, busTimeout)
-	cancel, err := ts.bus.Subscribe(ctx, t.name, func(msg []byte) { ts.deliver(t, msg) })
+	cancel, err := ts.bus.Subscribe(ctx, t.name, func(msg []byte) {
+		if !t.gone.Load() { // or what its successor brings would come twice
+			ts.deliver(t, msg)
+		}
+	})
 	done()
 	ts.outcome(err)
 	ts.mu.Lock()
 	switch {
+	case t.gone.Load():
 	case err != nil:
-		ts.waiting = append(ts.waiting, t)
-	case !t.gone:
+		t.place = ts.waiting.PushBack(t)
+	default:
 		t.cancel, cancel = cancel, nil
 		close(t.ready)
 	}

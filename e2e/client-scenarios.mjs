@@ -344,6 +344,7 @@ const scenarios = {
     const { socket, story } = client(server.proxied);
     const heard = [];
     socket.on('news', (news) => heard.push(news));
+    socket.on('sure?', () => 'yes');
     await next(socket, 'connect');
     const { id } = socket;
     const first = next(socket, 'news');
@@ -361,6 +362,7 @@ const scenarios = {
       const live = next(socket, 'news');
       ben.emit('everyone', `news ${n + 1}`);
       await live;
+      equal(await socket.call('ask', 'no offset'), 'yes', 'a question that ends with a string');
     }
     equal(heard, [1, 2, 3, 4, 5].map((n) => `news ${n}`), 'heard');
     equal(story.filter((what) => !what.startsWith('connect_error')), ['connect', 'transport close', 'connect', 'transport close', 'connect'], 'story');

@@ -303,7 +303,7 @@ func newLabHub(l *labHub) *atrium.Hub {
 		}
 	})
 	atrium.On(h, "secret", func(*atrium.Socket, any) error { return errors.New(secret) })
-	atrium.OnCall(h, "ask", func(s *atrium.Socket, n int) (any, error) { return atrium.Call[any](s.Context(), s, "sure?", n) })
+	atrium.OnCall(h, "ask", func(s *atrium.Socket, n any) (any, error) { return atrium.Call[any](s.Context(), s, "sure?", n) })
 	h.Handle("back", func(e *atrium.Event) {
 		args := make([]any, 0, 8)
 		for _, arg := range e.Args() {

@@ -1,0 +1,264 @@
+package atrium
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What the cluster once got wrong and must not get wrong again. Each test is named after what it guards.
+
+// A room that nobody can join is no topic: its name, which may be a client's, is of any length, and NATS closes the
+// connection on a subject of more than 4 KiB.
+func TestImpossibleRoomIsNotPublished(t *testing.T) {
+	bus := newSpiedBus()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouses(t, overPipe, 2, bus, Options{})[0]
+		c := h.connect(t, nil)
+		s := c.socket(h.Hub)
+		for _, name := range []string{"", strings.Repeat("x", maxRoomName+1), "\xff"} {
+			if err := s.To(name).Emit("e"); err != nil {
+				t.Error(err)
+			}
+			if n, err := h.To(name).Count(t.Context()); n != 0 || err != nil {
+				t.Error(n, err)
+			}
+		}
+		h.To(strings.Repeat("x", maxRoomName)).Emit("e")
+		synctest.Wait()
+		bus.mu.Lock()
+		defer bus.mu.Unlock()
+		for topic := range bus.published {
+			if topic != everyNode && topic != roomTopic("/", strings.Repeat("x", maxRoomName)) {
+				t.Errorf("published: %.40q, %d bytes", topic, len(topic))
+			}
+		}
+	})
+}
+
+// A client whose answer is nested as deeply as an answer may be does not take the answers of others with it.
+func TestDeepReplyLeavesTheOthers(t *testing.T) {
+	noLeaks(t)
+	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{})
+	want := make(map[string]string)
+	for i := range 10 {
+		c := all[0].connect(t, nil)
+		c.socket(all[0].Hub)
+		depth := maxDepth - i%3
+		answer := strings.Repeat("[", depth) + strings.Repeat("]", depth)
+		want[c.sid] = answer
+		go func() {
+			for {
+				_, p, err := c.Read(context.Background())
+				if err != nil {
+					return
+				}
+				var q struct{ ID *int64 }
+				if json.Unmarshal(p, &q) == nil && q.ID != nil {
+					c.Write(context.Background(), OpText, fmt.Appendf(nil, `{"id":%d,"data":%s}`, *q.ID, answer))
+				}
+			}
+		}()
+	}
+	here, err := all[0].Call(t.Context(), "q")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(here) != len(want) {
+		t.Fatalf("%d replies on their own node", len(here))
+	}
+	there, err := all[1].Call(t.Context(), "q")
+	if err != nil || len(there) != len(want) {
+		t.Fatalf("%d replies on another node, want %d; %v", len(there), len(want), err)
+	}
+	for _, r := range there {
+		if r.Err != nil || string(r.Data) != want[r.SocketID] {
+			t.Errorf("%s: %.10s… %v", r.SocketID, r.Data, r.Err)
+		}
+	}
+}
+
+// A handler of what other nodes send that ends its goroutine costs the node that one event, and is logged.
+func TestNodesHandlerExits(t *testing.T) {
+	noLeaks(t)
+	logger, log := newLog()
+	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{Logger: logger})
+	handled := newChannel[int]()
+	On(all[1].Nodes(), "e", func(_ string, n int) error {
+		if n == 0 {
+			runtime.Goexit()
+		}
+		handled <- n
+		return nil
+	})
+	for n := range 3 {
+		all[0].Nodes().Emit("e", n)
+	}
+	for want := 1; want < 3; want++ {
+		if got := within(t, handled, "an event"); got != want {
+			t.Errorf("got %d, want %d", got, want)
+		}
+	}
+	if s := log.String(); !strings.Contains(s, "runtime.Goexit") {
+		t.Errorf("the log has %q", s)
+	}
+}
+
+// recordingBus keeps the deliver functions that it was given, and goes on calling them after cancel for as long as a
+// connection may take to hear of it.
+type recordingBus struct {
+	mu      sync.Mutex
+	deliver []func([]byte)
+}
+
+func (b *recordingBus) Publish(context.Context, string, []byte) error { return nil }
+
+func (b *recordingBus) Subscribe(_ context.Context, _ string, deliver func([]byte)) (func(), error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.deliver = append(b.deliver, deliver)
+	return func() {}, nil
+}
+
+// A room that is joined again while its old subscription is being cancelled has two for a moment: a message comes once.
+func TestTopicAndSuccessorDeliverOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := new(recordingBus)
+		var delivered []string
+		ts := newTopics(bus, func(_ *topic, msg []byte) { delivered = append(delivered, string(msg)) })
+		ts.want("room")
+		synctest.Wait()
+		ts.unwant("room")
+		<-time.After(2 * ts.linger)
+		ts.want("room")
+		synctest.Wait()
+		if len(bus.deliver) != 2 {
+			t.Fatalf("%d subscriptions", len(bus.deliver))
+		}
+		for i, deliver := range bus.deliver {
+			deliver(fmt.Appendf(nil, "by %d", i))
+		}
+		if diff := cmp.Diff([]string{"by 1"}, delivered); diff != "" {
+			t.Error(diff)
+		}
+		ts.dropAll()
+	})
+}
+
+// What was wanted and forgotten during an outage does not wait for its end.
+func TestForgottenTopicsDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &illBus{Bus: NewMemoryBus()}
+		bus.fails.Store(true)
+		ts := newTopics(bus, nil)
+		ctx, stop := context.WithCancel(t.Context())
+		ts.ctx = ctx
+		ts.want("kept")
+		for i := range 1000 {
+			ts.want(fmt.Sprint(i))
+			ts.unwant(fmt.Sprint(i))
+		}
+		<-time.After(2 * ts.linger)
+		synctest.Wait()
+		ts.mu.Lock()
+		if n := ts.waiting.Len(); n > 1 || len(ts.byName) != 1 {
+			t.Errorf("%d wait, of %d", n, len(ts.byName))
+		}
+		ts.mu.Unlock()
+		bus.fails.Store(false)
+		ready := ts.pending("kept")
+		<-ready
+		stop()
+		ts.dropAll()
+	})
+}
+
+// newTopics returns topics without a cluster.
+func newTopics(bus Bus, deliver func(*topic, []byte)) *topics {
+	return &topics{bus: bus, clock: newWheel(time.Second), linger: minLinger, deliver: deliver, outcome: func(error) {},
+		begun: func(string) {}, ctx: context.Background(), byName: make(map[string]*topic)}
+}
+
+// Clients that do not answer calls keep nobody from asking, or disconnecting, the sockets of their node.
+func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := NewMemoryBus()
+		h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		c := h.connect(t, nil)
+		c.socket(h.Hub)
+		go func() { // it reads, and says nothing
+			for {
+				if _, _, err := c.Read(context.Background()); err != nil {
+					return
+				}
+			}
+		}()
+		other := &foreigner{bus: bus, node: "other"}
+		for n := range uint64(maxAnswering + 10) {
+			other.send(everyNode, clusterMessage{kind: clusterCall, question: n + 1, namespace: "/", event: "q", limit: time.Hour})
+		}
+		synctest.Wait()
+		if n := h.cluster.calling.Load(); n != maxAnswering {
+			t.Errorf("%d calls are under way", n)
+		}
+		if n := h.Nodes().Stats().Dropped; n != 10 {
+			t.Errorf("%d dropped", n)
+		}
+		other.send(everyNode, clusterMessage{kind: clusterDisconnect, question: 1 << 20, namespace: "/"})
+		eventually(t, "the client to be disconnected", func() bool { return h.main().everyone.count() == 0 })
+		synctest.Wait()
+		if n := h.cluster.calling.Load(); n != 0 {
+			t.Errorf("%d calls are under way after it has gone", n)
+		}
+	})
+}
+
+// A topic remembers the nodes that are there, not all that ever were.
+func TestTopicForgetsNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := NewMemoryBus()
+		h := newHouses(t, overPipe, 1, bus, Options{})[0]
+		for i := range 10 * topicNodes {
+			passing := &foreigner{bus: bus, node: fmt.Sprintf("%05d", i)}
+			passing.send(everyNode, clusterMessage{kind: clusterHello})
+			passing.send(everyNode, clusterMessage{kind: clusterGoodbye})
+		}
+		staying := &foreigner{bus: bus, node: "there"}
+		staying.send(everyNode, clusterMessage{kind: clusterHello})
+		synctest.Wait()
+		h.cluster.topics.mu.Lock()
+		everybody := h.cluster.topics.byName[everyNode]
+		h.cluster.topics.mu.Unlock()
+		if n := len(everybody.heard); n > 2*topicNodes {
+			t.Errorf("%d nodes", n)
+		}
+		if s := h.Nodes().Stats(); s.Repeated+s.Malformed != 0 || s.Nodes != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// The goodbye is the last that a node says: whatever else it said would make the others wait for its answers.
+func TestNothingFollowsGoodbye(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newHouses(t, overPipe, 2, NewMemoryBus(), Options{})
+		leaving := all[0].cluster
+		leaving.send(everyNode, &clusterMessage{kind: clusterGoodbye})
+		leaving.tick()
+		leaving.hello("a new one")
+		all[0].Nodes().Emit("e")
+		leaving.ask("", &clusterMessage{kind: clusterCount})
+		synctest.Wait()
+		if nodes := all[1].Nodes().List(); len(nodes) != 0 {
+			t.Errorf("%v are still there", nodes)
+		}
+	})
+}
