@@ -529,6 +529,7 @@ func TestClusterMissingNode(t *testing.T) {
 		// One that says goodbye is not missed.
 		dead.send(everyNode, clusterMessage{kind: clusterHello})
 		dead.send(everyNode, clusterMessage{kind: clusterGoodbye})
+		synctest.Wait()
 		if n, err := h.Count(t.Context()); n != 1 || err != nil {
 			t.Error(n, err)
 		}
