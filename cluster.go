@@ -125,8 +125,8 @@ func (c *cluster) begun(topic string) {
 	}
 }
 
-// close says goodbye and leaves. What is queued is still published, until ctx ends.
-func (c *cluster) close(ctx context.Context) {
+// close says goodbye and leaves. What is queued is still published, for a second at most.
+func (c *cluster) close() {
 	c.mu.Lock()
 	first := !c.closed
 	c.closed = true
@@ -135,7 +135,7 @@ func (c *cluster) close(ctx context.Context) {
 	if !first {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, clusterWait)
+	ctx, cancel := context.WithTimeout(context.Background(), clusterWait)
 	defer cancel()
 	done := make(chan struct{})
 	c.send(everyNode, &clusterMessage{kind: clusterGoodbye})

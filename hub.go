@@ -193,7 +193,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	if h.cluster != nil {
-		h.cluster.close(ctx)
+		h.cluster.close() // also if ctx has ended, or the others would wait 5 seconds for its answers
 	}
 	left := h.list()
 	if len(left) == 0 {

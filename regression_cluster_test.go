@@ -262,3 +262,25 @@ func TestNothingFollowsGoodbye(t *testing.T) {
 		}
 	})
 }
+
+// A hub that is shut down without patience for its handlers says goodbye all the same.
+func TestGoodbyeWhenShutdownRunsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newHouses(t, overPipe, 2, NewMemoryBus(), Options{PingInterval: time.Hour})
+		release := make(chan struct{})
+		defer close(release)
+		blocked := make(chan struct{})
+		all[0].OnDisconnect(func(*Socket, Reason) { close(blocked); <-release })
+		c := all[0].connect(t, nil)
+		c.socket(all[0].Hub)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { <-blocked; cancel() }()
+		if err := all[0].Shutdown(ctx); err == nil {
+			t.Error("nobody is left")
+		}
+		synctest.Wait()
+		if nodes := all[1].Nodes().List(); len(nodes) != 0 {
+			t.Errorf("%v are still there", nodes)
+		}
+	})
+}
