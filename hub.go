@@ -23,10 +23,9 @@ type Hub struct {
 	sessions *sessionConfig // what its sessions share
 	calls    atomic.Int64   // ids given to calls
 
-	recoverable atomic.Int64 // bytes that all namespaces keep for Recovery
-	quota       *quota
-	cluster     *cluster // nil without a Bus
-	nodes       Nodes
+	quota   *quota
+	cluster *cluster // nil without a Bus
+	nodes   Nodes
 
 	mu         sync.Mutex // guards:
 	namespaces map[string]*Namespace
@@ -55,7 +54,7 @@ func New(options Options) *Hub {
 		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.options.Logger)
 	}
 	h.nodes.hub = h
-	h.init(h, "/")
+	h.init(h, "/", newRegistrar())
 	h.namespaces = map[string]*Namespace{"/": &h.mainNamespace}
 	h.refs = 1
 	h.polls = make(map[string]*polling)
@@ -78,7 +77,7 @@ func (h *Hub) Namespace(name string) *Namespace {
 	n := h.namespaces[name]
 	if n == nil {
 		n = new(Namespace)
-		n.init(h, name)
+		n.init(h, name, newRegistrar())
 		h.namespaces[name] = n
 	}
 	n.refs++ // the application holds it: it stays
@@ -96,7 +95,7 @@ func (h *Hub) Namespace(name string) *Namespace {
 //	h.NamespaceFunc(regexp.MustCompile(`^/project-[0-9]+$`).MatchString)
 func (h *Hub) NamespaceFunc(match func(name string) bool) *Namespace {
 	n := new(Namespace)
-	n.init(h, "")
+	n.init(h, "", newRegistrar())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.patterns = append(h.patterns, pattern{match, n.registrar})
@@ -128,8 +127,7 @@ func (h *Hub) enterable(name string) *Namespace {
 		return nil
 	}
 	n := new(Namespace)
-	n.init(h, name)
-	n.registrar = patterns[i].registrar
+	n.init(h, name, patterns[i].registrar)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if existing := h.namespaces[name]; existing != nil {

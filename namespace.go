@@ -32,6 +32,8 @@ type Namespace struct {
 
 // registrar is where the application registers.
 type registrar struct {
+	recoverable atomic.Int64 // bytes that its namespaces keep for Recovery
+
 	mu      sync.Mutex // held while the registry is replaced
 	current atomic.Pointer[registry]
 }
@@ -47,13 +49,18 @@ type registry struct {
 	onEmit       []func(event string, args []json.RawMessage)
 }
 
-func (n *Namespace) init(h *Hub, name string) {
+func newRegistrar() *registrar {
+	r := new(registrar)
+	r.current.Store(&registry{})
+	return r
+}
+
+func (n *Namespace) init(h *Hub, name string, r *registrar) {
 	n.hub, n.name = h, name
 	n.everyone = newRoom(n, "")
 	n.byID, n.rooms = make(map[string]*Socket), make(map[string]*room)
+	n.registrar = r
 	n.recovery = newRecovery(h, n)
-	n.registrar = new(registrar)
-	n.registrar.current.Store(&registry{})
 }
 
 // functions returns what is registered at the moment.

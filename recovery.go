@@ -26,9 +26,10 @@ import (
 type Recovery struct {
 	// MaxDisconnection is how long a client may be away. Zero means that there is no recovery, and costs nothing.
 	MaxDisconnection time.Duration
-	// MaxBytes bounds what the hub keeps, in bytes: events, and the rooms of those who are away, but not their values.
-	// Beyond it a namespace drops its own oldest for what is new, and a client that needs them begins anew; so does one
-	// that has missed more than Options.MaxQueued. Zero means 16 MiB.
+	// MaxBytes bounds what is kept in each namespace, in bytes: events, and the rooms of those who are away, but not
+	// their values. Beyond it the oldest go first, and a client that needs them begins anew; so does one that has
+	// missed more than Options.MaxQueued. The namespaces that one NamespaceFunc stands for have one bound together, and
+	// each drops its own oldest. Zero means 16 MiB.
 	MaxBytes int
 }
 
@@ -42,7 +43,7 @@ type recovery struct {
 	stays     int64 // how long a session may be away, in nanoseconds
 	remembers int64 // how long an event is kept: a cut that nobody told of is noticed later
 	maxBytes  int64
-	total     *atomic.Int64 // the bytes of all namespaces
+	total     *atomic.Int64 // the bytes of all namespaces that share the bound
 	maxMissed int           // bytes that are replayed at most
 	hold      func()        // counts a session in that is kept here
 	release   func()        // counts it out
@@ -319,7 +320,7 @@ func (r *recovery) charge(bytes int) {
 	r.total.Add(int64(bytes))
 }
 
-// shrink drops the oldest until all namespaces together are within bounds, or nothing is left in this one.
+// shrink drops the oldest until all that share the bound are within it, or nothing is left here.
 func (r *recovery) shrink() {
 	for r.bytes > 0 && r.total.Load() > r.maxBytes {
 		oldest := r.away.Front()

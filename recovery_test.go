@@ -762,7 +762,8 @@ func TestRecoveryBytes(t *testing.T) {
 	}
 }
 
-// Namespaces that come and go with their clients share one bound, and what they kept is counted out with them.
+// Namespaces that come and go with their clients share one bound, which is not that of others, and what they kept is
+// counted out with them.
 func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
 	noLeaks(t)
 	const most = 20 << 10
@@ -770,6 +771,10 @@ func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
 	many := l.NamespaceFunc(func(string) bool { return true })
 	connected := make(chan *Socket)
 	many.OnConnect(func(s *Socket) { connected <- s })
+	l.enter(t, "") // stays
+	away := l.enter(t, "")
+	l.cut(away)
+	l.Emit("missed", strings.Repeat("x", most/2))
 	c := l.socketIO(t)
 	var sockets []*Socket
 	for i := range 30 {
@@ -779,13 +784,16 @@ func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
 		s.Namespace().Emit("filler", strings.Repeat("x", 1000))
 		s.Namespace().recovery.check(t)
 	}
-	if total := l.recoverable.Load(); total > most || total < most/2 {
+	if total := many.registrar.recoverable.Load(); total > most || total < most/2 {
 		t.Errorf("%d bytes are kept, of %d", total, most)
+	}
+	if back := l.enter(t, proof(away.pid, "")); back.id != away.id || len(back.missed) != 1 {
+		t.Error("what the main namespace kept was dropped for the others")
 	}
 	for _, s := range sockets {
 		s.Disconnect()
 	}
-	eventually(t, "all to be forgotten", func() bool { return l.recoverable.Load() == 0 })
+	eventually(t, "all to be forgotten", func() bool { return many.registrar.recoverable.Load() == 0 })
 }
 
 // A client that has missed more than may be queued for it begins anew, and is not a slow consumer.

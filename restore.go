@@ -18,7 +18,7 @@ func newRecovery(h *Hub, n *Namespace) *recovery {
 		stays:     int64(o.Recovery.MaxDisconnection),
 		remembers: int64(min(o.Recovery.MaxDisconnection+o.PingInterval+o.PingTimeout, endless)),
 		maxBytes:  int64(o.Recovery.MaxBytes),
-		total:     &h.recoverable,
+		total:     &n.registrar.recoverable,
 		maxMissed: o.MaxQueued,
 		hold:      func() { h.hold(n.name) },
 		release:   func() { h.release(n) },
