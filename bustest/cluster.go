@@ -13,7 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/atrium-go/atrium"
 )
@@ -385,16 +384,6 @@ func (c *cluster) end() {
 	for _, m := range c.members {
 		if m.conn != nil {
 			m.conn.CloseNow()
-		}
-	}
-}
-
-// await waits until the condition holds.
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }

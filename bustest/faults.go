@@ -51,12 +51,58 @@ func OutageCluster(t *testing.T, join func(t testing.TB) atrium.Bus, stop, heal 
 	})
 }
 
-// KillNode tests what two hubs make of it that the process of a third is killed. start starts that process: it calls
-// [ServeNode], with a Bus on the same broker.
-func KillNode(t *testing.T, join func(t testing.TB) atrium.Bus, start func(t testing.TB) *exec.Cmd) {
+// CutOff tests how three hubs bear it that the first of them cannot reach the broker at the address: its connections are
+// reset, or nothing passes any more, which ends in one way or another. See [OutageCluster]. serve starts a broker for each
+// and returns how to check that nothing is left there; join connects to it, by the proxy's address or its own.
+func CutOff(t *testing.T, serve func(t testing.TB) (addr string, check func()), join func(t testing.TB, addr string) atrium.Bus) {
+	for name, network := range map[string]struct{ stop, heal func(*Proxy) }{
+		"reset":     {(*Proxy).Cut, (*Proxy).Heal},
+		"silent":    {(*Proxy).Hold, (*Proxy).Heal},
+		"forgotten": {(*Proxy).Hold, (*Proxy).Forget},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			broker, check := serve(t)
+			proxy := NewProxy(t, broker)
+			next := proxy.Addr()
+			joinNext := func(t testing.TB) atrium.Bus {
+				addr := next
+				next = broker
+				return join(t, addr)
+			}
+			OutageCluster(t, joinNext, func() { network.stop(proxy) }, func() { network.heal(proxy) })
+			check()
+		})
+	}
+}
+
+// Lasting makes an outage last for d.
+func Lasting(d time.Duration, stop, heal func()) (func(), func()) {
+	var over <-chan time.Time
+	return func() {
+			stop()
+			over = time.After(d)
+		}, func() {
+			<-over
+			heal()
+		}
+}
+
+// KillNode tests what two hubs make of it that the process of a third is killed. That process is the test's own program
+// once more, with one variable more in its environment, "NAME=value": its TestMain sees it and calls [ServeNode], with a Bus
+// on the same broker.
+func KillNode(t *testing.T, join func(t testing.TB) atrium.Bus, variable string) {
 	with(t, join, func(k *kit) {
 		x := newTraffic(k, 2)
-		process := start(k)
+		process := exec.Command(os.Args[0])
+		process.Env = append(os.Environ(), variable)
+		process.Stderr = os.Stderr
+		if _, err := process.StdinPipe(); err != nil { // its end is that of the process
+			k.Fatal(err)
+		}
+		if err := process.Start(); err != nil {
+			k.Fatal(err)
+		}
 		k.Cleanup(func() { process.Process.Kill() })
 		victim := ""
 		await(k.T, "the node in a process of its own", func() bool {

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/atrium-go/atrium"
 )
@@ -41,22 +40,17 @@ func packageOf(bus atrium.Bus) string {
 // check waits until none is left, and fails with their stacks if that takes too long.
 func (g *goroutines) check(t *testing.T) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); ; <-tick.C {
+	Eventually(t, func() error {
 		left := running()
 		maps.DeleteFunc(left, func(id, stack string) bool {
 			_, known := g.before[id]
 			return known || !slices.ContainsFunc(g.packages, func(path string) bool { return strings.Contains(stack, path+".") })
 		})
-		if len(left) == 0 {
-			return
+		if len(left) > 0 {
+			return fmt.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(slices.Collect(maps.Values(left)), "\n\n"))
 		}
-		if time.Now().After(deadline) {
-			t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(slices.Collect(maps.Values(left)), "\n\n"))
-			return
-		}
-	}
+		return nil
+	})
 }
 
 // running has the stack of every goroutine by its number.

@@ -11,28 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atrium-go/atrium/bustest"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 )
 
 // patience bounds what happens soon, on the slowest machine.
 const patience = time.Minute
-
-// eventually polls until check is nil.
-func eventually(t testing.TB, check func() error) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); ; <-tick.C {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-}
 
 // start runs a server in this process, on any port.
 func start(t testing.TB, o server.Options) *server.Server {
@@ -56,7 +41,7 @@ func start(t testing.TB, o server.Options) *server.Server {
 // deserted waits until no Bus has subscriptions.
 func deserted(t testing.TB, servers ...*server.Server) {
 	t.Helper()
-	eventually(t, func() error {
+	bustest.Eventually(t, func() error {
 		for _, s := range servers {
 			if n := s.GlobalAccount().Interest("atrium.>"); n != 0 {
 				return fmt.Errorf("%d subscriptions are left at the server", n)
@@ -79,7 +64,7 @@ func startCluster(t testing.TB) []*server.Server {
 		servers = append(servers, start(t, o))
 	}
 	for i, s := range servers {
-		eventually(t, func() error {
+		bustest.Eventually(t, func() error {
 			if n := s.NumRoutes(); n != 2 {
 				return fmt.Errorf("server %d has %d routes, want 2", i, n)
 			}
@@ -161,7 +146,7 @@ func (p *process) run() {
 	if err := p.command.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	eventually(p.t, func() error {
+	bustest.Eventually(p.t, func() error {
 		conn, err := nats.Connect(p.address)
 		if err == nil {
 			conn.Close()

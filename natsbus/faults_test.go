@@ -1,8 +1,6 @@
 package natsbus_test
 
 import (
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -25,56 +23,23 @@ func TestHubsKilled(t *testing.T) {
 func TestHubsSuspended(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t)
-	var over <-chan time.Time
-	stop := func() {
-		p.pause()
-		over = time.After(10 * time.Second)
-	}
-	heal := func() {
-		<-over
-		p.resume()
-	}
+	stop, heal := bustest.Lasting(10*time.Second, p.pause, p.resume)
 	bustest.OutageCluster(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, p.address)) }, stop, heal)
 }
 
 func TestHubCutOff(t *testing.T) {
 	t.Parallel()
-	for name, network := range map[string]struct{ stop, heal func(*bustest.Proxy) }{
-		"reset":     {(*bustest.Proxy).Cut, (*bustest.Proxy).Heal},
-		"silent":    {(*bustest.Proxy).Hold, (*bustest.Proxy).Heal},
-		"forgotten": {(*bustest.Proxy).Hold, (*bustest.Proxy).Forget},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := start(t, server.Options{})
-			proxy := bustest.NewProxy(t, strings.TrimPrefix(s.ClientURL(), "nats://"))
-			address := "nats://" + proxy.Addr() // the first hub's
-			join := func(t testing.TB) atrium.Bus {
-				conn := connect(t, address)
-				address = s.ClientURL()
-				return natsbus.New(conn)
-			}
-			bustest.OutageCluster(t, join, func() { network.stop(proxy) }, func() { network.heal(proxy) })
-			deserted(t, s)
-		})
+	serve := func(t testing.TB) (addr string, check func()) {
+		s := start(t, server.Options{})
+		return strings.TrimPrefix(s.ClientURL(), "nats://"), func() { deserted(t, s) }
 	}
+	bustest.CutOff(t, serve, func(t testing.TB, addr string) atrium.Bus { return natsbus.New(connect(t, "nats://"+addr)) })
 }
 
 func TestHubKilled(t *testing.T) {
 	t.Parallel()
 	s := start(t, server.Options{})
-	bustest.KillNode(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, s.ClientURL())) }, func(t testing.TB) *exec.Cmd {
-		process := exec.Command(os.Args[0])
-		process.Env = append(os.Environ(), nodeOf+"="+s.ClientURL())
-		process.Stderr = os.Stderr
-		if _, err := process.StdinPipe(); err != nil { // its end is that of the process
-			t.Fatal(err)
-		}
-		if err := process.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return process
-	})
+	bustest.KillNode(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, s.ClientURL())) }, nodeOf+"="+s.ClientURL())
 	deserted(t, s)
 }
 

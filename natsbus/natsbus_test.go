@@ -37,7 +37,7 @@ func joinCluster(t *testing.T, servers []*server.Server) (join func(t testing.TB
 		}
 	}
 	for _, s := range servers { // all know of the observers, too
-		eventually(t, func() error {
+		bustest.Eventually(t, func() error {
 			if n := s.GlobalAccount().Interest("observed"); n != len(servers) {
 				return fmt.Errorf("a server knows of %d observers", n)
 			}

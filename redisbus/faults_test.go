@@ -2,7 +2,6 @@ package redisbus_test
 
 import (
 	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -24,58 +23,28 @@ func TestHubsKilled(t *testing.T) {
 func TestHubsSuspended(t *testing.T) {
 	t.Parallel()
 	server := start(t)
-	var over <-chan time.Time
-	stop := func() {
-		server.pause()
-		over = time.After(10 * time.Second)
-	}
-	heal := func() {
-		<-over
-		server.resume()
-	}
+	stop, heal := bustest.Lasting(10*time.Second, server.pause, server.resume)
 	bustest.OutageCluster(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, stop, heal)
 	server.deserted(t)
 }
 
 func TestHubCutOff(t *testing.T) {
 	t.Parallel()
-	for name, network := range map[string]struct{ stop, heal func(*bustest.Proxy) }{
-		"reset":     {(*bustest.Proxy).Cut, (*bustest.Proxy).Heal},
-		"silent":    {(*bustest.Proxy).Hold, (*bustest.Proxy).Heal},
-		"forgotten": {(*bustest.Proxy).Hold, (*bustest.Proxy).Forget},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			server := start(t)
-			proxy := bustest.NewProxy(t, server.addr)
-			addr := proxy.Addr() // the first hub's
-			join := func(t testing.TB) atrium.Bus {
-				client := redis.NewClient(&redis.Options{Addr: addr})
-				t.Cleanup(func() { client.Close() })
-				addr = server.addr
-				return redisbus.New(client)
-			}
-			bustest.OutageCluster(t, join, func() { network.stop(proxy) }, func() { network.heal(proxy) })
-			server.deserted(t)
-		})
+	serve := func(t testing.TB) (addr string, check func()) {
+		server := start(t)
+		return server.addr, func() { server.deserted(t) }
 	}
+	bustest.CutOff(t, serve, func(t testing.TB, addr string) atrium.Bus {
+		client := redis.NewClient(&redis.Options{Addr: addr})
+		t.Cleanup(func() { client.Close() })
+		return redisbus.New(client)
+	})
 }
 
 func TestHubKilled(t *testing.T) {
 	t.Parallel()
 	server := start(t)
-	bustest.KillNode(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, func(t testing.TB) *exec.Cmd {
-		process := exec.Command(os.Args[0])
-		process.Env = append(os.Environ(), nodeOf+"="+server.addr)
-		process.Stderr = os.Stderr
-		if _, err := process.StdinPipe(); err != nil { // its end is that of the process
-			t.Fatal(err)
-		}
-		if err := process.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return process
-	})
+	bustest.KillNode(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, nodeOf+"="+server.addr)
 	server.deserted(t)
 }
 

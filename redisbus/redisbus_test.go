@@ -81,7 +81,7 @@ func TestSuspendedLong(t *testing.T) {
 	stop := func() {
 		server.pause()
 		bus := redisbus.New(server.connect(t))
-		eventually(t, func() error {
+		bustest.Eventually(t, func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 			defer cancel()
 			_, err := bus.Subscribe(ctx, "topic", func([]byte) {})
@@ -103,7 +103,7 @@ func TestSentinel(t *testing.T) {
 	master := start(t)
 	host, port, _ := net.SplitHostPort(master.addr)
 	replica := start(t, "replicaof "+host+" "+port, "repl-diskless-sync-delay 0")
-	eventually(t, func() error {
+	bustest.Eventually(t, func() error {
 		info, err := replica.client.Info(t.Context(), "replication").Result()
 		if err == nil && !strings.Contains(info, "master_link_status:up") {
 			err = fmt.Errorf("the replica does not follow:\n%s", info)
@@ -112,7 +112,7 @@ func TestSentinel(t *testing.T) {
 	})
 	sentinel := startSentinel(t, "sentinel monitor house "+host+" "+port+" 1",
 		"sentinel down-after-milliseconds house 500", "sentinel failover-timeout house 5000")
-	eventually(t, func() error {
+	bustest.Eventually(t, func() error {
 		info, err := sentinel.client.Info(t.Context(), "sentinel").Result()
 		if err == nil && !strings.Contains(info, "slaves=1") {
 			err = fmt.Errorf("Sentinel does not see the replica:\n%s", info)
@@ -125,7 +125,7 @@ func TestSentinel(t *testing.T) {
 		return redisbus.New(client)
 	}
 	promoted := func() {
-		eventually(t, func() error {
+		bustest.Eventually(t, func() error {
 			info, err := replica.client.Info(t.Context(), "replication").Result()
 			if err == nil && !strings.Contains(info, "role:master") {
 				err = errors.New("Sentinel does not make the replica the master")
@@ -221,7 +221,7 @@ func TestSlotMoves(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, func() error {
+	bustest.Eventually(t, func() error {
 		bus.Publish(t.Context(), "topic", []byte("hello"))
 		select {
 		case <-heard:
@@ -247,7 +247,7 @@ func TestClosedClient(t *testing.T) {
 	if err := client.Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error { // the Bus tries to connect as long as it has time, and says in the end what it met with
+	bustest.Eventually(t, func() error { // the Bus tries to connect as long as it has time, and says in the end what it met with
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		if _, err := bus.Subscribe(ctx, "another topic", func([]byte) {}); !errors.Is(err, redis.ErrClosed) {
@@ -255,7 +255,7 @@ func TestClosedClient(t *testing.T) {
 		}
 		return nil
 	})
-	eventually(t, func() error {
+	bustest.Eventually(t, func() error {
 		if err := bus.Publish(t.Context(), "topic", nil); !errors.Is(err, redis.ErrClosed) {
 			return fmt.Errorf("Publish after Close: %v", err)
 		}
@@ -289,7 +289,7 @@ func TestNothingTwice(t *testing.T) {
 	if err := forgetful.Publish(t.Context(), "topic", []byte("once")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error {
+	bustest.Eventually(t, func() error {
 		if n := forgetful.Dropped(); n != 1 {
 			return fmt.Errorf("%d messages count as dropped, want the one in doubt", n)
 		}

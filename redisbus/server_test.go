@@ -12,27 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atrium-go/atrium/bustest"
 	"github.com/redis/go-redis/v9"
 )
-
-// patience bounds what happens soon, on the slowest machine.
-const patience = time.Minute
-
-// eventually polls until check is nil.
-func eventually(t testing.TB, check func() error) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); ; <-tick.C {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-}
 
 // server is a redis-server of the test's own.
 type server struct {
@@ -190,7 +172,7 @@ func (s *server) subscribers(t testing.TB) int {
 // deserted waits until no Bus has subscriptions.
 func (s *server) deserted(t testing.TB) {
 	t.Helper()
-	eventually(t, func() error {
+	bustest.Eventually(t, func() error {
 		channels, err := s.client.PubSubChannels(t.Context(), "atrium:*").Result()
 		if err != nil {
 			return err
@@ -239,7 +221,7 @@ func startCluster(t testing.TB) cluster {
 		}
 	}
 	for _, s := range c {
-		eventually(t, func() error {
+		bustest.Eventually(t, func() error {
 			info, err := s.client.ClusterInfo(ctx).Result()
 			if err == nil && !(strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3\r\n")) {
 				err = fmt.Errorf("the cluster does not come together:\n%s", info)
