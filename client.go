@@ -2,8 +2,6 @@ package atrium
 
 import (
 	"fmt"
-	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -319,24 +317,14 @@ func (c *Client) tell(f func()) {
 // run calls a function of the application, e being the event that it handles, if any, and bears its panic: that costs
 // the event its answer, and nobody anything else.
 func (c *Client) run(e *Event, f func()) {
-	returned := false
-	defer func() {
-		p := recover()
-		if p == nil && !returned {
-			p = "runtime.Goexit"
-		}
-		if p == nil {
-			return
-		}
+	guard(f, func(what ...any) {
 		log := c.options.Logger
 		if e != nil {
 			log = e.sender.logger(e.name)
 			e.fail("internal error", nil)
 		}
-		log.Error("atrium: a handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-	}()
-	f()
-	returned = true
+		log.Error("atrium: a handler panicked", what...)
+	})
 }
 
 // dispatch runs the handlers of an event.

@@ -53,6 +53,15 @@ func (s *server) polls(t testing.TB) *engine {
 	return e
 }
 
+// joined makes one whose client is connected to the main namespace, and has been told so.
+func (s *server) joined(t testing.TB) *engine {
+	t.Helper()
+	e := s.polls(t)
+	e.post("40")
+	e.get()
+	return e
+}
+
 var handshakeForm = regexp.MustCompile(
 	`^0\{"sid":"([\w-]{20})","upgrades":\[(|"websocket")\],"pingInterval":\d+,"pingTimeout":\d+,"maxPayload":\d+\}$`)
 

@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 )
@@ -72,18 +71,10 @@ func (h *Hub) notice(m *clusterMessage) {
 		return
 	}
 	from := &otherNode{name: m.from, log: h.options.Logger}
-	returned := false
-	defer func() {
-		p := recover()
-		if p == nil && !returned {
-			p = "runtime.Goexit"
-		}
-		if p != nil {
-			from.logger(m.event).Error("atrium: a handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-		}
-	}()
-	(*handlers)[m.event](m.from, &Event{sender: from, name: m.event, args: m.args, n: m.n, id: noID, binaries: m.binaries})
-	returned = true
+	e := &Event{sender: from, name: m.event, args: m.args, n: m.n, id: noID, binaries: m.binaries}
+	guard(func() { (*handlers)[m.event](m.from, e) }, func(what ...any) {
+		from.logger(m.event).Error("atrium: a handler panicked", what...)
+	})
 }
 
 // otherNode is another node as one who has sent an event. It is told nothing of what becomes of it; the log is.

@@ -21,18 +21,14 @@ func TestPollingOverlap(t *testing.T) {
 	srv := serve(t, overTCP, h)
 
 	t.Run("GET", func(t *testing.T) {
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		first := e.getting(h)
 		e.get().want(t, 400, badRequest)
 		within(t, first, "the first GET").want(t, 200, "1")
 		e.wantOver(h, left, ReasonTransportError)
 	})
 	t.Run("POST", func(t *testing.T) {
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		body, w := io.Pipe()
 		first := make(chan reply, 1)
 		go func() {
@@ -61,9 +57,7 @@ func TestPollingBrokenOff(t *testing.T) {
 	srv := serve(t, overTCP, h)
 
 	t.Run("GET", func(t *testing.T) {
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error, 1)
 		go func() {
@@ -79,9 +73,7 @@ func TestPollingBrokenOff(t *testing.T) {
 		e.wantOver(h, left, ReasonTransportError)
 	})
 	t.Run("POST", func(t *testing.T) {
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		nc := srv.raw(t)
 		fmt.Fprintf(nc, "POST /socket.io/%s HTTP/1.1\r\nHost: example.com\r\nContent-Length: 100\r\n\r\n42", e.query())
 		e.waitFor(h, "a POST", func(p *polling) bool { return p.posting != nil })
@@ -92,9 +84,7 @@ func TestPollingBrokenOff(t *testing.T) {
 	})
 	// The GET of a client that says goodbye and goes may be seen to end first.
 	t.Run("GET while a POST is read", func(t *testing.T) {
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		go e.request(ctx, "GET", e.query(), "")
 		e.waitFor(h, "a GET", func(p *polling) bool { return p.getting })
@@ -114,9 +104,7 @@ func TestPollingEndlessPost(t *testing.T) {
 		h := newEcho(t, Options{PingInterval: time.Hour, MessageTimeout: 5 * time.Second})
 		left := leavings(h)
 		srv := serve(t, overPipe, h)
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		nc := srv.raw(t)
 		start := time.Now()
 		hungUp := make(chan struct{})
@@ -143,9 +131,7 @@ func TestPollingSlowPost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newEcho(t, Options{PingInterval: 8 * time.Second, PingTimeout: 6 * time.Second})
 		srv := serve(t, overPipe, h)
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		body := `42["message","` + strings.Repeat("x", 26) + `"]`
 		r, w := io.Pipe()
 		go func() {
@@ -285,9 +271,7 @@ func TestPollingClientCloses(t *testing.T) {
 	left := leavings(h)
 	srv := serve(t, overTCP, h)
 	t.Run("with a GET", func(t *testing.T) {
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		waiting := e.getting(h)
 		e.post("1").want(t, 200, "ok")
 		within(t, waiting, "the GET").want(t, 200, "6")
@@ -295,17 +279,13 @@ func TestPollingClientCloses(t *testing.T) {
 	})
 	// The GET may have been sent before, and come later.
 	t.Run("before a GET", func(t *testing.T) {
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		e.post("1\x1e42[\"message\"]").want(t, 200, "ok")
 		e.get().want(t, 200, "6")
 		e.wantOver(h, left, ReasonTransportClose)
 	})
 	t.Run("with events", func(t *testing.T) {
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		e.post("41\x1e1").want(t, 200, "ok")
 		wantReason(t, left, ReasonClientDisconnect)
 		e.wantForgotten(h)
@@ -319,9 +299,7 @@ func TestPollingServerCloses(t *testing.T) {
 	h.OnConnect(func(s *Socket) { sockets <- s })
 	srv := serve(t, overTCP, h)
 	t.Run("with a GET", func(t *testing.T) {
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		waiting := e.getting(h)
 		s := <-sockets
 		s.session.end(ReasonShutdown, StatusGoingAway, "")
@@ -329,9 +307,7 @@ func TestPollingServerCloses(t *testing.T) {
 		e.wantOver(h, nil, "")
 	})
 	t.Run("without a GET", func(t *testing.T) {
-		e := srv.polls(t)
-		e.post("40")
-		e.get()
+		e := srv.joined(t)
 		s := <-sockets
 		s.Emit("last")
 		s.session.end(ReasonShutdown, StatusGoingAway, "")

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -290,20 +289,17 @@ func (s *Socket) handle(in incoming) {
 			s.vacate()
 		}
 	}()
-	returned := false
-	defer func() {
-		p := recover()
-		if p == nil && !returned {
-			p = "runtime.Goexit"
+	guard(func() { s.run(in, e) }, func(what ...any) {
+		s.logger(in.event).Error("atrium: a handler panicked", what...)
+		if e != nil {
+			e.fail("internal error", nil)
 		}
-		if p != nil {
-			s.logger(in.event).Error("atrium: a handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			if e != nil {
-				e.fail("internal error", nil)
-			}
-			s.session.end(ReasonForcedServerClose, StatusInternalError, "internal error")
-		}
-	}()
+		s.session.end(ReasonForcedServerClose, StatusInternalError, "internal error")
+	})
+}
+
+// run runs the functions that are for what has come in; e is it if it is an event.
+func (s *Socket) run(in incoming, e *Event) {
 	switch in.kind {
 	case incomingConnect:
 		s.connect(in.args)
@@ -322,7 +318,6 @@ func (s *Socket) handle(in incoming) {
 			}
 		}
 	}
-	returned = true
 }
 
 // logger implements sender.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"regexp"
@@ -137,12 +136,7 @@ func (v *visitor) leave() {
 // newParlour is a hall in which nobody hears of others, so that it does not matter when a visitor's handlers end.
 func newParlour(f *testing.F) *hall {
 	h := &hall{
-		Hub: atrium.New(atrium.Options{
-			MaxMessageSize: maxMessage,
-			MaxRooms:       4,
-			PingInterval:   time.Hour, // the bystander seldom reads
-			Logger:         slog.New(slog.DiscardHandler),
-		}),
+		Hub:     newHub(),
 		network: newNetwork(f),
 	}
 	h.server = serve(f, h.Hub)

@@ -135,14 +135,18 @@ type hall struct {
 
 const maxMessage = 2000 // MaxMessageSize
 
+func newHub() *atrium.Hub {
+	return atrium.New(atrium.Options{
+		MaxMessageSize: maxMessage,
+		MaxRooms:       4,
+		PingInterval:   time.Hour, // the bystander seldom reads
+		Logger:         slog.New(slog.DiscardHandler),
+	})
+}
+
 func newHall(f *testing.F) *hall {
 	h := &hall{
-		Hub: atrium.New(atrium.Options{
-			MaxMessageSize: maxMessage,
-			MaxRooms:       4,
-			PingInterval:   time.Hour, // the bystander seldom reads
-			Logger:         slog.New(slog.DiscardHandler),
-		}),
+		Hub:          newHub(),
 		network:      newNetwork(f),
 		disconnected: make(chan string, 16),
 	}
