@@ -30,8 +30,6 @@ const (
 	maxClusterQueue = 16 << 20
 	// sureToFit is a size in bytes that every broker takes: a larger message that fails says nothing of the Bus.
 	sureToFit = 64 << 10
-	// logInterval is how often the log is told that the Bus fails.
-	logInterval = time.Minute
 )
 
 // Topics. No comma is in a namespace's name.

@@ -19,6 +19,7 @@ import (
 type Hub struct {
 	mainNamespace
 	options  Options
+	log      *limitedLog    // options.Logger, for what clients cause
 	node     string         // the beginning of its sockets' ids
 	sessions *sessionConfig // what its sessions share
 	calls    atomic.Int64   // ids given to calls
@@ -48,6 +49,7 @@ func New(options Options) *Hub {
 		live:    make(map[*session]string),
 		empty:   make(chan struct{}),
 	}
+	h.log = newLimitedLog(h.options.Logger)
 	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
 	if h.options.Bus != nil {

@@ -1,0 +1,96 @@
+package atrium
+
+import (
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	// logInterval and logBurst bound the entries of one kind: at most logBurst in logInterval.
+	logInterval = time.Minute
+	logBurst    = 5
+	// maxLogged bounds a client's text in a log entry, in bytes.
+	maxLogged = 256
+)
+
+// limitedLog logs what clients, or the network, can cause as often as they like. Entries with the same message are of
+// one kind. Beyond logBurst of a kind in logInterval they are counted and left out; the next entry of the kind that is
+// written has the count, as "left_out".
+//
+// All methods may be called from any goroutine.
+type limitedLog struct {
+	logger *slog.Logger
+
+	mu    sync.Mutex // guards:
+	kinds map[string]*logKind
+}
+
+// logKind counts the entries of one kind.
+type logKind struct {
+	since   int64 // nanotime when the current interval began
+	written int   // entries in it
+	leftOut int   // entries left out since the last that was written
+}
+
+func newLimitedLog(logger *slog.Logger) *limitedLog {
+	return &limitedLog{logger: logger, kinds: make(map[string]*logKind)}
+}
+
+// warn logs at level Warn. message must be a constant: it is the entry's kind.
+func (l *limitedLog) warn(message string, attrs ...any) {
+	if leftOut, ok := l.admit(message); ok {
+		l.logger.Warn(message, withLeftOut(attrs, leftOut)...)
+	}
+}
+
+// error logs at level Error. message must be a constant: it is the entry's kind.
+func (l *limitedLog) error(message string, attrs ...any) {
+	if leftOut, ok := l.admit(message); ok {
+		l.logger.Error(message, withLeftOut(attrs, leftOut)...)
+	}
+}
+
+// admit reports whether an entry of the kind may be written now, and how many were left out before it.
+func (l *limitedLog) admit(kind string) (leftOut int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := nanotime()
+	k := l.kinds[kind]
+	if k == nil {
+		k = &logKind{since: now}
+		l.kinds[kind] = k
+	}
+	if now-k.since >= int64(logInterval) {
+		k.since, k.written = now, 0
+	}
+	if k.written == logBurst {
+		k.leftOut++
+		return 0, false
+	}
+	k.written++
+	leftOut, k.leftOut = k.leftOut, 0
+	return leftOut, true
+}
+
+func withLeftOut(attrs []any, leftOut int) []any {
+	if leftOut == 0 {
+		return attrs
+	}
+	return append(attrs, slog.Int("left_out", leftOut))
+}
+
+// clientText is an attribute with text that a client chose: valid UTF-8 of at most maxLogged bytes. A slog.Handler
+// escapes what could break a line.
+func clientText(key, text string) slog.Attr {
+	if len(text) > maxLogged {
+		cut := maxLogged
+		for cut > 0 && !utf8.RuneStart(text[cut]) {
+			cut--
+		}
+		text = text[:cut] + "…"
+	}
+	return slog.String(key, strings.ToValidUTF8(text, "\uFFFD"))
+}
