@@ -88,9 +88,11 @@ func (n *Namespace) Use(f func(*Socket) error) {
 	n.register(func(r *registry) { r.use = append(slices.Clip(r.use), f) })
 }
 
-// OnConnect adds a function that is called for each new socket when it is connected, before any of its events. For a
-// Socket.IO client over a WebSocket that is 5 ms after it was told so, because many of them are not ready for an event
-// that comes in the same breath.
+// OnConnect adds a function that is called for each new socket as soon as its client is told that it is connected, and
+// before any of its events. What the function emits comes right behind that, often in the same read.
+//
+// A socket is in the rooms that it joined in Use before OnConnect runs: what others emit to them meanwhile comes first.
+// To send a client something ahead of a room's events, such as what was said before, emit it in OnConnect and Join then.
 func (n *Namespace) OnConnect(f func(*Socket)) {
 	n.register(func(r *registry) { r.onConnect = append(slices.Clip(r.onConnect), f) })
 }

@@ -344,9 +344,6 @@ func (s *Socket) connect(auth []byte) {
 		if !s.enter() {
 			return
 		}
-		if len(functions.onConnect) > 0 {
-			s.letConnectArrive()
-		}
 	}
 	for _, f := range functions.onConnect {
 		f(s)

@@ -165,18 +165,6 @@ func (c *socketIOCodec) connect(s *session, p packet) *Error {
 	return nil
 }
 
-// connectLead is how far the connect message travels ahead of what OnConnect emits. WebSocket clients in JavaScript may
-// hand out all messages of one read at once, and who awaits them one by one, as Socket.IO's own test suite does, then
-// misses the second. Node's server leaves a turn or two of its event loop between them, by nature.
-const connectLead = 5 * time.Millisecond
-
-// letConnectArrive waits until a Socket.IO client has most likely read that it is connected.
-func (p *seat) letConnectArrive() {
-	if _, ok := p.session.transport.(*webSocket); ok && p.session.wire == socketIOProtocol {
-		time.Sleep(connectLead)
-	}
-}
-
 // refuse implements codec: the client stays, and may ask again as soon as it knows.
 func (c *socketIOCodec) refuse(p *seat, b []byte) {
 	removed := p.session.remove(p)
