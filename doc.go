@@ -4,18 +4,25 @@
 //	h := atrium.New(atrium.Options{})
 //
 //	h.Use(func(s *atrium.Socket) error { // every client passes here first
-//		var auth struct{ Name, Token string }
+//		var auth struct{ Token string }
 //		if err := s.Handshake().Bind(&auth); err != nil {
 //			return err
 //		}
-//		if !valid(auth.Token) {
+//		user, ok := userOf(auth.Token) // the token says who it is, not the client
+//		if !ok {
 //			return atrium.Errorf("Auth failed") // shown to the client
 //		}
-//		s.Set("name", auth.Name)
-//		return s.Join("lobby")
+//		s.Set("user", user)
+//		return s.Join("user:"+user.ID, "room:lobby")
 //	})
 //	atrium.OnCall(h, "send", func(s *atrium.Socket, m Message) (Receipt, error) {
-//		h.To(m.Room).Emit("message", m) // to all in the room; s.To leaves the sender out
+//		room := "room:" + m.Room
+//		if !s.In(room) { // no client may speak where it is not
+//			return Receipt{}, atrium.Errorf("room: you are not in it")
+//		}
+//		if err := h.To(room).Emit("message", m); err != nil { // to all in the room; s.To leaves the sender out
+//			return Receipt{}, err
+//		}
 //		return Receipt{At: time.Now()}, nil // the acknowledgement
 //	})
 //
@@ -64,6 +71,13 @@
 //		return err // an *Error if the server does not want us
 //	}
 //	receipt, err := atrium.Call[Receipt](ctx, c, "send", Message{Room: "lobby", Text: "hi"})
+//
+// # Rooms from clients
+//
+// All that To, Except, Join and Leave take are names in one space: rooms, the room of a user ("user:7"), the ids of sockets.
+// Nothing in the package asks whether a client may name one. So a handler that gets a room's name from a client puts a
+// prefix of its own before it ("room:"+name), which keeps all other names out of reach; asks [Socket.In] before it emits
+// there; and decides who may join before it calls [Socket.Join]. Without these three lines anyone writes to anyone.
 //
 // # What holds
 //

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"time"
 
 	"github.com/atrium-go/atrium"
-	"golang.org/x/net/websocket"
 )
 
 // Two clients in a room: one says something, both hear it, and the sender gets a receipt.
@@ -19,23 +18,62 @@ func Example() {
 	h := atrium.New(atrium.Options{})
 	h.Use(func(s *atrium.Socket) error { return s.Join("lobby") }) // a client that hears that it is connected is in it
 	atrium.OnCall(h, "say", func(s *atrium.Socket, text string) (string, error) {
-		return "ok", h.To("lobby").Emit("said", text)
+		return "delivered", h.To("lobby").Emit("said", text)
 	})
-	srv := serve(h)
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 
-	ann, bob := srv.connect(), srv.connect()
-	ann.say(`{"event":"say","data":"hello","id":1}`)
-	fmt.Println("ann:", ann.hear())
-	fmt.Println("ann:", ann.hear())
-	fmt.Println("bob:", bob.hear())
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ann, bob := atrium.NewClient(srv.URL, atrium.ClientOptions{}), atrium.NewClient(srv.URL, atrium.ClientOptions{})
+	heard := make(chan string)
+	for _, c := range []*atrium.Client{ann, bob} {
+		defer c.Close()
+		atrium.On(c, "said", func(_ *atrium.Client, text string) error {
+			heard <- text
+			return nil
+		})
+		if err := c.Connect(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(atrium.Call[string](ctx, ann, "say", "hello"))
+	fmt.Println(<-heard, <-heard)
 	// Output:
-	// ann: {"event":"said","data":"hello"}
-	// ann: {"id":1,"data":"ok"}
-	// bob: {"event":"said","data":"hello"}
+	// delivered <nil>
+	// hello hello
 }
 
-// A client that offers the subprotocol "atrium" sends its credentials first.
+// Anything that has a WebSocket is a client: a message is one JSON object.
+func ExampleHub() {
+	h := atrium.New(atrium.Options{})
+	atrium.OnCall(h, "double", func(s *atrium.Socket, n int) (int, error) { return 2 * n, nil })
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ws, _, err := atrium.Dial(ctx, "ws"+strings.TrimPrefix(srv.URL, "http"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+	if _, _, err := ws.Read(ctx); err != nil { // {"event":"connect","data":{"sid":"…"}}
+		log.Fatal(err)
+	}
+	for _, message := range []string{`{"event":"double","data":21,"id":1}`, `{"event":"double","data":"21"}`} {
+		if err := ws.Write(ctx, atrium.OpText, []byte(message)); err != nil {
+			log.Fatal(err)
+		}
+		_, answer, err := ws.Read(ctx)
+		fmt.Println(string(answer), err)
+	}
+	// Output:
+	// {"id":1,"data":42} <nil>
+	// {"event":"error","data":{"event":"double","message":"data: expected an integer, got string"}} <nil>
+}
+
+// Use asks each client who it is.
 func ExampleNamespace_Use() {
 	h := atrium.New(atrium.Options{})
 	h.Use(func(s *atrium.Socket) error {
@@ -53,30 +91,34 @@ func ExampleNamespace_Use() {
 		name, _ := atrium.Value[string](s, "name")
 		return name, nil
 	})
-	srv := serve(h)
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 
-	ali := srv.dial("/", "atrium")
-	ali.say(`{"event":"connect","data":{"name":"Ali","password":"sesame"}}`)
-	ali.hear() // {"event":"connect","data":{"sid":"…"}}
-	ali.say(`{"event":"whoami","id":1}`)
-	fmt.Println(ali.hear())
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ali := atrium.NewClient(srv.URL, atrium.ClientOptions{Auth: map[string]string{"name": "Ali", "password": "sesame"}})
+	defer ali.Close()
+	if err := ali.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(atrium.Call[string](ctx, ali, "whoami"))
 
-	kasim := srv.dial("/", "atrium")
-	kasim.say(`{"event":"connect","data":{"name":"Kasim","password":"barley"}}`)
-	fmt.Println(kasim.hear())
+	kasim := atrium.NewClient(srv.URL, atrium.ClientOptions{Auth: map[string]string{"name": "Kasim", "password": "barley"}})
+	defer kasim.Close()
+	fmt.Println(kasim.Connect(ctx))
 	// Output:
-	// {"id":1,"data":"Ali"}
-	// {"event":"connect_error","data":{"message":"Auth failed"}}
+	// Ali <nil>
+	// Auth failed
 }
 
-type move struct {
+// A square of a chessboard.
+type square struct {
 	X int `json:"x"`
 	Y int `json:"y"`
 }
 
-func (m move) Validate() error {
-	if m.X < 0 || m.X > 7 || m.Y < 0 || m.Y > 7 {
+func (s square) Validate() error {
+	if s.X < 0 || s.X > 7 || s.Y < 0 || s.Y > 7 {
 		return errors.New("expected a square of the board")
 	}
 	return nil
@@ -85,21 +127,29 @@ func (m move) Validate() error {
 // What a client sends is decoded and validated before the handler sees it.
 func ExampleOn() {
 	h := atrium.New(atrium.Options{})
-	atrium.On(h, "move", func(s *atrium.Socket, m move) error {
-		return s.Emit("moved", m.X, m.Y)
+	atrium.On(h, "move", func(s *atrium.Socket, to square) error {
+		fmt.Println("moved to", to.X, to.Y)
+		return nil
 	})
-	srv := serve(h)
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 
-	c := srv.connect()
-	for _, data := range []string{`{"x":1,"y":2}`, `{"x":8,"y":2}`, `{"x":"one"}`} {
-		c.say(`{"event":"move","data":` + data + `}`)
-		fmt.Println(c.hear())
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c := atrium.NewClient(srv.URL, atrium.ClientOptions{})
+	defer c.Close()
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	for _, to := range []any{square{1, 2}, square{8, 2}, map[string]any{"x": "one"}} {
+		if _, err := atrium.Call[any](ctx, c, "move", to); err != nil { // Emit would not wait for the answer
+			fmt.Println(err)
+		}
 	}
 	// Output:
-	// {"event":"moved","args":[1,2]}
-	// {"event":"error","data":{"event":"move","message":"expected a square of the board"}}
-	// {"event":"error","data":{"event":"move","message":"x: expected an integer, got string"}}
+	// moved to 1 2
+	// expected a square of the board
+	// x: expected an integer, got string
 }
 
 // The handler's result is the acknowledgement; an *Error is shown, any other error is not.
@@ -111,69 +161,80 @@ func ExampleOnCall() {
 		}
 		return pair[0] / pair[1], nil
 	})
-	srv := serve(h)
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 
-	c := srv.connect()
-	c.say(`{"event":"divide","data":[6,3],"id":1}`)
-	fmt.Println(c.hear())
-	c.say(`{"event":"divide","data":[6,0],"id":2}`)
-	fmt.Println(c.hear())
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c := atrium.NewClient(srv.URL, atrium.ClientOptions{})
+	defer c.Close()
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(atrium.Call[int](ctx, c, "divide", [2]int{6, 3}))
+	fmt.Println(atrium.Call[int](ctx, c, "divide", [2]int{6, 0}))
 	// Output:
-	// {"id":1,"data":2}
-	// {"id":2,"error":{"message":"cannot divide by zero"}}
+	// 2 <nil>
+	// 0 cannot divide by zero
 }
 
 // A handler may ask its own client, and wait.
 func ExampleCall() {
 	h := atrium.New(atrium.Options{})
-	atrium.On(h, "delete", func(s *atrium.Socket, file string) error {
+	atrium.OnCall(h, "delete", func(s *atrium.Socket, file string) (string, error) {
 		sure, err := atrium.Call[bool](s.Context(), s, "confirm", "Delete "+file+"?")
 		if err != nil {
-			return err
+			return "", err
 		}
-		return s.Emit("deleted", sure)
+		if !sure {
+			return file + " stays", nil
+		}
+		return file + " is deleted", nil
 	})
-	srv := serve(h)
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 
-	c := srv.connect()
-	c.say(`{"event":"delete","data":"notes.txt"}`)
-	fmt.Println(c.hear())
-	c.say(`{"id":0,"data":true}`)
-	fmt.Println(c.hear())
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c := atrium.NewClient(srv.URL, atrium.ClientOptions{})
+	defer c.Close()
+	atrium.OnCall(c, "confirm", func(_ *atrium.Client, question string) (bool, error) {
+		fmt.Println(question)
+		return true, nil
+	})
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(atrium.Call[string](ctx, c, "delete", "notes.txt"))
 	// Output:
-	// {"event":"confirm","data":"Delete notes.txt?","id":0}
-	// {"event":"deleted","data":true}
+	// Delete notes.txt?
+	// notes.txt is deleted <nil>
 }
 
 // Everyone in a room is asked at once.
 func ExampleTarget_Call() {
 	h := atrium.New(atrium.Options{})
-	h.OnConnect(func(s *atrium.Socket) {
-		s.Join("voters")
-		s.Emit("ready")
-	})
-	srv := serve(h)
+	h.Use(func(s *atrium.Socket) error { return s.Join("voters") })
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 
-	for _, vote := range []string{`"tea"`, `"tea"`, `"coffee"`} {
-		c := srv.connect()
-		c.hear() // ready
-		go func() {
-			c.hear() // the question
-			c.say(`{"id":0,"data":` + vote + `}`)
-		}()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	for _, vote := range []string{"tea", "tea", "coffee"} {
+		c := atrium.NewClient(srv.URL, atrium.ClientOptions{})
+		defer c.Close()
+		atrium.OnCall(c, "vote", func(_ *atrium.Client, question string) (string, error) { return vote, nil })
+		if err := c.Connect(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
 	replies, err := h.To("voters").Call(ctx, "vote", "tea or coffee?")
 	if err != nil {
-		fmt.Println(err)
+		log.Fatal(err)
 	}
 	votes := map[string]int{}
 	for _, r := range replies {
-		votes[string(r.Data)]++
+		votes[string(r.Data)]++ // r.Err is for those who have not answered
 	}
 	fmt.Println(votes)
 	// Output: map["coffee":1 "tea":2]
@@ -181,23 +242,63 @@ func ExampleTarget_Call() {
 
 // A target is a value: rooms add up, exceptions are taken off, and each socket is reached once.
 func ExampleTarget() {
+	rooms := map[string][]string{"Ann": {"red"}, "Bob": {"blue"}, "Cid": {"red", "blue"}, "Dot": {"green"}}
 	h := atrium.New(atrium.Options{})
-	atrium.On(h, "join", func(s *atrium.Socket, rooms []string) error { return s.Join(rooms...) })
-	srv := serve(h)
+	h.Use(func(s *atrium.Socket) error {
+		var auth struct{ Name string }
+		if err := s.Handshake().Bind(&auth); err != nil {
+			return err
+		}
+		return s.Join(rooms[auth.Name]...)
+	})
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 
-	for _, rooms := range []string{`["red"]`, `["blue"]`, `["red","blue"]`, `["green"]`} {
-		c := srv.connect()
-		c.say(`{"event":"join","data":` + rooms + `,"id":1}`)
-		c.hear()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for name := range rooms {
+		c := atrium.NewClient(srv.URL, atrium.ClientOptions{Auth: map[string]string{"name": name}})
+		defer c.Close()
+		if err := c.Connect(ctx); err != nil {
+			log.Fatal(err)
+		}
 	}
-	ctx := context.Background()
 	for _, t := range []atrium.Target{h.To("red"), h.To("red", "blue"), h.To("red").Except("blue"), h.Except("red"), h.To()} {
 		n, _ := t.Count(ctx)
 		fmt.Print(n, " ")
 	}
 	fmt.Println(h.Rooms())
 	// Output: 2 3 1 2 0 [{blue 2} {green 1} {red 2}]
+}
+
+// A room that a client names: behind a prefix, so that it is no other room, and only if the client is in it.
+func ExampleSocket_In() {
+	h := atrium.New(atrium.Options{})
+	h.Use(func(s *atrium.Socket) error { return s.Join("user:7", "room:lobby") })
+	atrium.OnCall(h, "say", func(s *atrium.Socket, m struct{ Room, Text string }) (string, error) {
+		room := "room:" + m.Room
+		if !s.In(room) {
+			return "", atrium.Errorf("room: you are not in it")
+		}
+		return "delivered", h.To(room).Emit("said", m.Text)
+	})
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c := atrium.NewClient(srv.URL, atrium.ClientOptions{})
+	defer c.Close()
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	for _, room := range []string{"lobby", "kitchen", "user:7"} {
+		fmt.Println(atrium.Call[string](ctx, c, "say", map[string]string{"room": room, "text": "hello"}))
+	}
+	// Output:
+	// delivered <nil>
+	//  room: you are not in it
+	//  room: you are not in it
 }
 
 // The raw form of a handler sees all arguments and answers by itself.
@@ -209,40 +310,56 @@ func ExampleNamespace_Handle() {
 			e.ReplyError(err)
 			return
 		}
-		e.Reply(a+b, len(e.Args()))
+		if err := e.Reply(a + b); err != nil {
+			log.Print(err) // there was no acknowledgement asked for
+		}
 	})
-	srv := serve(h)
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 
-	c := srv.connect()
-	c.say(`{"event":"sum","args":[1.5,2],"id":1}`)
-	fmt.Println(c.hear())
-	c.say(`{"event":"sum","args":[1.5,"2"],"id":2}`)
-	fmt.Println(c.hear())
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c := atrium.NewClient(srv.URL, atrium.ClientOptions{})
+	defer c.Close()
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(atrium.Call[float64](ctx, c, "sum", 1.5, 2))
+	fmt.Println(atrium.Call[float64](ctx, c, "sum", 1.5, "2"))
 	// Output:
-	// {"id":1,"args":[3.5,2]}
-	// {"id":2,"error":{"message":"argument 2: expected a number, got string"}}
+	// 3.5 <nil>
+	// 0 argument 2: expected a number, got string
 }
 
 // OnDisconnect runs last, and Rooms still tells where the socket was.
 func ExampleNamespace_OnDisconnect() {
 	h := atrium.New(atrium.Options{})
-	h.OnConnect(func(s *atrium.Socket) {
-		s.Join("lobby")
-		s.Emit("ready")
-	})
+	h.Use(func(s *atrium.Socket) error { return s.Join("lobby") })
 	h.OnDisconnect(func(s *atrium.Socket, why atrium.Reason) {
-		s.To(s.Rooms()...).Emit("left", why)
+		if err := s.To(s.Rooms()...).Emit("left", why); err != nil {
+			log.Print(err)
+		}
 	})
-	srv := serve(h)
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 
-	stays, goes := srv.connect(), srv.connect()
-	stays.hear() // ready
-	goes.hear()  // ready
-	goes.ws.Close()
-	fmt.Println(stays.hear())
-	// Output: {"event":"left","data":"transport close"}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	stays, goes := atrium.NewClient(srv.URL, atrium.ClientOptions{}), atrium.NewClient(srv.URL, atrium.ClientOptions{})
+	defer stays.Close()
+	left := make(chan atrium.Reason)
+	atrium.On(stays, "left", func(_ *atrium.Client, why atrium.Reason) error {
+		left <- why
+		return nil
+	})
+	if err := errors.Join(stays.Connect(ctx), goes.Connect(ctx)); err != nil {
+		log.Fatal(err)
+	}
+	if err := goes.Close(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(<-left)
+	// Output: client namespace disconnect
 }
 
 // Accept sees the HTTP request before anything else happens, and may refuse it.
@@ -250,40 +367,39 @@ func ExampleOptions_accept() {
 	type userKey struct{}
 	h := atrium.New(atrium.Options{
 		Accept: func(r *http.Request) (context.Context, error) {
-			user := r.URL.Query().Get("user")
+			user, _, _ := r.BasicAuth() // and look at the password
 			if user == "" {
 				return nil, &atrium.Error{Message: "who are you?", Status: http.StatusUnauthorized}
 			}
 			return context.WithValue(r.Context(), userKey{}, user), nil
 		},
 	})
-	h.OnConnect(func(s *atrium.Socket) { s.Emit("welcome", s.Context().Value(userKey{})) })
-	srv := serve(h)
+	atrium.OnCall(h, "whoami", func(s *atrium.Socket, _ any) (any, error) { return s.Context().Value(userKey{}), nil })
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 
-	c := srv.dial("/?user=ann", "")
-	c.hear() // connect
-	fmt.Println(c.hear())
-
-	r, _ := http.NewRequest("GET", srv.URL, nil)
-	r.Header.Set("Connection", "Upgrade")
-	r.Header.Set("Upgrade", "websocket")
-	r.Header.Set("Sec-WebSocket-Version", "13")
-	r.Header.Set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
-	refused, err := http.DefaultClient.Do(r)
-	if err != nil {
-		panic(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	host := strings.TrimPrefix(srv.URL, "http://")
+	c := atrium.NewClient("http://ann:secret@"+host, atrium.ClientOptions{})
+	defer c.Close()
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
 	}
-	body, _ := io.ReadAll(refused.Body)
-	fmt.Print(refused.Status, ": ", string(body))
+	fmt.Println(atrium.Call[string](ctx, c, "whoami"))
+
+	_, _, err := atrium.Dial(ctx, "ws://"+host, nil)
+	if refused, ok := errors.AsType[*atrium.HandshakeError](err); ok {
+		fmt.Println(refused)
+	}
 	// Output:
-	// {"event":"welcome","data":"ann"}
-	// 401 Unauthorized: who are you?
+	// ann <nil>
+	// the server answers with status "401 Unauthorized" instead of 101: "who are you?"
 }
 
 // Conn is a WebSocket connection without a hub.
 func ExampleUpgrade() {
-	echo := func(w http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := atrium.Upgrade(w, r, nil)
 		if err != nil {
 			return // Upgrade has answered
@@ -298,81 +414,42 @@ func ExampleUpgrade() {
 				return
 			}
 		}
-	}
-	srv := serve(http.HandlerFunc(echo))
+	}))
 	defer srv.Close()
 
-	c := srv.dial("/", "")
-	c.say("anybody there?")
-	fmt.Println(c.hear())
-	// Output: anybody there?
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	ws, _, err := atrium.Dial(ctx, "ws"+strings.TrimPrefix(srv.URL, "http"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ws.CloseNow()
+	if err := ws.Write(ctx, atrium.OpText, []byte("anybody there?")); err != nil {
+		log.Fatal(err)
+	}
+	_, echo, err := ws.Read(ctx)
+	fmt.Println(string(echo), err)
+	// Output: anybody there? <nil>
 }
 
 // Shutdown comes before http.Server.Shutdown, which does not know of WebSocket connections.
 func ExampleHub_Shutdown() {
 	h := atrium.New(atrium.Options{})
 	h.OnDisconnect(func(s *atrium.Socket, why atrium.Reason) { fmt.Println(why) })
-	srv := serve(h)
+	srv := httptest.NewServer(h)
 	defer srv.Close()
 
-	c := srv.connect()
-	go c.hear() // a client reads, and so answers the close frame
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := h.Shutdown(ctx); err != nil {
-		fmt.Println(err)
+	c := atrium.NewClient(srv.URL, atrium.ClientOptions{})
+	defer c.Close()
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
 	}
-	if err := srv.Config.Shutdown(ctx); err != nil {
-		fmt.Println(err)
-	}
-	// Output: server shutting down
-}
-
-// testServer and peer are for the examples: a client may be any WebSocket.
-type testServer struct {
-	*httptest.Server
-	peers []peer
-}
-
-func serve(handler http.Handler) *testServer {
-	return &testServer{Server: httptest.NewServer(handler)}
-}
-
-func (s *testServer) Close() {
-	for _, p := range s.peers {
-		p.ws.Close()
-	}
-	s.Server.Close()
-}
-
-func (s *testServer) dial(path, subprotocol string) peer {
-	ws, err := websocket.Dial("ws"+strings.TrimPrefix(s.URL, "http")+path, subprotocol, s.URL)
-	if err != nil {
-		panic(err)
-	}
-	s.peers = append(s.peers, peer{ws})
-	return peer{ws}
-}
-
-// connect dials and waits for the hub's first message.
-func (s *testServer) connect() peer {
-	p := s.dial("/", "")
-	p.hear()
-	return p
-}
-
-type peer struct{ ws *websocket.Conn }
-
-func (p peer) say(message string) {
-	if err := websocket.Message.Send(p.ws, message); err != nil {
-		panic(err)
-	}
-}
-
-func (p peer) hear() string {
-	var message string
-	if err := websocket.Message.Receive(p.ws, &message); err != nil {
-		return err.Error()
-	}
-	return message
+	fmt.Println(h.Shutdown(ctx))
+	fmt.Println(srv.Config.Shutdown(ctx))
+	// Output:
+	// server shutting down
+	// <nil>
+	// <nil>
 }

@@ -37,6 +37,9 @@ type (
 	}
 )
 
+// A room that a client names gets a prefix, so that it is never one of the server's own: "user:7", say, or a socket's id.
+const public = "room:"
+
 // if (!room || !text.trim()) return callback({ error: { message: "Invalid" } });
 func (m Message) Validate() error {
 	if m.Room == "" || strings.TrimSpace(m.Text) == "" {
@@ -69,33 +72,33 @@ func newHub(token string) *atrium.Hub {
 
 	//   socket.on("join-room", (room) => { socket.join(room); socket.to(room).emit("user-joined", …); });
 	atrium.On(io, "join-room", func(s *atrium.Socket, room string) error {
-		if err := s.Join(room); err != nil {
+		if err := s.Join(public + room); err != nil {
 			return err
 		}
-		return s.To(room).Emit("user-joined", room, name(s))
+		return s.To(public+room).Emit("user-joined", room, name(s))
 	})
 
 	//   socket.on("send-msg", (m, callback) => { io.to(m.room).emit("msg", m); callback({ success: true, id }); });
 	atrium.OnCall(io, "send-msg", func(s *atrium.Socket, m Message) (Receipt, error) {
-		if !s.In(m.Room) {
+		if !s.In(public + m.Room) {
 			return Receipt{}, atrium.Errorf("You are not in this room")
 		}
 		m.From, m.ID = name(s), lastID.Add(1)
-		return Receipt{true, m.ID}, io.To(m.Room).Emit("msg", m)
+		return Receipt{true, m.ID}, io.To(public+m.Room).Emit("msg", m)
 	})
 
 	//   socket.on("typing", (room) => socket.to(room).volatile.emit("typing", room, socket.data.name));
 	atrium.On(io, "typing", func(s *atrium.Socket, room string) error {
-		if !s.In(room) {
+		if !s.In(public + room) {
 			return atrium.Errorf("You are not in this room")
 		}
-		return s.To(room).Volatile().Emit("typing", room, name(s))
+		return s.To(public+room).Volatile().Emit("typing", room, name(s))
 	})
 
 	//   socket.on("disconnecting", (reason) => { for (const room of socket.rooms) socket.to(room).emit("user-left", …); });
 	io.OnDisconnect(func(s *atrium.Socket, why atrium.Reason) {
 		for _, room := range s.Rooms() {
-			s.To(room).Emit("user-left", room, name(s))
+			s.To(room).Emit("user-left", strings.TrimPrefix(room, public), name(s))
 		}
 		fmt.Printf("disconnected: %s (%s)\n", name(s), why)
 	})

@@ -11,10 +11,12 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// A person's room is that of all their windows. It also tells the name, wherever a socket's rooms are known: on every machine.
-const person = "person:"
-
-func isPerson(room string) bool { return strings.HasPrefix(room, person) }
+// Rooms, socket ids and whatever else To takes are names in one space. Prefixes keep apart what is whose: a room that
+// clients name is always behind public, so that no name that they could choose is a person's room or a socket's id.
+const (
+	public = "room:"   // the rooms that people talk in
+	person = "person:" // all windows of one person; it tells the name wherever a socket's rooms are known: on every machine
+)
 
 func nameIn(rooms []string) string {
 	for _, room := range rooms {
@@ -31,7 +33,7 @@ type board struct {
 	hub *atrium.Hub
 
 	mu      sync.Mutex      // guards:
-	changed map[string]bool // the rooms that are still to be told of
+	changed map[string]bool // the public rooms that are still to be told of
 	stale   bool            // something has changed
 	telling bool            // the goroutine exists
 }
@@ -56,7 +58,7 @@ func (b *board) update(rooms []string) {
 	defer b.mu.Unlock()
 	b.stale = true
 	for _, room := range rooms {
-		if !isPerson(room) {
+		if strings.HasPrefix(room, public) {
 			b.changed[room] = true
 		}
 	}
@@ -88,9 +90,14 @@ func (b *board) tellOf(changed []string) {
 		for _, s := range ask(b.hub.To(room).Sockets) {
 			people[s.ID] = nameIn(s.Rooms)
 		}
-		b.hub.To(room).Local().Emit("people", map[string]any{"room": room, "people": people})
+		b.hub.To(room).Local().Emit("people", map[string]any{"room": strings.TrimPrefix(room, public), "people": people})
 	}
-	rooms := slices.DeleteFunc(ask(b.hub.RoomsEverywhere), func(r atrium.RoomInfo) bool { return isPerson(r.Name) })
+	var rooms []atrium.RoomInfo
+	for _, room := range ask(b.hub.RoomsEverywhere) {
+		if name, ok := strings.CutPrefix(room.Name, public); ok {
+			rooms = append(rooms, atrium.RoomInfo{Name: name, Sockets: room.Sockets})
+		}
+	}
 	b.hub.Local().Emit("rooms", rooms)
 }
 

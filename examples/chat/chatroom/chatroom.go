@@ -29,13 +29,8 @@ type (
 	}
 )
 
-func (s SignIn) Validate() error { return check("name", s.Name, 24) }
-func (r Room) Validate() error {
-	if isPerson(r.Room) {
-		return &atrium.Error{Message: "Please enter another room: this is a person's.", Data: "room"}
-	}
-	return check("room", r.Room, 32)
-}
+func (s SignIn) Validate() error  { return check("name", s.Name, 24) }
+func (r Room) Validate() error    { return check("room", r.Room, 32) }
 func (m Message) Validate() error { return check("message", m.Text, 2000) }
 
 // An *atrium.Error may carry Data beside its message. Here it names the input that the page should point at.
@@ -72,36 +67,38 @@ func New(password string, options atrium.Options) *atrium.Hub {
 	h.OnConnect(func(s *atrium.Socket) { board.change() })
 
 	// 4. On handles an event. To a client that wants an acknowledgement, nil says yes and an error says why not.
-	// Rooms need no setting up: a room is there as long as somebody is in it.
+	// Rooms need no setting up: a room is there as long as somebody is in it. A name that a client has chosen gets a
+	// prefix first: without it, anyone could join "person:Ada" and read what is for Ada's windows only.
 	atrium.On(h, "join", func(s *atrium.Socket, r Room) error {
-		if err := s.Join(r.Room); err != nil {
+		if err := s.Join(public + r.Room); err != nil {
 			return err
 		}
-		board.change(r.Room)
+		board.change(public + r.Room)
 		return nil
 	})
 	atrium.On(h, "leave", func(s *atrium.Socket, r Room) error {
-		s.Leave(r.Room)
-		board.change(r.Room)
+		s.Leave(public + r.Room)
+		board.change(public + r.Room)
 		return nil
 	})
 
 	// 5. OnCall answers: what it returns is the acknowledgement, and the page draws its tick.
-	// s.To(room) is everyone in the room but s; h.To(room) is everyone.
+	// s.To(room) is everyone in the room but s; h.To(room) is everyone. Emit asks for nobody's membership: that a client may
+	// speak in the room that it names is for you to check.
 	atrium.OnCall(h, "say", func(s *atrium.Socket, m Message) (time.Time, error) {
-		if !s.In(m.Room) {
+		if !s.In(public + m.Room) {
 			return time.Time{}, atrium.Errorf("You are not in this room.")
 		}
 		m.From, m.At = nameOf(s), time.Now()
-		return m.At, s.To(m.Room).Emit("said", m)
+		return m.At, s.To(public+m.Room).Emit("said", m)
 	})
 
 	// 6. Volatile is for what is worthless when late: a receiver whose connection is busy does not get it.
 	atrium.On(h, "typing", func(s *atrium.Socket, r Room) error {
-		if !s.In(r.Room) {
+		if !s.In(public + r.Room) {
 			return atrium.Errorf("You are not in this room.")
 		}
-		return s.To(r.Room).Volatile().Emit("typing", map[string]string{"room": r.Room, "name": nameOf(s)})
+		return s.To(public+r.Room).Volatile().Emit("typing", map[string]string{"room": r.Room, "name": nameOf(s)})
 	})
 
 	// 7. A socket that has gone is in no room any more; s.Rooms still says where it was.
