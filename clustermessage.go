@@ -26,7 +26,7 @@ const (
 	clusterCall       // values: the replies
 	clusterJoin       // values: what went wrong
 	clusterLeave      // no values
-	clusterDisconnect // no values
+	clusterDisconnect // no values; its args are a closeStatus, or nothing
 	clusterSockets    // values: a SocketInfo each
 	clusterCount      // values: one number
 	clusterRooms      // values: a RoomInfo each

@@ -160,7 +160,11 @@ func (h *Hub) answer(q *clusterMessage) []json.RawMessage {
 	case clusterLeave:
 		_ = t.Leave(q.names...) // which cannot fail here
 	case clusterDisconnect:
-		_ = t.Disconnect() // likewise
+		var status closeStatus
+		if json.Unmarshal(q.args, &status) != nil || !status.Code.onWire() {
+			status = closeStatus{} // it was not given
+		}
+		_ = t.disconnect(status) // likewise
 	case clusterSockets:
 		return encodeAll(t.sockets())
 	case clusterCount:
@@ -188,11 +192,9 @@ func (t Target) ask(m *clusterMessage) *question {
 	return t.ns.hub.cluster.ask(node, m)
 }
 
-// everywhere does something here and has the other nodes do it.
-func (t Target) everywhere(kind clusterKind, names []string, here func() error) error {
-	m := t.message(kind)
-	m.names = names
-	q := t.ask(&m)
+// everywhere does something here and has the other nodes do it, who are asked by m.
+func (t Target) everywhere(m *clusterMessage, here func() error) error {
+	q := t.ask(m)
 	if q == nil {
 		return here()
 	}

@@ -271,20 +271,25 @@ func parseClosePayload(p []byte) (code StatusCode, reason string, err error) {
 }
 
 // appendClosePayload appends the payload of a close frame. Status 1005 is the empty payload. A reason that
-// would not fit a control frame is cut at a rune boundary.
+// does not fit is cut; see closeReason.
 func appendClosePayload(dst []byte, code StatusCode, reason string) []byte {
 	if code == StatusNoStatusReceived {
 		return dst
 	}
+	dst = binary.BigEndian.AppendUint16(dst, uint16(code))
+	return append(dst, closeReason(reason)...)
+}
+
+// closeReason returns a reason as it fits into a close frame: valid UTF-8, cut at a rune boundary.
+func closeReason(reason string) string {
 	reason = strings.ToValidUTF8(reason, "\uFFFD") // RFC 6455 §5.5.1: a peer would fail on anything else
 	const limit = maxControlPayload - 2
-	if len(reason) > limit {
-		cut := limit
-		for cut > 0 && !utf8.RuneStart(reason[cut]) {
-			cut--
-		}
-		reason = reason[:cut]
+	if len(reason) <= limit {
+		return reason
 	}
-	dst = binary.BigEndian.AppendUint16(dst, uint16(code))
-	return append(dst, reason...)
+	cut := limit
+	for cut > 0 && !utf8.RuneStart(reason[cut]) {
+		cut--
+	}
+	return reason[:cut]
 }

@@ -180,6 +180,17 @@ func (n *Namespace) Sockets(ctx context.Context) ([]SocketInfo, error) { return 
 // Count returns how many sockets are connected; see Target.Count.
 func (n *Namespace) Count(ctx context.Context) (int, error) { return n.all().Count(ctx) }
 
+// LocalSockets returns the sockets of the namespace that are connected to this node at the moment, in no particular
+// order; see Target.LocalSockets.
+func (n *Namespace) LocalSockets() []*Socket { return n.all().LocalSockets() }
+
+// Socket returns the socket with that id, if it is connected to this node at the moment: To(id) reaches it on every
+// node.
+func (n *Namespace) Socket(id string) (s *Socket, ok bool) {
+	s = n.socket(id)
+	return s, s != nil
+}
+
 // RoomInfo describes a room.
 type RoomInfo struct {
 	Name    string `json:"name"`

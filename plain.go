@@ -77,8 +77,11 @@ func (c *plainCodec) refuse(p *seat, b []byte) {
 }
 
 // vacated implements codec.
-func (c *plainCodec) vacated(p *seat, reason Reason) {
-	p.session.end(reason, StatusNormalClosure, string(reason))
+func (c *plainCodec) vacated(p *seat, reason Reason, status closeStatus) {
+	if status.Code == 0 {
+		status = closeStatus{StatusNormalClosure, string(reason)}
+	}
+	p.session.end(reason, status.Code, status.Reason)
 }
 
 func (c *plainCodec) appendConnected(b []byte, _, id, _ string) []byte {

@@ -15,7 +15,7 @@ type Reason string
 
 // The reasons a socket disconnects for.
 const (
-	// ReasonServerDisconnect: Socket.Disconnect, DisconnectAt or Target.Disconnect.
+	// ReasonServerDisconnect: Disconnect and its kin, of a Socket or a Target.
 	ReasonServerDisconnect Reason = "server namespace disconnect"
 	// ReasonClientDisconnect: the client left the namespace, with Socket.IO's disconnect().
 	ReasonClientDisconnect Reason = "client namespace disconnect"
@@ -118,7 +118,14 @@ type codec interface {
 	// refuse sends a client the message that refuses it the seat, and vacated tells one that its socket was
 	// disconnected. They say what becomes of the client.
 	refuse(p *seat, b []byte)
-	vacated(p *seat, reason Reason)
+	vacated(p *seat, reason Reason, status closeStatus)
+}
+
+// closeStatus is the status code and the reason that a client is told when its socket is disconnected, in RFC 6455's
+// words. The zero value says nothing beyond the Reason.
+type closeStatus struct {
+	Code   StatusCode `json:"code"`
+	Reason string     `json:"reason"`
 }
 
 // newSession makes a session that reads conn, or one of a client that polls, whose transport is still to be set.

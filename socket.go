@@ -26,11 +26,11 @@ type Socket struct {
 
 	// mu may be held while a room's lock is taken, never the other way round. It guards:
 	mu        sync.Mutex
-	entered   bool         // the socket was connected
-	left      bool         // it has left delivery
-	recovered bool         // set before anybody sees the socket
-	rooms     []membership // by name
-	values    map[string]any
+	entered   bool            // the socket was connected
+	left      bool            // it has left delivery
+	recovered bool            // set before anybody sees the socket
+	rooms     []membership    // by name
+	values    map[string]any  // those of SetPublic as publicValue
 	kept      *kept           // guarded by the recovery's lock, too; nil without recovery
 	ctx       context.Context // the base of the socket's context, then itself, made on first use
 	cancel    context.CancelFunc
@@ -200,47 +200,49 @@ func (s *Socket) In(room string) bool {
 	return in
 }
 
-// Set keeps a value for the socket's lifetime. Value is the typed way to get it back.
-func (s *Socket) Set(key string, value any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.values == nil {
-		s.values = make(map[string]any)
-	}
-	s.values[key] = value
-}
-
-// Get returns what was Set under the key.
-func (s *Socket) Get(key string) (value any, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	value, ok = s.values[key]
-	return value, ok
-}
-
-// Value returns what was Set on the socket under the key. It reports false if there is nothing, or something
-// that is no T.
-func Value[T any](s *Socket, key string) (T, bool) {
-	value, _ := s.Get(key)
-	v, ok := value.(T)
-	return v, ok
-}
-
 // Disconnect disconnects the socket: it leaves its rooms at once, what was emitted to it before is still sent, and then
 // that it is disconnected: to a plain client a close frame with status 1000, which ends its connection; to a Socket.IO
 // client a packet, after which its sockets in other namespaces go on. In a Use function it refuses the client. It does
 // not wait.
-func (s *Socket) Disconnect() {
+func (s *Socket) Disconnect() { s.disconnect(closeStatus{}) }
+
+// DisconnectWith is Disconnect with a status code and a reason for the client to act on, 4001 and "banned" say; codes
+// from 4000 to 4999 are the application's (RFC 6455 §7.4.2). To a plain client they are those of the close frame. To a
+// Socket.IO client, whose disconnect packet has no room for them, an event comes ahead of that packet:
+//
+//	socket.on("disconnect_reason", ({code, reason}) => …)
+//
+// In a Use function the reason is the message that the client is refused with; a Socket.IO client finds both in the
+// error's data, too. OnDisconnect is told ReasonServerDisconnect.
+//
+// A reason longer than 123 bytes is cut. A code that may not be sent is refused with an error, as by Conn.Close, and
+// nothing happens.
+func (s *Socket) DisconnectWith(code StatusCode, reason string) error {
+	status, err := newCloseStatus(code, reason)
+	if err == nil {
+		s.disconnect(status)
+	}
+	return err
+}
+
+func newCloseStatus(code StatusCode, reason string) (closeStatus, error) {
+	if !code.onWire() {
+		return closeStatus{}, errCloseCode
+	}
+	return closeStatus{code, closeReason(reason)}, nil
+}
+
+func (s *Socket) disconnect(status closeStatus) {
 	s = s.dismiss()
-	s.session.codec.vacated(&s.seat, ReasonServerDisconnect)
+	s.session.codec.vacated(&s.seat, ReasonServerDisconnect, status)
 }
 
 // DisconnectClient ends the client's connection, and with it its sockets in all namespaces: what was emitted to them
-// before is still sent. It does not wait.
+// before is still sent. It does not wait. To tell the client why, call DisconnectWith first.
 func (s *Socket) DisconnectClient() {
 	s = s.dismiss()
 	for _, p := range s.session.everySeat() {
-		s.session.codec.vacated(p, ReasonServerDisconnect)
+		s.session.codec.vacated(p, ReasonServerDisconnect, closeStatus{})
 	}
 	s.session.end(ReasonServerDisconnect, StatusNormalClosure, string(ReasonServerDisconnect))
 }

@@ -207,3 +207,146 @@ func TestOneAtATime(t *testing.T) {
 		}
 	}
 }
+
+// A client that is disconnected with a status and a reason learns both, whatever it speaks, behind all that was emitted to
+// it before; the server is told the reason that it always was.
+func TestDisconnectWith(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		h := newHub(t, Options{})
+		left := make(chan Reason, 10)
+		h.OnDisconnect(func(_ *Socket, why Reason) { left <- why })
+		kick := func(s *Socket) {
+			s.Emit("last")
+			if err := s.DisconnectWith(4001, "banned"); err != nil {
+				t.Error(err)
+			}
+			s.Emit("too late")
+			if why := within(t, left, "OnDisconnect"); why != ReasonServerDisconnect {
+				t.Error(why)
+			}
+		}
+		srv := serve(t, k, h)
+
+		plain := srv.connect(t, nil)
+		kick(plain.socket(h))
+		plain.want(`{"event":"last"}`)
+		if e := wantClosed(t, plain.Conn, 4001); e.Reason != "banned" {
+			t.Error(e)
+		}
+
+		io := srv.socketIO(t)
+		io.join("")
+		s := h.LocalSockets()[0]
+		kick(s)
+		io.want(`42["last"]`)
+		io.want(`42["disconnect_reason",{"code":4001,"reason":"banned"}]`)
+		io.want(`41`)
+		io.join("") // the connection goes on, unless it is ended as well
+		s = h.LocalSockets()[0]
+		kick(s)
+		s.DisconnectClient()
+		io.want(`42["last"]`)
+		io.want(`42["disconnect_reason",{"code":4001,"reason":"banned"}]`)
+		io.want(`41`)
+		io.wantClosed(StatusNormalClosure)
+	})
+}
+
+// A client of the package learns it before OnDisconnect.
+func TestDisconnectWithClient(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	h.OnConnect(func(s *Socket) { s.DisconnectWith(4001, "banned") })
+	srv := serve(t, overTCP, h)
+	c := NewClient("http://"+srv.listener.Addr().String(), ClientOptions{})
+	defer c.Close()
+	heard := make(chan any, 2)
+	type why struct {
+		Code   StatusCode
+		Reason string
+	}
+	On(c, "disconnect_reason", func(_ *Client, w why) error { heard <- w; return nil })
+	c.OnDisconnect(func(r Reason) { heard <- r })
+	if err := c.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := within(t, heard, "the reason"); got != (why{4001, "banned"}) {
+		t.Error(got)
+	}
+	if got := within(t, heard, "OnDisconnect"); got != ReasonIOServerDisconnect {
+		t.Error(got)
+	}
+}
+
+// In Use the reason is what the client is refused with.
+func TestDisconnectWithInUse(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	h.Use(func(s *Socket) error { return s.DisconnectWith(4003, "full") })
+	h.OnConnect(func(*Socket) { t.Error("it is connected") })
+	srv := serve(t, overTCP, h)
+	if e := wantClosed(t, srv.conn(t), 4003); e.Reason != "full" {
+		t.Error(e)
+	}
+	io := srv.socketIO(t)
+	io.send("40")
+	io.want(`44{"message":"full","data":{"code":4003,"reason":"full"}}`)
+}
+
+// A code that may not stand in a close frame is refused, and nothing happens. A reason that is too long, or no UTF-8, is
+// cut and mended for every client alike.
+func TestDisconnectWithUnfit(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	srv := serve(t, overPipe, h)
+	plain := srv.connect(t, nil)
+	s := plain.socket(h)
+	for _, code := range []StatusCode{0, 999, StatusNoStatusReceived, StatusAbnormalClosure, StatusTLSHandshake, 2000, 5000} {
+		if err := errors.Join(s.DisconnectWith(code, ""), h.all().DisconnectWith(code, "")); !errors.Is(err, errCloseCode) {
+			t.Errorf("%d: %v", code, err)
+		}
+	}
+	plain.settle() // still there
+	io := srv.socketIO(t)
+	io.join("")
+	long := strings.Repeat("€", 50)
+	if err := h.all().DisconnectWith(StatusPolicyViolation, "\xff"+long); err != nil {
+		t.Fatal(err)
+	}
+	cut := "\uFFFD" + strings.Repeat("€", 40) // 123 bytes
+	if e := wantClosed(t, plain.Conn, StatusPolicyViolation); e.Reason != cut {
+		t.Error(e)
+	}
+	io.want(`42["disconnect_reason",{"code":1008,"reason":"` + cut + `"}]`)
+	io.want("41")
+}
+
+// A target's sockets on other nodes learn it, too.
+func TestClusterDisconnectWith(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		all := newHouses(t, k, 2, NewMemoryBus(), Options{})
+		var clients []*client
+		for _, h := range all {
+			c := h.connect(t, nil)
+			c.socket(h.Hub).Join("room")
+			clients = append(clients, c)
+		}
+		if err := all[0].To("room").DisconnectWith(4001, "banned"); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range clients {
+			if e := wantClosed(t, c.Conn, 4001); e.Reason != "banned" {
+				t.Error(e)
+			}
+		}
+		again := all[1].connect(t, nil)
+		if err := all[0].To(again.sid).Disconnect(); err != nil {
+			t.Fatal(err)
+		}
+		if e := wantClosed(t, again.Conn, StatusNormalClosure); e.Reason != string(ReasonServerDisconnect) {
+			t.Error(e)
+		}
+	})
+}

@@ -174,17 +174,34 @@ func (c *socketIOCodec) refuse(p *seat, b []byte) {
 	}
 }
 
-// vacated implements codec: the client stays in its other namespaces. One that was still being let in is refused.
-func (c *socketIOCodec) vacated(p *seat, reason Reason) {
+// vacated implements codec: the client stays in its other namespaces. One that was still being let in is refused. A
+// DISCONNECT packet has no payload, so that the status travels in an event ahead of it.
+func (c *socketIOCodec) vacated(p *seat, reason Reason, status closeStatus) {
 	p.depart(reason)
 	c.emptied.add(p.namespace)
-	switch removed := p.session.remove(p); {
-	case !removed:
-	case !p.connected.Load():
-		p.session.sendText(c.appendRefused(newFrame(64), p.namespace, string(reason), nil))
-	default:
-		p.session.sendText(appendMessagePacket(newFrame(32), packet{kind: packetDisconnect, namespace: p.namespace, id: noID}, nil))
+	if !p.session.remove(p) {
+		return
 	}
+	told := status.Code != 0
+	if !p.connected.Load() {
+		message, data := string(reason), []byte(nil)
+		if told {
+			message, data = status.Reason, status.appendJSON(nil)
+		}
+		p.session.sendText(c.appendRefused(newFrame(64+len(message)+len(data)), p.namespace, message, data))
+		return
+	}
+	if told {
+		args := status.appendJSON(nil)
+		event := packet{kind: packetEvent, namespace: p.namespace, event: "disconnect_reason", args: args, n: 1, id: noID}
+		p.session.sendText(appendMessagePacket(newFrame(64+len(args)), event, nil))
+	}
+	p.session.sendText(appendMessagePacket(newFrame(32), packet{kind: packetDisconnect, namespace: p.namespace, id: noID}, nil))
+}
+
+func (s closeStatus) appendJSON(b []byte) []byte {
+	b = strconv.AppendUint(append(b, `{"code":`...), uint64(s.Code), 10)
+	return append(appendQuoted(append(b, `,"reason":`...), s.Reason), '}')
 }
 
 // appendMessagePacket appends an Engine.IO message that is a Socket.IO packet.

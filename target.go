@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -270,7 +271,9 @@ func (t Target) Join(rooms ...string) error {
 			return err
 		}
 	}
-	return t.everywhere(clusterJoin, rooms, func() error { return t.join(rooms) })
+	m := t.message(clusterJoin)
+	m.names = rooms
+	return t.everywhere(&m, func() error { return t.join(rooms) })
 }
 
 func (t Target) join(rooms []string) error {
@@ -286,7 +289,9 @@ func (t Target) join(rooms []string) error {
 
 // Leave takes the sockets out of the rooms. Its error is a *ClusterError: nodes have not answered within a second.
 func (t Target) Leave(rooms ...string) error {
-	return t.everywhere(clusterLeave, rooms, func() error {
+	m := t.message(clusterLeave)
+	m.names = rooms
+	return t.everywhere(&m, func() error {
 		for _, s := range t.list() {
 			s.Leave(rooms...)
 		}
@@ -296,19 +301,40 @@ func (t Target) Leave(rooms ...string) error {
 
 // Disconnect disconnects the sockets; see Socket.Disconnect. Its error is a *ClusterError: nodes have not answered
 // within a second.
-func (t Target) Disconnect() error {
-	return t.everywhere(clusterDisconnect, nil, func() error {
+func (t Target) Disconnect() error { return t.disconnect(closeStatus{}) }
+
+// DisconnectWith disconnects the sockets with a status code and a reason; see Socket.DisconnectWith, and Disconnect for
+// what else its error may be.
+func (t Target) DisconnectWith(code StatusCode, reason string) error {
+	status, err := newCloseStatus(code, reason)
+	if err != nil {
+		return err
+	}
+	return t.disconnect(status)
+}
+
+func (t Target) disconnect(status closeStatus) error {
+	m := t.message(clusterDisconnect)
+	if status.Code != 0 {
+		m.args, m.n = status.appendJSON(nil), 1
+	}
+	return t.everywhere(&m, func() error {
 		for _, s := range t.list() {
-			s.Disconnect()
+			s.disconnect(status)
 		}
 		return nil
 	})
 }
 
+// LocalSockets returns the sockets that are connected to this node at the moment, in no particular order. Those of other
+// nodes are known by Sockets.
+func (t Target) LocalSockets() []*Socket { return t.list() }
+
 // SocketInfo describes a socket.
 type SocketInfo struct {
-	ID    string   `json:"id"`
-	Rooms []string `json:"rooms"` // by name
+	ID     string                     `json:"id"`
+	Rooms  []string                   `json:"rooms"`            // by name
+	Values map[string]json.RawMessage `json:"values,omitempty"` // what SetPublic has set, as JSON
 }
 
 // Sockets describes the sockets. It waits until ctx ends, or for Options.CallTimeout if ctx has no deadline. Its error is
@@ -321,7 +347,7 @@ func (t Target) sockets() []SocketInfo {
 	list := t.list()
 	infos := make([]SocketInfo, len(list))
 	for i, s := range list {
-		infos[i] = SocketInfo{ID: s.id, Rooms: s.Rooms()}
+		infos[i] = SocketInfo{ID: s.id, Rooms: s.Rooms(), Values: s.publicValues()}
 	}
 	return infos
 }

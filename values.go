@@ -1,0 +1,92 @@
+package atrium
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// maxPublicBytes bounds what SetPublic keeps of a socket, in bytes: keys and JSON values.
+const maxPublicBytes = 4 << 10
+
+// publicValue is a value that was set by SetPublic.
+type publicValue struct {
+	value any
+	json  json.RawMessage
+}
+
+// Set keeps a value for the socket's lifetime. It stays on this node, and is for this program alone; SetPublic is for what
+// others should know. Value is the typed way to get it back.
+func (s *Socket) Set(key string, value any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.set(key, value)
+}
+
+// set is Set for who holds s.mu.
+func (s *Socket) set(key string, value any) {
+	if s.values == nil {
+		s.values = make(map[string]any)
+	}
+	s.values[key] = value
+}
+
+// SetPublic is Set for a value that SocketInfo shows, on every node: as JSON, encoded now. A name or a status is one. A
+// Set of the same key takes it out of the SocketInfo again.
+//
+// The public values of a socket may take 4 KiB, keys included, because every question for Sockets carries them. A value
+// beyond that is refused with an *Error, and one that cannot be encoded as JSON with another error; the key keeps what it
+// had.
+func (s *Socket) SetPublic(key string, value any) error {
+	encoded, err := encodeArgs([]any{value})
+	if err != nil {
+		return fmt.Errorf("atrium: the public value %q: %w", key, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size := len(key) + len(encoded.json)
+	for other, v := range s.values {
+		if v, ok := v.(publicValue); ok && other != key {
+			size += len(other) + len(v.json)
+		}
+	}
+	if size > maxPublicBytes {
+		return Errorf("%s: expected public values of at most %d bytes in all, this would make %d", key, maxPublicBytes, size)
+	}
+	s.set(key, publicValue{value, encoded.json})
+	return nil
+}
+
+// Get returns what was Set under the key.
+func (s *Socket) Get(key string) (value any, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	value, ok = s.values[key]
+	if public, is := value.(publicValue); is {
+		value = public.value
+	}
+	return value, ok
+}
+
+// Value returns what was Set on the socket under the key. It reports false if there is nothing, or something
+// that is no T.
+func Value[T any](s *Socket, key string) (T, bool) {
+	value, _ := s.Get(key)
+	v, ok := value.(T)
+	return v, ok
+}
+
+// publicValues returns what SetPublic has set; nil if that is nothing.
+func (s *Socket) publicValues() map[string]json.RawMessage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var public map[string]json.RawMessage
+	for key, v := range s.values {
+		if v, ok := v.(publicValue); ok {
+			if public == nil {
+				public = make(map[string]json.RawMessage)
+			}
+			public[key] = v.json
+		}
+	}
+	return public
+}
