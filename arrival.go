@@ -86,10 +86,10 @@ func speaksEngine(query url.Values) bool {
 
 // serveEngine serves a request of a Socket.IO client.
 func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Values) *engineError {
-	if refused := checkOrigin(r, h.options.AllowedOrigins); refused != nil {
+	if refused := checkOrigin(r, h.origins); refused != nil {
 		return forbidden(refused)
 	}
-	allowOrigin(w, r, h.options.AllowedOrigins)
+	allowOrigin(w, r, h.origins)
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 		answerPreflight(w, r)
 		return nil
@@ -195,14 +195,14 @@ func (h *Hub) forget(sid string) {
 
 // allowOrigin tells the browser that a page of another origin, which checkOrigin has let pass, may read the response;
 // with its cookies, if the origin is listed by name.
-func allowOrigin(w http.ResponseWriter, r *http.Request, allowed []string) {
+func allowOrigin(w http.ResponseWriter, r *http.Request, allowed originList) {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
 		return
 	}
 	header := w.Header()
 	header.Add("Vary", "Origin")
-	if anyOriginAllowed(allowed) {
+	if allowed.any {
 		header.Set("Access-Control-Allow-Origin", "*")
 		return
 	}
@@ -240,7 +240,7 @@ func (h *Hub) check(r *http.Request) *refusal {
 	if handshakeSize(r) > maxHandshake {
 		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB"}
 	}
-	return checkOrigin(r, h.options.AllowedOrigins)
+	return checkOrigin(r, h.origins)
 }
 
 func shuttingDown() *refusal {

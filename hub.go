@@ -21,6 +21,7 @@ type Hub struct {
 	options  Options
 	log      *limitedLog    // options.Logger, for what clients cause
 	node     string         // the beginning of its sockets' ids
+	origins  originList     // options.AllowedOrigins
 	sessions *sessionConfig // what its sessions share
 	calls    atomic.Int64   // ids given to calls
 
@@ -50,6 +51,7 @@ func New(options Options) *Hub {
 		empty:   make(chan struct{}),
 	}
 	h.log = newLimitedLog(h.options.Logger)
+	h.origins, _ = parseOrigins(h.options.AllowedOrigins) // normalize has seen the error
 	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
 	if h.options.Bus != nil {

@@ -9,11 +9,13 @@ import (
 	"time"
 )
 
-// Options are a Hub's choices. The zero value is useful. A negative number or duration makes New panic.
+// Options are a Hub's choices. The zero value is useful. A negative number or duration, and an entry of a list that can
+// never have an effect, make New panic.
 type Options struct {
 	// AllowedOrigins lists the web origins whose pages may connect, besides the hub's own: an exact one
-	// ("https://app.example.com"), all subdomains of a host ("https://*.example.com"), or "*" for any.
-	// Zero means same origin only. See UpgradeOptions.AllowedOrigins.
+	// ("https://app.example.com"), all subdomains of a host ("https://*.example.com"), "null", "file://", or "*" for
+	// any. An entry that no Origin header can ever equal makes New panic. Zero means same origin only. See
+	// UpgradeOptions.AllowedOrigins.
 	AllowedOrigins []string
 	// Accept, if set, runs before a connection is upgraded, for every kind of client, and may look at the whole
 	// request: cookies, client certificates, the path. An error refuses the client over HTTP; if it is an *Error
@@ -108,6 +110,9 @@ func (o Options) normalize() Options {
 	setDefault(&o.CompressionLevel, defaultCompressionLevel, "CompressionLevel")
 	setDefault(&o.CompressionThreshold, defaultCompressionThreshold, "CompressionThreshold")
 	if _, err := o.compression(); err != nil {
+		panic("atrium: Options." + err.Error())
+	}
+	if _, err := parseOrigins(o.AllowedOrigins); err != nil {
 		panic("atrium: Options." + err.Error())
 	}
 	if o.Logger == nil {

@@ -377,6 +377,8 @@ func TestPollingOrigins(t *testing.T) {
 		allow, cred string
 	}{
 		{"listed", []string{"https://app.example.net"}, "https://app.example.net", 200, "https://app.example.net", "true"},
+		{"null, listed", []string{"null"}, "null", 200, "null", "true"},
+		{"file, listed", []string{"file://"}, "file://", 200, "file://", "true"},
 		{"any", []string{"*"}, "https://app.example.net", 200, "*", ""},
 		{"same", nil, "http://example.com", 200, "http://example.com", "true"},
 		{"none", nil, "", 200, "", ""},

@@ -6,8 +6,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
@@ -20,10 +18,14 @@ const responseTimeout = 10 * time.Second
 // UpgradeOptions are the choices of Upgrade. The zero value is useful, and nil means the zero value.
 type UpgradeOptions struct {
 	// AllowedOrigins lists the web origins that may connect besides the server's own: an exact one
-	// ("https://app.example.com", "http://localhost:3000"), all subdomains of a host ("https://*.example.com"),
-	// or "*" for any. Zero means same origin only: the Origin header's host and port equal the Host header's.
-	// Requests without an Origin do not come from a page's script and are accepted, unless the browser marks
-	// them with Sec-Fetch-Site: cross-site.
+	// ("https://app.example.com", "http://localhost:3000"), all subdomains of a host ("https://*.example.com"), "null"
+	// for sandboxed frames, "file://" for files and for devices that say so, or "*" for any. Case, a slash at the end
+	// and the scheme's default port make no difference. Any other entry that no Origin header can ever equal, such as
+	// "localhost:3000" or "http://localhost:*", is an error: Upgrade then answers all requests with 500.
+	//
+	// Zero means same origin only: the Origin header's host and port equal the Host header's. Requests without an
+	// Origin do not come from a page's script and are accepted, unless the browser marks them with
+	// Sec-Fetch-Site: cross-site.
 	AllowedOrigins []string
 	// Subprotocols lists what the server speaks, best first (RFC 6455 §1.9). The first one that the client
 	// offers is chosen; if there is none, or zero are listed, the connection has no subprotocol.
@@ -58,17 +60,18 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Con
 	if opts == nil {
 		opts = &UpgradeOptions{}
 	}
-	err := checkHandshake(r)
-	if err == nil {
-		err = checkOrigin(r, opts.AllowedOrigins)
+	origins, bad := parseOrigins(opts.AllowedOrigins)
+	var compression compression
+	if bad == nil {
+		compression, bad = newCompression(opts.Compression, opts.CompressionLevel, opts.CompressionThreshold)
 	}
-	if err != nil {
-		err.answer(w)
-		return nil, err
-	}
-	compression, bad := newCompression(opts.Compression, opts.CompressionLevel, opts.CompressionThreshold)
+	var err *refusal
 	if bad != nil {
 		err = &refusal{status: http.StatusInternalServerError, message: "UpgradeOptions." + bad.Error()}
+	} else if err = checkHandshake(r); err == nil {
+		err = checkOrigin(r, origins)
+	}
+	if err != nil {
 		err.answer(w)
 		return nil, err
 	}
@@ -136,93 +139,21 @@ func acceptKey(key string) string {
 }
 
 // checkOrigin protects a user's cookies from other sites' pages (RFC 6455 §10.2).
-func checkOrigin(r *http.Request, allowed []string) *refusal {
+func checkOrigin(r *http.Request, allowed originList) *refusal {
 	origins := r.Header["Origin"]
-	if len(origins) == 0 {
-		if r.Header.Get("Sec-Fetch-Site") == "cross-site" && !anyOriginAllowed(allowed) {
+	switch len(origins) {
+	case 0:
+		if r.Header.Get("Sec-Fetch-Site") == "cross-site" && !allowed.any {
 			return &refusal{status: http.StatusForbidden, message: "a cross-site request without an Origin header is refused"}
 		}
 		return nil
-	}
-	if len(origins) == 1 {
-		if anyOriginAllowed(allowed) {
+	case 1:
+		if origin, err := parseOrigin(origins[0]); allowed.allows(origins[0]) || err == nil && origin.servedBy(r) {
 			return nil
-		}
-		if origin, err := parseOrigin(origins[0]); err == nil {
-			if origin.servedBy(r) {
-				return nil
-			}
-			for _, pattern := range allowed {
-				if origin.matches(pattern) {
-					return nil
-				}
-			}
 		}
 	}
 	return &refusal{status: http.StatusForbidden, message: fmt.Sprintf(
 		"the origin %q may not connect to the host %q: list it in AllowedOrigins if it should", strings.Join(origins, ", "), r.Host)}
-}
-
-func anyOriginAllowed(allowed []string) bool {
-	for _, pattern := range allowed {
-		if pattern == "*" {
-			return true
-		}
-	}
-	return false
-}
-
-// webOrigin is a parsed Origin header (RFC 6454 §7), its host in lower case and its port explicit.
-type webOrigin struct{ scheme, host, port string }
-
-func parseOrigin(s string) (webOrigin, error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-		return webOrigin{}, fmt.Errorf("atrium: %q is no web origin", s)
-	}
-	o := webOrigin{scheme: strings.ToLower(u.Scheme)}
-	o.host, o.port = splitHost(u.Host, o.scheme)
-	return o, nil
-}
-
-// splitHost splits what stands in a Host header or a URL, with the default port of scheme.
-func splitHost(hostport, scheme string) (host, port string) {
-	u := url.URL{Host: hostport}
-	host, port = strings.ToLower(u.Hostname()), u.Port()
-	if ip, err := netip.ParseAddr(host); err == nil {
-		host = ip.String() // an IPv6 address has many spellings
-	}
-	if port == "" {
-		switch scheme {
-		case "http", "ws":
-			port = "80"
-		case "https", "wss":
-			port = "443"
-		}
-	}
-	return host, port
-}
-
-// servedBy reports whether the request was made to its own origin. An https page may come in on a plain
-// connection, because TLS often ends at a proxy; an http page on a TLS connection may not.
-func (o webOrigin) servedBy(r *http.Request) bool {
-	if o.scheme != "https" && (o.scheme != "http" || r.TLS != nil) {
-		return false
-	}
-	host, port := splitHost(r.Host, o.scheme)
-	return host != "" && o.host == host && o.port == port
-}
-
-// matches compares with an entry of AllowedOrigins.
-func (o webOrigin) matches(pattern string) bool {
-	scheme, host, ok := strings.Cut(pattern, "://*.")
-	if !ok {
-		p, err := parseOrigin(pattern)
-		return err == nil && o == p
-	}
-	scheme = strings.ToLower(scheme)
-	suffix, port := splitHost(host, scheme)
-	return o.scheme == scheme && o.port == port && strings.HasSuffix(o.host, "."+suffix)
 }
 
 // chooseSubprotocol returns the first of ours that the client offers; names are case-sensitive.

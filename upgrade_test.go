@@ -271,8 +271,13 @@ func testUpgradeOrigin(t *testing.T) {
 		{"allowed subdomains at a port", both, "example.com", []string{"Origin: https://x.a.example:444"}, []string{"https://*.a.example:444"}, true},
 		{"any", both, "example.com", []string{"Origin: https://evil.example"}, []string{"*"}, true},
 		{"any, null", both, "example.com", []string{"Origin: null"}, []string{"*"}, true},
-		{"null is not listed by a mistake", both, "example.com", []string{"Origin: null"}, []string{"null", ""}, false},
-		{"star within a name is no pattern", both, "example.com", []string{"Origin: https://a.example"}, []string{"https://*"}, false},
+		{"null, listed", both, "example.com", []string{"Origin: null"}, []string{"null"}, true},
+		{"null, others listed", both, "example.com", []string{"Origin: null"}, []string{"https://a.example", "file://"}, false},
+		{"file, listed", both, "example.com", []string{"Origin: file://"}, []string{"file://"}, true},
+		{"file", both, "example.com", []string{"Origin: file://"}, nil, false},
+		{"of a WebSocket's scheme: Starscream", plain, "example.com", []string{"Origin: ws://example.com"}, nil, true},
+		{"of a WebSocket's scheme over TLS", both, "example.com:443", []string{"Origin: wss://example.com"}, nil, true},
+		{"of a WebSocket's scheme, another host", both, "example.com", []string{"Origin: wss://evil.example"}, nil, false},
 	}
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)

@@ -111,7 +111,7 @@ func (r httpRequest) fromKnownPage() bool {
 		return !slices.Contains(r.all("sec-fetch-site"), "cross-site")
 	}
 	scheme, origin, _ := strings.Cut(strings.TrimSuffix(lower(origins[0]), "/"), "://")
-	port := map[string]string{"http": ":80", "https": ":443"}[scheme]
+	port := map[string]string{"http": ":80", "https": ":443", "ws": ":80", "wss": ":443"}[scheme]
 	origin = strings.TrimSuffix(origin, port)
 	host := strings.Join(r.all("host"), "")
 	if u, err := url.ParseRequestURI(r.target); err == nil && u.Host != "" { // RFC 9112 §3.2.2

@@ -1,0 +1,190 @@
+package atrium
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// webOrigin is a parsed Origin header (RFC 6454 §7). Its host is in lower case and its port explicit, so that two
+// spellings of one origin are equal. The host is empty for schemes that have none, such as file.
+type webOrigin struct{ scheme, host, port string }
+
+// parseOrigin parses an Origin header. It accepts the slash that some clients write behind it.
+func parseOrigin(s string) (webOrigin, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.User != nil || u.Opaque != "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" ||
+		!strings.Contains(s, "://") || u.Host == "" && defaultPort(u.Scheme) != "" {
+		return webOrigin{}, fmt.Errorf("atrium: %q is no web origin", s)
+	}
+	o := webOrigin{scheme: u.Scheme} // in lower case
+	o.host, o.port = splitHost(u.Host, o.scheme)
+	return o, nil
+}
+
+// splitHost splits what stands in a Host header or a URL, with the default port of scheme.
+func splitHost(hostport, scheme string) (host, port string) {
+	u := url.URL{Host: hostport}
+	host, port = strings.ToLower(u.Hostname()), u.Port()
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.String() // an IPv6 address has many spellings
+	}
+	if port == "" {
+		port = defaultPort(scheme)
+	}
+	return host, port
+}
+
+// defaultPort returns the port of the schemes whose URLs always have a host; "" for all others.
+func defaultPort(scheme string) string {
+	switch scheme {
+	case "http", "ws":
+		return "80"
+	case "https", "wss":
+		return "443"
+	}
+	return ""
+}
+
+// servedBy reports whether the request was made to its own origin. An https page may come in on a plain connection,
+// because TLS often ends at a proxy; an http page on a TLS connection may not. Origins with the schemes of WebSockets
+// are no page's: Starscream, which Socket.IO's client for Swift uses, sends the address that it connects to.
+func (o webOrigin) servedBy(r *http.Request) bool {
+	switch o.scheme {
+	case "https", "wss":
+	case "http", "ws":
+		if r.TLS != nil {
+			return false
+		}
+	default:
+		return false
+	}
+	host, port := splitHost(r.Host, o.scheme)
+	return host != "" && o.host == host && o.port == port
+}
+
+// originList is a parsed AllowedOrigins.
+type originList struct {
+	any     bool // it has "*"
+	entries []originEntry
+}
+
+// originEntry is an entry of AllowedOrigins other than "*".
+type originEntry struct {
+	text       string    // as listed
+	origin     webOrigin // what it means; zero for "null"
+	subdomains bool      // of origin.host, which begins with "."
+}
+
+// allows reports whether the origin of that header is listed.
+func (l originList) allows(header string) bool {
+	if l.any {
+		return true
+	}
+	origin, err := parseOrigin(header)
+	return slices.ContainsFunc(l.entries, func(e originEntry) bool {
+		return e.text == header || err == nil && e.matches(origin)
+	})
+}
+
+func (e originEntry) matches(o webOrigin) bool {
+	if !e.subdomains {
+		return e.origin == o
+	}
+	return e.origin.scheme == o.scheme && e.origin.port == o.port && strings.HasSuffix(o.host, e.origin.host)
+}
+
+// parseOrigins parses AllowedOrigins. The error names an entry that no Origin header can ever equal, which would
+// otherwise be found out only when a page cannot connect.
+func parseOrigins(allowed []string) (originList, error) {
+	var list originList
+	for _, text := range allowed {
+		if text == "*" {
+			list.any = true
+			continue
+		}
+		entry, problem := parseOriginEntry(text)
+		if problem != "" {
+			return originList{}, fmt.Errorf(`AllowedOrigins: %q is never the origin of a page: %s; `+
+				`expected an origin such as "https://example.com" or "http://localhost:3000", `+
+				`all subdomains of a host as "https://*.example.com", "null", "file://", or "*" for any`, text, problem)
+		}
+		list.entries = append(list.entries, entry)
+	}
+	return list, nil
+}
+
+// parseOriginEntry parses an entry other than "*". problem, if any, is what is wrong with it.
+func parseOriginEntry(text string) (entry originEntry, problem string) {
+	entry.text = text
+	if text == "null" {
+		return entry, "" // the origin of sandboxed frames and data: pages
+	}
+	scheme, host, ok := strings.Cut(text, "://")
+	switch {
+	case text == "":
+		return entry, "it is empty"
+	case strings.ContainsAny(text, ", \t\r\n"):
+		return entry, "each origin is an entry of its own, without spaces and commas"
+	case !ok:
+		return entry, "it has no scheme"
+	}
+	host, entry.subdomains = strings.CutPrefix(host, "*.")
+	host = strings.TrimSuffix(host, "/")
+	switch {
+	case strings.HasSuffix(host, ":*"):
+		return entry, "a port cannot be a wildcard: list each port"
+	case strings.Contains(host, "*"):
+		return entry, "a wildcard stands for whole subdomains, at the host's beginning"
+	case strings.ContainsAny(host, "/\\@?#"):
+		return entry, "an origin has no path, query or user"
+	}
+	origin, err := parseOrigin(scheme + "://" + host)
+	if err != nil {
+		return entry, "it is no URL with a host"
+	}
+	if problem := origin.impossible(entry.subdomains); problem != "" {
+		return entry, problem
+	}
+	if entry.subdomains {
+		origin.host = "." + origin.host
+	}
+	entry.origin = origin
+	return entry, ""
+}
+
+// impossible says why no client sends such an origin; "" if one may. suffix means that the host is only its end.
+func (o webOrigin) impossible(suffix bool) string {
+	if o.port != "" {
+		if _, err := strconv.ParseUint(o.port, 10, 16); err != nil || o.port[0] == '0' {
+			return "a port is a number from 1 to 65535 without leading zeros"
+		}
+	}
+	ip, err := netip.ParseAddr(o.host)
+	switch last := o.host[strings.LastIndexByte(o.host, '.')+1:]; {
+	case o.host == "":
+		if suffix || o.port != "" {
+			return "it has no host"
+		}
+	case err == nil && suffix:
+		return "an IP address has no subdomains"
+	case err == nil && ip.Zone() != "":
+		return "browsers know no zones of IP addresses"
+	case err == nil:
+	case strings.ContainsFunc(o.host, func(r rune) bool { return r > '~' }):
+		return "browsers send international names in their ASCII form, which begins with xn--"
+	case defaultPort(o.scheme) == "":
+		// Other schemes, of extensions and apps, have hosts of their own forms.
+	case strings.ContainsFunc(o.host, func(r rune) bool {
+		return r != '-' && r != '.' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
+	}):
+		return "that is no host's name"
+	case last != "" && strings.Trim(last, "0123456789") == "":
+		return "browsers send an IPv4 address as four numbers, such as 127.0.0.1"
+	}
+	return ""
+}
