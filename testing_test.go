@@ -20,6 +20,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/atrium-go/atrium/atriumtest"
 )
 
 // A kind is a way to connect: the same behaviour is tested over all of them.
@@ -30,11 +32,10 @@ type kind struct {
 }
 
 var (
-	overPipe = kind{"pipe", func(testing.TB) net.Listener { return newPipeListener() },
-		func(l net.Listener) (net.Conn, error) { return l.(*pipeListener).dial() }}
-	overTCP = kind{"tcp", listenTCP, dialTCP}
-	overTLS = kind{"tls", listenTLS, dialTLS}
-	kinds   = []kind{overPipe, overTCP, overTLS}
+	overPipe = kind{"pipe", func(testing.TB) net.Listener { return atriumtest.Listen() }, dialPipe}
+	overTCP  = kind{"tcp", listenTCP, dialTCP}
+	overTLS  = kind{"tls", listenTLS, dialTLS}
+	kinds    = []kind{overPipe, overTCP, overTLS}
 )
 
 // overKinds runs a test once for each kind of connection.
@@ -84,47 +85,10 @@ func dialTLS(l net.Listener) (net.Conn, error) {
 	return tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true}) // a test's own certificate
 }
 
-// pipeListener hands out net.Pipes, which testing/synctest understands.
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
+// dialPipe opens a connection in memory, which testing/synctest understands.
+func dialPipe(l net.Listener) (net.Conn, error) {
+	return l.(*atriumtest.Listener).DialContext(context.Background(), "pipe", "")
 }
-
-func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-func (l *pipeListener) dial() (net.Conn, error) {
-	near, far := net.Pipe()
-	select {
-	case l.conns <- far:
-		return near, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return pipeAddr{} }
-
-type pipeAddr struct{}
-
-func (pipeAddr) Network() string { return "pipe" }
-func (pipeAddr) String() string  { return "pipe" }
 
 // server is an http.Server with one handler.
 type server struct {

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/atriumtest"
 )
 
 // RunCluster plays the same random traffic on one hub and on three that are joined by a Bus, and compares what each member
@@ -128,8 +127,7 @@ func Rooms(t *testing.T, join func(t testing.TB) atrium.Bus, sent func() int) {
 type cluster struct {
 	t       *testing.T
 	hubs    []*atrium.Hub
-	servers []*httptest.Server
-	network []*pipes // of each server
+	servers []*atriumtest.Server
 	members []*member
 }
 
@@ -165,10 +163,7 @@ func newCluster(t *testing.T, members int, hubs ...*atrium.Hub) *cluster {
 			c.members[i].server.Store(s)
 			return s.Emit("here")
 		})
-		network := newPipes()
-		server := &httptest.Server{Listener: network, Config: &http.Server{Handler: h}}
-		server.Start()
-		c.servers, c.network = append(c.servers, server), append(c.network, network)
+		c.servers = append(c.servers, atriumtest.NewServer(h))
 	}
 	var connecting sync.WaitGroup
 	for part := range 8 {
@@ -190,7 +185,7 @@ func (c *cluster) connect(i int) {
 	m := c.members[i]
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
-	options := &atrium.DialOptions{DialContext: c.network[i%len(c.network)].dial}
+	options := &atrium.DialOptions{DialContext: c.servers[i%len(c.servers)].DialContext}
 	var err error
 	if m.conn, _, err = atrium.Dial(ctx, "ws://localhost/?member="+strconv.Itoa(i), options); err != nil {
 		c.t.Error(err)
