@@ -28,7 +28,8 @@ type ClientOptions struct {
 	// 20 seconds.
 	Timeout time.Duration
 	// Backoff spaces the attempts. It begins anew when a connection has lasted for Backoff.Max, so that a server that
-	// hangs up at once is not asked again at once. Zero means Socket.IO's: 1 to 5 seconds.
+	// hangs up at once is not asked again at once. What the server asks for with a Retry-After header comes on top of it.
+	// Zero means Socket.IO's: 1 to 5 seconds.
 	Backoff Backoff
 	// Attempts bounds how many attempts in a row may fail before the client stops. Zero means no bound.
 	Attempts int

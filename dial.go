@@ -11,11 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,12 +89,32 @@ type HandshakeError struct {
 // Error returns the reason.
 func (e *HandshakeError) Error() string { return e.Reason }
 
+// RetryAfter returns how long to wait before another attempt, as the Retry-After header of the answer asks for
+// (RFC 9110 §10.2.3): 0 if it does not. A date counts from the answer's own Date, if it has one, so that the clocks of
+// both ends may differ.
+func (e *HandshakeError) RetryAfter() time.Duration {
+	header := e.Response.Header
+	value := header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {
+		return time.Duration(min(seconds, math.MaxInt64/uint64(time.Second))) * time.Second
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return max(at.Sub(now), 0)
+}
+
 // Dial connects to a WebSocket server (RFC 6455 §4.1). The URL's scheme is ws or wss; a username and password in
 // it become Basic authentication, as in net/http; a fragment is refused. Redirects are not followed.
 //
 // The response is what the server answered, if it did. After a success its Body is empty. An answer that makes no
-// connection is an error too, a *HandshakeError for errors.As. If ctx ends first, the error matches ctx's; after
-// HandshakeTimeout it matches ErrTimeout.
+// connection is an error too, a *HandshakeError for errors.As, which has the status, the headers and the beginning of
+// the body. If ctx ends first, the error matches ctx's; after HandshakeTimeout it matches ErrTimeout.
 //
 // When Dial has returned, ctx has no influence any more: who dials, closes.
 func Dial(ctx context.Context, rawURL string, opts *DialOptions) (*Conn, *http.Response, error) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -482,6 +483,33 @@ func testDialAnswers(t *testing.T) {
 			})
 		}
 	})
+}
+
+func TestHandshakeErrorRetryAfter(t *testing.T) {
+	date := func(d time.Duration) string {
+		return time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).Add(d).Format(http.TimeFormat)
+	}
+	for _, test := range []struct {
+		after, date string
+		want        time.Duration
+	}{
+		{"", "", 0},
+		{"120", "", 2 * time.Minute},
+		{"0", "", 0},
+		{"-1", "", 0},
+		{"1.5", "", 0},
+		{"soon", "", 0},
+		{"9223372036854775807", "", math.MaxInt64 / time.Second * time.Second},
+		{"9223372036854775808", "", 0},
+		{date(time.Minute), date(0), time.Minute},
+		{date(-time.Minute), date(0), 0},
+		{date(0), "", 0}, // it has passed
+	} {
+		e := &HandshakeError{Response: &http.Response{Header: http.Header{"Retry-After": {test.after}, "Date": {test.date}}}}
+		if got := e.RetryAfter(); got != test.want {
+			t.Errorf("Retry-After: %q, Date: %q: got %v, want %v", test.after, test.date, got, test.want)
+		}
+	}
 }
 
 // Row 45: a subprotocol that was chosen though none was offered.

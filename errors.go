@@ -84,7 +84,8 @@ type Error struct {
 	Message string
 	// Data, if not nil, is sent along as JSON. In an Error received it is a json.RawMessage.
 	Data any
-	// Status is the HTTP status of a refusal by Options.Accept. Zero means 403; elsewhere it is not used.
+	// Status is the HTTP status of a refusal by Options.Accept: zero means 403. In an Error that Client.Connect returns
+	// it is that of the server's refusal; zero means that it was none over HTTP. Elsewhere it is not used.
 	Status int
 
 	// Err, if not nil, is what errors.Is and errors.As find behind the message, ErrRoomName for example. It is not

@@ -162,7 +162,7 @@ func TestClientOptionsNegative(t *testing.T) {
 }
 
 // What may be at the other end of an address instead of a Socket.IO server. Each is tried again, as often as Attempts
-// says, and each error says what was expected and what came.
+// says, and each error says what was expected and what came. TestClientRefusedOverHTTP has those that are not.
 func TestClientMeetsSomethingElse(t *testing.T) {
 	respond := func(status int, header http.Header, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -204,12 +204,10 @@ func TestClientMeetsSomethingElse(t *testing.T) {
 		match   func(error) bool
 	}{
 		{"a page", respond(200, nil, "<h1>Hello"), `status "200 OK" instead of 101: "<h1>Hello"`, refused(200)},
-		{"a locked door", respond(401, nil, ""), `status "401 Unauthorized"`, refused(401)},
+		{"a client too many", respond(429, nil, ""), `status "429 Too Many Requests"`, refused(429)},
 		{"nobody", respond(404, nil, "404 page not found"), `status "404 Not Found"`, refused(404)},
 		{"a server that is ill", respond(503, nil, "try later"), `"try later"`, refused(503)},
 		{"another address", respond(302, http.Header{"Location": {"/elsewhere"}}, ""), `redirects to "/elsewhere"`, refused(302)},
-		{"an Engine.IO server that wants something else", respond(400, nil, `{"code":5,"message":"Unsupported protocol version"}`),
-			`Unsupported protocol version`, refused(400)},
 		{"words", says("hello"), `expected an Engine.IO handshake, such as 0{"sid":…}, got "hello"`, is(ErrProtocol)},
 		{"a plain hub", says(`{"event":"connect","data":{"sid":"x"}}`), `got "{\"event\":\"connect\"`, is(ErrProtocol)},
 		{"an empty message", says(""), `expected an Engine.IO handshake`, is(ErrProtocol)},
@@ -384,6 +382,56 @@ func testClientRefused(t *testing.T) {
 				t.Errorf("afterwards: %v", c.State())
 			}
 		}
+	}
+}
+
+// A client that the server refuses over HTTP gets the server's words, and does not ask again.
+func TestClientRefusedOverHTTP(t *testing.T) {
+	accept := func(err error) http.Handler {
+		return newHub(t, Options{Accept: func(*http.Request) (context.Context, error) { return nil, err }})
+	}
+	answer := func(status int, body string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			io.WriteString(w, body)
+		})
+	}
+	for _, test := range []struct {
+		name    string
+		handler http.Handler
+		want    Error
+	}{
+		{"Accept with a status", accept(&Error{Message: "who are you?", Status: 401}), Error{Message: "who are you?", Status: 401}},
+		{"Accept without one", accept(Errorf("not you")), Error{Message: "not you", Status: 403}},
+		{"Accept with another error", accept(io.EOF), Error{Message: "the server refuses this client", Status: 403}},
+		{"an Engine.IO server", answer(400, `{"code":5,"message":"Unsupported protocol version"}`), Error{Message: "Unsupported protocol version", Status: 400}},
+		{"a page", answer(403, "<html>Forbidden</html>"), Error{Message: "403 Forbidden", Status: 403}},
+		{"no words", answer(410, ""), Error{Message: "410 Gone", Status: 410}},
+		{"bytes", answer(401, "\xff\xfe"), Error{Message: "401 Unauthorized", Status: 401}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			errs := newChannel[error]()
+			c := serve(t, overTCP, test.handler).client(t, ClientOptions{})
+			c.OnConnectError(func(err error) { errs <- err })
+			err := c.Connect(t.Context())
+			refused, ok := err.(*Error)
+			if !ok {
+				t.Fatalf("got %v, want an *Error", err)
+			}
+			behind, ok := errors.AsType[*HandshakeError](err)
+			if !ok || behind.Response.StatusCode != test.want.Status {
+				t.Errorf("behind it is %v", refused.Err)
+			}
+			if got := (Error{Message: refused.Message, Status: refused.Status}); got != test.want {
+				t.Errorf("got %+v, want %+v", got, test.want)
+			}
+			if heard := within(t, errs, "OnConnectError"); heard != err {
+				t.Errorf("OnConnectError heard %v", heard)
+			}
+			if c.State() != StateClosed {
+				t.Errorf("afterwards: %v", c.State())
+			}
+		})
 	}
 }
 

@@ -1,13 +1,18 @@
 package atrium
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"time"
+	"unicode/utf8"
 )
 
 // errConnecting is for a Connect that comes while there is nothing for it to do.
@@ -22,8 +27,14 @@ var errAuthPanicked = errors.New("it panicked")
 // An attempt that fails is followed by another, as ClientOptions.Backoff says, until one succeeds, ctx ends or
 // ClientOptions.Attempts have failed: whether there was no network, no such host, no TLS, an HTTP error (a
 // *HandshakeError for errors.As), no answer for ClientOptions.Timeout (ErrTimeout), or a server that speaks something
-// else (ErrProtocol). OnConnectError hears of each. Only two things are not tried again: a URL or options that cannot be
-// right, and a server that refuses the client, which Connect returns as the *Error that the server has sent.
+// else (ErrProtocol). OnConnectError hears of each. If an HTTP error has a Retry-After header, the next attempt waits
+// for that long, an hour at most, and then for its delay.
+//
+// Only two things are not tried again: a URL or options that cannot be right, and a server that refuses the client,
+// which Connect returns as an *Error with what the server says. It may refuse a namespace, as Use does, or the HTTP
+// request, as Options.Accept does, with a status of 400 to 499, which is then the Error's Status; the *HandshakeError
+// is behind it. Five of these are tried again, because they can be otherwise a moment later: 404, which is what a proxy
+// answers while the server behind it starts, 408, 421, 425 and 429.
 //
 // If ctx ends, the error matches that of ctx and that of the last attempt; after Close it is ErrClosed. With any error
 // the client has stopped, and Connect may be called again. So it may when OnConnectError has heard of a refusal later
@@ -59,7 +70,7 @@ func (c *Client) reconnect(ctx context.Context) {
 func (c *Client) establish(ctx context.Context, wait bool) error {
 	var last error
 	for failed := 0; ; wait = true {
-		if wait && !sleep(ctx, c.nextDelay()) {
+		if wait && !sleep(ctx, retryAfter(last)+c.nextDelay()) {
 			return c.interrupted(ctx, last)
 		}
 		result := c.attempt(ctx)
@@ -131,7 +142,7 @@ func (c *Client) attempt(ctx context.Context) attempted {
 	}
 	conn, _, err := Dial(ctx, c.address, &c.options.Dial)
 	if err != nil {
-		return attempted{err: timedOut(err)}
+		return notDialed(timedOut(err))
 	}
 	l := newLink(c, conn, auth)
 	if !c.begin(l) {
@@ -154,6 +165,50 @@ func (c *Client) attempt(ctx context.Context) attempted {
 		result.err = fmt.Errorf("atrium: connecting to %s: %w", c.host(), result.err)
 	}
 	return result
+}
+
+// notDialed is an attempt in which Dial has failed.
+func notDialed(err error) attempted {
+	e, ok := errors.AsType[*HandshakeError](err)
+	if !ok {
+		return attempted{err: err}
+	}
+	status := e.Response.StatusCode
+	switch status {
+	case http.StatusNotFound, http.StatusRequestTimeout, http.StatusMisdirectedRequest, http.StatusTooEarly, http.StatusTooManyRequests:
+		return attempted{err: err}
+	}
+	if status/100 != 4 {
+		return attempted{err: err}
+	}
+	return attempted{&Error{Message: refusalMessage(e.Response), Status: status, Err: err}, true}
+}
+
+// refusalMessage is what a response says, in words: that of an Engine.IO server has them in JSON. A page is for
+// browsers.
+func refusalMessage(resp *http.Response) string {
+	body, _ := io.ReadAll(resp.Body) // it is in memory
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	var engine struct{ Message string }
+	if json.Unmarshal(body, &engine) == nil && engine.Message != "" {
+		return engine.Message
+	}
+	text := string(bytes.TrimSpace(body))
+	if text == "" || text[0] == '<' || !utf8.ValidString(text) {
+		return resp.Status
+	}
+	return text
+}
+
+// maxRetryAfter bounds the wait that a server may ask for.
+const maxRetryAfter = time.Hour
+
+// retryAfter is for how long the server has asked not to be asked again.
+func retryAfter(last error) time.Duration {
+	if e, ok := errors.AsType[*HandshakeError](last); ok {
+		return min(e.RetryAfter(), maxRetryAfter)
+	}
+	return 0
 }
 
 // connectData returns what the CONNECT packet has: what the server knows an earlier connection by, and Auth.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"runtime"
 	"slices"
 	"strings"
@@ -744,6 +745,50 @@ func testClientSchedule(t *testing.T) {
 		cut()
 		time.Sleep(3 * time.Second)
 		wantAt("again", 2*time.Second)
+	})
+}
+
+// What a server asks for with Retry-After comes before the delay of the Backoff, and is bounded. A refusal that is final
+// ends the attempts of a client that was connected before, too.
+func TestClientRetryAfter(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		answers := make(chan http.Handler, 10)
+		start := time.Now()
+		var at []time.Duration // one attempt at a time
+		srv := serve(t, overPipe, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			at = append(at, time.Since(start))
+			(<-answers).ServeHTTP(w, r)
+		}))
+		busy := func(status int, after string) {
+			answers <- http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", after)
+				w.WriteHeader(status)
+			})
+		}
+		busy(503, "7")
+		busy(429, time.Now().UTC().Add(108*time.Second).Format(http.TimeFormat)) // a date: after 8 s it is 100 s away
+		busy(503, "99999999999999999999")                                        // no number that anybody means
+		busy(503, "999999999")
+		busy(200, "soon")
+		answers <- h
+		c := srv.client(t, ClientOptions{Backoff: Backoff{Min: time.Second, Max: time.Second, Jitter: -1}})
+		if err := c.Connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want := []time.Duration{0, 8 * time.Second, 109 * time.Second, 110 * time.Second, time.Hour + 111*time.Second, time.Hour + 112*time.Second}
+		if !slices.Equal(at, want) {
+			t.Errorf("attempts after %v, want %v", at, want)
+		}
+
+		errs := newChannel[error]()
+		c.OnConnectError(func(err error) { errs <- err })
+		busy(401, "1")
+		h.main().socket(c.ID()).session.transport.closeNow()
+		refused, ok := (<-errs).(*Error)
+		if !ok || refused.Status != 401 || c.State() != StateClosed {
+			t.Errorf("%v, with status %v", c.State(), refused)
+		}
 	})
 }
 
