@@ -1,7 +1,6 @@
 package atrium
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"sync"
@@ -12,6 +11,8 @@ type Reply struct {
 	SocketID string
 	// Data is the answer, its first value if it had several; nil if it had none.
 	Data json.RawMessage
+	// Values are all values of the answer, as a JSON array; nil if there was no answer, but an Err.
+	Values json.RawMessage
 	// Err is nil if the socket answered; an *Error with what it answered; ErrDisconnected if it went away before
 	// it did; or matches ErrTimeout or ctx's error if it took too long.
 	Err error
@@ -19,7 +20,7 @@ type Reply struct {
 
 // Caller is what can be asked: a *Socket, or by a client its server, through a *Client.
 type Caller interface {
-	call(ctx context.Context, event string, args []any) (json.RawMessage, error)
+	call(ctx context.Context, event string, args []any) Reply
 }
 
 // Call sends an event to the other end, waits for its acknowledgement, and decodes that into a T, which is
@@ -31,22 +32,44 @@ type Caller interface {
 // error, if no answer came in time. Inside a handler Call may ask the handler's own socket.
 func Call[T any](ctx context.Context, c Caller, event string, args ...any) (T, error) {
 	var v T
-	raw, err := c.call(ctx, event, args)
-	if err != nil {
-		return v, err
+	r := c.call(ctx, event, args)
+	if r.Err != nil {
+		return v, r.Err
 	}
-	return v, bind(raw, &v, "data")
+	return v, bind(r.Data, &v, "data")
 }
 
-func (s *Socket) call(ctx context.Context, event string, args []any) (json.RawMessage, error) {
+// CallValues is Call for an answer that may have any number of values: it returns them all, as JSON.
+func CallValues(ctx context.Context, c Caller, event string, args ...any) ([]json.RawMessage, error) {
+	r := c.call(ctx, event, args)
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	return rawValues(r.Values[1 : len(r.Values)-1]), nil
+}
+
+// setAnswer sets what the other end has answered: n JSON values joined by commas. It does not keep them.
+func (r *Reply) setAnswer(joined []byte, n int) {
+	r.Values = make(json.RawMessage, 0, len("[]")+len(joined))
+	r.Values = append(append(append(r.Values, '['), joined...), ']')
+	if n > 0 {
+		end := len(r.Values) - 1
+		if n > 1 {
+			end, _ = skipValue(r.Values, 1)
+		}
+		r.Data = r.Values[1:end:end]
+	}
+}
+
+func (s *Socket) call(ctx context.Context, event string, args []any) Reply {
 	replies, err := s.alone().Call(ctx, event, args...)
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil:
+		return Reply{Err: err}
+	case len(replies) == 0:
+		return Reply{Err: ErrDisconnected}
 	}
-	if len(replies) == 0 {
-		return nil, ErrDisconnected
-	}
-	return replies[0].Data, replies[0].Err
+	return replies[0]
 }
 
 // Call sends an event to each socket and waits for all their answers: one Reply a socket, in no particular order,
@@ -127,20 +150,21 @@ func (c *call) expect(s *Socket) bool {
 }
 
 // answered puts in the i-th reply, unless it is in already.
-func (c *call) answered(i int, data json.RawMessage, err error) {
+func (c *call) answered(i int, r Reply) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.answer(i, data, err)
+	c.answer(i, r)
 	c.finishIfComplete()
 }
 
-func (c *call) answer(i int, data json.RawMessage, err error) {
+func (c *call) answer(i int, r Reply) {
 	s := c.sockets[i]
 	if s == nil {
 		return
 	}
 	c.sockets[i] = nil
-	c.replies[i].Data, c.replies[i].Err = data, err
+	r.SocketID = c.replies[i].SocketID
+	c.replies[i] = r
 	c.waiting--
 	s.session.called(-1)
 }
@@ -152,7 +176,7 @@ func (c *call) giveUp(err error) {
 	for i, s := range c.sockets {
 		if s != nil {
 			s.calls.take(c.id)
-			c.answer(i, nil, err)
+			c.answer(i, Reply{Err: err})
 		}
 	}
 	c.finishIfComplete()
@@ -210,7 +234,7 @@ func (p *pendingCalls) fail() {
 	p.byID, p.closed = nil, true
 	p.mu.Unlock()
 	for _, c := range pending {
-		c.call.answered(c.index, nil, ErrDisconnected)
+		c.call.answered(c.index, Reply{Err: ErrDisconnected})
 	}
 }
 
@@ -224,19 +248,12 @@ func (s *Socket) acknowledge(id int64, args []byte, n int, fail *Error) bool {
 	if pending.call == nil {
 		return true
 	}
+	var r Reply
 	if fail != nil {
-		pending.call.answered(pending.index, nil, fail)
-		return true
+		r.Err = fail
+	} else {
+		r.setAnswer(args, n)
 	}
-	data := args
-	if n > 1 {
-		end, _ := skipValue(args, 0)
-		data = args[:end]
-	}
-	var raw json.RawMessage
-	if n > 0 {
-		raw = bytes.Clone(data)
-	}
-	pending.call.answered(pending.index, raw, nil)
+	pending.call.answered(pending.index, r)
 	return true
 }

@@ -98,7 +98,7 @@ func (c *Client) handle(event string, f func(*Client, *Event)) {
 }
 
 // Handle registers the handler of an event in its raw form; On and OnCall are the typed ones. An acknowledgement that
-// the server asked for and that the handler did not give is sent empty when it returns. A name that is reserved, too
+// the server asked for and that the handler neither gave nor took along (Event.Later) is sent empty when it returns. A name that is reserved, too
 // long, or registered already makes Handle panic.
 //
 // From a Node server with recovery, events have one argument more, behind the others: their offset, a string. That of
@@ -338,7 +338,5 @@ func (c *Client) dispatch(e *Event) {
 	} else if len(f.any) == 0 && e.id != noID {
 		e.ReplyError(Errorf("event: %q is not one that this client knows", e.name))
 	}
-	if e.id != noID && !e.answered {
-		_ = e.Reply() // nothing to encode
-	}
+	e.finish()
 }

@@ -1,10 +1,8 @@
 package atrium
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"slices"
 	"time"
 )
@@ -13,16 +11,10 @@ import (
 type clientCall struct {
 	id      int64
 	parcel  *parcel
-	order   int64           // in which it was accepted
-	sent    bool            // at least once
-	retries int             // how often again
-	done    chan callResult // has room for the one that there will be
-}
-
-// callResult is what became of a call.
-type callResult struct {
-	data json.RawMessage
-	err  error
+	order   int64      // in which it was accepted
+	sent    bool       // at least once
+	retries int        // how often again
+	done    chan Reply // has room for the one that there will be
 }
 
 // clientCalls are the calls that wait for an answer, or to be sent.
@@ -33,18 +25,18 @@ type clientCalls struct {
 }
 
 // call implements Caller.
-func (c *Client) call(ctx context.Context, event string, args []any) (json.RawMessage, error) {
+func (c *Client) call(ctx context.Context, event string, args []any) Reply {
 	if err := ctx.Err(); err != nil {
-		return nil, timedOut(err)
+		return Reply{Err: timedOut(err)}
 	}
-	k := &clientCall{done: make(chan callResult, 1)}
+	k := &clientCall{done: make(chan Reply, 1)}
 	c.mu.Lock()
 	k.id = c.calls.next
 	c.calls.next++
 	c.mu.Unlock()
 	m, err := c.encode(event, args, k.id)
 	if err != nil {
-		return nil, err
+		return Reply{Err: err}
 	}
 	m.call, k.parcel = k, m
 
@@ -52,7 +44,7 @@ func (c *Client) call(ctx context.Context, event string, args []any) (json.RawMe
 	c.inbox.recheck()
 	defer c.reading.calls.Add(-1)
 	if err := c.send(m); err != nil {
-		return nil, err
+		return Reply{Err: err}
 	}
 	var limit <-chan time.Time
 	if _, ok := ctx.Deadline(); !ok {
@@ -61,15 +53,15 @@ func (c *Client) call(ctx context.Context, event string, args []any) (json.RawMe
 		limit = timer.C
 	}
 	select {
-	case a := <-k.done:
-		return a.data, a.err
+	case r := <-k.done:
+		return r
 	case <-limit:
 		err = ErrTimeout
 	case <-ctx.Done():
 		err = timedOut(ctx.Err())
 	}
 	c.forget(k)
-	return nil, err
+	return Reply{Err: err}
 }
 
 // accepted notes that a parcel will be sent, and sent that it was. c.mu is held.
@@ -119,16 +111,13 @@ func (c *Client) acknowledge(p packet) {
 	}
 	c.remove(k)
 	c.mu.Unlock()
+	var r Reply
 	if fail := failure(p); fail != nil {
-		k.done <- callResult{err: fail}
-		return
+		r.Err = fail
+	} else {
+		r.setAnswer(p.args, p.n)
 	}
-	data := p.args
-	if p.n > 1 {
-		end, _ := skipValue(p.args, 0)
-		data = bytes.Clone(p.args[:end])
-	}
-	k.done <- callResult{data: data}
+	k.done <- r
 }
 
 // resend puts the calls that were sent, and will be again, in front of what waits to be sent, and returns those that
@@ -182,6 +171,6 @@ func (c *Client) sentCalls() []*clientCall {
 
 func failCalls(calls []*clientCall, err error) {
 	for _, k := range calls {
-		k.done <- callResult{err: err}
+		k.done <- Reply{Err: err}
 	}
 }

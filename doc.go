@@ -35,7 +35,8 @@
 // A [Hub] is an http.Handler. Each client it accepts is a [Socket]. A Socket may be in any number of rooms, which
 // exist while they have members. A [Target], such as h.To("a", "b").Except(id), says whom an event is for. [On] and
 // [OnCall] register typed handlers: arguments are decoded from JSON, validated if they have a Validate() error
-// method, and what the handler returns is the acknowledgement. [Call] asks a client and waits for its answer.
+// method, and what the handler returns is the acknowledgement; [OnAck] is for one that comes later. [Call] asks a
+// client and waits for its answer.
 //
 // # Clients
 //

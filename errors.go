@@ -23,7 +23,7 @@ var (
 	ErrRoomName = errors.New("atrium: unusable room name")
 	// ErrTooManyRooms: a socket would be in more rooms than Options.MaxRooms.
 	ErrTooManyRooms = errors.New("atrium: too many rooms")
-	// ErrNoAck: a Reply to an event whose sender asked for no acknowledgement, or a second Reply.
+	// ErrNoAck: a Reply, of an Event or an Ack, to a sender that asked for no acknowledgement, or a second Reply.
 	ErrNoAck = errors.New("atrium: no acknowledgement asked for, or already given")
 	// ErrBus: the Bus does not work at the moment.
 	ErrBus = errors.New("atrium: the bus fails")

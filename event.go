@@ -18,8 +18,9 @@ type Event struct {
 	name     string
 	args     []byte // JSON values joined by commas
 	n        int
-	id       int64 // of the acknowledgement asked for; noID if none
-	answered bool
+	id       int64  // of the acknowledgement asked for; noID if none
+	answered bool   // by the handler; not used any more after Later
+	later    *Ack   // nil unless Later was called
 	binaries []span // where in args attachments stand
 }
 
@@ -120,8 +121,11 @@ func (e *Event) bind(start, end int, v any, what string) error {
 }
 
 // Reply sends the acknowledgement that the sender asked for. It returns ErrNoAck if there was none asked for, or it
-// is given already, and another error if an argument cannot be encoded.
+// is given already, and another error if an argument cannot be encoded. Later is for what takes a while.
 func (e *Event) Reply(args ...any) error {
+	if e.later != nil {
+		return e.later.Reply(args...)
+	}
 	if e.id == noID || e.answered {
 		return ErrNoAck
 	}
@@ -143,11 +147,20 @@ func (e *Event) ReplyError(err error) {
 }
 
 func (e *Event) fail(message string, data []byte) {
-	if e.answered {
-		return
+	switch {
+	case e.later != nil:
+		e.later.fail(message, data)
+	case !e.answered:
+		e.answered = true
+		e.sender.answerError(e.name, e.id, message, data)
 	}
-	e.answered = true
-	e.sender.answerError(e.name, e.id, message, data)
+}
+
+// finish sends the empty acknowledgement of a handler that has given none and does not mean to.
+func (e *Event) finish() {
+	if e.id != noID && !e.answered && e.later == nil {
+		_ = e.Reply() // nothing to encode
+	}
 }
 
 // dispatch runs the handlers of an event.
@@ -167,9 +180,7 @@ func (n *Namespace) dispatch(s *Socket, e *Event) {
 	} else if len(r.any) == 0 {
 		e.ReplyError(Errorf("event: %q is not one that this server knows", e.name))
 	}
-	if e.id != noID && !e.answered {
-		_ = e.Reply() // nothing to encode
-	}
+	e.finish()
 }
 
 // Registrar is what On and OnCall register handlers with: *Hub or *Namespace, with S being *Socket, or *Client, with S
@@ -198,7 +209,7 @@ func withHandler[S any](handlers map[string]func(S, *Event), event string, f fun
 // in T or *T, what it returns is told to the sender, and f is not called. A missing argument is null.
 //
 // If f returns an error, the sender is told, as Event.ReplyError does. If it returns nil and the sender asked for an
-// acknowledgement, an empty one is sent. On panics where Namespace.Handle does, whose comment says how
+// acknowledgement, an empty one is sent; OnCall and OnAck are for others. On panics where Namespace.Handle does, whose comment says how
 // handlers run.
 func On[S, T any](r Registrar[S], event string, f func(S, T) error) {
 	r.handle(event, func(s S, e *Event) {

@@ -276,10 +276,12 @@ func answerBefore(limit time.Duration) time.Duration {
 
 // foreignReply is a Reply on its way from another node.
 type foreignReply struct {
-	ID    string          `json:"id"`
-	Data  json.RawMessage `json:"data,omitempty"`
-	Error string          `json:"error,omitempty"` // a kind of those below, or the message
-	Kind  string          `json:"kind,omitempty"`
+	ID   string          `json:"id"`
+	Data json.RawMessage `json:"data,omitempty"`
+	// Values are all values of an answer that has several.
+	Values json.RawMessage `json:"values,omitempty"`
+	Error  string          `json:"error,omitempty"` // a kind of those below, or the message
+	Kind   string          `json:"kind,omitempty"`
 	// Detail is the Data of an *Error.
 	Detail json.RawMessage `json:"detail,omitempty"`
 }
@@ -292,8 +294,12 @@ const (
 )
 
 func (f *foreignReply) put(r *Reply) {
-	f.ID, f.Data = r.SocketID, r.Data
+	f.ID = r.SocketID
 	if r.Err == nil {
+		f.Data = r.Data // of several values, too: an older release reads nothing else
+		if len(r.Values) > len("[]")+len(r.Data) {
+			f.Values = r.Values
+		}
 		return
 	}
 	f.Kind, f.Error = repliedTimeout, r.Err.Error()
@@ -306,9 +312,13 @@ func (f *foreignReply) put(r *Reply) {
 }
 
 func (f *foreignReply) take() Reply {
-	r := Reply{SocketID: f.ID, Data: f.Data}
+	r := Reply{SocketID: f.ID}
 	switch f.Kind {
 	case "":
+		r.setAnswer(f.Data, min(len(f.Data), 1))
+		if len(f.Values) > 0 && f.Values[0] == '[' {
+			r.Values = f.Values
+		}
 	case repliedError:
 		told := &Error{Message: f.Error}
 		if f.Detail != nil {

@@ -106,8 +106,8 @@ func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
 // Handle registers the handler of an event in its raw form; On and OnCall are the typed ones. The handler runs in
 // the goroutine of its socket, which handles one event at a time, in order; it may block, and holds up nobody else.
 //
-// An acknowledgement that the sender asked for and that the handler did not give is sent empty when it returns.
-// A name that is reserved, too long, or registered already makes Handle panic.
+// An acknowledgement that the sender asked for and that the handler neither gave nor took along (Event.Later) is sent
+// empty when it returns. A name that is reserved, too long, or registered already makes Handle panic.
 func (n *Namespace) Handle(event string, f func(*Event)) {
 	n.handle(event, func(_ *Socket, e *Event) { f(e) })
 }

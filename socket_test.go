@@ -259,8 +259,7 @@ func TestDisconnectWithClient(t *testing.T) {
 	h := newHub(t, Options{})
 	h.OnConnect(func(s *Socket) { s.DisconnectWith(4001, "banned") })
 	srv := serve(t, overTCP, h)
-	c := NewClient("http://"+srv.listener.Addr().String(), ClientOptions{})
-	defer c.Close()
+	c := srv.client(t, ClientOptions{})
 	heard := make(chan any, 2)
 	type why struct {
 		Code   StatusCode
@@ -268,9 +267,7 @@ func TestDisconnectWithClient(t *testing.T) {
 	}
 	On(c, "disconnect_reason", func(_ *Client, w why) error { heard <- w; return nil })
 	c.OnDisconnect(func(r Reason) { heard <- r })
-	if err := c.Connect(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	mustConnect(t, c)
 	if got := within(t, heard, "the reason"); got != (why{4001, "banned"}) {
 		t.Error(got)
 	}
