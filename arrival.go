@@ -3,37 +3,64 @@ package atrium
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 )
 
-// ServeHTTP takes a client in. It answers what is no WebSocket handshake, and whom it refuses, with a status that
-// fits and one sentence.
+// ServeHTTP accepts WebSocket and Engine.IO clients. Other requests, and refused ones, get an HTTP error and a one-line
+// reason, and the Logger an entry: see Options.Logger.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if refused := h.takeIn(w, r); refused != nil {
+	if query := r.URL.Query(); speaksEngine(query) {
+		if refused := h.serveEngine(w, r, query); refused != nil {
+			h.logRefusal(r, refused.entry)
+			refused.answer(w)
+		}
+		return
+	}
+	if refused := h.servePlain(w, r); refused != nil {
+		h.logRefusal(r, refused.entry)
 		refused.answer(w)
 	}
 }
 
-func (h *Hub) takeIn(w http.ResponseWriter, r *http.Request) *refusal {
-	if query := r.URL.Query(); speaksEngine(query) {
-		if err := h.serveEngine(w, r, query); err != nil {
-			err.answer(w)
-		}
-		return nil
+func (h *Hub) logRefusal(r *http.Request, e logEntry) {
+	if e.message != "" {
+		h.log.log(e.level, e.message, append(slices.Clip(e.attrs), clientText("path", r.URL.Path), slog.String("remote", r.RemoteAddr))...)
 	}
+}
+
+// servePlain begins the session of a client that sends one JSON object a message.
+func (h *Hub) servePlain(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused := checkHandshake(r); refused != nil {
 		return refused
 	}
 	return h.admit(r, func(base context.Context, client string) bool {
-		config := h.connConfig()
-		config.subprotocol = chooseSubprotocol(r, []string{plainSubprotocol})
-		conn, err := switchProtocols(w, r, config)
-		if err != nil {
-			return false // answered, or gone
+		conn := h.switchProtocols(w, r, h.plainSubprotocols)
+		if conn == nil {
+			return false
 		}
-		return h.begin(h.newPlain(conn, newHandshake(r), base).session, client)
+		return h.begin(h.newPlain(conn, newHandshake(r, conn.Subprotocol()), base).session, client)
 	})
+}
+
+// switchProtocols makes a WebSocket of the request's connection, with one of the subprotocols. It returns nil if it has
+// refused the request, or its connection has failed.
+func (h *Hub) switchProtocols(w http.ResponseWriter, r *http.Request, subprotocols []string) *Conn {
+	config := h.connConfig()
+	var offered int
+	config.subprotocol, offered = chooseSubprotocol(r, subprotocols)
+	if offered > 0 && config.subprotocol == "" {
+		// The offers are not logged: one may be a token.
+		h.logRefusal(r, warning("atrium: no offered subprotocol is known", slog.Int("offered", offered), slog.Any("known", subprotocols),
+			hint("browsers close such a connection: list one of the client's in Options.Subprotocols")))
+	}
+	conn, err := switchProtocols(w, r, config)
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		h.logRefusal(r, refused.entry)
+	}
+	return conn
 }
 
 func (h *Hub) connConfig() connConfig {
@@ -98,11 +125,15 @@ func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Valu
 		return err
 	}
 	overWebSocket := query.Get("transport") == "websocket"
-	switch {
-	case !query.Has("sid") && r.Method != http.MethodGet:
+	if !query.Has("sid") && r.Method != http.MethodGet {
 		return errHandshakeMethod
-	case overWebSocket && checkHandshake(r) != nil:
-		return errBadRequest
+	}
+	if overWebSocket {
+		if refused := checkHandshake(r); refused != nil {
+			return badHandshake(refused)
+		}
+	}
+	switch {
 	case query.Has("sid"):
 		return h.serveSession(w, r, query.Get("sid"), overWebSocket)
 	case overWebSocket:
@@ -114,11 +145,11 @@ func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Valu
 // openWebSocket begins the session of a client that comes over a WebSocket.
 func (h *Hub) openWebSocket(w http.ResponseWriter, r *http.Request) *engineError {
 	refused := h.admit(r, func(base context.Context, client string) bool {
-		conn, err := switchProtocols(w, r, h.connConfig())
-		if err != nil {
-			return false // answered, or gone
+		conn := h.switchProtocols(w, r, h.options.Subprotocols)
+		if conn == nil {
+			return false
 		}
-		s := newSession(h.sessions, conn, h.newCodec(r, base), socketIOProtocol)
+		s := newSession(h.sessions, conn, h.newCodec(r, base, conn.Subprotocol()), socketIOProtocol)
 		s.gone = func() { h.remove(s) }
 		return h.begin(s, client)
 	})
@@ -129,7 +160,7 @@ func (h *Hub) openWebSocket(w http.ResponseWriter, r *http.Request) *engineError
 func (h *Hub) openPolling(w http.ResponseWriter, r *http.Request) *engineError {
 	var poll *polling
 	refused := h.admit(r, func(base context.Context, client string) bool {
-		codec := h.newCodec(r, base)
+		codec := h.newCodec(r, base, "")
 		opened := newPolling(h.sessions, codec, h.options.MaxQueued)
 		opened.session.gone = func() {
 			h.forget(codec.sid)
@@ -152,8 +183,8 @@ func (h *Hub) openPolling(w http.ResponseWriter, r *http.Request) *engineError {
 	return poll.get(w, r)
 }
 
-func (h *Hub) newCodec(r *http.Request, base context.Context) *socketIOCodec {
-	return &socketIOCodec{host: &arrival{h, newHandshake(r), base}, sid: randomText(socketIDLength)}
+func (h *Hub) newCodec(r *http.Request, base context.Context, subprotocol string) *socketIOCodec {
+	return &socketIOCodec{host: &arrival{h, newHandshake(r, subprotocol), base}, sid: randomText(socketIDLength)}
 }
 
 // serveSession serves a request of a session that has begun.
@@ -163,7 +194,7 @@ func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, sid string, o
 	case poll == nil:
 		return errSessionUnknown
 	case overWebSocket:
-		if conn, err := switchProtocols(w, r, h.connConfig()); err == nil {
+		if conn := h.switchProtocols(w, r, h.options.Subprotocols); conn != nil {
 			go poll.tryUpgrade(conn)
 		}
 		return nil
@@ -237,14 +268,20 @@ func (h *Hub) check(r *http.Request) *refusal {
 	if h.isClosing() {
 		return shuttingDown()
 	}
-	if handshakeSize(r) > maxHandshake {
-		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB"}
+	if size := handshakeSize(r); size > maxHandshake {
+		return &refusal{
+			status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB",
+			entry: warning("atrium: refused a request with large headers", slog.Int("bytes", size), slog.Int("limit", maxHandshake)),
+		}
 	}
 	return checkOrigin(r, h.origins)
 }
 
 func shuttingDown() *refusal {
-	return &refusal{http.StatusServiceUnavailable, "the server is shutting down", []string{"Retry-After", "1"}}
+	return &refusal{
+		status: http.StatusServiceUnavailable, message: "the server is shutting down", header: retryIn("1"),
+		entry: logEntry{level: slog.LevelDebug, message: "atrium: refused a client during Shutdown"},
+	}
 }
 
 // accept asks the application.
@@ -254,19 +291,32 @@ func (h *Hub) accept(r *http.Request) (context.Context, *refusal) {
 	}
 	ctx, err := h.options.Accept(r)
 	if err != nil {
-		refused := &refusal{status: http.StatusForbidden, message: "the server refuses this client"}
-		if e, ok := errors.AsType[*Error](err); ok {
-			refused.message = e.Message
-			if e.Status != 0 {
-				refused.status = e.Status
-			}
-		}
-		return nil, refused
+		return nil, notAccepted(err)
 	}
 	if ctx == nil {
 		return context.Background(), nil
 	}
 	return context.WithoutCancel(ctx), nil
+}
+
+// notAccepted is the refusal for an error of Accept. What the client is not told of it is worth more of the log.
+func notAccepted(err error) *refusal {
+	refused := &refusal{
+		status: http.StatusForbidden, message: "the server refuses this client",
+		entry: logEntry{slog.LevelInfo, "atrium: Options.Accept failed", []any{slog.Any("error", err)}},
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		refused.message = e.Message
+		refused.entry.level, refused.entry.message = slog.LevelDebug, "atrium: Options.Accept refused a client"
+		if e.Status != 0 {
+			refused.status = e.Status
+		}
+	}
+	if refused.status == http.StatusTooManyRequests || refused.status == http.StatusServiceUnavailable {
+		refused.header = retryIn("10")
+	}
+	refused.entry.attrs = append(refused.entry.attrs, slog.Int("status", refused.status))
+	return refused
 }
 
 // arrival is a Socket.IO client as its hub knows it. It implements host.
@@ -278,10 +328,13 @@ type arrival struct {
 
 func (a *arrival) seat(s *session, namespace string) (*seat, *Error) {
 	if s.crowded() {
+		a.hub.log.warn("atrium: refused a client one more namespace", clientText("namespace", namespace), slog.Int("limit", maxSeats))
 		return nil, Errorf("namespace: expected at most %d for one client", maxSeats)
 	}
 	n := a.hub.enterable(namespace)
 	if n == nil {
+		a.hub.log.warn("atrium: refused a client an unknown namespace", clientText("namespace", namespace),
+			hint("Hub.Namespace makes one, NamespaceFunc many"))
 		return nil, &Error{Message: "Invalid namespace"}
 	}
 	handshake := *a.handshake // each has its own auth value

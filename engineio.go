@@ -3,6 +3,7 @@ package atrium
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
@@ -14,30 +15,54 @@ type engineError struct {
 	status  int
 	message string
 	header  []string // that the status asks for: names and values in turn
+	entry   logEntry
 }
 
 var (
-	errTransportUnknown = &engineError{code: 0, status: http.StatusBadRequest, message: "Transport unknown"}
-	errSessionUnknown   = &engineError{code: 1, status: http.StatusBadRequest, message: "Session ID unknown"}
-	errHandshakeMethod  = &engineError{code: 2, status: http.StatusBadRequest, message: "Bad handshake method"}
-	errBadRequest       = &engineError{code: 3, status: http.StatusBadRequest, message: "Bad request"}
-	errTooBig           = &engineError{code: 3, status: http.StatusRequestEntityTooLarge, message: "Payload too large"}
-	errProtocolVersion  = &engineError{code: 5, status: http.StatusBadRequest, message: "Unsupported protocol version"}
+	errTransportUnknown = badEngine(0, "Transport unknown")
+	errSessionUnknown   = &engineError{code: 1, status: http.StatusBadRequest, message: "Session ID unknown", entry: logEntry{
+		slog.LevelInfo, "atrium: refused a request of an unknown session",
+		[]any{hint("its session has ended, or is another server's: without sticky sessions Socket.IO clients cannot poll")},
+	}}
+	errHandshakeMethod = badEngine(2, "Bad handshake method")
+	errBadRequest      = badEngine(3, "Bad request")
 )
+
+// badEngine refuses a request that is none of Engine.IO's.
+func badEngine(code int, message string) *engineError {
+	return &engineError{
+		code: code, status: http.StatusBadRequest, message: message,
+		entry: warning("atrium: refused a malformed Engine.IO request", slog.String("problem", message)),
+	}
+}
+
+// badHandshake refuses an Engine.IO client's handshake for a WebSocket.
+func badHandshake(refused *refusal) *engineError {
+	e := *errBadRequest
+	e.entry = refused.entry
+	return &e
+}
+
+// unknownVersion refuses a version of Engine.IO.
+func unknownVersion(version string) *engineError {
+	return &engineError{
+		code: 5, status: http.StatusBadRequest, message: "Unsupported protocol version",
+		entry: warning("atrium: refused a version of Engine.IO", clientText("EIO", version),
+			hint("expected EIO=4, which Socket.IO clients of version 3 and later send; EIO=3 is version 2's")),
+	}
+}
 
 // forbidden is a refusal in the form of Engine.IO; nil if there is none.
 func forbidden(refused *refusal) *engineError {
 	if refused == nil {
 		return nil
 	}
-	return &engineError{4, refused.status, refused.message, refused.header}
+	return &engineError{4, refused.status, refused.message, refused.header, refused.entry}
 }
 
 func (e *engineError) answer(w http.ResponseWriter) {
 	body, _ := json.Marshal(map[string]any{"code": e.code, "message": e.message}) // nothing that could fail
-	for h := e.header; len(h) > 0; h = h[2:] {
-		w.Header().Set(h[0], h[1])
-	}
+	setHeaders(w.Header(), e.header)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(e.status)
 	_, _ = w.Write(body)
@@ -49,7 +74,7 @@ func checkEngine(query url.Values) *engineError {
 	case transport != "websocket" && transport != "polling":
 		return errTransportUnknown
 	case query.Get("EIO") != "4":
-		return errProtocolVersion
+		return unknownVersion(query.Get("EIO"))
 	}
 	return nil
 }

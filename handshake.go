@@ -13,12 +13,13 @@ import (
 // takes them apart when asked: a hub holds many handshakes and is seldom asked. Its methods may be called from any
 // goroutine.
 type Handshake struct {
-	target string // the request's target: path and query
-	header string // lines
-	remote string
-	time   int64 // Unix time in nanoseconds
-	secure bool
-	auth   []byte // JSON; empty if the client sent none
+	target      string // the request's target: path and query
+	header      string // lines
+	remote      string
+	subprotocol string // agreed on
+	time        int64  // Unix time in nanoseconds
+	secure      bool
+	auth        []byte // JSON; empty if the client sent none
 }
 
 // maxHandshake bounds what is kept of a request, in bytes. An http.Server lets a megabyte pass (MaxHeaderBytes), which
@@ -37,14 +38,14 @@ func handshakeSize(r *http.Request) int {
 	return size
 }
 
-func newHandshake(r *http.Request) *Handshake {
+func newHandshake(r *http.Request, subprotocol string) *Handshake {
 	var b strings.Builder
 	b.WriteString("Host: " + r.Host + "\r\n")
 	_ = r.Header.Write(&b) // a strings.Builder takes everything
 	return &Handshake{
 		target: r.URL.RequestURI(),
 		header: strings.Clone(b.String()), // without what the builder has to spare
-		remote: r.RemoteAddr,
+		remote: r.RemoteAddr, subprotocol: subprotocol,
 		time:   time.Now().UnixNano(),
 		secure: r.TLS != nil,
 	}
@@ -73,6 +74,11 @@ func (h *Handshake) URL() *url.URL {
 	}
 	return u
 }
+
+// Subprotocol returns the subprotocol that was agreed on when the client connected, "atrium" or one of
+// Options.Subprotocols; "" if none was. A client that began by polling has none, even when it has upgraded. What was
+// offered is in the header Sec-WebSocket-Protocol.
+func (h *Handshake) Subprotocol() string { return h.subprotocol }
 
 // RemoteAddr returns the client's network address as net/http gives it. Behind a proxy it is the proxy's.
 func (h *Handshake) RemoteAddr() string { return h.remote }

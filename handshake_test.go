@@ -61,7 +61,7 @@ func TestHandshake(t *testing.T) {
 func TestHandshakeKeepsNoRequest(t *testing.T) {
 	r := httptest.NewRequest("GET", "/path?q=1", nil)
 	r.Header.Set("X", "1")
-	hs := newHandshake(r)
+	hs := newHandshake(r, "")
 	r.Header.Set("X", "2")
 	r.URL.Path, r.URL.RawQuery, r.RemoteAddr, r.Host = "/other", "", "", ""
 	if hs.Header().Get("X") != "1" || hs.URL().String() != "/path?q=1" || hs.RemoteAddr() == "" || hs.Header().Get("Host") != "example.com" {

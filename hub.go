@@ -18,12 +18,14 @@ import (
 // All methods may be called from any goroutine.
 type Hub struct {
 	mainNamespace
-	options  Options
-	log      *limitedLog    // options.Logger, for what clients cause
-	node     string         // the beginning of its sockets' ids
-	origins  originList     // options.AllowedOrigins
-	sessions *sessionConfig // what its sessions share
-	calls    atomic.Int64   // ids given to calls
+	options Options
+	log     *limitedLog // options.Logger, for what clients cause
+	node    string      // the beginning of its sockets' ids
+	origins originList  // options.AllowedOrigins
+	// plainSubprotocols are what plain clients may agree on with the hub, best first.
+	plainSubprotocols []string
+	sessions          *sessionConfig // what its sessions share
+	calls             atomic.Int64   // ids given to calls
 
 	quota   *quota
 	cluster *cluster // nil without a Bus
@@ -52,6 +54,7 @@ func New(options Options) *Hub {
 	}
 	h.log = newLimitedLog(h.options.Logger)
 	h.origins, _ = parseOrigins(h.options.AllowedOrigins) // normalize has seen the error
+	h.plainSubprotocols = append([]string{plainSubprotocol}, h.options.Subprotocols...)
 	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
 	if h.options.Bus != nil {

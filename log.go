@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"context"
 	"log/slog"
 	"strings"
 	"sync"
@@ -40,16 +41,19 @@ func newLimitedLog(logger *slog.Logger) *limitedLog {
 }
 
 // warn logs at level Warn. message must be a constant: it is the entry's kind.
-func (l *limitedLog) warn(message string, attrs ...any) {
-	if leftOut, ok := l.admit(message); ok {
-		l.logger.Warn(message, withLeftOut(attrs, leftOut)...)
-	}
-}
+func (l *limitedLog) warn(message string, attrs ...any) { l.log(slog.LevelWarn, message, attrs...) }
 
 // error logs at level Error. message must be a constant: it is the entry's kind.
-func (l *limitedLog) error(message string, attrs ...any) {
+func (l *limitedLog) error(message string, attrs ...any) { l.log(slog.LevelError, message, attrs...) }
+
+// log logs at a level. message must be a constant: it is the entry's kind.
+func (l *limitedLog) log(level slog.Level, message string, attrs ...any) {
+	ctx := context.Background()
+	if !l.logger.Enabled(ctx, level) {
+		return
+	}
 	if leftOut, ok := l.admit(message); ok {
-		l.logger.Error(message, withLeftOut(attrs, leftOut)...)
+		l.logger.Log(ctx, level, message, withLeftOut(attrs, leftOut)...)
 	}
 }
 

@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -19,10 +20,38 @@ type Options struct {
 	AllowedOrigins []string
 	// Accept, if set, runs before a connection is upgraded, for every kind of client, and may look at the whole
 	// request: cookies, client certificates, the path. An error refuses the client over HTTP; if it is an *Error
-	// with its message and Status, otherwise with 403 and no more. The context returned is, without its
-	// cancellation, the parent of Socket.Context; nil means context.Background.
-	// Accept may be called from many goroutines at a time. Zero means that all are accepted.
+	// with its message and Status, otherwise with 403 and no more. With the status 429 or 503 a Retry-After header of
+	// 10 seconds goes along. The context returned is, without its cancellation, the parent of Socket.Context; nil means
+	// context.Background. Accept may be called from many goroutines at a time. Zero means that all are accepted.
+	//
+	// A page does not see why its WebSocket was refused: browsers hide the status and the body, and Socket.IO's client
+	// in a browser reports "websocket error" or "xhr poll error". So that a user learns of it, put what was found into
+	// the context in Accept, and refuse in Use:
+	//
+	//	Accept: func(r *http.Request) (context.Context, error) {
+	//		user, err := userOf(r)
+	//		return context.WithValue(r.Context(), userKey{}, found{user, err}), nil
+	//	}
+	//	…
+	//	hub.Use(func(s *atrium.Socket) error {
+	//		found := s.Context().Value(userKey{}).(found)
+	//		if found.err != nil {
+	//			return atrium.Errorf("Log in again") // a connect_error event with this message
+	//		}
+	//		s.Set("user", found.user)
+	//		return nil
+	//	})
 	Accept func(*http.Request) (context.Context, error)
+
+	// Subprotocols lists what the hub agrees to if a WebSocket client of any kind offers it, best first (RFC 6455 §1.9).
+	// Browsers close a connection for which they have offered subprotocols and none was agreed on. A page may send a
+	// token so, which it cannot as a header: new WebSocket(url, ["bearer", token]) wants "bearer" in the list, and the
+	// token is the header's second value: see Handshake.Header, or the request in Accept. It is never logged.
+	//
+	// A plain client may also offer "atrium", which is chosen before all others and means that it sends its connect
+	// message first. Handshake.Subprotocol has what was chosen. A name that is no token (RFC 9110 §5.6.2) makes New
+	// panic. Zero means no other than "atrium".
+	Subprotocols []string
 
 	// MaxConnections bounds the connections at a time, those included that are not accepted yet. One more is refused
 	// with 503, before Accept is asked. Zero means no bound but the operating system's, which does not hold for clients
@@ -86,8 +115,18 @@ type Options struct {
 	// Target.Compress says otherwise. Zero means 512.
 	CompressionThreshold int
 
-	// Logger gets the panics of handlers, with their stacks, and the errors that clients see as "internal
-	// error". Zero means slog.Default().
+	// Logger gets what the operator of a server should know. Zero means slog.Default().
+	//
+	//	Error  panics of the application's functions, with their stacks, and the errors that clients see as "internal error"
+	//	Warn   a refused origin, handshake or version of Engine.IO; a client over MaxConnections or MaxConnectionsPerClient,
+	//	       or with headers over 64 KiB; a ResponseWriter that cannot be hijacked; offered subprotocols of which none is
+	//	       known; an unknown namespace
+	//	Info   an error of Accept that is no *Error; a request for a session that is not known here
+	//	Debug  an *Error of Accept; a client that comes during Shutdown
+	//
+	// An entry says what was expected and, as "hint", what to set. Of what clients can cause, 5 entries with the same
+	// message are written a minute; the next has the number of the others, as "left_out". Entries have a request's path
+	// and remote address, its Origin and Host, but never its query, cookies, other headers or auth value.
 	Logger *slog.Logger
 }
 
@@ -109,10 +148,9 @@ func (o Options) normalize() Options {
 	setDefault(&o.Recovery.MaxBytes, 16<<20, "Recovery.MaxBytes")
 	setDefault(&o.CompressionLevel, defaultCompressionLevel, "CompressionLevel")
 	setDefault(&o.CompressionThreshold, defaultCompressionThreshold, "CompressionThreshold")
-	if _, err := o.compression(); err != nil {
-		panic("atrium: Options." + err.Error())
-	}
-	if _, err := parseOrigins(o.AllowedOrigins); err != nil {
+	_, compression := o.compression()
+	_, origins := parseOrigins(o.AllowedOrigins)
+	if err := cmp.Or(compression, origins, checkSubprotocols(o.Subprotocols)); err != nil {
 		panic("atrium: Options." + err.Error())
 	}
 	if o.Logger == nil {

@@ -67,6 +67,40 @@ func (o webOrigin) servedBy(r *http.Request) bool {
 	return host != "" && o.host == host && o.port == port
 }
 
+// checkOrigin protects a user's cookies from other sites' pages (RFC 6455 §10.2).
+func checkOrigin(r *http.Request, allowed originList) *refusal {
+	origins := r.Header["Origin"]
+	if len(origins) == 0 {
+		if r.Header.Get("Sec-Fetch-Site") != "cross-site" || allowed.any {
+			return nil
+		}
+		return &refusal{status: http.StatusForbidden, message: "a cross-site request without an Origin header is refused",
+			entry: warning("atrium: refused a cross-site request without an Origin", clientText("host", r.Host))}
+	}
+	origin, err := parseOrigin(origins[0])
+	if len(origins) == 1 && (allowed.allows(origins[0]) || err == nil && origin.servedBy(r)) {
+		return nil
+	}
+	sent := strings.Join(origins, ", ")
+	return &refusal{
+		status:  http.StatusForbidden,
+		message: fmt.Sprintf("the origin %q may not connect to the host %q: list it in AllowedOrigins if it should", sent, r.Host),
+		entry:   warning("atrium: refused an origin", clientText("origin", sent), clientText("host", r.Host), hint(origin.mend(r))),
+	}
+}
+
+// mend says what to do if the refused origin should be allowed.
+func (o webOrigin) mend(r *http.Request) string {
+	switch host, _ := splitHost(r.Host, o.scheme); {
+	case defaultPort(o.scheme) == "" || o.host != host:
+		return "if it should connect, list it in AllowedOrigins; if it is the page's own, a proxy has changed the Host header"
+	case o.scheme == "http" && r.TLS != nil:
+		return "a page without TLS connects to a server with TLS: list it in AllowedOrigins if it should"
+	}
+	return "origin and host differ in the port: if a proxy drops it, let it pass on the whole Host header (nginx: $http_host); " +
+		"otherwise list the origin in AllowedOrigins"
+}
+
 // originList is a parsed AllowedOrigins.
 type originList struct {
 	any     bool // it has "*"

@@ -43,7 +43,7 @@ func (t *polling) served() *engineError {
 }
 
 var (
-	errOverlap   = &engineError{code: 3, status: http.StatusBadRequest, message: "Bad request"} // of two requests
+	errOverlap   = badEngine(3, "Bad request")                                                  // of two requests
 	errBrokenOff = &engineError{code: 3, status: http.StatusBadRequest, message: "Bad request"} // nobody will read it
 )
 
@@ -219,7 +219,7 @@ func (t *polling) receive(w http.ResponseWriter, r *http.Request) *engineError {
 	size := t.size.Load()
 	body, err := io.ReadAll(io.TeeReader(http.MaxBytesReader(w, r.Body, size), (*lifeSign)(t)))
 	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
-		return errTooBig
+		return &engineError{code: 3, status: http.StatusRequestEntityTooLarge, message: "Payload too large"}
 	}
 	if err != nil {
 		t.fail(ReasonTransportError)

@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -51,9 +52,16 @@ func (q *quota) take(r *http.Request) (client string, refused *refusal) {
 	defer q.mu.Unlock()
 	switch {
 	case q.total >= q.most:
-		return "", &refusal{http.StatusServiceUnavailable, "the server has as many connections as it may have", []string{"Retry-After", "10"}}
+		return "", &refusal{
+			status: http.StatusServiceUnavailable, message: "the server has as many connections as it may have", header: retryIn("10"),
+			entry: warning("atrium: refused a client over Options.MaxConnections", slog.Int("limit", q.most)),
+		}
 	case q.byClient[client] >= q.mostPerClient:
-		return "", &refusal{http.StatusTooManyRequests, "this client has as many connections as it may have", []string{"Retry-After", "10"}}
+		return "", &refusal{
+			status: http.StatusTooManyRequests, message: "this client has as many connections as it may have", header: retryIn("10"),
+			entry: warning("atrium: refused a client over Options.MaxConnectionsPerClient", slog.Int("limit", q.mostPerClient),
+				clientText("client", client), hint("behind a proxy all clients have its address, unless Options.ClientKey tells them apart")),
+		}
 	}
 	q.total++
 	if q.byClient != nil {

@@ -5,7 +5,9 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +30,8 @@ type UpgradeOptions struct {
 	// Sec-Fetch-Site: cross-site.
 	AllowedOrigins []string
 	// Subprotocols lists what the server speaks, best first (RFC 6455 §1.9). The first one that the client
-	// offers is chosen; if there is none, or zero are listed, the connection has no subprotocol.
+	// offers is chosen; if there is none, or zero are listed, the connection has no subprotocol, and a browser that
+	// has offered some closes it. A name that is no token (RFC 9110 §5.6.2) is an error.
 	Subprotocols []string
 	// ReadLimit bounds a received message, in bytes; a larger one ends the connection with status 1009.
 	// Zero means 1 MiB.
@@ -53,7 +56,8 @@ type UpgradeOptions struct {
 // Unwrap method. Headers that were set on w are sent with the 101 response.
 //
 // A request that is refused has been answered when Upgrade returns its error: with the status that fits and one
-// plain sentence. The handler may simply return.
+// plain sentence. The handler may simply return, or log the error, which says more: of a ResponseWriter that cannot be
+// hijacked its type.
 //
 // The Conn does not end with the request: who upgrades, closes.
 func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Conn, error) {
@@ -62,6 +66,9 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Con
 	}
 	origins, bad := parseOrigins(opts.AllowedOrigins)
 	var compression compression
+	if bad == nil {
+		bad = checkSubprotocols(opts.Subprotocols)
+	}
 	if bad == nil {
 		compression, bad = newCompression(opts.Compression, opts.CompressionLevel, opts.CompressionThreshold)
 	}
@@ -75,52 +82,47 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Con
 		err.answer(w)
 		return nil, err
 	}
+	subprotocol, _ := chooseSubprotocol(r, opts.Subprotocols)
 	return switchProtocols(w, r, connConfig{
-		subprotocol: chooseSubprotocol(r, opts.Subprotocols),
+		subprotocol: subprotocol,
 		compression: compression,
 		readLimit:   opts.ReadLimit,
 		maxQueued:   opts.MaxQueued,
 	})
 }
 
-// refusal is an HTTP answer instead of a connection.
-type refusal struct {
-	status  int
-	message string
-	header  []string // that the status asks for: names and values in turn
-}
-
-func (e *refusal) Error() string { return "atrium: " + e.message }
-
-func (e *refusal) answer(w http.ResponseWriter) {
-	for h := e.header; len(h) > 0; h = h[2:] {
-		w.Header().Set(h[0], h[1])
-	}
-	http.Error(w, e.message, e.status)
-}
-
 // checkHandshake judges a request by RFC 6455 §4.2.1.
 func checkHandshake(r *http.Request) *refusal {
+	const proxy = "a proxy in front must speak HTTP/1.1 to this server and pass on the headers Upgrade and Connection"
 	switch {
 	case r.ProtoMajor > 1:
 		// RFC 8441 would let a WebSocket run in an HTTP/2 stream; browsers fall back to HTTP/1.1 by themselves.
-		return &refusal{status: http.StatusHTTPVersionNotSupported, message: "a WebSocket needs HTTP/1.1, this request came over " + r.Proto}
+		return malformed(http.StatusHTTPVersionNotSupported, "a WebSocket needs HTTP/1.1, this request came over "+r.Proto, proxy)
 	case r.Method != http.MethodGet:
-		return &refusal{http.StatusMethodNotAllowed, "a WebSocket handshake is a GET request", []string{"Allow", "GET"}}
+		return malformed(http.StatusMethodNotAllowed, "a WebSocket handshake is a GET request", "", "Allow", "GET")
 	case !r.ProtoAtLeast(1, 1):
-		return &refusal{status: http.StatusHTTPVersionNotSupported, message: "a WebSocket handshake needs HTTP/1.1 or later"}
+		return malformed(http.StatusHTTPVersionNotSupported, "a WebSocket handshake needs HTTP/1.1 or later", proxy)
 	case !httpguts.HeaderValuesContainsToken(r.Header["Upgrade"], "websocket"):
-		return &refusal{http.StatusUpgradeRequired, "this address speaks WebSocket: the request has no Upgrade: websocket header", []string{"Upgrade", "websocket"}}
+		return malformed(http.StatusUpgradeRequired, "this address speaks WebSocket: the request has no Upgrade: websocket header", proxy, "Upgrade", "websocket")
 	case !httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade"):
-		return &refusal{http.StatusUpgradeRequired, "a WebSocket handshake needs a Connection: Upgrade header", []string{"Upgrade", "websocket"}}
+		return malformed(http.StatusUpgradeRequired, "a WebSocket handshake needs a Connection: Upgrade header", proxy, "Upgrade", "websocket")
 	case len(r.Header["Sec-Websocket-Version"]) != 1 || r.Header["Sec-Websocket-Version"][0] != "13":
-		return &refusal{http.StatusUpgradeRequired, "the WebSocket version must be 13", []string{"Upgrade", "websocket", "Sec-WebSocket-Version", "13"}}
+		return malformed(http.StatusUpgradeRequired, "the WebSocket version must be 13", "", "Upgrade", "websocket", "Sec-WebSocket-Version", "13")
 	case len(r.Header["Sec-Websocket-Key"]) != 1 || !validKey(r.Header["Sec-Websocket-Key"][0]):
-		return &refusal{status: http.StatusBadRequest, message: "a WebSocket handshake needs one Sec-WebSocket-Key header of 16 bytes in base64"}
+		return malformed(http.StatusBadRequest, "a WebSocket handshake needs one Sec-WebSocket-Key header of 16 bytes in base64", "")
 	case r.ContentLength != 0:
-		return &refusal{status: http.StatusBadRequest, message: "a WebSocket handshake has no body"}
+		return malformed(http.StatusBadRequest, "a WebSocket handshake has no body", "")
 	}
 	return nil
+}
+
+// malformed refuses a handshake. mend, if not empty, says what is usually the cause.
+func malformed(status int, problem, mend string, header ...string) *refusal {
+	entry := warning("atrium: refused a malformed WebSocket handshake", slog.String("problem", problem))
+	if mend != "" {
+		entry.attrs = append(entry.attrs, hint(mend))
+	}
+	return &refusal{status: status, message: problem, header: header, entry: entry}
 }
 
 func validKey(key string) bool {
@@ -138,43 +140,40 @@ func acceptKey(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// checkOrigin protects a user's cookies from other sites' pages (RFC 6455 §10.2).
-func checkOrigin(r *http.Request, allowed originList) *refusal {
-	origins := r.Header["Origin"]
-	switch len(origins) {
-	case 0:
-		if r.Header.Get("Sec-Fetch-Site") == "cross-site" && !allowed.any {
-			return &refusal{status: http.StatusForbidden, message: "a cross-site request without an Origin header is refused"}
-		}
-		return nil
-	case 1:
-		if origin, err := parseOrigin(origins[0]); allowed.allows(origins[0]) || err == nil && origin.servedBy(r) {
-			return nil
-		}
-	}
-	return &refusal{status: http.StatusForbidden, message: fmt.Sprintf(
-		"the origin %q may not connect to the host %q: list it in AllowedOrigins if it should", strings.Join(origins, ", "), r.Host)}
-}
-
-// chooseSubprotocol returns the first of ours that the client offers; names are case-sensitive.
-func chooseSubprotocol(r *http.Request, ours []string) string {
-	for _, name := range ours {
-		for _, line := range r.Header["Sec-Websocket-Protocol"] {
-			for offer := range strings.SplitSeq(line, ",") {
-				if strings.Trim(offer, " \t") == name && httpguts.ValidHeaderFieldName(name) { // a token
-					return name
-				}
+// chooseSubprotocol returns the first of ours that the client offers, "" if there is none, and how many it offers. Names
+// are case-sensitive.
+func chooseSubprotocol(r *http.Request, ours []string) (chosen string, offered int) {
+	best := len(ours)
+	for _, line := range r.Header["Sec-Websocket-Protocol"] {
+		for offer := range strings.SplitSeq(line, ",") {
+			name := strings.Trim(offer, " \t")
+			if name == "" {
+				continue // RFC 9110 §5.6.1: an empty element of a list
+			}
+			offered++
+			if i := slices.Index(ours, name); i >= 0 && i < best {
+				best, chosen = i, ours[i] // not a part of the header, which it would keep
 			}
 		}
 	}
-	return ""
+	return chosen, offered
+}
+
+// checkSubprotocols refuses a list with a name that no client can offer.
+func checkSubprotocols(names []string) error {
+	for _, name := range names {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return fmt.Errorf("Subprotocols: %q is no token: expected letters, digits and some punctuation, without spaces and commas", name)
+		}
+	}
+	return nil
 }
 
 // switchProtocols sends the 101 response to a request that passed checkHandshake and makes the Conn.
 func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) (*Conn, error) {
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		e := &refusal{status: http.StatusNotImplemented, message: "this server cannot hand its connection over to a WebSocket: " + err.Error()}
+		e := notHijacked(w, err)
 		e.answer(w)
 		return nil, e
 	}
@@ -193,6 +192,31 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) 
 		config.early = bytes.Clone(early)
 	}
 	return newConn(nc, config), nil
+}
+
+// notHijacked is the refusal when the connection cannot be taken over from net/http.
+func notHijacked(w http.ResponseWriter, err error) *refusal {
+	writer := fmt.Sprintf("%T", hijackedWriter(w))
+	return &refusal{
+		status:  http.StatusNotImplemented,
+		message: "this server cannot hand its connection over to a WebSocket: " + err.Error(),
+		detail:  ", by the ResponseWriter " + writer,
+		entry: warning("atrium: a ResponseWriter does not hand its connection over to a WebSocket", slog.String("writer", writer),
+			slog.Any("error", err), hint("its middleware must not wrap this handler, or its ResponseWriter needs a method Hijack, or Unwrap; "+
+				"until then Socket.IO clients stay with polling, and others cannot connect")),
+	}
+}
+
+// hijackedWriter returns the ResponseWriter that http.ResponseController asks to hijack the connection: the first, of
+// those that wrap each other, that can or that wraps no other.
+func hijackedWriter(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if _, hijacks := w.(http.Hijacker); hijacks || !ok {
+			return w
+		}
+		w = wrapper.Unwrap()
+	}
 }
 
 // response is the 101 response with the application's headers. An empty subprotocol or extensions is left out.

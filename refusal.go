@@ -1,0 +1,48 @@
+package atrium
+
+import (
+	"log/slog"
+	"net/http"
+)
+
+// refusal is an HTTP answer instead of a connection.
+type refusal struct {
+	status  int
+	message string   // for the client: one plain sentence
+	header  []string // that the status asks for: names and values in turn
+	detail  string   // for the server's side only, appended to Error
+	entry   logEntry
+}
+
+// logEntry is what a Hub's log is told of a refusal, beside the request's path and remote address. It never has what may
+// be a secret: a query, a cookie, an offered subprotocol. A refusal without a message is not logged.
+type logEntry struct {
+	level   slog.Level
+	message string // a constant: see limitedLog
+	attrs   []any
+}
+
+func (e *refusal) Error() string { return "atrium: " + e.message + e.detail }
+
+func (e *refusal) answer(w http.ResponseWriter) {
+	setHeaders(w.Header(), e.header)
+	http.Error(w, e.message, e.status)
+}
+
+// setHeaders sets names and values in turn.
+func setHeaders(header http.Header, pairs []string) {
+	for ; len(pairs) > 0; pairs = pairs[2:] {
+		header.Set(pairs[0], pairs[1])
+	}
+}
+
+// warning is an entry at level Warn.
+func warning(message string, attrs ...any) logEntry {
+	return logEntry{slog.LevelWarn, message, attrs}
+}
+
+// hint is an attribute that says what to set, or to mend.
+func hint(text string) slog.Attr { return slog.String("hint", text) }
+
+// retryAfter is the header of a refusal that may be over soon.
+func retryIn(seconds string) []string { return []string{"Retry-After", seconds} }
