@@ -24,6 +24,8 @@ const (
 	nodeTimeout = 5 * time.Second
 	// busTimeout bounds a Publish and a Subscribe.
 	busTimeout = 2 * time.Second
+	// maxHold bounds how long a question waits for what its node has sent before. It leaves time to answer within clusterWait.
+	maxHold = clusterWait * 3 / 4
 	// clusterWait is how long what has no context waits for the Bus and the other nodes.
 	clusterWait = time.Second
 	// maxClusterQueue bounds what waits to be published, in bytes, and likewise the notices that wait to be handled.
@@ -175,22 +177,24 @@ func (c *cluster) lose(node string) {
 	}
 }
 
-// send queues a message for a topic. If there is no room for it, it is dropped and counted. Nothing follows the goodbye.
-func (c *cluster) send(topic string, m *clusterMessage) {
+// send queues a message for a topic, and returns its number. If there is no room for it, it is dropped and counted, and
+// the number is 0. Nothing follows the goodbye.
+func (c *cluster) send(topic string, m *clusterMessage) (number uint64) {
 	m.from = c.node
 	msg := m.encode()
 	c.sending.Lock()
-	queued := true
-	if !c.left { // or the others would take this node for present again
-		c.left = m.kind == clusterGoodbye
-		c.sent++
-		setClusterNumber(msg, c.sent)
-		queued = c.out.push(outgoing{topic: topic, msg: msg}, len(topic)+len(msg))
+	defer c.sending.Unlock()
+	if c.left { // or the others would take this node for present again
+		return 0
 	}
-	c.sending.Unlock()
-	if !queued {
+	c.left = m.kind == clusterGoodbye
+	c.sent++
+	setClusterNumber(msg, c.sent)
+	if !c.out.push(outgoing{topic: topic, msg: msg}, len(topic)+len(msg)) {
 		c.counts.dropped.Add(1)
+		return 0
 	}
+	return c.sent
 }
 
 // publish is the queue's serve.
@@ -314,6 +318,9 @@ func (c *cluster) receive(t *topic, msg []byte) {
 	}
 	switch m.kind {
 	case clusterHello:
+		if t.name != everyNode {
+			c.topics.mark(t, m.from, m.number)
+		}
 	case clusterGoodbye:
 		c.goodbye(m.from)
 	case clusterEvent:
@@ -338,11 +345,13 @@ func (c *cluster) receive(t *topic, msg []byte) {
 func (c *cluster) thin(t *topic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	maps.DeleteFunc(t.heard, func(node string, _ uint64) bool {
+	gone := func(node string, _ uint64) bool {
 		_, known := c.nodes[node]
 		return !known
-	})
+	}
+	maps.DeleteFunc(t.heard, gone)
 	t.crowded = 2*len(t.heard) + topicNodes
+	c.topics.unmark(t, gone)
 }
 
 // hello notes that a node is there. A new one is told of this one at once.

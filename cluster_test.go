@@ -892,7 +892,7 @@ func TestClusterShutdown(t *testing.T) {
 // FuzzClusterMessage: what was encoded is read again, and nothing that is not panics.
 func FuzzClusterMessage(f *testing.F) {
 	m := clusterMessage{kind: clusterEvent, from: "abcde", namespace: "/", scoped: true, rooms: []string{"a", "b"}, event: "e",
-		args: []byte(`"AQI=",1`), n: 2, binaries: []span{{0, 6}}, limit: time.Second, question: 7, part: 3, last: true}
+		args: []byte(`"AQI=",1`), n: 2, binaries: []span{{0, 6}}, limit: time.Second, question: 7, part: 3, last: true, after: 5}
 	f.Add(m.encode())
 	m.args, m.n, m.binaries = []byte(`"no base64",]}`), 7, []span{{0, 11}}
 	f.Add(m.encode())

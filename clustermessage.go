@@ -16,11 +16,13 @@ const clusterVersion = 1
 type clusterKind uint8
 
 const (
-	clusterHello   clusterKind = iota + 1 // the sender is there: each node says so every second
-	clusterGoodbye                        // the sender goes
-	clusterEvent                          // Target.Emit
-	clusterNotice                         // Nodes.Emit
-	clusterAnswer                         // some of the values that answer a question
+	// The sender is there: each node says so every second. By a topic that events go by it is a marker: whatever the
+	// sender has sent to that topic before has come.
+	clusterHello   clusterKind = iota + 1
+	clusterGoodbye             // the sender goes
+	clusterEvent               // Target.Emit
+	clusterNotice              // Nodes.Emit
+	clusterAnswer              // some of the values that answer a question
 
 	// These are questions, to be answered by every node that gets them.
 	clusterCall       // values: the replies
@@ -31,6 +33,11 @@ const (
 	clusterCount      // values: one number
 	clusterRooms      // values: a RoomInfo each
 )
+
+// followsEvents reports whether the sockets that a question is about can tell if it overtakes an event.
+func (k clusterKind) followsEvents() bool {
+	return k == clusterCall || k == clusterJoin || k == clusterLeave || k == clusterDisconnect
+}
 
 // clusterMessage is a message between nodes. Which fields mean something depends on its kind; the others are empty, and
 // take a byte each.
@@ -43,6 +50,7 @@ type clusterMessage struct {
 	part     int           // of an answer: counted from 0
 	last     bool          // it is the answer's last part
 	limit    time.Duration // how long those who are called have to answer
+	after    uint64        // the number of the marker that a question is to be answered after; 0: of none
 
 	// Whom it is for: see Target.
 	namespace     string
@@ -105,7 +113,19 @@ func (m *clusterMessage) encode() []byte {
 		b = binary.AppendUvarint(b, uint64(at.end))
 	}
 	b = binary.AppendUvarint(b, uint64(len(m.args)))
-	return append(b, m.args...)
+	b = append(b, m.args...)
+	if m.after != 0 { // a release that does not know of it ignores what stands behind
+		b = binary.AppendUvarint(b, m.after)
+	}
+	return b
+}
+
+// topic is where the events for the message's target are published, unless it is the sockets of one node.
+func (m *clusterMessage) topic() string {
+	if len(m.rooms) == 1 {
+		return roomTopic(m.namespace, m.rooms[0])
+	}
+	return namespaceTopic(m.namespace)
 }
 
 func setClusterNumber(b []byte, number uint64) {
@@ -143,6 +163,9 @@ func parseClusterMessage(b []byte) (m clusterMessage, ok bool) {
 		m.binaries = append(m.binaries, span{r.int(), r.int()})
 	}
 	m.args = r.bytes()
+	if len(r.rest) > 0 {
+		m.after = r.uvarint(math.MaxUint64)
+	}
 	return m, !r.bad && len(m.from) == nodeIDLength && m.attachmentsFit()
 }
 

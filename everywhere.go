@@ -89,17 +89,15 @@ func (t Target) message(kind clusterKind) clusterMessage {
 // members hear; what is for several goes by the namespace's, so that it reaches a member of two rooms once.
 func (t Target) emitElsewhere(m *message) {
 	r, node := t.elsewhere()
-	topic := t.ns.topic("")
-	switch {
-	case r == noOtherNode:
+	if r == noOtherNode {
 		return
-	case r == oneOtherNode:
-		topic = nodeTopic(node)
-	case len(t.rooms) == 1:
-		topic = t.ns.topic(t.rooms[0])
 	}
 	out := t.message(clusterEvent)
 	out.put(m)
+	topic := out.topic()
+	if r == oneOtherNode {
+		topic = nodeTopic(node)
+	}
 	t.ns.hub.cluster.send(topic, &out)
 }
 
@@ -183,13 +181,19 @@ func encodeAll[T any](list []T) []json.RawMessage {
 	return values
 }
 
-// ask asks the other nodes that the target may have sockets on; nil if there are none.
+// ask asks the other nodes that the target may have sockets on; nil if there are none. A question goes by other topics
+// than the events for its target, unless these are the sockets of one node. So that the two keep their order, a marker
+// follows the events.
 func (t Target) ask(m *clusterMessage) *question {
+	c := t.ns.hub.cluster
 	r, node := t.elsewhere()
-	if r == noOtherNode {
+	switch {
+	case r == noOtherNode:
 		return nil
+	case r == allOtherNodes && m.kind.followsEvents():
+		m.after = c.send(m.topic(), &clusterMessage{kind: clusterHello})
 	}
-	return t.ns.hub.cluster.ask(node, m)
+	return c.ask(node, m)
 }
 
 // everywhere does something here and has the other nodes do it, who are asked by m.

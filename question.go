@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -141,8 +142,26 @@ func (c *cluster) reply(m *clusterMessage, underWay *atomic.Int32) {
 	m.args = bytes.Clone(m.args)
 	go func() {
 		defer underWay.Add(-1)
+		c.hold(m)
 		c.answer(m)
 	}()
+}
+
+// hold keeps a question until the events for its target that its node had sent before have been delivered: until the
+// marker behind them has come. A marker that was lost costs maxHold.
+func (c *cluster) hold(m *clusterMessage) {
+	if m.after == 0 {
+		return
+	}
+	most := maxHold
+	if m.kind == clusterCall {
+		most = min(most, m.limit/2)
+	}
+	began := nanotime()
+	ctx, cancel := context.WithTimeout(c.topics.ctx, most)
+	defer cancel()
+	c.topics.awaitMark(ctx, m.topic(), m.from, m.after)
+	m.limit -= time.Duration(nanotime() - began)
 }
 
 // answer answers a question, in parts that a broker takes.

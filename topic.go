@@ -3,6 +3,7 @@ package atrium
 import (
 	"container/list"
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,8 @@ type topic struct {
 	cancel func()        // nil until subscribed
 	place  *list.Element // in topics.waiting; nil if it does not wait
 	idle   timer
+	marks  map[string]uint64 // the number of the last marker of each node; made with the first
+	marked chan struct{}     // closed with the next marker, and at the end; nil if nobody waits for one
 
 	gone atomic.Bool // it is not among the topics any more; changed under topics.mu, too
 }
@@ -121,6 +124,7 @@ func (ts *topics) dropAll() {
 func (ts *topics) remove(t *topic) (cancel func()) {
 	t.gone.Store(true)
 	delete(ts.byName, t.name)
+	t.wakeMarked()
 	if t.place != nil {
 		ts.waiting.Remove(t.place)
 	}
@@ -136,6 +140,62 @@ func (ts *topics) pending(name string) <-chan struct{} {
 		return t.ready
 	}
 	return nil
+}
+
+// mark notes that the topic has brought a marker of the node.
+func (ts *topics) mark(t *topic, node string, number uint64) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if t.marks == nil {
+		t.marks = make(map[string]uint64)
+	}
+	t.marks[node] = number
+	t.wakeMarked()
+}
+
+// unmark forgets the markers of the nodes that have gone.
+func (ts *topics) unmark(t *topic, gone func(node string, _ uint64) bool) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	maps.DeleteFunc(t.marks, gone)
+}
+
+// wakeMarked wakes those who wait for a marker. topics.mu is held.
+func (t *topic) wakeMarked() {
+	if t.marked != nil {
+		close(t.marked)
+		t.marked = nil
+	}
+}
+
+// awaitMark waits until the topic has brought a marker of the node with this number or a later one, or until ctx ends. If
+// nothing comes by the topic there is nothing to wait for.
+func (ts *topics) awaitMark(ctx context.Context, name, node string, number uint64) {
+	for {
+		marked := ts.unmarked(name, node, number)
+		if marked == nil {
+			return
+		}
+		select {
+		case <-marked:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// unmarked returns a channel that is closed with the topic's next marker; nil if awaitMark has nothing to wait for.
+func (ts *topics) unmarked(name, node string, number uint64) <-chan struct{} {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t := ts.byName[name]
+	if t == nil || t.cancel == nil || t.marks[node] >= number {
+		return nil
+	}
+	if t.marked == nil {
+		t.marked = make(chan struct{})
+	}
+	return t.marked
 }
 
 // work subscribes to what waits.

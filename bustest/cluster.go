@@ -18,7 +18,8 @@ import (
 
 // RunCluster plays the same random traffic on one hub and on three that are joined by a Bus, and compares what each member
 // has heard: joins and leaves by the nodes' own sockets and by targets, then events to everyone, rooms, several rooms, single
-// sockets and all of these less some, with and without a sender. They need no open files.
+// sockets and all of these less some, with and without a sender. Then it tests that what a target is emitted comes before
+// what the same goroutine asks of it. They need no open files.
 //
 // join is as for [Run]. There should be at least three members a room, and three rooms.
 func RunCluster(t *testing.T, members, rooms int, join func(t testing.TB) atrium.Bus) {
@@ -45,6 +46,7 @@ func RunCluster(t *testing.T, members, rooms int, join func(t testing.TB) atrium
 			t.Errorf("%+v", s)
 		}
 	}
+	c.order()
 	c.end()
 }
 
@@ -211,10 +213,17 @@ func (m *member) listen(t *testing.T) {
 		}
 		var event struct {
 			Event string
+			ID    *int64
 			Data  heard
 		}
 		if err := json.Unmarshal(p, &event); err != nil {
 			t.Errorf("%s: %v", p, err)
+		}
+		if event.ID != nil {
+			if err := m.answer(*event.ID); err != nil {
+				t.Error(err)
+			}
+			continue
 		}
 		if event.Event == "end" {
 			m.ends.Add(1)
