@@ -17,11 +17,15 @@ import (
 // Publish failed may be delivered all the same, unless ctx had ended before the call.
 //
 // The methods are safe for simultaneous use, from within deliver too. Implementations reconnect and subscribe anew by
-// themselves. There is nothing to close: what a Bus holds for a subscription goes with its cancel, and the client it
+// themselves. One whose Publish returns before a message has left the process is a BusFlusher, too.
+//
+// There is nothing to close: what a Bus holds for a subscription goes with its cancel, and the client it
 // was made with belongs to whoever made it. Package bustest tells whether an implementation keeps all this.
 type Bus interface {
-	// Publish sends msg to every subscription of the topic, and does not keep it. That there are none is no error. It
-	// returns once the message is on its way, or with an error; when ctx ends, with ctx's.
+	// Publish sends msg to every subscription of the topic, and does not keep it. That there are none is no error. When
+	// it returns nil the Bus has accepted the message: it is in the Bus's own queue at least, and in order. With
+	// a BusFlusher, Flush tells what has become of it; with any other Bus it has left the process. When ctx ends, Publish
+	// returns ctx's error.
 	Publish(ctx context.Context, topic string, msg []byte) error
 
 	// Subscribe has deliver called with each message of the topic, one after the other. After it returned nil, later
@@ -35,11 +39,21 @@ type Bus interface {
 	Subscribe(ctx context.Context, topic string, deliver func(msg []byte)) (cancel func(), err error)
 }
 
+// BusFlusher is implemented by a Bus whose Publish may return while the message is still in this process. Hub.Shutdown
+// calls Flush last, so that the program may close the Bus's client, or end, when Shutdown has returned nil.
+type BusFlusher interface {
+	// Flush waits until everything that Publish has accepted before the call has left the process: until the broker
+	// has taken it, as far as the Bus can know. It returns an error if some of that could not be sent, or is in doubt, and
+	// ctx's error if ctx ends first. It is safe for simultaneous use.
+	Flush(ctx context.Context) error
+}
+
 // maxBusQueue bounds what waits for one subscription of a MemoryBus, in bytes. A single message may be larger.
 const maxBusQueue = 16 << 20
 
 // MemoryBus is the Bus that joins hubs of one process: all that share it. It never fails and never waits. For each
-// subscription there is a queue of 16 MiB and, while something is in it, a goroutine; what finds it full is dropped.
+// subscription there is a queue of 16 MiB and, while something is in it, a goroutine; what finds it full is dropped. It is no
+// BusFlusher: when Publish returns, the message is in the subscriptions' queues.
 //
 // A Bus for several processes has one inside, to spread what its connection brings.
 type MemoryBus struct {

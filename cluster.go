@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -59,17 +60,17 @@ type cluster struct {
 	host   clusterHost
 	bus    Bus
 	clock  *wheel
-	logger *slog.Logger
+	health *busHealth
 	topics topics
 	stop   context.CancelFunc
 
-	failing   atomic.Bool  // the last Publish did
-	deaf      atomic.Bool  // the last Subscribe failed: a Bus may take what is published, and keep it
-	hears     atomic.Int32 // how many of its own two topics it does
-	answering atomic.Int32 // questions
-	calling   atomic.Int32 // those that are calls
-	counts    clusterCounts
-	notices   queue[clusterMessage]
+	own        [2]ownTopic
+	subscribed atomic.Int32 // how many of them it is
+	asking     atomic.Bool  // the Bus is being asked why the node is deaf
+	answering  atomic.Int32 // questions
+	calling    atomic.Int32 // those that are calls
+	counts     clusterCounts
+	notices    queue[clusterMessage]
 
 	sending sync.Mutex // makes numbering a message and queueing it one step. It guards:
 	sent    uint64     // the number of the last message
@@ -82,13 +83,15 @@ type cluster struct {
 	asked     uint64 // the last question's number
 	closed    bool
 	beat      timer
-	logged    int64 // nanotime of the last log entry; 0: there is none
-	unlogged  int   // failures since
+
+	ended  chan struct{} // closed at the end of close
+	endErr error         // what close returns, from then on
 }
 
 // clusterCounts are those of ClusterStats.
 type clusterCounts struct {
 	published, failed, dropped, received, malformed, repeated atomic.Uint64
+	lost                                                      atomic.Uint64 // the failed ones of Publish
 }
 
 // outgoing is a message on its way to the Bus.
@@ -99,13 +102,14 @@ type outgoing struct {
 }
 
 // newCluster makes a node that is still to start. linger is how long a room outlives its last member.
-func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger time.Duration, logger *slog.Logger) *cluster {
-	c := &cluster{node: node, host: host, bus: bus, clock: clock, logger: logger,
-		nodes: make(map[string]int64), questions: make(map[uint64]*question)}
+func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger time.Duration, log *limitedLog) *cluster {
+	c := &cluster{node: node, host: host, bus: bus, clock: clock, health: newBusHealth(log),
+		nodes: make(map[string]int64), questions: make(map[uint64]*question), ended: make(chan struct{})}
+	c.own[0].name, c.own[1].name = nodeTopic(node), everyNode
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	c.topics = topics{bus: bus, clock: clock, linger: max(linger, minLinger), deliver: c.receive,
-		outcome: func(err error) { c.outcome(&c.deaf, err) }, begun: c.begun, ctx: ctx, byName: make(map[string]*topic)}
+		outcome: c.attempted, begun: c.begun, ctx: ctx, byName: make(map[string]*topic)}
 	c.out.serve, c.out.limit = c.publish, maxClusterQueue
 	c.notices.serve, c.notices.limit = func(m clusterMessage) { c.host.notice(&m) }, maxClusterQueue
 	c.beat.fire = c.tick
@@ -114,50 +118,23 @@ func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger tim
 
 // start joins the others: when it hears them, it tells them.
 func (c *cluster) start() {
-	c.topics.want(nodeTopic(c.node))
-	c.topics.want(everyNode)
-}
-
-// begun is told of each subscription.
-func (c *cluster) begun(topic string) {
-	if (topic == everyNode || topic == nodeTopic(c.node)) && c.hears.Add(1) == 2 {
-		c.tick()
+	for i := range c.own {
+		c.topics.want(c.own[i].name)
 	}
 }
 
-// close says goodbye and leaves. What is queued is still published, for a second at most.
-func (c *cluster) close() {
-	c.mu.Lock()
-	first := !c.closed
-	c.closed = true
-	c.clock.stop(&c.beat)
-	c.mu.Unlock()
-	if !first {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), clusterWait)
-	defer cancel()
-	done := make(chan struct{})
-	c.send(everyNode, &clusterMessage{kind: clusterGoodbye})
-	if c.out.push(outgoing{done: done}, 0) && !c.failing.Load() {
-		select {
-		case <-done:
-		case <-ctx.Done():
-		}
-	}
-	c.out.close()
-	c.notices.close()
-	c.stop()
-	c.topics.dropAll()
-}
-
-// tick says that the node is there, and takes those for gone that have not said so for long.
+// tick says that the node is there, to itself by both ways, and takes those for gone that have not said so for long.
 func (c *cluster) tick() {
-	c.send(everyNode, &clusterMessage{kind: clusterHello})
+	for i := range c.own {
+		c.send(c.own[i].name, &clusterMessage{kind: clusterHello})
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return
+	}
+	if topic := c.unheard(); topic != "" {
+		go c.deafen(topic)
 	}
 	for node, heard := range c.nodes {
 		if nanotime()-heard > int64(nodeTimeout) {
@@ -209,40 +186,27 @@ func (c *cluster) publish(o outgoing) {
 	switch {
 	case err == nil:
 		c.counts.published.Add(1)
-		c.outcome(&c.failing, nil)
-	case len(o.msg) > sureToFit:
-		c.complain(err) // perhaps the broker does not take messages of this size
+		c.outcome(publishFault, nil)
+	case c.topics.ctx.Err() != nil: // it was close
+	case len(o.msg) > sureToFit && !errors.Is(err, context.DeadlineExceeded): // perhaps the broker does not take messages of this size
+		c.counts.lost.Add(1)
+		c.counts.failed.Add(1)
+		c.health.log.error("atrium: the bus does not take a message", slog.Any("error", err), slog.Int("bytes", len(o.msg)))
 	default:
-		c.outcome(&c.failing, err)
+		c.counts.lost.Add(1)
+		c.outcome(publishFault, err)
 	}
 }
 
-// outcome notes how the Bus does.
-func (c *cluster) outcome(fails *atomic.Bool, err error) {
-	if now := err != nil; fails.Load() != now {
-		fails.Store(now)
-	}
-	if err != nil {
-		c.complain(err)
-	}
-}
-
-// complain counts a failure, and has the log say now and then what failed.
-func (c *cluster) complain(err error) {
-	if c.topics.ctx.Err() != nil {
+// outcome notes how a call of the Bus has ended.
+func (c *cluster) outcome(fault busFault, err error) {
+	if err != nil && c.topics.ctx.Err() != nil {
 		return // it was close
 	}
-	c.counts.failed.Add(1)
-	c.mu.Lock()
-	c.unlogged++
-	failures := 0
-	if c.logged == 0 || nanotime()-c.logged >= int64(logInterval) {
-		failures, c.logged, c.unlogged = c.unlogged, nanotime(), 0
+	if err != nil {
+		c.counts.failed.Add(1)
 	}
-	c.mu.Unlock()
-	if failures > 0 {
-		c.logger.Error("atrium: the bus fails", slog.Any("error", err), slog.Int("failures", failures))
-	}
+	c.health.note(fault, err)
 }
 
 // await waits until what is published to the topics reaches this node. It gives up soon, and at once if the Bus fails.
@@ -253,7 +217,7 @@ func (c *cluster) await(names []string) {
 		if ready == nil {
 			continue
 		}
-		if c.failing.Load() || c.deaf.Load() {
+		if c.health.fails() {
 			return
 		}
 		if limit == nil {
@@ -301,6 +265,7 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		c.counts.malformed.Add(1)
 		return
 	case m.from == c.node:
+		c.echoed(t.name)
 		if m.question != 0 {
 			c.answered(&m) // the Bus works
 		}

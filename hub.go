@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -58,7 +59,7 @@ func New(options Options) *Hub {
 	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
 	if h.options.Bus != nil {
-		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.options.Logger)
+		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.log)
 	}
 	h.nodes.hub = h
 	h.init(h, "/", newRegistrar())
@@ -179,8 +180,9 @@ func (h *Hub) release(n *Namespace) {
 // Shutdown ends the hub: new clients are refused with 503, each client gets what is queued for it and then a close
 // frame with status 1001, and Shutdown waits until all handlers, OnDisconnect too, have returned. If ctx ends first
 // it closes the connections that are left and returns an error. A Socket.IO client that polls and does not come back
-// for what is queued is waited for 5 seconds. With a Bus the other nodes are told, which takes a second at most. Call it
-// before http.Server.Shutdown, which does not know of these connections. Calling it again waits again.
+// for what is queued is waited for 5 seconds. With a Bus, what is queued for the other nodes is sent, and they are told. That
+// is tried for a second also if ctx has ended, and for no longer than two seconds while the Bus fails; what was not sent is
+// an error. When Shutdown has returned nil, the Bus's client may be closed. Call it before http.Server.Shutdown, which does not know of these connections. Calling it again waits again.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.closing {
@@ -197,17 +199,18 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	case <-h.empty:
 	case <-ctx.Done():
 	}
+	var lost error
 	if h.cluster != nil {
-		h.cluster.close() // also if ctx has ended, or the others would wait 5 seconds for its answers
+		lost = h.cluster.close(ctx) // also if ctx has ended, or the others would wait 5 seconds for its answers
 	}
 	left := h.list()
 	if len(left) == 0 {
-		return nil
+		return lost
 	}
 	for _, s := range left {
 		s.transport.closeNow()
 	}
-	return fmt.Errorf("atrium: shutdown with %d clients left: %w", len(left), ctx.Err())
+	return errors.Join(fmt.Errorf("atrium: shutdown with %d clients left: %w", len(left), ctx.Err()), lost)
 }
 
 func (h *Hub) isClosing() bool {

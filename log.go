@@ -43,6 +43,13 @@ func newLimitedLog(logger *slog.Logger) *limitedLog {
 // warn logs at level Warn. message must be a constant: it is the entry's kind.
 func (l *limitedLog) warn(message string, attrs ...any) { l.log(slog.LevelWarn, message, attrs...) }
 
+// info logs at level Info. message must be a constant: it is the entry's kind.
+func (l *limitedLog) info(message string, attrs ...any) {
+	if leftOut, ok := l.admit(message); ok {
+		l.logger.Info(message, withLeftOut(attrs, leftOut)...)
+	}
+}
+
 // error logs at level Error. message must be a constant: it is the entry's kind.
 func (l *limitedLog) error(message string, attrs ...any) { l.log(slog.LevelError, message, attrs...) }
 

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Nodes are the other nodes of a cluster, as one of them sees them: the hubs that have the same Bus. A hub without a Bus
@@ -95,6 +96,8 @@ func (n *otherNode) logger(event string) *slog.Logger {
 
 // ClusterStats are counts since the hub was made.
 type ClusterStats struct {
+	// Failing is for how long the Bus has not worked; zero while it does. See Hub.Ready.
+	Failing   time.Duration
 	Nodes     int    // other nodes that are there
 	Topics    int    // subscribed to, or about to be
 	Published uint64 // messages that the Bus has taken
@@ -111,7 +114,12 @@ func (n *Nodes) Stats() ClusterStats {
 	if c == nil {
 		return ClusterStats{}
 	}
+	var failing time.Duration
+	if err, since := c.health.err(); err != nil {
+		failing = time.Since(since)
+	}
 	return ClusterStats{
+		Failing:   failing,
 		Nodes:     len(c.others()),
 		Topics:    c.topics.count(),
 		Published: c.counts.published.Load(),

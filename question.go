@@ -99,13 +99,13 @@ func (q *question) giveUp(node string) {
 // wait returns the answers. Its error is a *ClusterError if there are not all.
 func (q *question) wait(ctx context.Context) ([]json.RawMessage, error) {
 	c := q.cluster
-	if !c.failing.Load() {
-		select {
-		case <-q.done:
-		case <-ctx.Done():
-		case <-c.topics.ctx.Done():
-		}
+	select {
+	case <-q.done:
+	case <-c.health.muted():
+	case <-ctx.Done():
+	case <-c.topics.ctx.Done():
 	}
+	ill, _ := c.health.err()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.questions, q.number)
@@ -124,8 +124,8 @@ func (q *question) wait(ctx context.Context) ([]json.RawMessage, error) {
 	switch {
 	case c.closed:
 		err.Err = ErrClosed
-	case c.failing.Load():
-		err.Err = ErrBus
+	case ill != nil && c.health.mute():
+		err.Err = ill
 	case ctx.Err() != nil:
 		err.Err = timedOut(ctx.Err())
 	}

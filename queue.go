@@ -85,10 +85,13 @@ func (q *queue[T]) next() (item T, ok bool) {
 	return item, true
 }
 
-// close drops what waits and what comes. An item that is being served is served to its end.
-func (q *queue[T]) close() {
+// close drops what waits, and returns how many items that was, and what comes. An item that is being served is served
+// to its end.
+func (q *queue[T]) close() (dropped int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
+	dropped = len(q.items) - q.head
 	q.items, q.head, q.bytes = nil, 0, 0
+	return dropped
 }

@@ -27,8 +27,8 @@ type topics struct {
 	clock   *wheel
 	linger  time.Duration
 	deliver func(t *topic, msg []byte)
-	outcome func(error)       // told of each attempt; nil, too, when there is nothing left to attempt
-	begun   func(name string) // told of each subscription
+	outcome func(name string, err error) // told of each attempt; also nil for no name, when there is nothing left to attempt
+	begun   func(name string)            // told of each subscription
 	ctx     context.Context
 
 	mu      sync.Mutex // the last to be taken but for the clock's. It guards:
@@ -201,7 +201,10 @@ func (ts *topics) unmarked(name, node string, number uint64) <-chan struct{} {
 // work subscribes to what waits.
 func (ts *topics) work() {
 	for {
-		t := ts.next()
+		t, idle := ts.next()
+		if idle {
+			ts.outcome("", nil)
+		}
 		if t == nil {
 			return
 		}
@@ -215,20 +218,18 @@ func (ts *topics) work() {
 	}
 }
 
-// next takes a topic that waits. If there is none, the caller is no worker any more.
-func (ts *topics) next() *topic {
+// next takes a topic that waits. If there is none, the caller is no worker any more; idle reports whether it was the last.
+func (ts *topics) next() (t *topic, idle bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	first := ts.waiting.Front()
 	if first == nil || ts.ctx.Err() != nil {
-		if ts.workers--; ts.workers == 0 {
-			ts.outcome(nil)
-		}
-		return nil
+		ts.workers--
+		return nil, ts.workers == 0
 	}
-	t := ts.waiting.Remove(first).(*topic)
+	t = ts.waiting.Remove(first).(*topic)
 	t.place = nil
-	return t
+	return t, false
 }
 
 // subscribe reports whether it has worked. If it has not, the topic waits again.
@@ -240,7 +241,7 @@ func (ts *topics) subscribe(t *topic) bool {
 		}
 	})
 	done()
-	ts.outcome(err)
+	ts.outcome(t.name, err)
 	ts.mu.Lock()
 	switch {
 	case t.gone.Load():

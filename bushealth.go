@@ -1,0 +1,96 @@
+package atrium
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// busFault is a way in which a Bus may fail a node.
+type busFault uint8
+
+const (
+	publishFault   busFault = iota // the last Publish failed
+	deafFault                      // the node does not hear what it sends itself
+	subscribeFault                 // the last Subscribe failed; a Bus may take what is published all the same
+	busFaults
+)
+
+// busHealth is what a node knows of how its Bus does. All methods may be called from any goroutine, without locks: they log.
+type busHealth struct {
+	log *limitedLog
+	has [busFaults]atomic.Bool // which faults there are; changed under mu
+
+	mu     sync.Mutex // guards:
+	errors [busFaults]error
+	since  time.Time     // when the first of the faults began; zero: there is none
+	silent chan struct{} // closed while questions cannot be answered
+}
+
+func newBusHealth(log *limitedLog) *busHealth {
+	return &busHealth{log: log, silent: make(chan struct{})}
+}
+
+// note notes that there is a fault, and why, or with nil that there is not. It logs each failure, now and then, and the
+// end of the last fault.
+func (h *busHealth) note(f busFault, err error) {
+	if err == nil && !h.has[f].Load() {
+		return
+	}
+	if lasted := h.change(f, err); lasted > 0 {
+		h.log.info("atrium: the bus works again", slog.Duration("after", lasted))
+	}
+	if err != nil {
+		h.log.error("atrium: the bus fails", slog.Any("error", err))
+	}
+}
+
+// change is note without the log. It returns how long there were faults if this was the end of the last.
+func (h *busHealth) change(f busFault, err error) (lasted time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	muteBefore := h.mute()
+	h.errors[f] = err
+	h.has[f].Store(err != nil)
+	switch fails := h.fails(); {
+	case fails && h.since.IsZero():
+		h.since = time.Now()
+	case !fails && !h.since.IsZero():
+		lasted = max(time.Since(h.since), 1)
+		h.since = time.Time{}
+	}
+	switch mute := h.mute(); {
+	case mute && !muteBefore:
+		close(h.silent)
+	case !mute && muteBefore:
+		h.silent = make(chan struct{})
+	}
+	return lasted
+}
+
+// fails reports whether there is a fault.
+func (h *busHealth) fails() bool { return h.mute() || h.has[subscribeFault].Load() }
+
+// mute reports whether questions cannot be answered.
+func (h *busHealth) mute() bool { return h.has[publishFault].Load() || h.has[deafFault].Load() }
+
+// muted returns a channel that is closed as soon as, and while, questions cannot be answered.
+func (h *busHealth) muted() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.silent
+}
+
+// err says since when there are faults, and what one of them is. It is nil, or matches ErrBus.
+func (h *busHealth) err() (err error, since time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, err := range h.errors {
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrBus, err), h.since
+		}
+	}
+	return nil, time.Time{}
+}

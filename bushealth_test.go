@@ -1,0 +1,199 @@
+package atrium
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// wordyBus is a BusFlusher that says what is wrong.
+type wordyBus struct{ heldBus }
+
+var errForbidden = errors.New("forbidden by the broker")
+
+func (b *wordyBus) Flush(context.Context) error { return errForbidden }
+
+// A node that does not hear itself, by the topic of all nodes or by its own, knows that it is deaf, though every call of the
+// Bus succeeds.
+func TestDeafNodeKnows(t *testing.T) {
+	for _, by := range []string{"all nodes'", "its own"} {
+		t.Run(by+" topic", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				logger, log := newLog()
+				bus := &wordyBus{heldBus{Bus: NewMemoryBus()}}
+				all := newHouses(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Logger: logger})
+				h := all[0]
+				topic := everyNode
+				if by == "its own" {
+					topic = nodeTopic(h.node)
+				}
+				if err := h.Ready(); err != nil {
+					t.Errorf("Ready before: %v", err)
+				}
+				bus.hold(topic, true)
+				<-time.After(nodeTimeout + 3*heartbeat)
+				if err := h.Ready(); !errors.Is(err, ErrBus) || !errors.Is(err, errForbidden) || !strings.Contains(err.Error(), topic) {
+					t.Errorf("Ready: %v", err)
+				}
+				if s := h.Nodes().Stats(); s.Failing <= 0 || s.Failing > 3*heartbeat {
+					t.Errorf("%+v", s)
+				}
+				start := time.Now()
+				if n, err := h.Count(t.Context()); n != 0 || !errors.Is(err, ErrBus) || time.Since(start) != 0 {
+					t.Errorf("Count: %d, %v after %v", n, err, time.Since(start))
+				}
+				if !strings.Contains(log.String(), errForbidden.Error()) {
+					t.Errorf("the log does not have the broker's words:\n%s", log.String())
+				}
+				bus.hold("", true)
+				<-time.After(2 * heartbeat)
+				if err := h.Ready(); err != nil {
+					t.Errorf("Ready after: %v", err)
+				}
+				if n, err := h.Count(t.Context()); n != 0 || err != nil {
+					t.Errorf("Count after: %d, %v", n, err)
+				}
+				if !strings.Contains(log.String(), "works again") {
+					t.Errorf("the log does not say that the bus works again:\n%s", log.String())
+				}
+			})
+		})
+	}
+}
+
+// A Bus that refuses from the start is known to fail after its first attempt, and a question that waits is told.
+func TestBusFailsFromTheStart(t *testing.T) {
+	for _, test := range []struct {
+		how  string
+		most time.Duration
+	}{{"fails", 0}, {"hangs", busTimeout}} {
+		t.Run(test.how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus := &illBus{Bus: NewMemoryBus()}
+				bus.fails.Store(test.how == "fails")
+				bus.hangs.Store(test.how == "hangs")
+				h := newHub(t, Options{Bus: bus})
+				for range 3 {
+					start := time.Now()
+					if _, err := h.Count(t.Context()); !errors.Is(err, ErrBus) || time.Since(start) > test.most {
+						t.Errorf("Count: %v after %v", err, time.Since(start))
+					}
+				}
+				if err := h.Ready(); !errors.Is(err, ErrBus) {
+					t.Errorf("Ready: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A question that is already waiting when the Bus begins to fail does not wait on.
+func TestQuestionNoticesOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := &illBus{Bus: NewMemoryBus()}
+		h := newHouses(t, overPipe, 1, bus, Options{})[0]
+		(&foreigner{bus: bus, node: "ghost"}).send(everyNode, clusterMessage{kind: clusterHello})
+		synctest.Wait()
+		asked := make(chan error, 1)
+		start := time.Now()
+		go func() {
+			_, err := h.Count(t.Context())
+			asked <- err
+		}()
+		synctest.Wait()
+		bus.fails.Store(true)
+		if err := <-asked; !errors.Is(err, ErrBus) || time.Since(start) > 2*heartbeat {
+			t.Errorf("Count: %v after %v", err, time.Since(start))
+		}
+	})
+}
+
+// queueingBus accepts what is published and sends it when it is flushed.
+type queueingBus struct {
+	*MemoryBus
+	mu     sync.Mutex // guards:
+	queued []outgoing
+	hangs  bool // Flush waits until its context ends
+}
+
+func (b *queueingBus) Publish(_ context.Context, topic string, msg []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queued = append(b.queued, outgoing{topic: topic, msg: msg})
+	return nil
+}
+
+func (b *queueingBus) Flush(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	for _, o := range b.queued {
+		if err := b.MemoryBus.Publish(ctx, o.topic, o.msg); err != nil {
+			return err
+		}
+	}
+	b.queued = nil
+	return nil
+}
+
+// Shutdown returns nil when what the hub has emitted, and its goodbye, have left the process.
+func TestShutdownFlushesBus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := NewMemoryBus()
+		other := newHouses(t, overPipe, 1, memory, Options{})[0]
+		heard := 0
+		On(other.Nodes(), "news", func(string, int) error { heard++; return nil })
+		bus := &queueingBus{MemoryBus: memory}
+		h := newHub(t, Options{Bus: bus})
+		synctest.Wait()
+		if err := bus.Flush(t.Context()); err != nil { // they know each other
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for i := range 100 {
+			h.Nodes().Emit("news", i)
+		}
+		if err := h.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if nodes := other.Nodes().List(); heard != 100 || len(nodes) != 0 {
+			t.Errorf("%d of 100 events came; left: %v", heard, nodes)
+		}
+	})
+}
+
+// What Shutdown waits for the Bus is bounded by its context, but the last messages are tried for a second. What did not leave
+// is an error.
+func TestShutdownBoundsFlush(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		context, want time.Duration
+	}{
+		{"long", time.Minute, time.Minute},
+		{"short", 10 * time.Millisecond, clusterWait},
+		{"ended", 0, clusterWait},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := New(Options{Bus: &queueingBus{MemoryBus: NewMemoryBus(), hangs: true}})
+				ctx, cancel := context.WithTimeout(t.Context(), test.context)
+				defer cancel()
+				start := time.Now()
+				if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != test.want {
+					t.Errorf("%v after %v, want %v", err, time.Since(start), test.want)
+				}
+				if err := h.Ready(); !errors.Is(err, ErrClosed) {
+					t.Errorf("Ready: %v", err)
+				}
+			})
+		})
+	}
+}
