@@ -8,8 +8,8 @@
 //		})
 //	}
 //
-// [Run] is for what holds while all is well, [Outage] for a broker that fails. [RunCluster], [Rooms], [OutageCluster] and
-// [KillNode] do the same to hubs that a Bus joins, which takes longer.
+// [Run] is for what holds while all is well, [Outage] for a broker that fails. [RunCluster], [LastWords], [Rooms],
+// [OutageCluster] and [KillNode] do the same to hubs that a Bus joins, which takes longer.
 package bustest
 
 import (
@@ -50,6 +50,7 @@ func Run(t *testing.T, join func(t testing.TB) atrium.Bus) {
 		{"context ended before", contextEndedBefore},
 		{"context ends within", contextEndsWithin},
 		{"context ends after", contextEndsAfter},
+		{"flush", flush},
 	} {
 		t.Run(test.name, func(t *testing.T) { with(t, join, test.run) })
 	}

@@ -12,3 +12,8 @@ func TestCluster(t *testing.T) {
 	bus := atrium.NewMemoryBus()
 	bustest.RunCluster(t, 3000, 300, func(testing.TB) atrium.Bus { return bus })
 }
+
+func TestLastWords(t *testing.T) {
+	bus := atrium.NewMemoryBus()
+	bustest.LastWords(t, func(testing.TB) atrium.Bus { return bus })
+}

@@ -18,7 +18,7 @@ func with(t *testing.T, join func(t testing.TB) atrium.Bus, run func(k *kit)) {
 	t.Cleanup(func() { leaks.check(t) }) // last, after join's
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	k := &kit{T: t, ctx: ctx, join: func() atrium.Bus {
+	k := &kit{T: t, ctx: ctx, joinFor: func(t testing.TB) atrium.Bus {
 		bus := join(t)
 		leaks.of(bus)
 		return bus
@@ -33,12 +33,15 @@ const patience = 2 * time.Minute
 // kit is what a subtest works with.
 type kit struct {
 	*testing.T
-	ctx  context.Context
-	join func() atrium.Bus
+	ctx     context.Context
+	joinFor func(t testing.TB) atrium.Bus // its client is closed when t ends
 
 	mu      sync.Mutex // guards:
 	cancels []func()
 }
+
+// join returns another hub's Bus, for as long as the subtest takes.
+func (k *kit) join() atrium.Bus { return k.joinFor(k.T) }
 
 // topic makes the name one that no other test uses.
 func (k *kit) topic(name string) string {

@@ -23,6 +23,12 @@ func TestHubsOnCluster(t *testing.T) {
 	deserted(t, servers...)
 }
 
+func TestLastWords(t *testing.T) {
+	s := start(t, server.Options{})
+	bustest.LastWords(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, s.ClientURL())) })
+	deserted(t, s)
+}
+
 func TestRooms(t *testing.T) {
 	s := start(t, server.Options{})
 	bustest.Rooms(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, s.ClientURL())) }, func() int {

@@ -23,5 +23,13 @@
 // In a cluster of several servers, those that a hub is not connected to learn of its subscriptions a moment after Subscribe
 // has returned. NATS does not say when. What is published to them in that moment does not arrive.
 //
+// # Permissions
+//
+// The client must be allowed to publish and to subscribe to everything under the [Prefix]. A server tells of what it refuses
+// a moment later, and the client the application's nats.ErrorHandler alone; Subscribe and [Bus.Flush] look whether it has. When
+// permissions are taken away later, the hub notices that it does not hear itself.
+//
+// # Limits
+//
 // A message has nats.Conn.MaxPayload bytes at most, which a server sets to 1 MiB unless told otherwise.
 package natsbus

@@ -24,6 +24,13 @@ func TestHubsOnCluster(t *testing.T) {
 	}
 }
 
+// What the hub emits last is not lost when the client is closed as soon as Shutdown has returned.
+func TestLastWords(t *testing.T) {
+	server := start(t)
+	bustest.LastWords(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) })
+	server.deserted(t)
+}
+
 func TestRooms(t *testing.T) {
 	server := start(t)
 	bustest.Rooms(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, func() int {

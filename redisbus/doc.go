@@ -17,7 +17,7 @@
 // not answer any more, that is noticed after 3 seconds. A message is never sent twice, whatever the client's MaxRetries.
 //
 // Publish does not wait for the broker's answer. When a message could not be sent, the next Publish says so, and [Bus.Dropped]
-// counts it.
+// counts it. [Bus.Flush] waits for the answers to all of them, which is what the hub's Shutdown does last.
 //
 // # Connections
 //

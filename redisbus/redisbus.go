@@ -40,7 +40,8 @@ type Bus struct {
 // Option is for New.
 type Option func(*Bus)
 
-// Prefix goes before every topic, in place of "atrium:". It keeps apart what shares a server: one for each application.
+// Prefix goes before every topic, in place of "atrium:". It keeps apart what shares a server: one for each application. It may
+// be any text; but with sharded pub/sub New panics if there is a "}" in it, which would end what decides on the server.
 func Prefix(prefix string) Option { return func(b *Bus) { b.prefix = prefix } }
 
 // Unsharded is for a cluster of servers without sharded pub/sub (Redis before version 7): every message goes to every
@@ -48,7 +49,7 @@ func Prefix(prefix string) Option { return func(b *Bus) { b.prefix = prefix } }
 func Unsharded() Option { return func(b *Bus) { b.shards = false } }
 
 // New returns a Bus that uses the client, which stays the caller's to close. It panics if that is a [redis.Ring]: its
-// servers know nothing of each other.
+// servers know nothing of each other, or if a [Prefix] cannot be used.
 func New(client redis.UniversalClient, options ...Option) *Bus {
 	if _, ring := client.(*redis.Ring); ring {
 		panic("redisbus: a Ring cannot carry a Bus; use a Client or a ClusterClient")
@@ -57,6 +58,9 @@ func New(client redis.UniversalClient, options ...Option) *Bus {
 	_, b.shards = client.(*redis.ClusterClient)
 	for _, option := range options {
 		option(b)
+	}
+	if b.shards && strings.Contains(b.prefix, "}") {
+		panic(fmt.Sprintf(`redisbus: prefix: expected a text without "}", which ends a cluster's hash tag, got %q`, b.prefix))
 	}
 	n := 1
 	b.publish, b.subscribe, b.unsubscribe = "publish", (*redis.PubSub).Subscribe, (*redis.PubSub).Unsubscribe
@@ -106,19 +110,33 @@ func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
 	}
 	s.queue.Process(context.Background(), command)
 	s.queued += size
+	s.accepted++
 	if !s.sending {
 		s.sending = true
 		go s.send()
 	}
 	if s.refused != nil {
+		s.told = s.lost
 		return fmt.Errorf("redisbus: publish: %w", s.refused)
 	}
 	return nil
 }
 
+// Flush is as described for [atrium.BusFlusher]: it waits until the broker has answered all that is queued. Its error says
+// how many messages could not be sent, or are in doubt because the connection broke, and why.
+func (b *Bus) Flush(ctx context.Context) error {
+	var failed []error
+	for _, s := range b.slots {
+		if err := s.flush(ctx); err != nil {
+			failed = append(failed, fmt.Errorf("redisbus: flush: %w", err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
 // Subscribe is as described for [atrium.Bus]: it waits until the broker has confirmed. While that cannot be reached, it
-// tries until ctx ends, and the error then also says what the last attempt met with. A first message may be delivered
-// before it returns.
+// tries until ctx ends, and the error then also says what the last attempt met with; a broker that refuses the channel by
+// its access rules ends it at once. A first message may be delivered before it returns.
 func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(msg []byte)) (cancel func(), err error) {
 	s, channel := b.route(topic)
 	stop, err := b.local.Subscribe(ctx, channel, deliver)
@@ -148,10 +166,15 @@ type slot struct {
 	pubsub    *redis.PubSub // nil while there is no connection
 	broken    error         // why
 
-	queue   redis.Pipeliner
-	queued  int   // bytes of queue
-	sending bool  // send runs: while there is a queue
-	refused error // by the broker: what was sent last
+	queue    redis.Pipeliner
+	queued   int    // bytes of queue
+	sending  bool   // send runs: while there is a queue
+	accepted uint64 // messages, in all
+	answered uint64 // of these, by the broker or with a failure
+	lost     uint64 // of these, with a failure
+	told     uint64 // of the lost, those that Publish or Flush has told of
+	failure  error  // the last
+	refused  error  // by the broker: what was sent last
 }
 
 // channel is one that has subscriptions, or whose end the broker has not confirmed.
@@ -183,15 +206,39 @@ func (s *slot) send() {
 		s.changed.Broadcast()
 		s.mu.Unlock()
 		commands, err := batch.Exec(context.Background()) // the client has limits of its own
+		lost := uint64(0)
 		for _, command := range commands {
 			if command.Err() != nil {
-				s.bus.lost.Add(1)
+				lost++
 			}
 		}
+		s.bus.lost.Add(lost)
 		s.mu.Lock()
-		s.refused = err
+		s.answered += uint64(len(commands))
+		s.lost += lost
+		if s.refused = err; err != nil {
+			s.failure = err
+		}
+		s.changed.Broadcast()
 	}
 	s.sending = false
+}
+
+// flush waits until the broker has answered what is queued.
+func (s *slot) flush(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	told := s.told
+	for last := s.accepted; s.answered < last; {
+		if err := s.wait(ctx); err != nil {
+			return fmt.Errorf("%d messages are still to be sent: %w", last-min(last, s.answered), err)
+		}
+	}
+	if lost := s.lost - told; lost > 0 {
+		s.told = s.lost
+		return fmt.Errorf("%d messages could not be sent: %w", lost, s.failure)
+	}
+	return nil
 }
 
 // once is a command that the client does not repeat when it cannot know whether it has taken place.
@@ -218,6 +265,9 @@ func (s *slot) enter(ctx context.Context, name string) error {
 	for !c.there || c.told {
 		if err := s.wait(ctx); err != nil {
 			return errors.Join(err, s.broken)
+		}
+		if redis.HasErrorPrefix(s.broken, "NOPERM") {
+			return s.broken
 		}
 	}
 	return nil
@@ -278,6 +328,7 @@ func (s *slot) listen() {
 		err := s.connection(names)
 		s.mu.Lock()
 		s.pubsub, s.broken = nil, err
+		s.changed.Broadcast()
 	}
 }
 
