@@ -65,10 +65,12 @@ type Options struct {
 	// address of RemoteAddr, of an IPv6 address its first 64 bits, which are what one client may choose from.
 	ClientKey func(*http.Request) string
 
-	// PingInterval is the time between two pings to a client. Zero means 25 seconds.
+	// PingInterval is the time between two pings to a client, and from its handshake to the first at least: that one comes
+	// up to a quarter of PingTimeout later, so that clients that come together are not pinged together. Zero means 25
+	// seconds.
 	PingInterval time.Duration
-	// PingTimeout is how long a client may send nothing at all after a ping before it counts as gone.
-	// Zero means 20 seconds.
+	// PingTimeout is how long a client may send nothing at all after a ping before it counts as gone; after the first
+	// ping, what that was late is taken off. Zero means 20 seconds.
 	PingTimeout time.Duration
 	// ConnectTimeout is how long a client may take from the handshake until it is accepted: its connect
 	// message, if it sends one, and the Use functions. Zero means 45 seconds.

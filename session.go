@@ -137,10 +137,15 @@ func newSession(config *sessionConfig, conn *Conn, codec codec, wire protocol) *
 		s.transport = (*webSocket)(conn)
 	}
 	s.timer.fire = s.check
-	// Clients that come together, after a restart say, are not pinged together.
-	s.pingAt = s.born + int64(config.pingInterval)/2 + rand.Int64N(int64(config.pingInterval)/4+1)
+	// Clients that come together, after a restart say, are not pinged together. None is pinged before the interval that
+	// its handshake has told it.
+	s.pingAt = s.born + int64(config.pingInterval) + rand.Int64N(config.firstPingSpread()+1)
 	return s
 }
+
+// firstPingSpread is how much later than after an interval the first ping may come, in nanoseconds. A client waits for
+// it until the interval and the ping time-out have passed.
+func (c *sessionConfig) firstPingSpread() int64 { return int64(min(c.pingInterval, c.pingTimeout) / 4) }
 
 // attach makes conn what is read.
 func (s *session) attach(conn *Conn) {
@@ -372,7 +377,7 @@ func (s *session) check() {
 		case s.ahead != s.transport.ahead():
 			// The ping waits for the end of a long frame, which the client reads. The time-out begins anew.
 			s.pingAt, s.ahead = now, s.transport.ahead()
-		case now-s.pingAt >= int64(c.pingTimeout):
+		case now >= s.pongBy():
 			s.end(ReasonPingTimeout, StatusPolicyViolation, string(ReasonPingTimeout))
 			return
 		}
@@ -387,6 +392,18 @@ func (s *session) check() {
 		}
 	}
 	c.clock.scheduleBefore(&s.timer, s.nextCheck(now))
+}
+
+// pongBy is when the answer to the ping that is awaited has to be there, or anything else: the ping time-out after the
+// ping. What the first ping was late, by its spread and by the clock's two ticks, is taken off, so that a client that says
+// nothing at all is gone when it expects to be.
+func (s *session) pongBy() int64 {
+	c := s.config
+	from := s.pingAt
+	if first := s.born + int64(c.pingInterval); from <= first+c.firstPingSpread()+2*c.clock.tick {
+		from = first
+	}
+	return from + int64(c.pingTimeout)
 }
 
 // ping queues a ping; the pings that are due at a time leave like a broadcast.
@@ -405,7 +422,7 @@ func (s *session) nextCheck(now int64) int64 {
 	if s.awaiting {
 		// An answer that has come, early or late, must not make the next ping late.
 		intervals := (now-s.pingAt)/int64(c.pingInterval) + 1
-		next += min(intervals*int64(c.pingInterval), int64(c.pingTimeout))
+		next = min(next+intervals*int64(c.pingInterval), s.pongBy())
 	}
 	next = min(next, now+int64(c.messageTimeout))
 	if !s.accepted.Load() {
