@@ -13,12 +13,6 @@ import (
 	"time"
 )
 
-// Socket ids are 20 characters: five of the node, fifteen random.
-const (
-	nodeIDLength   = 5
-	socketIDLength = 20
-)
-
 const (
 	// heartbeat is how often a node says that it is there, and nodeTimeout after what silence the others take it for gone.
 	heartbeat   = time.Second
@@ -231,18 +225,6 @@ func (c *cluster) await(names []string) {
 			return
 		}
 	}
-}
-
-// knows reports whether the name begins as the ids of another node's sockets do.
-func (c *cluster) knows(name string) (node string, ok bool) {
-	if len(name) != socketIDLength {
-		return "", false
-	}
-	node = name[:nodeIDLength]
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, ok = c.nodes[node]
-	return node, ok
 }
 
 // others lists the other nodes.

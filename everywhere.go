@@ -38,16 +38,6 @@ func (s *Socket) awaitAll() {
 	}
 }
 
-// isElsewhere reports whether the name is, or was, the id of a socket of another node.
-func (n *Namespace) isElsewhere(name string) bool {
-	c := n.hub.cluster
-	if c == nil {
-		return false
-	}
-	_, ok := c.knows(name)
-	return ok
-}
-
 // reach says who else may have sockets of a target.
 type reach uint8
 
@@ -67,16 +57,16 @@ func (t Target) elsewhere() (r reach, node string) {
 		return allOtherNodes, ""
 	}
 	name := t.rooms[0]
-	switch {
+	switch node, isID := nodeOfID(name); {
 	case checkRoomName(name) != nil:
 		return noOtherNode, "" // nobody is in it, and a broker may hang up on a topic of any length
-	case len(name) == socketIDLength && strings.HasPrefix(name, c.node):
+	case !isID:
+		return allOtherNodes, ""
+	case node == c.node:
 		return noOtherNode, ""
-	}
-	if node, ok := c.knows(name); ok {
+	default:
 		return oneOtherNode, node
 	}
-	return allOtherNodes, ""
 }
 
 // message describes the target to other nodes.

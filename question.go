@@ -29,14 +29,15 @@ type question struct {
 	done    chan struct{} // closed when nobody is waited for
 }
 
-// ask asks a node, or all of them if node is empty. Its answers are to be waited for.
+// ask asks a node, or all of them if node is empty or not known: it may be there and not have been heard of. The answers are
+// to be waited for.
 func (c *cluster) ask(node string, m *clusterMessage) *question {
 	q := &question{cluster: c, waiting: make(map[string]*int), done: make(chan struct{})}
 	c.mu.Lock()
 	c.asked++
 	q.number = c.asked
 	topic := everyNode
-	if node != "" {
+	if _, known := c.nodes[node]; known {
 		topic = nodeTopic(node)
 		q.waiting[node] = new(int)
 	} else {

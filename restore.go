@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"maps"
 	"strconv"
-	"strings"
 )
 
 // newRecovery returns nil if there is none.
@@ -69,11 +68,6 @@ func (n *Namespace) present(s *Socket) *Socket {
 		return now
 	}
 	return s
-}
-
-// mayComeBack reports whether the name is, or was, the id of a socket that may be there again.
-func (n *Namespace) mayComeBack(name string) bool {
-	return n.recovery != nil && len(name) == socketIDLength && strings.HasPrefix(name, n.hub.node)
 }
 
 // dismiss keeps the client from coming back as this socket, and returns its present one.

@@ -441,11 +441,13 @@ func testJoinRefuses(t *testing.T) {
 	if err := s.Join("c"); err != nil {
 		t.Error(err)
 	}
-	// The id of one that has gone is nobody's.
+	// The id of one that has gone, or of a hub that is not known, is an id.
 	other.drop()
 	s.Leave("b")
-	if err := s.Join(other.id); err != nil {
-		t.Error(err)
+	for _, id := range []string{other.id, newSocketID("other")} {
+		if err := s.Join(id); !errors.Is(err, ErrRoomName) {
+			t.Errorf("joining %s: %v", id, err)
+		}
 	}
 }
 

@@ -2,8 +2,6 @@ package atrium
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -39,24 +37,19 @@ type Socket struct {
 
 const pidLength = 20 // characters, all random
 
-// randomText returns n random characters of the base64url alphabet.
-func randomText(n int) string {
-	b := make([]byte, (n*6+7)/8)
-	rand.Read(b)
-	return base64.RawURLEncoding.EncodeToString(b)[:n]
-}
-
 // newSocket makes a socket that has no seat yet.
 func newSocket(ns *Namespace, handshake *Handshake, base context.Context) *Socket {
 	return &Socket{
-		id:        ns.hub.node + randomText(socketIDLength-nodeIDLength),
+		id:        newSocketID(ns.hub.node),
 		ns:        ns,
 		handshake: handshake,
 		ctx:       base,
 	}
 }
 
-// ID returns the socket's id: 20 characters of the base64url alphabet, never used twice. It is no secret.
+// ID returns the socket's id: 20 characters of the base64url alphabet, never used twice. It is no secret. Its last four
+// characters follow from the others, so that no room can have an id for its name; of all other names of 20 bytes, one in
+// 17 million is taken for an id.
 func (s *Socket) ID() string { return s.id }
 
 // Namespace returns the namespace that the socket is in.
@@ -101,9 +94,10 @@ func (s *Socket) To(rooms ...string) Target { return s.Broadcast().To(rooms...) 
 func (s *Socket) Except(rooms ...string) Target { return s.Broadcast().Except(rooms...) }
 
 // Join puts the socket into the rooms, which come into being if need be. It joins all of them or, with an error,
-// none: ErrRoomName for a name that is empty, longer than 256 bytes, not UTF-8, or the id of another socket, whose
-// mail this one would get; ErrTooManyRooms beyond Options.MaxRooms. Either is an *Error, too: a handler may return
-// it, and the sender is told what was expected. After the disconnect Join does nothing.
+// none: ErrRoomName for a name that is empty, longer than 256 bytes, not UTF-8, or the id of another socket, be it of
+// this hub or another, there or gone, whose mail this one would get; ErrTooManyRooms beyond Options.MaxRooms. Either is
+// an *Error, too: a handler may return it, and the sender is told what was expected. After the disconnect Join does
+// nothing.
 //
 // What is emitted to a room after Join has returned reaches the socket. With a Bus that holds for what other nodes emit,
 // too: the first of a node to join a room waits for the Bus, a second at most, and not while it fails.
@@ -121,7 +115,7 @@ func (s *Socket) join(rooms []string) error {
 		if err := checkRoomName(name); err != nil {
 			return err
 		}
-		if name != s.id && (s.ns.socket(name) != nil || s.ns.mayComeBack(name) || s.ns.isElsewhere(name)) {
+		if _, isID := nodeOfID(name); isID && name != s.id {
 			return roomNameError("room: %q is the id of another socket", name)
 		}
 	}
