@@ -110,7 +110,7 @@ func (h *Hub) target(in *clusterMessage) (t Target, ok bool) {
 	h.mu.Lock()
 	n := h.namespaces[in.namespace]
 	h.mu.Unlock()
-	return Target{ns: n, scoped: in.scoped, rooms: in.rooms, except: in.except,
+	return Target{ns: n, scoped: in.scoped, rooms: setOf(in.rooms), except: setOf(in.except),
 		local: true, volatile: in.volatile, compress: compressRule(in.compress)}, n != nil
 }
 
@@ -142,7 +142,11 @@ func (h *Hub) answer(q *clusterMessage) []json.RawMessage {
 		}
 		return encodeAll(list)
 	case clusterJoin:
-		if err := t.join(q.names); err != nil {
+		names, err := newRoomNames(q.names)
+		if err == nil {
+			err = t.join(names)
+		}
+		if err != nil {
 			return encodeAll([]string{err.Error()})
 		}
 	case clusterLeave:

@@ -18,11 +18,14 @@ func setOf(names []string) []string {
 	return names
 }
 
-// union returns a new set of the names of a set and more.
+// union returns a set of the names of a set and more. It changes neither.
 func union(set, more []string) []string {
-	all := slices.Concat(set, more)
-	slices.Sort(all)
-	return slices.Compact(all)
+	all := append(slices.Clip(set), more...)
+	if len(all) > 1 {
+		slices.Sort(all)
+		all = slices.Compact(all)
+	}
+	return all
 }
 
 // inSet reports whether the name is in the set.

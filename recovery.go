@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,15 +96,13 @@ type keptEvent struct {
 	at   int64 // nanotime
 }
 
+func (s stay) key() string { return s.name }
+
 // recipients is a Target by names.
 type recipients struct {
 	only, sender  string // ids
 	scoped        bool
-	rooms, except []string
-}
-
-func findStay(rooms []stay, name string) (at int, in bool) {
-	return slices.BinarySearchFunc(rooms, name, func(room stay, name string) int { return strings.Compare(room.name, name) })
+	rooms, except []string // sets
 }
 
 const (
@@ -300,18 +297,19 @@ func (to *recipients) include(k *kept, number uint64) bool {
 	return true
 }
 
-// inAny reports whether one of the names is the socket's id, or a room that it was in when the event with that number
-// was emitted. Rooms that it left before its connection broke do not count.
+// inAny reports whether a name of the set is the socket's id, or a room that it was in when the event with that number
+// was emitted. Rooms that it has left do not count.
 func (k *kept) inAny(names []string, number uint64) bool {
-	for _, name := range names {
-		if name == k.id {
-			return true
-		}
-		if at, in := findStay(k.rooms, name); in && k.rooms[at].since < number {
-			return true
-		}
+	if inSet(names, k.id) {
+		return true
 	}
-	return false
+	if len(names) > len(k.rooms) {
+		return slices.ContainsFunc(k.rooms, func(room stay) bool { return room.since < number && inSet(names, room.name) })
+	}
+	return slices.ContainsFunc(names, func(name string) bool {
+		at, in := findNamed(k.rooms, name)
+		return in && k.rooms[at].since < number
+	})
 }
 
 // charge accounts for what is kept (+) or dropped (-).

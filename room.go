@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"unicode/utf8"
 )
@@ -102,6 +103,42 @@ func (r *room) count() int {
 	return len(r.members)
 }
 
+// roomNames are those that a Join names.
+type roomNames struct {
+	rooms []string // a set
+	ids   []string // what is no name for a room, but may be the id of who joins
+}
+
+// newRoomNames checks the names.
+func newRoomNames(names []string) (n roomNames, err error) {
+	n.rooms = setOf(names)
+	for _, name := range n.rooms {
+		if err := checkRoomName(name); err != nil {
+			return n, err
+		}
+		if _, isID := nodeOfID(name); isID {
+			n.ids = append(n.ids, name)
+		}
+	}
+	if len(n.ids) > 0 {
+		n.rooms = slices.DeleteFunc(slices.Clone(n.rooms), func(name string) bool { return inSet(n.ids, name) })
+	}
+	return n, nil
+}
+
+// fit checks the names for the socket with that id, which may be in so many rooms.
+func (n roomNames) fit(id string, most int) error {
+	if len(n.rooms) > most {
+		return tooManyRooms(most, len(n.rooms))
+	}
+	for _, name := range n.ids {
+		if name != id {
+			return roomNameError("room: %q is the id of another socket", name)
+		}
+	}
+	return nil
+}
+
 // checkRoomName judges a name that is to be joined.
 func checkRoomName(name string) error {
 	switch {
@@ -118,4 +155,9 @@ func checkRoomName(name string) error {
 // roomNameError may be shown to a client and matches ErrRoomName.
 func roomNameError(format string, args ...any) error {
 	return &Error{Message: fmt.Sprintf(format, args...), Err: ErrRoomName}
+}
+
+// tooManyRooms is likewise, and matches ErrTooManyRooms.
+func tooManyRooms(most, number int) error {
+	return &Error{Message: fmt.Sprintf("room: expected at most %d rooms, this would be number %d", most, number), Err: ErrTooManyRooms}
 }

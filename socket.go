@@ -2,10 +2,7 @@ package atrium
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -102,22 +99,21 @@ func (s *Socket) Except(rooms ...string) Target { return s.Broadcast().Except(ro
 // What is emitted to a room after Join has returned reaches the socket. With a Bus that holds for what other nodes emit,
 // too: the first of a node to join a room waits for the Bus, a second at most, and not while it fails.
 func (s *Socket) Join(rooms ...string) error {
-	if err := s.join(rooms); err != nil {
+	names, err := newRoomNames(rooms)
+	if err != nil {
 		return err
 	}
-	s.ns.await(rooms)
+	if err := s.join(names); err != nil {
+		return err
+	}
+	s.ns.await(names.rooms)
 	return nil
 }
 
 // join is Join, but does not wait.
-func (s *Socket) join(rooms []string) error {
-	for _, name := range rooms {
-		if err := checkRoomName(name); err != nil {
-			return err
-		}
-		if _, isID := nodeOfID(name); isID && name != s.id {
-			return roomNameError("room: %q is the id of another socket", name)
-		}
+func (s *Socket) join(names roomNames) error {
+	if err := names.fit(s.id, s.ns.hub.options.MaxRooms); err != nil {
+		return err
 	}
 	s.ns.recovery.lock()
 	defer s.ns.recovery.unlock()
@@ -126,52 +122,39 @@ func (s *Socket) join(rooms []string) error {
 	if s.left {
 		return nil
 	}
-	added := make([]string, 0, 8)
-	for _, name := range rooms {
-		if _, in := s.membership(name); !in && name != s.id && !slices.Contains(added, name) {
-			added = append(added, name)
-		}
+	added := notNamed(s.rooms, names.rooms)
+	if most, n := s.ns.hub.options.MaxRooms, len(s.rooms)+len(added); n > most {
+		return tooManyRooms(most, n)
 	}
-	if most := s.ns.hub.options.MaxRooms; len(s.rooms)+len(added) > most {
-		return &Error{Message: fmt.Sprintf("room: expected at most %d rooms, this would be number %d", most, len(s.rooms)+len(added)), Err: ErrTooManyRooms}
-	}
-	for _, name := range added {
-		m := membership{stay: stay{name: name}}
+	joined := make([]membership, len(added))
+	for i, name := range added {
+		joined[i].name = name
 		if s.kept != nil {
-			m.since = s.ns.recovery.last()
+			joined[i].since = s.ns.recovery.last()
 		}
 		if s.entered {
-			m.room = s.ns.join(s, name)
+			joined[i].room = s.ns.join(s, name)
 		}
-		at, _ := s.membership(name)
-		s.rooms = slices.Insert(s.rooms, at, m)
 	}
+	s.rooms = insertNamed(s.rooms, joined)
 	return nil
 }
 
 // Leave takes the socket out of the rooms. Nothing that is emitted to them after Leave has returned reaches it
 // through them.
-func (s *Socket) Leave(rooms ...string) {
+func (s *Socket) Leave(rooms ...string) { s.leaveRooms(setOf(rooms)) }
+
+func (s *Socket) leaveRooms(rooms []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.left {
 		return
 	}
-	for _, name := range rooms {
-		at, in := s.membership(name)
-		if !in {
-			continue
-		}
+	s.rooms = deleteNamed(s.rooms, rooms, func(m membership) {
 		if s.entered {
-			s.ns.leave(s, s.rooms[at].room)
+			s.ns.leave(s, m.room)
 		}
-		s.rooms = slices.Delete(s.rooms, at, at+1)
-	}
-}
-
-// membership finds a room among the socket's, or where it belongs. s.mu is held.
-func (s *Socket) membership(name string) (at int, in bool) {
-	return slices.BinarySearchFunc(s.rooms, name, func(m membership, name string) int { return strings.Compare(m.name, name) })
+	})
 }
 
 // Rooms lists the rooms that the socket is in, by name; after the disconnect, those it was in. The socket's id is
@@ -190,7 +173,7 @@ func (s *Socket) Rooms() []string {
 func (s *Socket) In(room string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, in := s.membership(room)
+	_, in := findNamed(s.rooms, room)
 	return in
 }
 

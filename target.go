@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 )
 
@@ -21,8 +20,8 @@ type Target struct {
 	only     *Socket  // this socket alone
 	sender   *Socket  // left out
 	scoped   bool     // only members of rooms, even if there are none
-	rooms    []string // each once
-	except   []string
+	rooms    []string // a set
+	except   []string // likewise
 	volatile bool
 	local    bool
 	compress compressRule
@@ -36,18 +35,13 @@ func (t Target) To(rooms ...string) Target {
 		t.only, t.sender = nil, t.only // s.Volatile().To("room") is s.To("room").Volatile()
 	}
 	t.scoped = true
-	t.rooms = slices.Clip(t.rooms)
-	for _, name := range rooms {
-		if !slices.Contains(t.rooms, name) {
-			t.rooms = append(t.rooms, name)
-		}
-	}
+	t.rooms = union(t.rooms, rooms)
 	return t
 }
 
 // Except leaves out the members of the rooms, and sockets by their ids.
 func (t Target) Except(rooms ...string) Target {
-	t.except = append(slices.Clip(t.except), rooms...)
+	t.except = union(t.except, rooms)
 	return t
 }
 
@@ -266,34 +260,33 @@ func (t Target) list() []*Socket {
 // Join puts the sockets into the rooms. Its error names the sockets that could not join, and why (see Socket.Join); it
 // matches a *ClusterError if nodes have not answered within a second.
 func (t Target) Join(rooms ...string) error {
-	for _, name := range rooms {
-		if err := checkRoomName(name); err != nil {
-			return err
-		}
+	names, err := newRoomNames(rooms)
+	if err != nil {
+		return err
 	}
 	m := t.message(clusterJoin)
-	m.names = rooms
-	return t.everywhere(&m, func() error { return t.join(rooms) })
+	m.names = setOf(rooms)
+	return t.everywhere(&m, func() error { return t.join(names) })
 }
 
-func (t Target) join(rooms []string) error {
+func (t Target) join(names roomNames) error {
 	var failed []error
 	for _, s := range t.list() {
-		if err := s.join(rooms); err != nil {
+		if err := s.join(names); err != nil {
 			failed = append(failed, fmt.Errorf("socket %s: %w", s.id, err))
 		}
 	}
-	t.ns.await(rooms)
+	t.ns.await(names.rooms)
 	return errors.Join(failed...)
 }
 
 // Leave takes the sockets out of the rooms. Its error is a *ClusterError: nodes have not answered within a second.
 func (t Target) Leave(rooms ...string) error {
 	m := t.message(clusterLeave)
-	m.names = rooms
+	m.names = setOf(rooms)
 	return t.everywhere(&m, func() error {
 		for _, s := range t.list() {
-			s.Leave(rooms...)
+			s.leaveRooms(m.names)
 		}
 		return nil
 	})
