@@ -117,6 +117,11 @@ type Options struct {
 	// Target.Compress says otherwise. Zero means 512.
 	CompressionThreshold int
 
+	// DisablePollingCompression leaves what is sent to polling clients as it is, so that a handler around the hub or a
+	// proxy can compress it, or nobody. Zero means that responses of 1 KiB and more are compressed with gzip for clients
+	// that accept it, unless a handler around the hub has set Content-Encoding, or Vary: Accept-Encoding, before.
+	DisablePollingCompression bool
+
 	// Logger gets what the operator of a server should know. Zero means slog.Default().
 	//
 	//	Error  panics of the application's functions, with their stacks, and the errors that clients see as "internal error"
@@ -209,5 +214,6 @@ func (o *Options) sessionConfig() *sessionConfig {
 		maxMessageSize: o.MaxMessageSize,
 		inboxEvents:    o.MaxInboxEvents,
 		inboxBytes:     o.MaxInboxBytes,
+		compressPolls:  !o.DisablePollingCompression,
 	}
 }

@@ -28,21 +28,22 @@ type polling struct {
 	received atomic.Uint32  // requests, and pieces of their bodies
 	upgraded atomic.Pointer[webSocket]
 
-	mu      sync.Mutex         // guards:
-	packets [][]byte           // queued, in their text form
-	bytes   int                // of these
-	woken   bool               // they may leave: a socket's connect message waits until the socket is in its rooms
-	absent  int64              // nanotime since when no GET has taken anything, though something was there; 0: nothing was
-	getting bool               // a GET is served
-	posting chan struct{}      // closed when the POST that is served has been; nil: there is none
-	probing context.CancelFunc // ends the trial of a WebSocket; nil: there is none
-	closing bool               // nothing is queued any more
-	ended   bool               // nothing is served any more
-	linger  *time.Timer        // until a closed session ends; nil: it does not wait
-	code    StatusCode         // of a closed session, for its WebSocket should the client still upgrade
-	text    string             // the reason, likewise
-	arrived chan struct{}      // closed when a waiting GET should look again
-	room    chan struct{}      // closed when half of the limit is free again
+	mu           sync.Mutex         // guards:
+	packets      [][]byte           // queued, in their text form
+	bytes        int                // of these
+	woken        bool               // they may leave: a socket's connect message waits until the socket is in its rooms
+	absent       int64              // nanotime since when no GET has taken anything, though something was there; 0: nothing was
+	getting      bool               // a GET is served
+	posting      chan struct{}      // closed when the POST that is served has been; nil: there is none
+	postAnswered bool               // already, because its time was up: the next one waits for it
+	probing      context.CancelFunc // ends the trial of a WebSocket; nil: there is none
+	closing      bool               // nothing is queued any more
+	ended        bool               // nothing is served any more
+	linger       *time.Timer        // until a closed session ends; nil: it does not wait
+	code         StatusCode         // of a closed session, for its WebSocket should the client still upgrade
+	text         string             // the reason, likewise
+	arrived      chan struct{}      // closed when a waiting GET should look again
+	room         chan struct{}      // closed when half of the limit is free again
 }
 
 // newPolling makes a session whose client polls.

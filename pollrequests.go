@@ -1,18 +1,12 @@
 package atrium
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
-
-	"golang.org/x/net/http/httpguts"
 )
 
 const (
@@ -20,8 +14,6 @@ const (
 	pollWriteTimeout = 20 * time.Second
 	// probePause is how long a GET waits for packets while its client changes to a WebSocket: the client waits for it.
 	probePause = 100 * time.Millisecond
-	// minGzip is the size in bytes from which a response is compressed.
-	minGzip = 1 << 10
 )
 
 // fail ends the session because a request broke the rules or was broken off: only a GET that waits is still told. It
@@ -54,7 +46,9 @@ func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
 	_ = control.SetWriteDeadline(time.Time{}) // a ResponseWriter without deadlines has none to lift
 	t.session.check()                         // which the clock may be late with
 	t.received.Add(1)
-	packets, err := t.take(r.Context())
+	ctx, cancel := beforeDeadline(r.Context())
+	defer cancel()
+	packets, err := t.take(ctx)
 	if err == errOverlap || err == errBrokenOff {
 		t.fail(ReasonTransportError)
 	}
@@ -62,8 +56,14 @@ func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
 		return err
 	}
 	_ = control.SetWriteDeadline(time.Now().Add(pollWriteTimeout))
-	if writePayload(w, r, packets) != nil {
-		t.fail(ReasonTransportError)
+	took := len(packets) > 0
+	if !took {
+		packets = nothingYet
+	}
+	if err := t.writePayload(w, r, packets); err != nil {
+		if took || !errors.Is(err, http.ErrHandlerTimeout) { // otherwise nothing is lost, and perhaps nobody gone
+			t.fail(ReasonTransportError)
+		}
 		return nil
 	}
 	t.mu.Lock()
@@ -75,38 +75,11 @@ func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
 	return nil
 }
 
-func writePayload(w http.ResponseWriter, r *http.Request, packets [][]byte) error {
-	body := appendPayload(nil, packets)
-	header := w.Header()
-	if len(body) >= minGzip {
-		header.Add("Vary", "Accept-Encoding")
-		if httpguts.HeaderValuesContainsToken(r.Header["Accept-Encoding"], "gzip") {
-			body = compressed(body)
-			header.Set("Content-Encoding", "gzip")
-		}
-	}
-	header.Set("Content-Type", "text/plain; charset=UTF-8")
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	header.Set("Cache-Control", "no-store")
-	_, err := w.Write(body)
-	return err
-}
+// nothingYet answers a GET that is not to wait any longer.
+var nothingYet = [][]byte{{byte(engineNoop)}}
 
-// gzipWriters are 800 KB each.
-var gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
-
-func compressed(body []byte) []byte {
-	var b bytes.Buffer
-	z := gzipWriters.Get().(*gzip.Writer)
-	z.Reset(&b)
-	_, _ = z.Write(body) // a bytes.Buffer takes everything
-	_ = z.Close()
-	z.Reset(nil)
-	gzipWriters.Put(z)
-	return b.Bytes()
-}
-
-// take waits until something is queued, and takes it. It locks.
+// take waits until something is queued, and takes it. It returns nothing if the GET is not to wait any longer: its
+// client tries a WebSocket, or its time is up. It locks.
 func (t *polling) take(ctx context.Context) ([][]byte, *engineError) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -116,6 +89,9 @@ func (t *polling) take(ctx context.Context) ([][]byte, *engineError) {
 	if t.getting {
 		return nil, errOverlap
 	}
+	if requestOverdue(ctx) {
+		return nil, nil // who answers so late may not be heard
+	}
 	t.getting = true
 	// The client may send its next GET as soon as it has the response, which is before this one's handler returns.
 	defer func() { t.getting = false }()
@@ -123,8 +99,8 @@ func (t *polling) take(ctx context.Context) ([][]byte, *engineError) {
 		if err := t.served(); err != nil {
 			return nil, err
 		}
-		if paused && t.probing != nil {
-			return [][]byte{{byte(engineNoop)}}, nil
+		if paused && (t.probing != nil || requestOverdue(ctx)) {
+			return nil, nil
 		}
 		if err := t.wait(ctx); err != nil {
 			return nil, err
@@ -153,8 +129,10 @@ func (t *polling) wait(ctx context.Context) *engineError {
 	case <-arrived:
 	case <-pause:
 	case <-ctx.Done():
-		t.waitForPost() // which may say why the client goes
-		return errBrokenOff
+		if !requestOverdue(ctx) {
+			t.waitForPost() // which may say why the client goes
+			return errBrokenOff
+		}
 	}
 	return nil
 }
@@ -172,67 +150,111 @@ func (t *polling) waitForPost() {
 // post serves a POST.
 func (t *polling) post(w http.ResponseWriter, r *http.Request) *engineError {
 	t.session.check()
-	err := t.beginPost()
-	if err == errOverlap {
+	ctx, cancel := beforeDeadline(r.Context())
+	defer cancel()
+	err := t.beginPost(ctx)
+	if err == errOverlap || err == errBrokenOff {
 		t.fail(ReasonTransportError)
 	}
 	if err != nil {
 		return err
-	}
-	err = t.receive(w, r)
-	t.mu.Lock()
-	signal(&t.posting)
-	t.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	header := w.Header()
-	header.Set("Content-Type", "text/html")
-	header.Set("Content-Length", "2")
-	header.Set("Cache-Control", "no-store")
-	_, _ = io.WriteString(w, "ok") // the client's next request tells whether it got it
-	return nil
-}
-
-func (t *polling) beginPost() *engineError {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err := t.served(); err != nil {
-		return err
-	}
-	if t.posting != nil {
-		return errOverlap
-	}
-	t.posting = make(chan struct{})
-	return nil
-}
-
-// receive deals with the packets of a POST. It locks.
-func (t *polling) receive(w http.ResponseWriter, r *http.Request) *engineError {
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream") {
-		t.fail(ReasonTransportError) // that was an earlier version of the protocol
-		return errBadRequest
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(t.session.config.messageTimeout))
 	_ = control.SetWriteDeadline(time.Time{})
+	body, err := t.readPost(w, r)
+	if err != nil {
+		t.endPost()
+		return err
+	}
+	_ = control.SetReadDeadline(time.Time{}) // for what follows may wait for handlers
+	err = t.receivePost(ctx, body)
+	_ = control.SetWriteDeadline(time.Now().Add(pollWriteTimeout))
+	if err != nil {
+		return err
+	}
+	writeOK(w)
+	return nil
+}
+
+// beginPost waits until the POST before, if it had to be answered early, is over. A client that does not wait for the
+// answer breaks the rules.
+func (t *polling) beginPost(ctx context.Context) *engineError {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for {
+		if err := t.served(); err != nil {
+			return err
+		}
+		if t.posting == nil {
+			t.posting, t.postAnswered = make(chan struct{}), false
+			return nil
+		}
+		if !t.postAnswered {
+			return errOverlap
+		}
+		before := t.posting
+		t.mu.Unlock()
+		select {
+		case <-before:
+		case <-ctx.Done():
+			t.mu.Lock()
+			return errBrokenOff // and what it brings is lost
+		}
+		t.mu.Lock()
+	}
+}
+
+func (t *polling) endPost() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	signal(&t.posting)
+}
+
+// readPost reads the body of a POST. It locks.
+func (t *polling) readPost(w http.ResponseWriter, r *http.Request) (payloadReader, *engineError) {
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream") {
+		t.fail(ReasonTransportError) // that was an earlier version of the protocol
+		return payloadReader{}, errBadRequest
+	}
 	size := t.size.Load()
 	body, err := io.ReadAll(io.TeeReader(http.MaxBytesReader(w, r.Body, size), (*lifeSign)(t)))
 	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
-		return &engineError{code: 3, status: http.StatusRequestEntityTooLarge, message: "Payload too large"}
+		return payloadReader{}, &engineError{code: 3, status: http.StatusRequestEntityTooLarge, message: "Payload too large"}
 	}
 	if err != nil {
 		t.fail(ReasonTransportError)
-		return errBadRequest
+		return payloadReader{}, errBadRequest
 	}
-	_ = control.SetReadDeadline(time.Time{}) // for what follows may wait for handlers
-	violated := t.receivePayload(payloadReader{rest: body, maxPacket: int(size)})
-	_ = control.SetWriteDeadline(time.Now().Add(pollWriteTimeout))
-	if violated != nil {
-		t.fail(ReasonParseError)
-		return errBadRequest
+	return payloadReader{rest: body, maxPacket: int(size)}, nil
+}
+
+// receivePost deals with the packets of a POST and ends it. That may wait for handlers, and so longer than a deadline
+// that is not the hub's: at the end of ctx, which has one then, the POST may be answered although it is not over. It
+// locks.
+func (t *polling) receivePost(ctx context.Context, body payloadReader) *engineError {
+	receive := func() *engineError {
+		defer t.endPost()
+		if violated := t.receivePayload(body); violated != nil {
+			t.fail(ReasonParseError)
+			return errBadRequest
+		}
+		return nil
 	}
-	return nil
+	if _, limited := ctx.Deadline(); !limited {
+		return receive()
+	}
+	received := make(chan *engineError, 1)
+	go func() { received <- receive() }() // which ends with the session at the latest: see inbox.pushLast
+	select {
+	case err := <-received:
+		return err
+	case <-ctx.Done():
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.postAnswered = true
+		return nil
+	}
 }
 
 func (t *polling) receivePayload(r payloadReader) *Error {

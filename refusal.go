@@ -44,5 +44,5 @@ func warning(message string, attrs ...any) logEntry {
 // hint is an attribute that says what to set, or to mend.
 func hint(text string) slog.Attr { return slog.String("hint", text) }
 
-// retryAfter is the header of a refusal that may be over soon.
+// retryIn is the header of a refusal that may be over soon.
 func retryIn(seconds string) []string { return []string{"Retry-After", seconds} }

@@ -47,6 +47,7 @@ type sessionConfig struct {
 	maxMessageSize int64
 	inboxEvents    int
 	inboxBytes     int
+	compressPolls  bool
 
 	compression compression                 // before any handshake
 	windows     [protocols][16]atomic.Int32 // by windowBits: the clients with whom compression was agreed on

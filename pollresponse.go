@@ -1,0 +1,88 @@
+package atrium
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// minGzip is the size in bytes from which a response is compressed.
+const minGzip = 1 << 10
+
+// writePayload answers a GET.
+func (t *polling) writePayload(w http.ResponseWriter, r *http.Request, packets [][]byte) error {
+	body := appendPayload(nil, packets)
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=UTF-8")
+	header.Set("Cache-Control", "no-store")
+	if !encodesResponses(header) {
+		if len(body) >= minGzip && t.session.config.compressPolls {
+			header.Add("Vary", "Accept-Encoding")
+			if httpguts.HeaderValuesContainsToken(r.Header["Accept-Encoding"], "gzip") {
+				body = compressed(body)
+				header.Set("Content-Encoding", "gzip")
+			}
+		}
+		header.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	_, err := w.Write(body)
+	return err
+}
+
+// encodesResponses reports whether a handler around this one compresses what is written, perhaps later: it has set
+// Content-Encoding, as gin's does, or says that the response depends on Accept-Encoding, as echo's. Then neither the
+// encoding nor the length is ours to set.
+func encodesResponses(header http.Header) bool {
+	return header.Get("Content-Encoding") != "" || httpguts.HeaderValuesContainsToken(header["Vary"], "Accept-Encoding")
+}
+
+// gzipWriters are 800 KB each.
+var gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+
+func compressed(body []byte) []byte {
+	var b bytes.Buffer
+	z := gzipWriters.Get().(*gzip.Writer)
+	z.Reset(&b)
+	_, _ = z.Write(body) // a bytes.Buffer takes everything
+	_ = z.Close()
+	z.Reset(nil)
+	gzipWriters.Put(z)
+	return b.Bytes()
+}
+
+// writeOK answers a POST.
+func writeOK(w http.ResponseWriter) {
+	header := w.Header()
+	header.Set("Content-Type", "text/html")
+	header.Set("Cache-Control", "no-store")
+	_, _ = io.WriteString(w, "ok") // the client's next request tells whether it got it
+}
+
+// maxLead bounds how long before its deadline a request is answered.
+const maxLead = time.Second
+
+// beforeDeadline returns a context that ends a little before the deadline of a request's context, so that there is time
+// to answer: http.TimeoutHandler, and the like of routers, would otherwise do so in our place, and a Socket.IO client
+// gives its session up at any status but 200. Without a deadline it returns ctx.
+func beforeDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/8, maxLead)))
+}
+
+// requestOverdue reports whether a request's context has ended for another reason than that the client has left, which
+// net/http tells by context.Canceled.
+func requestOverdue(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	return cause != nil && !errors.Is(cause, context.Canceled)
+}

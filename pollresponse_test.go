@@ -1,0 +1,253 @@
+package atrium
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// contextTimeout is chi's Timeout: it does not answer by itself before the handler returns.
+func contextTimeout(next http.Handler, d time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), d)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+		if ctx.Err() == context.DeadlineExceeded {
+			w.WriteHeader(http.StatusGatewayTimeout)
+		}
+	})
+}
+
+func timeoutHandler(next http.Handler, d time.Duration) http.Handler {
+	return http.TimeoutHandler(next, d, "too slow")
+}
+
+// A GET is answered before the deadline of a handler around the hub, which would end the session.
+func TestPollingHandlerDeadline(t *testing.T) {
+	for name, around := range map[string]func(http.Handler, time.Duration) http.Handler{"TimeoutHandler": timeoutHandler, "context": contextTimeout} {
+		for deadline, least := range map[time.Duration]time.Duration{
+			time.Minute: 59 * time.Second, 11 * time.Second: 10 * time.Second, 800 * time.Millisecond: 700 * time.Millisecond, time.Microsecond: 0,
+		} {
+			t.Run(name+" "+deadline.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := newEcho(t, Options{PingInterval: time.Hour})
+					left := leavings(h)
+					e := serve(t, overPipe, around(h, deadline)).joined(t)
+					for range 3 {
+						start := time.Now()
+						e.get().want(t, 200, "6")
+						if waited := time.Since(start); waited < least || waited >= deadline {
+							t.Errorf("answered after %v, want %v to %v", waited, least, deadline)
+						}
+					}
+					e.post(`42["message","alive"]`).want(t, 200, "ok")
+					e.get().want(t, 200, `42["message-back","alive"]`)
+					if len(left) != 0 {
+						t.Errorf("left: %s", <-left)
+					}
+					e.leave()
+				})
+			})
+		}
+	}
+}
+
+// A request whose context has ended for a reason of some middleware's is no client that has left.
+func TestPollingContextEndedByMiddleware(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{})
+	left := leavings(h)
+	end := make(chan context.CancelCauseFunc, 1)
+	e := serve(t, overTCP, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var ctx context.Context
+		switch r.Header.Get("X-Test") {
+		case "expired":
+			expired, cancel := context.WithDeadline(r.Context(), time.Now().Add(-time.Second))
+			defer cancel()
+			ctx = expired
+		case "ended":
+			ended, cancel := context.WithCancelCause(r.Context())
+			end <- cancel
+			ctx = ended
+		default:
+			ctx = r.Context()
+		}
+		h.ServeHTTP(w, r.WithContext(ctx))
+	})).joined(t)
+
+	h.Emit("waits")
+	e.get("X-Test: expired").want(t, 200, "6") // and what waits is not lost with an answer that nobody may get
+	e.get().want(t, 200, `42["waits"]`)
+	e.post(`42["message","1"]`, "X-Test: expired").want(t, 200, "ok")
+	e.get().want(t, 200, `42["message-back","1"]`)
+
+	answered := make(chan reply, 1)
+	go func() { answered <- e.get("X-Test: ended") }()
+	cancel := within(t, end, "the GET")
+	cancel(errors.New("the server is busy"))
+	within(t, answered, "the GET's answer").want(t, 200, "6")
+	e.post(`42["message","2"]`).want(t, 200, "ok")
+	e.get().want(t, 200, `42["message-back","2"]`)
+	if len(left) != 0 {
+		t.Errorf("left: %s", <-left)
+	}
+	e.leave()
+}
+
+// What http.TimeoutHandler has answered in the hub's place costs the session nothing if there was nothing to lose.
+func TestPollingTooLateForTimeoutHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newEcho(t, Options{PingInterval: time.Hour})
+		left := leavings(h)
+		var late bool
+		e := serve(t, overPipe, http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if late {
+				<-r.Context().Done()
+			}
+			h.ServeHTTP(w, r)
+		}), time.Second, "too slow")).joined(t)
+		late = true
+		h.Emit("waits")
+		e.get().want(t, 503, "too slow")
+		synctest.Wait()
+		late = false
+		e.get().want(t, 200, `42["waits"]`)
+		if len(left) != 0 {
+			t.Errorf("left: %s", <-left)
+		}
+		e.leave()
+	})
+}
+
+// A POST whose events wait for handlers is answered before the deadline, too. The next one waits for its end, and the
+// order holds.
+func TestPollingPostDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newEcho(t, Options{PingInterval: time.Hour, MaxInboxEvents: 1})
+		left := leavings(h)
+		release, handled := make(chan struct{}), make(chan string, 10)
+		On(h, "slow", func(_ *Socket, text string) error {
+			<-release
+			handled <- text
+			return nil
+		})
+		e := serve(t, overPipe, timeoutHandler(h, 10*time.Second)).joined(t)
+		start := time.Now()
+		e.post("42[\"slow\",\"a\"]\x1e42[\"slow\",\"b\"]\x1e42[\"slow\",\"c\"]").want(t, 200, "ok")
+		if waited := time.Since(start); waited < 8*time.Second || waited >= 10*time.Second {
+			t.Errorf("answered after %v", waited)
+		}
+		second := make(chan reply, 1)
+		go func() { second <- e.post(`42["slow","d"]`) }()
+		synctest.Wait()
+		if len(second) != 0 {
+			t.Errorf("the second POST does not wait: %v", <-second)
+		}
+		close(release)
+		(<-second).want(t, 200, "ok")
+		synctest.Wait()
+		close(handled)
+		var order string
+		for text := range handled {
+			order += text
+		}
+		if order != "abcd" || len(left) != 0 {
+			t.Errorf("handled %q, %d have left", order, len(left))
+		}
+		e.leave()
+	})
+}
+
+// A second POST that waits for the first until its own time is up is lost, and the session with it.
+func TestPollingPostDeadlineTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newEcho(t, Options{PingInterval: time.Hour, MaxInboxEvents: 1})
+		left := leavings(h)
+		release := make(chan struct{})
+		On(h, "slow", func(*Socket, any) error { <-release; return nil })
+		e := serve(t, overPipe, timeoutHandler(h, 10*time.Second)).joined(t)
+		e.post("42[\"slow\"]\x1e42[\"slow\"]\x1e42[\"slow\"]").want(t, 200, "ok")
+		e.post(`42["slow"]`).want(t, 400, badRequest)
+		close(release)
+		wantReason(t, left, ReasonTransportError)
+		synctest.Wait()
+	})
+}
+
+// gzipping is a ResponseWriter that compresses what is written.
+type gzipping struct {
+	http.ResponseWriter
+	z *gzip.Writer
+}
+
+func (g gzipping) Write(p []byte) (int, error) {
+	g.Header().Set("Content-Encoding", "gzip")
+	g.Header().Del("Content-Length")
+	return g.z.Write(p)
+}
+
+// gzipAround compresses what next writes for those who accept it. announce sets the headers that tell so beforehand.
+func gzipAround(next http.Handler, announce func(http.Header)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		announce(w.Header())
+		g := gzipping{w, gzip.NewWriter(w)}
+		defer g.z.Close()
+		next.ServeHTTP(g, r)
+	})
+}
+
+// Behind a handler that compresses, polling clients get what they can read.
+func TestPollingGzipTwice(t *testing.T) {
+	noLeaks(t)
+	around := func(announce func(http.Header)) func(http.Handler) http.Handler {
+		return func(next http.Handler) http.Handler { return gzipAround(next, announce) }
+	}
+	for _, row := range []struct {
+		name    string
+		options Options
+		around  func(http.Handler) http.Handler
+		want    string // the response's Content-Encoding
+	}{
+		{"gin", Options{}, around(func(h http.Header) { h.Set("Content-Encoding", "gzip"); h.Add("Vary", "Accept-Encoding") }), "gzip"},
+		{"echo", Options{}, around(func(h http.Header) { h.Add("Vary", "Accept-Encoding") }), "gzip"},
+		{"Vary in lower case, among others", Options{}, around(func(h http.Header) { h.Set("Vary", "Origin, accept-encoding") }), "gzip"},
+		{"unannounced, with the option", Options{DisablePollingCompression: true}, around(func(http.Header) {}), "gzip"},
+		{"nobody else", Options{}, func(next http.Handler) http.Handler { return next }, "gzip"},
+		{"nobody at all", Options{DisablePollingCompression: true}, func(next http.Handler) http.Handler { return next }, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			e := serve(t, overTCP, row.around(newEcho(t, row.options))).joined(t)
+			for _, size := range []int{10, 2000, 200_000} {
+				text := strings.Repeat("y", size)
+				e.post(`42["message","`+text+`"]`).want(t, 200, "ok")
+				r := e.get("Accept-Encoding: gzip")
+				if size >= minGzip && r.header.Get("Content-Encoding") != row.want {
+					t.Errorf("%d bytes: Content-Encoding %q, want %q", size, r.header.Values("Content-Encoding"), row.want)
+				}
+				if encoded := r.header.Values("Content-Encoding"); len(encoded) == 1 {
+					z, err := gzip.NewReader(strings.NewReader(r.body))
+					if err != nil {
+						t.Fatal(err)
+					}
+					b, err := io.ReadAll(z)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r.body = string(b)
+				}
+				r.want(t, 200, `42["message-back","`+text+`"]`)
+			}
+			e.leave()
+		})
+	}
+}
