@@ -17,6 +17,9 @@ import (
 // span is where in the arguments a string literal of base64 stands, quotes included.
 type span struct{ start, end int }
 
+// spanSize is what a span takes, in bytes.
+const spanSize = 16
+
 // placeholder is where in the arguments attachment num belongs.
 type placeholder struct {
 	span

@@ -196,13 +196,16 @@ func (m *parcel) largest() int {
 	return size
 }
 
-// parcelOverhead is what a parcel that waits takes beside its bytes.
-const parcelOverhead = 128
+const (
+	// parcelOverhead is what a parcel that waits takes beside its bytes, and attachmentOverhead each of its attachments.
+	parcelOverhead     = 160
+	attachmentOverhead = 48
+)
 
 func (m *parcel) size() int {
 	size := parcelOverhead + len(m.text)
 	for _, attachment := range m.attachments {
-		size += len(attachment)
+		size += len(attachment) + attachmentOverhead
 	}
 	return size
 }
@@ -277,8 +280,8 @@ func (c *Client) sendLocked(m *parcel) (l *link, wake bool, err error) {
 		return nil, false, fmt.Errorf("%w: %d bytes, and the server takes %d", ErrMessageTooBig, m.largest(), c.maxMessage)
 	}
 	if l = c.link; l != nil && l.usable() {
-		if l.conn.out.buffered()+m.size() > l.conn.out.limit && !m.volatile {
-			return nil, false, fmt.Errorf("%w: %d bytes", ErrBufferFull, l.conn.out.buffered())
+		if queued := l.conn.out.takes(); queued+m.size() > l.conn.out.limit && !m.volatile {
+			return nil, false, fmt.Errorf("%w: %d bytes", ErrBufferFull, queued)
 		}
 		sent, wake := l.push(m, forWriter)
 		if sent {

@@ -34,7 +34,8 @@ type ClientOptions struct {
 	// Attempts bounds how many attempts in a row may fail before the client stops. Zero means no bound.
 	Attempts int
 
-	// Offline bounds what waits to be sent while the client is not connected, in bytes. An Emit or Call beyond it fails
+	// Offline bounds what waits to be sent while the client is not connected, in bytes of memory: each message counts as
+	// its bytes and 160. An Emit or Call beyond it fails
 	// with ErrBufferFull. Zero means 1 MiB.
 	Offline int
 	// CallTimeout is how long a Call waits whose context has no deadline. Zero means 10 seconds.

@@ -274,7 +274,7 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		c.host.deliver(&m)
 	case clusterNotice:
 		m.args = bytes.Clone(m.args)
-		if !c.notices.push(m, len(msg)) {
+		if !c.notices.push(m, m.size()) {
 			c.counts.dropped.Add(1)
 		}
 	case clusterAnswer:

@@ -66,6 +66,17 @@ type clusterMessage struct {
 	binaries []span // where in args attachments stand
 }
 
+// size is about what it takes of memory once it has been parsed, in bytes.
+func (m *clusterMessage) size() int {
+	size := 256 + len(m.args) + len(m.binaries)*spanSize
+	for _, names := range [][]string{m.rooms, m.except, m.names} {
+		for _, name := range names {
+			size += len(name) + 32
+		}
+	}
+	return size
+}
+
 // Where a message's number stands: it is written last.
 const (
 	clusterNumberAt = 2

@@ -28,10 +28,14 @@ const (
 	incomingNote // something of a Client's
 )
 
-// incomingOverhead is what an event costs an inbox beside its bytes.
-const incomingOverhead = 64
+// incomingOverhead is what an event takes beside its bytes: its place in the inbox, which has room for up to twice as
+// many, and what the allocator adds; of a Client's events also their note.
+const incomingOverhead = 256
 
-func (in *incoming) size() int { return len(in.event) + len(in.args) + incomingOverhead }
+// size is what it takes of memory, in bytes.
+func (in *incoming) size() int {
+	return len(in.event) + len(in.args) + len(in.binaries)*spanSize + incomingOverhead
+}
 
 // reading is what the inboxes of a connection tell each other and its reader.
 type reading struct {
@@ -68,7 +72,7 @@ type inbox struct {
 	items     []incoming // items[head:] waits
 	head      int
 	count     int // waiting or being handled
-	bytes     int // of those
+	bytes     int // what those take
 	maxCount  int
 	maxBytes  int
 	unblocked chan struct{}

@@ -83,9 +83,10 @@ type Options struct {
 	// MaxMessageSize bounds a received message, in bytes; a larger one ends the connection with status 1009.
 	// Until a client is accepted, 64 KiB hold. Zero means 1 MiB.
 	MaxMessageSize int64
-	// MaxQueued bounds what waits to be sent to one client, in bytes. A client with more than that waiting
-	// whose network took nothing for 5 seconds, or with more than four times as much, is a slow consumer and is
-	// disconnected with status 1008. Zero means 4 MiB.
+	// MaxQueued bounds what waits to be sent to one client, in bytes of memory: each message counts as what it has on
+	// the wire and 96 bytes, which is about what it takes. A client with more than that waiting whose network took
+	// nothing for 5 seconds, or with more than four times as much, is a slow consumer and is disconnected with status
+	// 1008. Zero means 4 MiB.
 	MaxQueued int
 	// MaxRooms bounds the rooms that one socket is in. Zero means 1000.
 	MaxRooms int
@@ -93,7 +94,7 @@ type Options struct {
 	// many, its client is not read from. A Socket.IO client may have up to 100 sockets, in as many namespaces. Zero
 	// means 256.
 	MaxInboxEvents int
-	// MaxInboxBytes bounds the same events in bytes. Zero means 1 MiB.
+	// MaxInboxBytes bounds the same events in bytes of memory: each counts as its bytes and 256. Zero means 1 MiB.
 	MaxInboxBytes int
 
 	// Recovery lets Socket.IO clients come back after a broken connection. Zero means off.

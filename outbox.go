@@ -19,6 +19,9 @@ const (
 	stallTimeout = 5 * time.Second
 	// kernelWait is how long a write lasts before the drainer counts as waiting for the kernel.
 	kernelWait = 20 * time.Millisecond
+	// frameOverhead is what a queued frame takes beside its bytes: its place in the queue, the room that newFrame
+	// leaves around the payload, and what the allocator adds.
+	frameOverhead = 96
 	// keptFrames bounds the capacity that an empty queue keeps.
 	keptFrames = 16
 )
@@ -35,7 +38,7 @@ const (
 // goroutine that exists while there is something to write.
 type outbox struct {
 	nc    net.Conn
-	limit int     // bytes (MaxQueued)
+	limit int     // of cost (MaxQueued)
 	fast  *fastIO // nil on the portable path
 
 	// More frames are about to be queued, so that a write now would be one too many: it is left to a goroutine that
@@ -101,8 +104,8 @@ func (o *outbox) push(frame []byte, by pusher) (v verdict, wake bool) {
 	if o.closing || o.err != nil {
 		return refused, false
 	}
-	if by != forWriter && o.bytes > o.limit {
-		if o.bytes/4 > o.limit || o.stalledFor(stallTimeout) {
+	if cost := o.cost(); by != forWriter && cost > o.limit {
+		if cost/4 > o.limit || o.stalledFor(stallTimeout) {
 			return tooSlow, false
 		}
 		v = overLimit
@@ -383,7 +386,7 @@ func (o *outbox) wrote(n int, err error, blocked bool) bool {
 	if n > 0 && len(o.pings) > 0 {
 		o.ahead++
 	}
-	if o.bytes < max(o.limit/2, 1) {
+	if o.cost() < max(o.limit/2, 1) {
 		o.signal(&o.room)
 	}
 	return true
@@ -435,7 +438,7 @@ func (o *outbox) stalledFor(d time.Duration) bool {
 func (o *outbox) overdue() (slow bool, look int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.bytes <= o.limit || o.err != nil {
+	if o.cost() <= o.limit || o.err != nil {
 		return false, 0
 	}
 	since := o.writing
@@ -459,6 +462,16 @@ func (o *outbox) buffered() int {
 	return o.bytes
 }
 
+// cost is what the queue takes of memory, in bytes: more than its frames have if they are small. o.mu is held.
+func (o *outbox) cost() int { return o.bytes + (len(o.queue)-int(o.head))*frameOverhead }
+
+// takes is cost for who does not hold o.mu. It locks.
+func (o *outbox) takes() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.cost()
+}
+
 // waitForRoom waits until less than the limit is queued: if the queue is full, until half of it has gone. It locks.
 func (o *outbox) waitForRoom(ctx context.Context) error { return o.waitBelow(ctx, o.limit) }
 
@@ -475,7 +488,7 @@ func (o *outbox) waitBelow(ctx context.Context, bound int) error {
 			o.mu.Unlock()
 			return o.closedError()
 		}
-		if o.bytes < bound {
+		if o.cost() < bound {
 			o.mu.Unlock()
 			return nil
 		}

@@ -110,6 +110,18 @@ func (m *outboxModel) added(list *[][]byte, frame []byte, by pusher, wake bool) 
 	m.owed = m.owed || wake
 }
 
+// cost is what counts against the limit: each frame that waits takes more than its bytes.
+func (m *outboxModel) cost() int {
+	waiting := len(m.data)
+	if m.begun {
+		waiting--
+	}
+	if m.last != nil {
+		waiting++
+	}
+	return m.bytes + waiting*frameOverhead
+}
+
 func (m *outboxModel) stalledFor(d time.Duration) bool {
 	return m.g.current != nil && time.Since(m.g.began) >= d
 }
@@ -126,9 +138,9 @@ func (m *outboxModel) push() {
 	switch {
 	case m.closing || m.failed:
 		want = refused
-	case m.bytes > 4*m.o.limit, m.bytes > m.o.limit && m.stalledFor(stallTimeout):
+	case m.cost() > 4*m.o.limit, m.cost() > m.o.limit && m.stalledFor(stallTimeout):
 		want = tooSlow
-	case m.bytes > m.o.limit:
+	case m.cost() > m.o.limit:
 		want = overLimit
 	}
 	if volatile {
@@ -143,7 +155,7 @@ func (m *outboxModel) push() {
 		got, wake = m.o.push(frame, by)
 	}
 	if got != want {
-		m.errorf("push(volatile=%t, by=%d) with %d bytes queued: verdict %d, want %d", volatile, by, m.bytes, got, want)
+		m.errorf("push(volatile=%t, by=%d) with %d bytes queued: verdict %d, want %d", volatile, by, m.cost(), got, want)
 	}
 	if got <= overLimit {
 		m.added(&m.data, frame, by, wake)
@@ -265,8 +277,8 @@ func (m *outboxModel) check() {
 	if state != want {
 		m.errorf("state is %d, want %d", state, want)
 	}
-	if slow, _ := m.o.overdue(); slow != (m.bytes > m.o.limit && m.stalledFor(stallTimeout)) {
-		m.errorf("overdue is %t with %d bytes of %d", slow, m.bytes, m.o.limit)
+	if slow, _ := m.o.overdue(); slow != (m.cost() > m.o.limit && m.stalledFor(stallTimeout)) {
+		m.errorf("overdue is %t with %d bytes of %d", slow, m.cost(), m.o.limit)
 	}
 	if len(m.g.current) > 2*writeChunk {
 		m.errorf("a write of %d bytes", len(m.g.current))
@@ -470,7 +482,7 @@ func TestOutboxTooSlow(t *testing.T) {
 		t.Helper()
 		got, wake := o.push(frame, forEmitter)
 		if got != want {
-			t.Errorf("with %d bytes queued: verdict %d, want %d", o.buffered(), got, want)
+			t.Errorf("with %d bytes queued: verdict %d, want %d", o.takes(), got, want)
 		}
 		if wake {
 			o.wake()
@@ -480,7 +492,7 @@ func TestOutboxTooSlow(t *testing.T) {
 	t.Run("row 75/over the limit and stalled", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o, g := newTestOutbox(limit)
-			for o.buffered() <= limit {
+			for o.takes() <= limit {
 				want(t, o, queued)
 			}
 			want(t, o, overLimit)
@@ -505,10 +517,10 @@ func TestOutboxTooSlow(t *testing.T) {
 	t.Run("row 75/four times over the limit", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o, g := newTestOutbox(limit)
-			for o.buffered() <= limit {
+			for o.takes() <= limit {
 				want(t, o, queued)
 			}
-			for o.buffered() <= 4*limit {
+			for o.takes() <= 4*limit {
 				want(t, o, overLimit)
 			}
 			want(t, o, tooSlow)
@@ -565,7 +577,7 @@ func TestOutboxVolatile(t *testing.T) {
 }
 
 func TestOutboxWaits(t *testing.T) {
-	const limit, n = 1000, 98 // frames of 100 bytes
+	const limit, n = 100_000, 9996 // frames of 10,000 bytes
 	type waiter struct {
 		name string
 		wait func(*outbox, context.Context) error
@@ -600,7 +612,10 @@ func TestOutboxWaits(t *testing.T) {
 				if len(done) > 0 {
 					t.Fatalf("%s with %d queued: went on after %d had left, not %d", row.name, row.queued, pass, row.passes)
 				}
-				o.wrote(100, nil, false)
+				o.mu.Lock()
+				o.pop()
+				o.mu.Unlock()
+				o.wrote(10_000, nil, false)
 				synctest.Wait()
 			}
 			if len(done) != cap(done) {

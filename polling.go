@@ -23,7 +23,7 @@ const (
 type polling struct {
 	session  *session
 	codec    *socketIOCodec // the session's
-	limit    int            // of what is queued, in bytes
+	limit    int            // of cost
 	size     atomic.Int64   // of a POST, in bytes
 	received atomic.Uint32  // requests, and pieces of their bodies
 	upgraded atomic.Pointer[webSocket]
@@ -76,9 +76,9 @@ func (t *polling) push(f *wireForm, volatile bool, by pusher) (v verdict, wake b
 		return refused, false
 	case volatile && len(t.packets) > 0 && !t.getting:
 		return notWaiting, false
-	case t.bytes > t.limit && (t.bytes/4 > t.limit || t.absent != 0 && nanotime()-t.absent >= int64(stallTimeout)):
+	case t.cost() > t.limit && (t.cost()/4 > t.limit || t.absent != 0 && nanotime()-t.absent >= int64(stallTimeout)):
 		return tooSlow, false
-	case t.bytes > t.limit:
+	case t.cost() > t.limit:
 		v = overLimit
 	}
 	t.queue(f.textPackets()...)
@@ -111,6 +111,9 @@ func (t *polling) queue(packets ...[]byte) {
 		t.absent = nanotime()
 	}
 }
+
+// cost is what the queue takes of memory, in bytes, as outbox.cost.
+func (t *polling) cost() int { return t.bytes + len(t.packets)*frameOverhead }
 
 // wake lets a waiting GET look again. It locks.
 func (t *polling) wake() {
@@ -156,7 +159,7 @@ func (t *polling) waitUntilHalf(ctx context.Context) error {
 			t.mu.Unlock()
 			return ErrClosed
 		}
-		if t.bytes < max(t.limit/2, 1) {
+		if t.cost() < max(t.limit/2, 1) {
 			t.mu.Unlock()
 			return ctx.Err()
 		}
@@ -210,7 +213,7 @@ func (t *polling) overdue() (slow bool, look int64) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.bytes <= t.limit || t.ended {
+	if t.cost() <= t.limit || t.ended {
 		return false, 0
 	}
 	return nanotime()-t.absent >= int64(stallTimeout), t.absent + int64(stallTimeout)

@@ -106,9 +106,10 @@ type recipients struct {
 }
 
 const (
-	keptOverhead  = 512 // of a session beside its rooms' names, in bytes; about
-	eventOverhead = 256 // of an event beside its bytes
-	roomOverhead  = 32  // of a room beside its name
+	// What is kept takes about so much beside its bytes and names, in bytes.
+	keptOverhead  = 512 // a session
+	eventOverhead = 512 // an event: its place in the list, which has room for up to twice as many, and its frame's room
+	roomOverhead  = 32  // a room
 )
 
 // lock and unlock do nothing if there is no recovery.
@@ -155,7 +156,7 @@ func (r *recovery) keep(m *message, to recipients) {
 	e := keptEvent{to: to, form: wireForm{whole: f.whole, payload: f.payload, base64: f.base64}, at: nanotime()}
 	e.size = eventOverhead + len(f.whole)
 	for _, attachment := range f.base64 {
-		e.size += len(attachment)
+		e.size += len(attachment) + frameOverhead
 	}
 	for _, names := range [][]string{to.rooms, to.except} {
 		for _, name := range names {
@@ -271,7 +272,7 @@ func (r *recovery) missed(k *kept, offset uint64) (forms []*wireForm, sent uint6
 		e := &r.events[r.head+int(number-r.dropped-1)]
 		if e.to.include(k, number) {
 			forms, sent = append(forms, &e.form), number
-			bytes += len(e.form.whole)
+			bytes += len(e.form.whole) + frameOverhead
 		}
 	}
 	return forms, sent, bytes <= r.maxMissed

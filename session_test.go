@@ -707,16 +707,17 @@ func testSessionSlowConsumerPolicy(t *testing.T) {
 	const bound = 100_000
 	text := `{"event":"e","data":"` + strings.Repeat("x", 1000) + `"}`
 	size := len(sealFrame(append(newFrame(0), text...), OpText))
+	cost := size + frameOverhead
 	tests := []struct {
 		name    string
-		fill    int // bytes queued at first
+		fill    int // what is queued at first costs so much
 		within  time.Duration
 		dropped bool
 	}{
 		{"no more than MaxQueued", bound, time.Hour, false},
-		{"more than MaxQueued", bound + 2*size, stallTimeout, true},
+		{"more than MaxQueued", bound + 2*cost, stallTimeout, true},
 		{"nearly four times as much", 4 * bound, stallTimeout, true},
-		{"more than four times as much", 4*bound + 2*size, 0, true},
+		{"more than four times as much", 4*bound + 2*cost, 0, true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -730,11 +731,12 @@ func testSessionSlowConsumerPolicy(t *testing.T) {
 				other.settle()
 				start := time.Now()
 				emitted := 0
-				for ; (emitted+1)*size <= test.fill; emitted++ {
+				for ; (emitted+1)*cost <= test.fill; emitted++ {
 					if err := h.Emit("e", strings.Repeat("x", 1000)); err != nil {
 						t.Fatal(err)
 					}
 					other.want(text)
+					synctest.Wait() // the first is being written, alone
 					if len(left) == 0 && s.Buffered() > 4*bound+size {
 						t.Fatalf("%d bytes are queued", s.Buffered())
 					}

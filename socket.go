@@ -252,7 +252,8 @@ func (s *Socket) expireAt(when int64) {
 // client calls it between the pieces. Its error is ctx's, or matches ErrClosed.
 func (s *Socket) Flush(ctx context.Context) error { return s.session.transport.waitUntilHalf(ctx) }
 
-// Buffered returns how many bytes are queued for the client and not yet taken by the network.
+// Buffered returns how many bytes are queued for the client and not yet taken by the network. Options.MaxQueued counts
+// some more for each message.
 func (s *Socket) Buffered() int { return s.session.transport.buffered() }
 
 // handle implements owner: it runs the application's functions, and bears their panics.

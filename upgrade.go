@@ -36,7 +36,8 @@ type UpgradeOptions struct {
 	// ReadLimit bounds a received message, in bytes; a larger one ends the connection with status 1009.
 	// Zero means 1 MiB.
 	ReadLimit int64
-	// MaxQueued bounds what Write queues before it waits, in bytes. Zero means 4 MiB.
+	// MaxQueued bounds what Write queues before it waits, in bytes; each message counts as its frame and 96 bytes. Zero
+	// means 4 MiB.
 	MaxQueued int
 
 	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it. Each message is compressed by
