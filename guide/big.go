@@ -1,0 +1,27 @@
+package guide
+
+import "github.com/atrium-go/atrium"
+
+func newBigHub() *atrium.Hub {
+	// [big hub]
+	h := atrium.New(atrium.Options{
+		MaxMessageSize: 16 << 20, // what clients may send
+		MaxInboxBytes:  16 << 20, // or the second big event waits, unread, until the first is handled
+		MaxQueued:      32 << 20, // what may wait for one client
+	})
+	// [end]
+	return h
+}
+
+// [big client]
+
+// bigOptions are those of a client that takes, and sends, 16 MiB.
+var bigOptions = atrium.ClientOptions{
+	Dial: atrium.DialOptions{
+		ReadLimit: 16 << 20, // what the hub may send
+		MaxQueued: 32 << 20, // what may wait while connected
+	},
+	Offline: 32 << 20, // and while not
+}
+
+// [end]

@@ -1,0 +1,110 @@
+package guide
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/redisbus"
+	"github.com/redis/go-redis/v9"
+)
+
+// Receipt is what a client gets for a message.
+type Receipt struct{ At time.Time }
+
+// Hub is of the package comment.
+func Hub(userOf func(token string) (User, bool)) *http.Server {
+	// [package hub]
+	h := atrium.New(atrium.Options{})
+
+	h.Use(func(s *atrium.Socket) error { // every client passes here first
+		var auth struct{ Token string }
+		if err := s.Handshake().Bind(&auth); err != nil {
+			return err
+		}
+		user, ok := userOf(auth.Token) // the token says who it is, not the client
+		if !ok {
+			return atrium.Errorf("Auth failed") // shown to the client
+		}
+		s.Set("user", user)
+		return s.Join("user:"+user.ID, "room:lobby")
+	})
+	atrium.OnCall(h, "send", func(s *atrium.Socket, m ChatMessage) (Receipt, error) {
+		room := "room:" + m.Room
+		if !s.In(room) { // no client may speak where it is not
+			return Receipt{}, atrium.Errorf("room: you are not in it")
+		}
+		if err := h.To(room).Emit("message", m); err != nil { // to all in the room; s.To leaves the sender out
+			return Receipt{}, err
+		}
+		return Receipt{At: time.Now()}, nil // the acknowledgement
+	})
+
+	mux := http.NewServeMux()
+	mux.Handle("/ws", h)
+	srv := &http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	// [end]
+	return srv
+}
+
+// Client is of the package comment.
+func Client(ctx context.Context, auth any, show func(ChatMessage) error) error {
+	// [package client]
+	c := atrium.NewClient("https://example.com", atrium.ClientOptions{Auth: auth})
+	atrium.On(c, "message", func(_ *atrium.Client, m ChatMessage) error { return show(m) })
+	if err := c.Connect(ctx); err != nil {
+		return err // an *Error if the server does not want us
+	}
+	receipt, err := atrium.Call[Receipt](ctx, c, "send", ChatMessage{Room: "lobby", Text: "hi"})
+	// [end]
+	_ = receipt
+	return err
+}
+
+// Machines is of README.md.
+func Machines(ctx context.Context) ([]atrium.RoomInfo, error) {
+	// [machines]
+	client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{"redis.example.com:6379"}})
+	defer client.Close()                                       // after the hub's Shutdown
+	h := atrium.New(atrium.Options{Bus: redisbus.New(client)}) // or natsbus.New(conn)
+	h.To("lobby").Emit("said", "hello")                        // on every machine
+	rooms, err := h.RoomsEverywhere(ctx)                       // err names the machines that have not answered
+	// [end]
+	return rooms, err
+}
+
+// Cluster is of CLUSTER.md.
+func Cluster() *atrium.Hub {
+	// [cluster]
+	client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{"redis.example.com:6379"}})
+	defer client.Close() // after the hub's Shutdown
+
+	h := atrium.New(atrium.Options{Bus: redisbus.New(client)})
+	// [end]
+	return h
+}
+
+// GoClient is of README.md.
+func GoClient(ctx context.Context, token string, show func(ChatMessage) error) error {
+	// [client]
+	c := atrium.NewClient("https://example.com", atrium.ClientOptions{Auth: map[string]string{"token": token}, Retries: 3})
+	defer c.Close()
+	c.OnConnect(func() { c.Emit("join", "lobby") }) // each time
+	atrium.On(c, "said", func(_ *atrium.Client, m ChatMessage) error { return show(m) })
+	if err := c.Connect(ctx); err != nil { // an *atrium.Error is a refusal; anything else was tried until ctx ended
+		return err
+	}
+	receipt, err := atrium.Call[Receipt](ctx, c, "say", "hello")
+	// [end]
+	_ = receipt
+	return err
+}
+
+// SocketIO is of SOCKETIO.md.
+func SocketIO(mux *http.ServeMux) {
+	// [socketio]
+	h := atrium.New(atrium.Options{AllowedOrigins: []string{"https://app.example.com"}})
+	mux.Handle("/socket.io/", h)
+	// [end]
+}

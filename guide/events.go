@@ -1,0 +1,66 @@
+package guide
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+
+	"github.com/atrium-go/atrium"
+)
+
+func handleEvents(h *atrium.Hub) {
+	// [events]
+	atrium.On(h, "refresh", func(s *atrium.Socket, _ any) error { // no data: any takes nothing, too
+		return s.Emit("refreshed") // and sends none
+	})
+	h.Handle("move", func(e *atrium.Event) { // several arguments
+		var x, y int
+		if err := e.Bind(&x, &y); err != nil {
+			e.ReplyError(err)
+			return
+		}
+		e.Socket().Broadcast().Emit("moved", e.Socket().ID(), x, y)
+	})
+	// [end]
+
+	workers := make(chan struct{}, 8)
+	// [slow]
+	atrium.OnAck(h, "render", func(s *atrium.Socket, page string, ack *atrium.Ack) error {
+		select {
+		case workers <- struct{}{}: // a channel with room for 8: so many work at a time
+		default:
+			return atrium.Errorf("busy: try again later")
+		}
+		go func() {
+			defer func() { <-workers }()
+			picture, err := render(s.Context(), page) // the context ends when the client goes
+			if err != nil {
+				ack.ReplyError(err)
+				return
+			}
+			ack.Reply(atrium.Binary(picture))
+		}()
+		return nil
+	})
+	// [end]
+
+	// [numbers]
+	h.Handle("import", func(e *atrium.Event) {
+		var raw json.RawMessage
+		if err := e.Bind(&raw); err != nil {
+			e.ReplyError(err)
+			return
+		}
+		var data any
+		decoder := json.NewDecoder(bytes.NewReader(raw))
+		decoder.UseNumber() // 9007199254740993 stays what it is: a json.Number
+		if err := decoder.Decode(&data); err != nil {
+			e.ReplyError(err)
+			return
+		}
+		e.Reply(data)
+	})
+	// [end]
+}
+
+func render(ctx context.Context, page string) ([]byte, error) { return []byte(page), ctx.Err() }

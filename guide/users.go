@@ -1,0 +1,172 @@
+package guide
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/atrium-go/atrium"
+)
+
+// User is somebody whom the application knows.
+type User struct{ ID, Name string }
+
+// Users is what the application stores of them.
+type Users interface {
+	ByToken(ctx context.Context, token string) (User, error) // ErrNoUser if there is none
+	Ban(ctx context.Context, id string) error
+	Banned(ctx context.Context, id string) (bool, error)
+}
+
+// ErrNoUser says that a token is nobody's.
+var ErrNoUser = errors.New("no such user")
+
+// Close codes of the application, from 4000 to 4999 (RFC 6455 §7.4.2).
+const (
+	closeKicked = 4001
+	closeBanned = 4003
+)
+
+// app is a hub and its users.
+type app struct {
+	hub   *atrium.Hub
+	users Users
+	limit *limiter
+}
+
+func newApp(options atrium.Options, users Users) *app {
+	a := &app{hub: atrium.New(options), users: users, limit: newLimiter(100*time.Millisecond, 20)}
+	h := a.hub
+
+	// [devices]
+	h.Use(func(s *atrium.Socket) error {
+		var auth struct{ Token string }
+		if err := s.Handshake().Bind(&auth); err != nil {
+			return err
+		}
+		user, err := users.ByToken(s.Context(), auth.Token)
+		if errors.Is(err, ErrNoUser) {
+			return atrium.Errorf("Auth failed") // the client reads this
+		} else if err != nil {
+			return err // the log has this, and the client reads "internal error"
+		}
+		if banned, err := users.Banned(s.Context(), user.ID); banned || err != nil {
+			return atrium.Errorf("You cannot come in at the moment")
+		}
+		s.Set("user", user)
+		if err := s.SetPublic("name", user.Name); err != nil { // every node may see it
+			return err
+		}
+		return s.Join("user:"+user.ID, "room:lobby") // the first is one room for all devices of a user
+	})
+	// [end]
+
+	// [ban]
+	h.OnConnect(func(s *atrium.Socket) {
+		user, _ := atrium.Value[User](s, "user")
+		if banned, err := users.Banned(s.Context(), user.ID); banned || err != nil {
+			s.DisconnectWith(closeBanned, "banned")
+		}
+	})
+	// [end]
+
+	// [limit]
+	h.UseEvent(func(e *atrium.Event) error {
+		user, _ := atrium.Value[User](e.Socket(), "user")
+		if !a.limit.allow(user.ID) {
+			return atrium.Errorf("too many events: wait a moment")
+		}
+		return nil
+	})
+	// [end]
+
+	atrium.OnCall(h, "people", func(s *atrium.Socket, room string) ([]string, error) {
+		if !s.In("room:" + room) {
+			return nil, atrium.Errorf("room: you are not in it")
+		}
+		return a.people(s.Context(), room)
+	})
+	return a
+}
+
+// notify tells all devices of a user; s.To("user:"+id) would leave out the one that s is.
+func (a *app) notify(id, text string) error {
+	return a.hub.To("user:"+id).Emit("notification", text)
+}
+
+// [online]
+
+// online reports whether a user has a device connected, to any node.
+func (a *app) online(ctx context.Context, id string) (bool, error) {
+	n, err := a.hub.To("user:" + id).Count(ctx) // with an error, those that have not answered are not counted
+	return n > 0, err
+}
+
+// people lists who is in a room: each once, with however many devices.
+func (a *app) people(ctx context.Context, room string) ([]string, error) {
+	sockets, err := a.hub.To("room:" + room).Sockets(ctx)
+	names := make(map[string]bool)
+	for _, s := range sockets {
+		var name string
+		if json.Unmarshal(s.Values["name"], &name) == nil { // as SetPublic has set it
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names)), err
+}
+
+// [end]
+
+// [kick]
+
+// kick ends all connections of a user, on every node. They may come back.
+func (a *app) kick(id string) error {
+	return a.hub.To("user:"+id).DisconnectWith(closeKicked, "kicked")
+}
+
+// ban keeps a user out. The store comes first, so that who comes back meets it.
+func (a *app) ban(ctx context.Context, id string) error {
+	if err := a.users.Ban(ctx, id); err != nil {
+		return err
+	}
+	return a.hub.To("user:"+id).DisconnectWith(closeBanned, "banned")
+}
+
+// [end]
+
+// limiter lets each user do something burst times at once, and once more in every interval.
+type limiter struct {
+	every time.Duration
+	burst int
+
+	mu   sync.Mutex           // guards:
+	free map[string]time.Time // by user, when all of the burst is theirs again
+	next time.Time            // when to forget those of whom that is so
+}
+
+func newLimiter(every time.Duration, burst int) *limiter {
+	return &limiter{every: every, burst: burst, free: make(map[string]time.Time)}
+}
+
+func (l *limiter) allow(user string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, whole := time.Now(), time.Duration(l.burst)*l.every
+	if now.After(l.next) {
+		maps.DeleteFunc(l.free, func(_ string, at time.Time) bool { return at.Before(now) })
+		l.next = now.Add(whole)
+	}
+	at := l.free[user]
+	if at.Before(now) {
+		at = now
+	}
+	if at.Add(l.every).Sub(now) > whole {
+		return false
+	}
+	l.free[user] = at.Add(l.every)
+	return true
+}
