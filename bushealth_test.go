@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,6 +61,78 @@ func TestDeafNodeKnows(t *testing.T) {
 				if !strings.Contains(log.String(), "works again") {
 					t.Errorf("the log does not say that the bus works again:\n%s", log.String())
 				}
+			})
+		})
+	}
+}
+
+// forgetfulBus loses subscriptions, without a word.
+type forgetfulBus struct {
+	Bus
+	mu   sync.Mutex // guards:
+	lost map[string]*atomic.Bool
+}
+
+func (b *forgetfulBus) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
+	lost := new(atomic.Bool)
+	b.mu.Lock()
+	b.lost[topic] = lost
+	b.mu.Unlock()
+	return b.Bus.Subscribe(ctx, topic, func(msg []byte) {
+		if !lost.Load() {
+			deliver(msg)
+		}
+	})
+}
+
+func (b *forgetfulBus) lose(topic string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lost[topic].Store(true)
+}
+
+// A subscription that the Bus has lost is made anew: of the node's own topics, of the namespace, and of a room.
+func TestLostSubscriptionIsRenewed(t *testing.T) {
+	for _, lost := range []string{"everyNode", "nodeTopic", "namespace", "room", "left room"} {
+		t.Run(lost, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				logger, log := newLog()
+				forgetful := &forgetfulBus{Bus: NewMemoryBus(), lost: make(map[string]*atomic.Bool)}
+				h := newHouses(t, overPipe, 1, forgetful, Options{PingInterval: time.Hour, Logger: logger})[0]
+				other := newHouses(t, overPipe, 1, forgetful.Bus, Options{PingInterval: time.Hour})[0]
+				c := h.connect(t, nil)
+				s := c.socket(h.Hub)
+				s.Join("room")
+				topic := map[string]string{"everyNode": everyNode, "nodeTopic": nodeTopic(h.node), "namespace": namespaceTopic("/")}[lost]
+				if topic == "" {
+					topic = roomTopic("/", "room")
+				}
+				if lost == "left room" {
+					s.Leave("room")
+				}
+				forgetful.lose(topic)
+				<-time.After(10 * nodeTimeout) // there are two to take turns
+				if err := h.Ready(); err != nil {
+					t.Errorf("Ready: %v", err)
+				}
+				if lost == "left room" {
+					if h.cluster.topics.pending(topic) != nil {
+						t.Error("the topic is still wanted")
+					}
+					return
+				}
+				if !strings.Contains(log.String(), "nothing comes by the topic") || !strings.Contains(log.String(), "works again") {
+					t.Errorf("the log has:\n%s", log.String())
+				}
+				if n, err := other.To("room").Count(t.Context()); n != 1 || err != nil {
+					t.Errorf("Count: %d, %v", n, err)
+				}
+				other.To("room").Emit("to", "room")
+				c.want(`{"event":"to","data":"room"}`)
+				other.Emit("to", "everyone")
+				c.want(`{"event":"to","data":"everyone"}`)
+				other.To(c.sid).Emit("to", "one")
+				c.want(`{"event":"to","data":"one"}`)
 			})
 		})
 	}

@@ -58,13 +58,13 @@ type cluster struct {
 	topics topics
 	stop   context.CancelFunc
 
-	own        [2]ownTopic
-	subscribed atomic.Int32 // how many of them it is
-	asking     atomic.Bool  // the Bus is being asked why the node is deaf
-	answering  atomic.Int32 // questions
-	calling    atomic.Int32 // those that are calls
-	counts     clusterCounts
-	notices    queue[clusterMessage]
+	own       [2]ownTopic
+	started   atomic.Bool  // it has said that it is there
+	asking    atomic.Bool  // the Bus is being asked why the node is deaf
+	answering atomic.Int32 // questions
+	calling   atomic.Int32 // those that are calls
+	counts    clusterCounts
+	notices   queue[clusterMessage]
 
 	sending sync.Mutex // makes numbering a message and queueing it one step. It guards:
 	sent    uint64     // the number of the last message
@@ -77,6 +77,8 @@ type cluster struct {
 	asked     uint64 // the last question's number
 	closed    bool
 	beat      timer
+	probes    []probe // that have not come back
+	probed    int64   // nanotime of the last
 
 	ended  chan struct{} // closed at the end of close
 	endErr error         // what close returns, from then on
@@ -119,9 +121,7 @@ func (c *cluster) start() {
 
 // tick says that the node is there, to itself by both ways, and takes those for gone that have not said so for long.
 func (c *cluster) tick() {
-	for i := range c.own {
-		c.send(c.own[i].name, &clusterMessage{kind: clusterHello})
-	}
+	c.probe()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -241,6 +241,7 @@ func (c *cluster) others() []string {
 
 // receive deals with what a topic has brought.
 func (c *cluster) receive(t *topic, msg []byte) {
+	t.brought.Add(1)
 	m, ok := parseClusterMessage(msg)
 	switch {
 	case !ok:

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,8 @@ type topic struct {
 	ready chan struct{} // closed when the subscription is there
 	// heard has the number of the last message of each node. It is deliver's own, which is called by one at a time.
 	heard   map[string]uint64
-	crowded int // with more nodes in it, some may have gone
+	crowded int           // with more nodes in it, some may have gone
+	brought atomic.Uint64 // messages, of whatever kind
 
 	// Guarded by topics.mu.
 	wanted int
@@ -65,17 +67,67 @@ func (ts *topics) want(name string) {
 	}
 	t := ts.byName[name]
 	if t == nil {
-		t = &topic{name: name, ready: make(chan struct{}), heard: make(map[string]uint64), crowded: topicNodes}
-		t.idle.fire = func() { ts.drop(t) }
-		ts.byName[name] = t
-		t.place = ts.waiting.PushBack(t)
-		if ts.workers < topicWorkers {
-			ts.workers++
-			go ts.work()
-		}
+		t = ts.add(name)
+		ts.enqueue(t)
 	}
 	t.wanted++
 	ts.clock.stop(&t.idle)
+}
+
+// add makes a topic. ts.mu is held.
+func (ts *topics) add(name string) *topic {
+	t := &topic{name: name, ready: make(chan struct{}), heard: make(map[string]uint64), crowded: topicNodes}
+	t.idle.fire = func() { ts.drop(t) }
+	ts.byName[name] = t
+	return t
+}
+
+// enqueue has the topic subscribed to. ts.mu is held.
+func (ts *topics) enqueue(t *topic) {
+	t.place = ts.waiting.PushBack(t)
+	if ts.workers < topicWorkers {
+		ts.workers++
+		go ts.work()
+	}
+}
+
+// renew subscribes to the topic anew, in place of a subscription by which nothing comes. It reports whether there is one.
+func (ts *topics) renew(t *topic) bool {
+	ts.mu.Lock()
+	if t.gone.Load() || t.cancel == nil {
+		ts.mu.Unlock()
+		return false
+	}
+	cancel := ts.remove(t)
+	next := ts.add(t.name) // what the old subscription still brings is not the new one's, whose order is another
+	if next.wanted = t.wanted; next.wanted == 0 {
+		ts.clock.schedule(&next.idle, after(ts.linger))
+	}
+	ts.mu.Unlock()
+	cancel() // first: a Bus may have one subscription at the broker for both
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if !next.gone.Load() {
+		ts.enqueue(next)
+	}
+	return true
+}
+
+// sample returns the topics of the names, and one of the others at random, of those that are subscribed to.
+func (ts *topics) sample(names ...string) (list []*topic) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for _, name := range names {
+		if t := ts.byName[name]; t != nil && t.cancel != nil {
+			list = append(list, t)
+		}
+	}
+	for name, t := range ts.byName { // which begins anywhere
+		if t.cancel != nil && !slices.Contains(names, name) {
+			return append(list, t)
+		}
+	}
+	return list
 }
 
 // unwant undoes want.
