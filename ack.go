@@ -24,7 +24,7 @@ type Caller interface {
 }
 
 // Call sends an event to the other end, waits for its acknowledgement, and decodes that into a T, which is
-// validated if it has a Validate() error method. It waits until ctx ends, or for Options.CallTimeout if ctx has no
+// validated if it has a Validate() error method: the value itself, not what is in it; see On. It waits until ctx ends, or for Options.CallTimeout if ctx has no
 // deadline: that of New, or of NewClient.
 //
 // Beside the errors of Emit it returns an *Error with what the other end answered or, if the answer is no T,

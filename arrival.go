@@ -290,7 +290,7 @@ func (h *Hub) accept(r *http.Request) (context.Context, *refusal) {
 		return context.Background(), nil
 	}
 	ctx, err := h.options.Accept(r)
-	if err != nil {
+	if err = errorOf(err); err != nil {
 		return nil, notAccepted(err)
 	}
 	if ctx == nil {
@@ -305,7 +305,7 @@ func notAccepted(err error) *refusal {
 		status: http.StatusForbidden, message: "the server refuses this client",
 		entry: logEntry{slog.LevelInfo, "atrium: Options.Accept failed", []any{slog.Any("error", err)}},
 	}
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := asError(err); ok {
 		refused.message = e.Message
 		refused.entry.level, refused.entry.message = slog.LevelDebug, "atrium: Options.Accept refused a client"
 		if e.Status != 0 {

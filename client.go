@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -104,17 +105,20 @@ func (c *Client) handle(event string, f func(*Client, *Event)) {
 // From a Node server with recovery, events have one argument more, behind the others: their offset, a string. That of
 // a Hub is taken off.
 func (c *Client) Handle(event string, f func(*Event)) {
+	mustFunc(f == nil, "Handle")
 	c.handle(event, func(_ *Client, e *Event) { f(e) })
 }
 
 // HandleAny adds a function that sees every event, before the event's own handler.
 func (c *Client) HandleAny(f func(*Event)) {
+	mustFunc(f == nil, "HandleAny")
 	c.register(func(r *clientFunctions) { r.any = append(slices.Clip(r.any), f) })
 }
 
 // OnConnect adds a function that is called each time the client is connected, which may be the place to join rooms and
 // to ask for what was missed, unless Recovered. What had been waiting to be sent is sent before that.
 func (c *Client) OnConnect(f func()) {
+	mustFunc(f == nil, "OnConnect")
 	c.register(func(r *clientFunctions) { r.onConnect = append(slices.Clip(r.onConnect), f) })
 }
 
@@ -122,6 +126,7 @@ func (c *Client) OnConnect(f func()) {
 // the events that had come. The client connects again, after all reasons but ReasonIOServerDisconnect and
 // ReasonIOClientDisconnect.
 func (c *Client) OnDisconnect(f func(Reason)) {
+	mustFunc(f == nil, "OnDisconnect")
 	c.register(func(r *clientFunctions) { r.onDisconnect = append(slices.Clip(r.onDisconnect), f) })
 }
 
@@ -129,6 +134,7 @@ func (c *Client) OnDisconnect(f func(Reason)) {
 // returns it. If it is the last, because the server has refused the client or ClientOptions.Attempts have failed, State
 // is StateClosed by then. While 256 events wait to be handled these errors are only logged.
 func (c *Client) OnConnectError(f func(error)) {
+	mustFunc(f == nil, "OnConnectError")
 	c.register(func(r *clientFunctions) { r.onConnectError = append(slices.Clip(r.onConnectError), f) })
 }
 
@@ -309,24 +315,27 @@ type clientInbox Client
 // handle implements handler.
 func (c *clientInbox) handle(in incoming) { in.note() }
 
-// tell has the application's functions called when it is their turn; it waits if too many wait for theirs already.
-func (c *Client) tell(f func()) {
-	note := incoming{kind: incomingNote, note: func() { c.run(nil, f) }}
+// tell has f called, which calls the application's functions of that name, when it is their turn; it waits if too many
+// wait for theirs already.
+func (c *Client) tell(name string, f func()) {
+	note := incoming{kind: incomingNote, note: func() { c.runFunction(name, f) }}
 	if c.inbox.push(note) != taken {
 		c.inbox.put(note) // of these there are few: one push, which waits, for each connection
 	}
 }
 
-// run calls a function of the application, e being the event that it handles, if any, and bears its panic: that costs
-// the event its answer, and nobody anything else.
+// run calls f, which calls the handlers of an event. A panic costs the event its answer, and nobody anything else.
 func (c *Client) run(e *Event, f func()) {
 	guard(f, func(what ...any) {
-		log := c.options.Logger
-		if e != nil {
-			log = e.sender.logger(e.name)
-			e.fail("internal error", nil)
-		}
-		log.Error("atrium: a handler panicked", what...)
+		e.fail("internal error", nil)
+		e.sender.logger(e.name).Error("atrium: a handler panicked", what...)
+	})
+}
+
+// runFunction calls f, which calls functions of the application that are for no event. A panic costs nobody anything.
+func (c *Client) runFunction(name string, f func()) {
+	guard(f, func(what ...any) {
+		c.options.Logger.With(slog.String("function", name)).Error("atrium: a handler panicked", what...)
 	})
 }
 

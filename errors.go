@@ -99,7 +99,31 @@ func (e *Error) Error() string { return e.Message }
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errorf returns an *Error whose message is formatted as fmt.Sprintf does. The message is shown to the client.
+// Errorf returns an *Error whose message is formatted as fmt.Errorf does, and whose Err is what a %w stands for. The
+// message, with the text of that, is shown to the client.
 func Errorf(format string, args ...any) *Error {
-	return &Error{Message: fmt.Sprintf(format, args...)}
+	err := fmt.Errorf(format, args...)
+	e := &Error{Message: err.Error()}
+	switch wrapper := err.(type) {
+	case interface{ Unwrap() error }:
+		e.Err = wrapper.Unwrap()
+	case interface{ Unwrap() []error }:
+		e.Err = errors.Join(wrapper.Unwrap()...)
+	}
+	return e
+}
+
+// errorOf returns an error that a function of the application has returned. A nil *Error is none: it is what becomes of
+// the nil in a variable of that type.
+func errorOf(err error) error {
+	if e, ok := err.(*Error); ok && e == nil {
+		return nil
+	}
+	return err
+}
+
+// asError finds the *Error in an error.
+func asError(err error) (*Error, bool) {
+	e, ok := errors.AsType[*Error](err)
+	return e, ok && e != nil
 }

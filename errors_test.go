@@ -1,11 +1,13 @@
 package atrium
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -78,4 +80,76 @@ func TestError(t *testing.T) {
 	if errors.Is(withData, ErrClosed) {
 		t.Error("an Error is ErrClosed")
 	}
+}
+
+// What %w stands for is found by errors.Is, and its text is part of the message.
+func TestErrorfWraps(t *testing.T) {
+	one := Errorf("join %q: %w", "a", ErrRoomName)
+	if diff := cmp.Diff(`join "a": atrium: unusable room name`, one.Error()); diff != "" {
+		t.Error(diff)
+	}
+	two := Errorf("%w and %w", ErrTimeout, fmt.Errorf("wrapped: %w", ErrClosed))
+	for _, test := range []struct {
+		err    *Error
+		target error
+		is     bool
+	}{
+		{one, ErrRoomName, true}, {one, ErrClosed, false},
+		{two, ErrTimeout, true}, {two, ErrClosed, true}, {two, ErrBus, false},
+		{Errorf("%v", ErrClosed), ErrClosed, false},
+	} {
+		if is := errors.Is(test.err, test.target); is != test.is {
+			t.Errorf("errors.Is(%v, %v) = %t", test.err, test.target, is)
+		}
+	}
+	if Errorf("none").Err != nil {
+		t.Error("there is nothing behind it")
+	}
+}
+
+// nilValid returns the nil in a variable of type *Error.
+type nilValid struct{}
+
+func (nilValid) Validate() error { return nilError() }
+
+func nilError() error {
+	var e *Error
+	return e
+}
+
+// A nil *Error that a function returns as an error is none, wherever the application's errors are taken.
+func TestNilErrorIsNone(t *testing.T) {
+	noLeaks(t)
+	logger, log := newLog()
+	h := newHub(t, Options{Logger: logger, Accept: func(*http.Request) (context.Context, error) { return nil, nilError() }})
+	h.Use(func(*Socket) error { return nilError() })
+	h.UseEvent(func(*Event) error { return nilError() })
+	On(h, "on", func(*Socket, nilValid) error { return nilError() })
+	OnCall(h, "call", func(*Socket, nilValid) (int, error) { return 5, nilError() })
+	OnAck(h, "ack", func(_ *Socket, _ nilValid, ack *Ack) error { ack.Reply(6); return nilError() })
+	h.Handle("raw", func(e *Event) {
+		if err := e.Bind(new(nilValid)); err != nil {
+			t.Error(err)
+		}
+	})
+	h.Handle("tell", func(e *Event) { e.ReplyError(nilError()) })
+	h.Handle("tell wrapped", func(e *Event) { e.ReplyError(fmt.Errorf("wrapped: %w", nilError())) })
+	srv := serve(t, overPipe, h)
+	c := srv.connect(t, nil)
+	for _, test := range []struct{ event, hears string }{
+		{"on", `{"id":1}`}, {"call", `{"id":1,"data":5}`}, {"ack", `{"id":1,"data":6}`}, {"raw", `{"id":1}`},
+	} {
+		c.send(fmt.Sprintf(`{"event":%q,"data":{},"id":1}`, test.event))
+		c.want(test.hears)
+	}
+	if log.String() != "" {
+		t.Errorf("the log: %s", log)
+	}
+	// Whoever has an error told has one to tell, even if it says nothing.
+	for _, event := range []string{"tell", "tell wrapped"} {
+		c.send(fmt.Sprintf(`{"event":%q,"id":1}`, event))
+		c.want(`{"id":1,"error":{"message":"internal error"}}`)
+	}
+	client := srv.client(t, ClientOptions{Auth: func(context.Context) (any, error) { return map[string]int{"N": 1}, nilError() }})
+	mustConnect(t, client)
 }

@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -49,8 +48,9 @@ func (e *Event) Args() []json.RawMessage {
 }
 
 // Bind decodes the arguments in their order into what the pointers point to, as json.Unmarshal does, and validates
-// each that has a Validate() error method. A missing argument is null, one too many is ignored. An error is an
-// *Error that names the field and what was expected, fit for ReplyError.
+// each that has a Validate() error method: the value itself, not what is in it; see On. A missing argument is null, one
+// too many is ignored. An error is an *Error that names the field and what was expected, or what Validate has returned;
+// either is fit for ReplyError.
 func (e *Event) Bind(pointers ...any) error {
 	at := skipSpace(e.args, 0)
 	for i, p := range pointers {
@@ -167,7 +167,7 @@ func (e *Event) finish() {
 func (n *Namespace) dispatch(s *Socket, e *Event) {
 	r := n.functions()
 	for _, f := range r.useEvent {
-		if err := f(e); err != nil {
+		if err := errorOf(f(e)); err != nil {
 			e.ReplyError(err)
 			return
 		}
@@ -189,10 +189,17 @@ type Registrar[S any] interface {
 	handle(event string, f func(S, *Event))
 }
 
+// mustFunc panics if the application registers nothing. what is the function or method that it calls.
+func mustFunc(isNil bool, what string) {
+	if isNil {
+		panic("atrium: " + what + ": expected a function, got nil")
+	}
+}
+
 // withHandler returns a copy of handlers with one more. It panics if that cannot be.
 func withHandler[S any](handlers map[string]func(S, *Event), event string, f func(S, *Event)) map[string]func(S, *Event) {
 	if err := checkEventName(event); err != nil {
-		panic("atrium: cannot handle an event: " + err.Error())
+		panic("atrium: an event cannot be handled: " + strings.TrimPrefix(err.Error(), "atrium: "))
 	}
 	if handlers[event] != nil {
 		panic(fmt.Sprintf("atrium: the event %q has a handler already", event))
@@ -205,18 +212,23 @@ func withHandler[S any](handlers map[string]func(S, *Event), event string, f fun
 	return handlers
 }
 
-// On registers the handler of an event whose first argument decodes into a T. If T has a Validate() error method,
-// in T or *T, what it returns is told to the sender, and f is not called. A missing argument is null.
+// On registers the handler of an event whose first argument decodes into a T. A missing argument is null.
+//
+// If T has a Validate() error method, in T or *T, it is called first. If it returns an error, f is not called, and the
+// sender is told as if f had returned it. Only the value itself is validated: what is in it, its fields and elements,
+// is for its Validate to look at. A method Validate of another form makes On panic.
 //
 // If f returns an error, the sender is told, as Event.ReplyError does. If it returns nil and the sender asked for an
-// acknowledgement, an empty one is sent; OnCall and OnAck are for others. On panics where Namespace.Handle does, whose comment says how
-// handlers run.
+// acknowledgement, an empty one is sent; OnCall and OnAck are for others. On panics where Namespace.Handle does, whose
+// comment says how handlers run.
 func On[S, T any](r Registrar[S], event string, f func(S, T) error) {
+	mustFunc(f == nil, "On")
+	mustValidate(reflect.TypeFor[T]())
 	r.handle(event, func(s S, e *Event) {
 		var v T
 		err := e.first(&v)
 		if err == nil {
-			err = f(s, v)
+			err = errorOf(f(s, v))
 		}
 		if err != nil {
 			e.ReplyError(err)
@@ -226,12 +238,15 @@ func On[S, T any](r Registrar[S], event string, f func(S, T) error) {
 
 // OnCall is On for a handler that has an answer: what f returns is the acknowledgement, if one was asked for.
 func OnCall[S, T, R any](r Registrar[S], event string, f func(S, T) (R, error)) {
+	mustFunc(f == nil, "OnCall")
+	mustValidate(reflect.TypeFor[T]())
 	r.handle(event, func(s S, e *Event) {
 		var v T
 		err := e.first(&v)
 		var result R
 		if err == nil {
 			result, err = f(s, v)
+			err = errorOf(err)
 		}
 		if err == nil && e.id != noID {
 			err = e.Reply(result)
@@ -242,80 +257,9 @@ func OnCall[S, T, R any](r Registrar[S], event string, f func(S, T) (R, error)) 
 	})
 }
 
-// validator is a type of the application that checks its own values.
-type validator interface{ Validate() error }
-
-// bind decodes a JSON value into what v points to, and validates that. No value is null. what names the value in
-// errors.
-func bind(value []byte, v any, what string) error {
-	pointer := reflect.ValueOf(v)
-	if pointer.Kind() != reflect.Pointer || pointer.IsNil() {
-		panic(fmt.Sprintf("atrium: Bind needs pointers, got %T", v))
-	}
-	if len(value) > 0 {
-		if err := json.Unmarshal(value, v); err != nil {
-			return decodeError(err, what)
-		}
-	}
-	if pointed := pointer.Elem(); pointed.Kind() == reflect.Pointer {
-		if pointed.IsNil() {
-			return nil // a *T says that null is fine
-		}
-		v = pointed.Interface()
-	}
-	if v, ok := v.(validator); ok {
-		if err := v.Validate(); err != nil {
-			if shown, ok := errors.AsType[*Error](err); ok {
-				return shown
-			}
-			return &Error{Message: err.Error()}
-		}
-	}
-	return nil
-}
-
-// decodeError puts into a sender's words what encoding/json found.
-func decodeError(err error, what string) error {
-	e, ok := errors.AsType[*json.UnmarshalTypeError](err)
-	if !ok {
-		return Errorf("%s: %s", what, strings.TrimPrefix(err.Error(), "json: "))
-	}
-	if e.Field != "" {
-		what = e.Field
-	}
-	return Errorf("%s: expected %s, got %s", what, expected(e.Type), e.Value)
-}
-
-// expected is what JSON calls the values of a type.
-func expected(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.Bool:
-		return "true or false"
-	case reflect.String:
-		return "a string"
-	case reflect.Int, reflect.Int64:
-		return "an integer"
-	case reflect.Int8, reflect.Int16, reflect.Int32:
-		return fmt.Sprintf("an integer from %d to %d", -1<<(t.Bits()-1), 1<<(t.Bits()-1)-1)
-	case reflect.Uint, reflect.Uint64, reflect.Uintptr:
-		return "an integer that is not negative"
-	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
-		return fmt.Sprintf("an integer from 0 to %d", uint64(1)<<t.Bits()-1)
-	case reflect.Float32, reflect.Float64:
-		return "a number"
-	case reflect.Slice, reflect.Array:
-		return "an array"
-	case reflect.Struct, reflect.Map:
-		return "an object"
-	case reflect.Pointer:
-		return expected(t.Elem())
-	}
-	return "a " + t.String()
-}
-
 // shown returns what the other end is told of an error, and logs what it is not told.
 func shown(err error, log *slog.Logger) (message string, data []byte) {
-	e, ok := errors.AsType[*Error](err)
+	e, ok := asError(err)
 	if !ok {
 		log.Error("atrium: a handler failed", slog.Any("error", err))
 		return "internal error", nil

@@ -16,7 +16,7 @@ type valueValid struct{ N int }
 
 func (v valueValid) Validate() error {
 	if v.N < 0 {
-		return errors.New("N: expected at least 0")
+		return Errorf("N: expected at least 0")
 	}
 	return nil
 }

@@ -119,7 +119,7 @@ type square struct {
 
 func (s square) Validate() error {
 	if s.X < 0 || s.X > 7 || s.Y < 0 || s.Y > 7 {
-		return errors.New("expected a square of the board")
+		return atrium.Errorf("expected a square of the board")
 	}
 	return nil
 }

@@ -52,8 +52,8 @@ func newHandshake(r *http.Request, subprotocol string) *Handshake {
 }
 
 // Bind decodes the auth value that the client connected with into v, as json.Unmarshal does, and validates it if
-// it has a Validate() error method. Without an auth value v stays as it is. An error is an *Error that names
-// the field and what was expected.
+// it has a Validate() error method: the value itself, not what is in it; see On. Without an auth value v stays as it is.
+// An error is an *Error that names the field and what was expected, or what Validate has returned.
 func (h *Handshake) Bind(v any) error { return bind(h.auth, v, "auth") }
 
 // Header returns the request's headers, Host among them. The caller may change what it gets.

@@ -102,6 +102,7 @@ func (h *Hub) Namespace(name string) *Namespace {
 //
 //	h.NamespaceFunc(regexp.MustCompile(`^/project-[0-9]+$`).MatchString)
 func (h *Hub) NamespaceFunc(match func(name string) bool) *Namespace {
+	mustFunc(match == nil, "NamespaceFunc")
 	n := new(Namespace)
 	n.init(h, "", newRegistrar())
 	h.mu.Lock()

@@ -24,7 +24,7 @@ type testMessage struct {
 
 func (m testMessage) Validate() error {
 	if m.Text == "" {
-		return errors.New("Text: expected some")
+		return Errorf("Text: expected some")
 	}
 	return nil
 }
@@ -921,5 +921,40 @@ func TestValues(t *testing.T) {
 	within(t, ctx.Done(), "the context's end")
 	if v, ok := s.Get("n"); v != 7 || !ok {
 		t.Errorf("got %v, %t after the disconnect", v, ok)
+	}
+}
+
+// The log says which function it was that failed or panicked: an event's handler by the event, the others by their name.
+func TestLogNamesFunction(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		prepare func(h *Hub)
+		want    string
+	}{
+		{"Use fails", func(h *Hub) { h.Use(func(*Socket) error { return errors.New("oops") }) }, "function=Use"},
+		{"Use panics", func(h *Hub) { h.Use(func(*Socket) error { panic("oops") }) }, "function=Use"},
+		{"OnConnect panics", func(h *Hub) { h.OnConnect(func(*Socket) { panic("oops") }) }, "function=OnConnect"},
+		{"OnDisconnect panics", func(h *Hub) {
+			h.OnConnect(func(s *Socket) { s.Disconnect() })
+			h.OnDisconnect(func(*Socket, Reason) { panic("oops") })
+		}, "function=OnDisconnect"},
+		{"a handler fails", func(h *Hub) {
+			On(h, "e", func(*Socket, any) error { return errors.New("oops") })
+		}, "event=e"},
+		{"a handler panics", func(h *Hub) { h.Handle("e", func(*Event) { panic("oops") }) }, "event=e"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			noLeaks(t)
+			logger, log := newLog()
+			h := newHub(t, Options{Logger: logger})
+			test.prepare(h)
+			c := serve(t, overTCP, h).socketIO(t)
+			c.send("40")
+			c.send(`42["e"]`)
+			eventually(t, "the log entry", func() bool { return strings.Contains(log.String(), "oops") })
+			if got := log.String(); !strings.Contains(got, test.want) || strings.Contains(got, `event=""`) {
+				t.Errorf("the log: %s\nwant %s", got, test.want)
+			}
+		})
 	}
 }

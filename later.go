@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"fmt"
+	"reflect"
 	"sync/atomic"
 )
 
@@ -64,11 +65,13 @@ func (a *Ack) fail(message string, data []byte) {
 //		return pool.Submit(s.Context(), func() { ack.Reply(render(job)) })
 //	})
 func OnAck[S, T any](r Registrar[S], event string, f func(S, T, *Ack) error) {
+	mustFunc(f == nil, "OnAck")
+	mustValidate(reflect.TypeFor[T]())
 	r.handle(event, func(s S, e *Event) {
 		var v T
 		err := e.first(&v)
 		if err == nil {
-			err = f(s, v, e.Later())
+			err = errorOf(f(s, v, e.Later()))
 		}
 		if err != nil {
 			e.ReplyError(err)

@@ -177,7 +177,7 @@ func (f *wireForm) frame(z compression) []byte {
 // checkEventName judges a name that this end is about to use.
 func checkEventName(event string) error {
 	if reservedEvent(event) {
-		return fmt.Errorf("%w: %q", ErrReserved, event)
+		return fmt.Errorf("%w: %q%s", ErrReserved, event, insteadOf(event))
 	}
 	if event == "" || len(event) > maxEventName || !utf8.ValidString(event) {
 		return fmt.Errorf("atrium: the event name %.40q is not 1 to %d bytes of UTF-8", event, maxEventName)
@@ -192,6 +192,19 @@ func reservedEvent(event string) bool {
 		return true
 	}
 	return false
+}
+
+// insteadOf says what to use instead of a reserved name, for who emits and for who handles it.
+func insteadOf(event string) string {
+	switch event {
+	case "connect":
+		return ": use OnConnect to handle it; it is sent by itself"
+	case "connect_error":
+		return ": return an error from Use to send it; a Client handles it with OnConnectError"
+	case "disconnect", "disconnecting":
+		return ": use Disconnect to send it, and OnDisconnect to handle it"
+	}
+	return "" // the others have a meaning in JavaScript only
 }
 
 // encoder holds arguments as JSON.

@@ -14,7 +14,7 @@ import (
 // namespace, "/".
 //
 // Handlers may be registered at any time, also while clients are connected; an event that is being dispatched does
-// not see a handler registered meanwhile. All methods may be called from any goroutine.
+// not see a handler registered meanwhile. To register nil panics. All methods may be called from any goroutine.
 type Namespace struct {
 	hub      *Hub
 	name     string
@@ -85,6 +85,7 @@ func (n *Namespace) Name() string { return n.name }
 // before they all have passed, and what is emitted to it before that is dropped. A client that hears that it is
 // connected is in the rooms that it joined here.
 func (n *Namespace) Use(f func(*Socket) error) {
+	mustFunc(f == nil, "Use")
 	n.register(func(r *registry) { r.use = append(slices.Clip(r.use), f) })
 }
 
@@ -94,12 +95,14 @@ func (n *Namespace) Use(f func(*Socket) error) {
 // A socket is in the rooms that it joined in Use before OnConnect runs: what others emit to them meanwhile comes first.
 // To send a client something ahead of a room's events, such as what was said before, emit it in OnConnect and Join then.
 func (n *Namespace) OnConnect(f func(*Socket)) {
+	mustFunc(f == nil, "OnConnect")
 	n.register(func(r *registry) { r.onConnect = append(slices.Clip(r.onConnect), f) })
 }
 
 // OnDisconnect adds a function that is called once for each socket that was connected, after the last of its
 // events. The socket has left its rooms by then, and Rooms still tells which they were.
 func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
+	mustFunc(f == nil, "OnDisconnect")
 	n.register(func(r *registry) { r.onDisconnect = append(slices.Clip(r.onDisconnect), f) })
 }
 
@@ -109,18 +112,21 @@ func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
 // An acknowledgement that the sender asked for and that the handler neither gave nor took along (Event.Later) is sent
 // empty when it returns. A name that is reserved, too long, or registered already makes Handle panic.
 func (n *Namespace) Handle(event string, f func(*Event)) {
+	mustFunc(f == nil, "Handle")
 	n.handle(event, func(_ *Socket, e *Event) { f(e) })
 }
 
 // HandleAny adds a function that sees every event, before the event's own handler. Once there is one, an event
 // without a handler of its own is no error.
 func (n *Namespace) HandleAny(f func(*Event)) {
+	mustFunc(f == nil, "HandleAny")
 	n.register(func(r *registry) { r.any = append(slices.Clip(r.any), f) })
 }
 
 // UseEvent adds a function that every event must pass before any handler sees it, in the order they were added. The
 // first error is told to the sender, as a handler's would be, and the event is not handled.
 func (n *Namespace) UseEvent(f func(*Event) error) {
+	mustFunc(f == nil, "UseEvent")
 	n.register(func(r *registry) { r.useEvent = append(slices.Clip(r.useEvent), f) })
 }
 
@@ -128,6 +134,7 @@ func (n *Namespace) UseEvent(f func(*Event) error) {
 // each of these calls, not for each receiver, and before it returns. It must not keep args. It may run in any
 // goroutine.
 func (n *Namespace) OnEmit(f func(event string, args []json.RawMessage)) {
+	mustFunc(f == nil, "OnEmit")
 	n.register(func(r *registry) { r.onEmit = append(slices.Clip(r.onEmit), f) })
 }
 

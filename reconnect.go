@@ -254,7 +254,10 @@ func (c *Client) askAuth(ctx context.Context, f func(context.Context) (any, erro
 	go func() {
 		a := answer{err: errAuthPanicked}
 		defer func() { answered <- a }()
-		c.run(nil, func() { a.auth, a.err = f(ctx) })
+		c.runFunction("ClientOptions.Auth", func() {
+			a.auth, a.err = f(ctx)
+			a.err = errorOf(a.err)
+		})
 	}()
 	select {
 	case a := <-answered:
@@ -329,7 +332,7 @@ func (c *Client) attach(l *link, id, pid string) bool {
 		c.refuse(m)
 	}
 	l.outcome <- attempted{}
-	c.tell(func() {
+	c.tell("OnConnect", func() {
 		for _, f := range c.functions.Load().onConnect {
 			f()
 		}
@@ -395,7 +398,7 @@ func (c *Client) detach(l *link) {
 	if l.wrong != nil {
 		c.options.Logger.Warn("atrium: disconnected", slog.Any("error", l.wrong))
 	}
-	c.tell(func() {
+	c.tell("OnDisconnect", func() {
 		for _, f := range c.functions.Load().onDisconnect {
 			f(reason)
 		}
@@ -467,13 +470,13 @@ func (c *Client) change(to State) {
 	}
 	// This does not wait for room: Connect may be called by a handler. Each change goes with something that does wait, or
 	// with a call of Connect or Close.
-	c.inbox.put(incoming{kind: incomingNote, note: func() { c.run(nil, func() { f(to) }) }})
+	c.inbox.put(incoming{kind: incomingNote, note: func() { c.runFunction("ClientOptions.OnState", func() { f(to) }) }})
 }
 
 // tellError tells of an attempt that failed, unless too much waits to be told.
 func (c *Client) tellError(err error) {
 	note := incoming{kind: incomingNote, note: func() {
-		c.run(nil, func() {
+		c.runFunction("OnConnectError", func() {
 			for _, f := range c.functions.Load().onConnectError {
 				f(err)
 			}

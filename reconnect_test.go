@@ -1047,3 +1047,21 @@ func testClientsSpread(t *testing.T) {
 		}
 	})
 }
+
+// The log says which of a client's functions it was that panicked.
+func TestClientLogNamesFunction(t *testing.T) {
+	noLeaks(t)
+	logger, log := newLog()
+	h := newHub(t, Options{})
+	h.OnConnect(func(s *Socket) { s.Emit("e") })
+	c := serve(t, overTCP, h).client(t, ClientOptions{Logger: logger, OnState: func(State) { panic("oops") }})
+	c.OnConnect(func() { panic("oops") })
+	c.OnDisconnect(func(Reason) { panic("oops") })
+	c.Handle("e", func(*Event) { panic("oops") })
+	mustConnect(t, c)
+	eventually(t, "the event", func() bool { return strings.Contains(log.String(), "event=e") })
+	c.Close()
+	for _, want := range []string{"function=OnConnect ", "function=OnDisconnect ", "function=ClientOptions.OnState "} {
+		eventually(t, want, func() bool { return strings.Contains(log.String(), want) })
+	}
+}

@@ -270,7 +270,7 @@ func (s *Socket) handle(in incoming) {
 		}
 	}()
 	guard(func() { s.run(in, e) }, func(what ...any) {
-		s.logger(in.event).Error("atrium: a handler panicked", what...)
+		s.loggerOf(in).Error("atrium: a handler panicked", what...)
 		if e != nil {
 			e.fail("internal error", nil)
 		}
@@ -305,6 +305,24 @@ func (s *Socket) logger(event string) *slog.Logger {
 	return s.ns.hub.options.Logger.With(slog.String("event", event), slog.String("socket", s.id))
 }
 
+// functionLogger is logger for what concerns a function that is for no event.
+func (s *Socket) functionLogger(name string) *slog.Logger {
+	return s.ns.hub.options.Logger.With(slog.String("function", name), slog.String("socket", s.id))
+}
+
+// loggerOf is the logger for the function that is running for what has come in.
+func (s *Socket) loggerOf(in incoming) *slog.Logger {
+	switch {
+	case in.kind == incomingLeave:
+		return s.functionLogger("OnDisconnect")
+	case in.kind != incomingConnect:
+		return s.logger(in.event)
+	case s.isConnected():
+		return s.functionLogger("OnConnect")
+	}
+	return s.functionLogger("Use")
+}
+
 // isConnected reports whether the socket was ever connected; events that were received before it was
 // disconnected are handled after that, too.
 func (s *Socket) isConnected() bool { return s.connected.Load() }
@@ -315,8 +333,8 @@ func (s *Socket) connect(auth []byte) {
 	functions := s.ns.functions()
 	if !s.comeBack(auth) {
 		for _, use := range functions.use {
-			if err := use(s); err != nil {
-				message, data := shown(err, s.logger("connect"))
+			if err := errorOf(use(s)); err != nil {
+				message, data := shown(err, s.functionLogger("Use"))
 				s.refuse(message, data)
 				return
 			}
