@@ -65,9 +65,10 @@ func (h *Hub) switchProtocols(w http.ResponseWriter, r *http.Request, subprotoco
 
 func (h *Hub) connConfig() connConfig {
 	return connConfig{
-		compression: h.sessions.compression,
-		readLimit:   min(h.options.MaxMessageSize, maxBeforeConnect),
-		maxQueued:   h.options.MaxQueued,
+		compression:  h.sessions.compression,
+		readLimit:    min(h.options.MaxMessageSize, maxBeforeConnect),
+		maxQueued:    h.options.MaxQueued,
+		closeTimeout: h.options.CloseTimeout,
 	}
 }
 

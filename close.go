@@ -9,8 +9,13 @@ import (
 )
 
 const (
-	// closeTimeout bounds the closing handshake: what is queued leaves, the close frame leaves, the peer's comes.
-	closeTimeout = time.Second
+	// defaultCloseTimeout bounds how long what is queued when a connection is closed may take to leave, unless an option
+	// says otherwise.
+	defaultCloseTimeout = 30 * time.Second
+	// dropTimeout bounds the same where the queue is dropped: the rest of a frame and the close frame.
+	dropTimeout = time.Second
+	// answerTimeout bounds the wait for the peer's close frame when ours has left.
+	answerTimeout = time.Second
 	// lingerTimeout bounds the wait for the peer to close its side of TCP after that.
 	lingerTimeout = time.Second
 )
@@ -26,11 +31,14 @@ var (
 
 // Close performs the closing handshake (RFC 6455 §7): it sends the close frame behind everything that was queued,
 // waits for the peer's, reading and discarding messages if nobody else reads, and closes the network connection.
-// It gives that a second, and the peer's end of TCP one more.
+//
+// What is queued has CloseTimeout to leave (of UpgradeOptions or DialOptions), as long as the peer takes it: if the
+// network takes nothing for 5 seconds, the connection is cut earlier. The peer's close frame has a second after ours has
+// left, and the peer's end of TCP one more. A CloseNow meanwhile ends the wait.
 //
 // A reason longer than 123 bytes is cut. A code that may not be sent is refused with an error, and nothing
-// happens. Close returns nil if the handshake was completed, and otherwise the error, matching ErrClosed, with
-// which the connection ended.
+// happens. Close returns nil if all that was queued has left and the handshake was completed, and otherwise the error,
+// matching ErrClosed, with which the connection ended.
 func (c *Conn) Close(code StatusCode, reason string) error {
 	if !code.onWire() {
 		return errCloseCode
@@ -39,6 +47,9 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	c.finish()
 	if !began {
 		return ErrClosed
+	}
+	if c.out.failure() != nil {
+		return c.out.closedError()
 	}
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
@@ -49,40 +60,46 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 }
 
 // CloseNow closes the network connection at once, with no handshake and without what is still queued. The peer
-// sees status 1006. If the peer has begun the closing handshake, CloseNow lets the answer leave first, and does not
-// wait for that: so a deferred CloseNow is right for every end.
+// sees status 1006.
+//
+// If it is the peer who has ended the connection, by a close frame or by breaking the protocol, CloseNow lets what is
+// queued and the close frame that answers leave first, as Close does, and does not wait for that: so a deferred
+// CloseNow is right for every end.
 func (c *Conn) CloseNow() error {
 	if c.answering.Load() {
 		go c.finish()
 		return nil
 	}
+	return c.cut(net.ErrClosed)
+}
+
+// cut closes the network connection at once. err says why what is queued is not sent.
+func (c *Conn) cut(err error) error {
 	c.state.Store(int32(StateClosed))
-	c.out.stop(net.ErrClosed)
+	c.out.stop(err)
 	return c.nc.Close()
 }
 
-// What beginClose does with frames that are queued ahead of the close frame.
+// closeMode says what becomes of the frames that are queued ahead of the close frame.
+type closeMode uint8
+
 const (
-	deliverQueued = false
-	dropQueued    = true
+	deliverQueued closeMode = iota // they have Conn.closeTimeout to leave
+	deliverAll                     // they have as long as the peer takes them; the caller sees to it that there is a bound
+	dropQueued                     // they are dropped
 )
 
-// beginClose queues the close frame and sets the deadlines of the closing handshake. It does not wait; it is
-// finish that sees the handshake through, or whoever is reading. It reports whether the closing had not begun yet.
-func (c *Conn) beginClose(code StatusCode, reason string, drop bool) bool {
+// beginClose queues the close frame and bounds the steps of the closing. It does not wait; it is finish that sees the
+// handshake through, or whoever is reading. It reports whether the closing had not begun yet.
+func (c *Conn) beginClose(code StatusCode, reason string, mode closeMode) bool {
 	if !c.state.CompareAndSwap(int32(StateOpen), int32(StateClosing)) {
 		return false
 	}
-	by := time.Now().Add(closeTimeout)
-	c.deadlineMu.Lock()
-	c.closeBy = by
-	c.setReadDeadline()
-	c.deadlineMu.Unlock()
-	_ = c.nc.SetWriteDeadline(by) // finish closes a connection that knows no deadlines
-	if drop {
+	if mode == dropQueued {
 		c.out.abandon()
 	}
-	if c.out.pushClose(c.frame(OpClose, appendClosePayload(nil, code, reason))) {
+	frame := c.frame(OpClose, appendClosePayload(nil, code, reason))
+	if c.out.pushClose(frame, newEnding(c, mode)) {
 		c.out.wake()
 	}
 	return true
@@ -95,13 +112,9 @@ func (c *Conn) abort(err error) {
 }
 
 // finish sees a begun closing through and closes the network connection. It returns when that is done, whoever
-// does it. It takes at most closeTimeout and lingerTimeout.
+// does it.
 func (c *Conn) finish() {
 	c.finishing.Do(func() {
-		// The deadlines below do their work on any good net.Conn; this is for the others.
-		backstop := time.AfterFunc(closeTimeout+2*lingerTimeout, func() { c.nc.Close() })
-		defer backstop.Stop()
-
 		c.readMu.Lock()
 		for c.in.err == nil {
 			_, _, _, _ = c.readMessage(context.Background(), nil)
@@ -111,10 +124,13 @@ func (c *Conn) finish() {
 		c.readMu.Unlock()
 		<-c.out.closed()
 
+		ending := c.out.closedBy()
 		if e, ok := errors.AsType[*CloseError](err); ok && e.Code != StatusAbnormalClosure {
+			ending.advance(stepLinger, lingerTimeout)
 			c.linger(violated)
 		}
 		_ = c.nc.Close()
+		ending.advance(stepOver, 0)
 		c.state.Store(int32(StateClosed))
 	})
 }
@@ -123,18 +139,12 @@ func (c *Conn) finish() {
 // reset can overtake the close frame. The server closes its side of TCP first, the client waits for it
 // (RFC 6455 §7.1.1). unread says that the peer may have sent more than was read.
 func (c *Conn) linger(unread bool) {
-	by := time.Now().Add(lingerTimeout)
-	c.deadlineMu.Lock()
-	c.closeBy = by
-	c.setReadDeadline()
-	c.deadlineMu.Unlock()
-	_ = c.nc.SetWriteDeadline(by)
 	if !c.client {
 		half, ok := c.nc.(interface{ CloseWrite() error })
 		if ok && half.CloseWrite() != nil || !ok && !unread {
 			return
 		}
 	}
-	// The deadline, or the peer, ends this.
+	// The peer ends this, or the ending.
 	_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c.nc}, make([]byte, 256))
 }

@@ -265,10 +265,10 @@ func testCloseTakesNoLonger(t *testing.T) {
 		takes  time.Duration
 		clean  bool // the handshake is completed
 	}{
-		{name: "the peer never answers a server", peer: drain, takes: closeTimeout},
-		{name: "the peer never answers a client", client: true, peer: drain, takes: closeTimeout},
-		{name: "the peer does not read", peer: func(*peer) {}, takes: closeTimeout},
-		{name: "the peer does not read a client", client: true, peer: func(*peer) {}, takes: closeTimeout},
+		{name: "the peer never answers a server", peer: drain, takes: answerTimeout},
+		{name: "the peer never answers a client", client: true, peer: drain, takes: answerTimeout},
+		{name: "the peer does not read", peer: func(*peer) {}, takes: stallTimeout},
+		{name: "the peer does not read a client", client: true, peer: func(*peer) {}, takes: stallTimeout},
 		{name: "the peer cuts", peer: func(p *peer) { p.next(); p.nc.Close() }},
 		{name: "the peer answers, a pipe has no sides", peer: answer, clean: true},
 		{name: "the server answers and does not close", client: true, peer: answer, takes: lingerTimeout, clean: true},
@@ -286,14 +286,14 @@ func testCloseTakesNoLonger(t *testing.T) {
 				<-time.After(300 * time.Millisecond)
 				p.hangUp()
 			}},
-		{name: "the peer sends messages instead", takes: closeTimeout, peer: func(p *peer) {
+		{name: "the peer sends messages instead", takes: answerTimeout, peer: func(p *peer) {
 			drain(p)
 			for range 200 {
 				p.send(p.frame(OpText, "no, listen"))
 				<-time.After(10 * time.Millisecond)
 			}
 		}},
-		{name: "the peer sends a message without end", takes: closeTimeout, peer: func(p *peer) {
+		{name: "the peer sends a message without end", takes: answerTimeout, peer: func(p *peer) {
 			drain(p)
 			for op := OpText; ; op = OpContinuation {
 				if _, err := p.nc.Write(p.part(op, "and ")); err != nil {
@@ -311,9 +311,9 @@ func testCloseTakesNoLonger(t *testing.T) {
 				<-time.After(10 * time.Millisecond)
 			}
 		}},
-		{name: "the network connection knows no deadlines", peer: func(*peer) {}, takes: closeTimeout + 2*lingerTimeout,
+		{name: "the network connection knows no deadlines", peer: func(*peer) {}, takes: stallTimeout,
 			wrap: func(nc net.Conn) net.Conn { return deaf{nc} }},
-		{name: "the network connection knows no deadlines and lingers", client: true, takes: closeTimeout + 2*lingerTimeout, clean: true, peer: answer,
+		{name: "the network connection knows no deadlines and lingers", client: true, takes: lingerTimeout, clean: true, peer: answer,
 			wrap: func(nc net.Conn) net.Conn { return deaf{nc} }},
 	}
 	for _, row := range rows {
@@ -350,14 +350,14 @@ func testCloseTakesNoLonger(t *testing.T) {
 }
 
 // Row 33, in real time: the peer does not read, or reads and never answers. Queued messages and the close frame get
-// their second, then the connection is closed, and a Read ends with it.
+// their time, then the connection is closed, and a Read ends with it.
 func testCloseUnanswered(t *testing.T) {
 	noLeaks(t)
 	var all sync.WaitGroup
 	for _, k := range []kind{overTCP, overTLS} {
 		for _, client := range []bool{false, true} {
 			for _, blocked := range []bool{false, true} {
-				c, p := setup{k, client}.start(t, UpgradeOptions{MaxQueued: 100_000})
+				c, p := setup{k, client}.start(t, UpgradeOptions{MaxQueued: 100_000, CloseTimeout: time.Second})
 				all.Go(func() {
 					if blocked {
 						fill(t, c, 50_000)
@@ -753,8 +753,8 @@ func TestCloseUnansweredWhileContextsEnd(t *testing.T) {
 	if err := within(t, closing(c, StatusNormalClosure, ""), "Close"); !errors.Is(err, ErrClosed) {
 		t.Errorf("Close: %v", err)
 	}
-	if took := time.Since(began); took < closeTimeout {
-		t.Errorf("Close took %v, want %v", took, closeTimeout)
+	if took := time.Since(began); took < answerTimeout {
+		t.Errorf("Close took %v, want %v", took, answerTimeout)
 	}
 	if e, ok := errors.AsType[*CloseError](within(t, read, "the reader")); !ok || e.Code != StatusAbnormalClosure {
 		t.Errorf("Read: %v", e)
@@ -769,7 +769,7 @@ func TestCloseWaitsForALateReader(t *testing.T) {
 			mustWrite(t, c, OpBinary, numbered(i, 30_000))
 		}
 		done := closing(c, StatusNormalClosure, "")
-		<-time.After(closeTimeout - time.Millisecond)
+		<-time.After(stallTimeout - time.Millisecond)
 		for i := range 10 {
 			p.want(OpBinary, numbered(i, 30_000))
 		}

@@ -55,21 +55,22 @@ type Conn struct {
 	readLimit   atomic.Int64
 	state       atomic.Int32
 	client      bool // this end is the client: it masks, and expects no masks
+	// closeTimeout bounds how long what is queued may take to leave when the connection is closed.
+	closeTimeout time.Duration
 
 	// What a heartbeat looks at, written by whoever reads.
 	fills        atomic.Uint32 // times that bytes came in
 	partialSince atomic.Int64  // nanotime since when an unfinished message is waited for; 0: there is none
 	reading      atomic.Bool   // a Read is in progress
-	answering    atomic.Bool   // the peer has sent its close frame
+	answering    atomic.Bool   // the peer has sent its close frame, or broken the protocol
 
 	readMu sync.Mutex // held by a Read; guards in
 	in     inbound
 
 	finishing sync.Once
 
-	deadlineMu  sync.Mutex // guards the read deadline of nc, which two want to set:
-	interrupted bool       // the context of a Read
-	closeBy     time.Time  // the closing handshake; zero: not closing
+	deadlineMu  sync.Mutex // guards the read deadline of nc and:
+	interrupted bool       // the context of a Read has ended
 
 	pingMu sync.Mutex // guards:
 	pings  []pendingPing
@@ -87,17 +88,19 @@ const (
 
 // connConfig is what Upgrade, Dial and the Hub decide about a Conn.
 type connConfig struct {
-	client      bool
-	subprotocol string
-	compression compression
-	readLimit   int64  // bytes a message; not positive: defaultReadLimit
-	maxQueued   int    // bytes in the outbox; not positive: defaultMaxQueued
-	early       []byte // received together with the handshake
+	client       bool
+	subprotocol  string
+	compression  compression
+	readLimit    int64         // bytes a message; not positive: defaultReadLimit
+	maxQueued    int           // bytes in the outbox; not positive: defaultMaxQueued
+	closeTimeout time.Duration // not positive: defaultCloseTimeout
+	early        []byte        // received together with the handshake
 }
 
 func newConn(nc net.Conn, config connConfig) *Conn {
 	c := &Conn{nc: nc, client: config.client, subprotocol: config.subprotocol, compression: config.compression}
 	c.readLimit.Store(cmp.Or(max(config.readLimit, 0), defaultReadLimit))
+	c.closeTimeout = cmp.Or(max(config.closeTimeout, 0), defaultCloseTimeout)
 	c.out.nc, c.out.limit = nc, cmp.Or(max(config.maxQueued, 0), defaultMaxQueued)
 	if len(config.early) > 0 {
 		c.in.buf, c.in.w = config.early, len(config.early)

@@ -63,7 +63,7 @@ func (s setup) start(t testing.TB, opts UpgradeOptions) (*Conn, *peer) {
 }
 
 func startClient(t testing.TB, nc net.Conn, opts UpgradeOptions) *Conn {
-	c := newConn(nc, connConfig{client: true, readLimit: opts.ReadLimit, maxQueued: opts.MaxQueued})
+	c := newConn(nc, connConfig{client: true, readLimit: opts.ReadLimit, maxQueued: opts.MaxQueued, closeTimeout: opts.CloseTimeout})
 	t.Cleanup(func() { c.CloseNow() })
 	return c
 }

@@ -65,6 +65,9 @@ type DialOptions struct {
 	// MaxQueued bounds what Write queues before it waits, in bytes; each message counts as its frame and 96 bytes. Zero
 	// means 4 MiB.
 	MaxQueued int
+	// CloseTimeout bounds how long what is queued may take to leave when the connection is closed; see Conn.Close.
+	// Zero means 30 seconds.
+	CloseTimeout time.Duration
 
 	// Compression turns permessage-deflate on (RFC 7692) for servers that accept it. Each message is compressed by
 	// itself, with pooled memory: see Options.Compression for how much. Zero means off: do not turn it on for messages
@@ -247,7 +250,7 @@ func (o *DialOptions) connConfig() (connConfig, error) {
 	if err != nil {
 		return connConfig{}, fmt.Errorf("DialOptions.%w", err)
 	}
-	return connConfig{client: true, compression: compression, readLimit: o.ReadLimit, maxQueued: o.MaxQueued}, nil
+	return connConfig{client: true, compression: compression, readLimit: o.ReadLimit, maxQueued: o.MaxQueued, closeTimeout: o.CloseTimeout}, nil
 }
 
 // connect opens a network connection and makes the Conn. The end of the request's context ends that at any point.

@@ -95,7 +95,7 @@ func (t *polling) tryUpgrade(conn *Conn) {
 	if probed(ctx, conn) && t.upgrade(conn) {
 		conn.out.wake()
 		if t.closing { // which does not change any more
-			t.close(t.code, t.text, false)
+			t.close(t.code, t.text, t.mode)
 		}
 		t.session.countWindow(+1)
 		go t.session.serve()

@@ -38,6 +38,7 @@ type Hub struct {
 	polls      map[string]*polling // by Engine.IO session id
 	live       map[*session]string // whose they are, for the quota
 	closing    bool
+	missed     int           // clients that ended since closing without all that was queued for them
 	empty      chan struct{} // closed when closing and nobody is left
 }
 
@@ -180,10 +181,18 @@ func (h *Hub) release(n *Namespace) {
 
 // Shutdown ends the hub: new clients are refused with 503, each client gets what is queued for it and then a close
 // frame with status 1001, and Shutdown waits until all handlers, OnDisconnect too, have returned. If ctx ends first
-// it closes the connections that are left and returns an error. A Socket.IO client that polls and does not come back
-// for what is queued is waited for 5 seconds. With a Bus, what is queued for the other nodes is sent, and they are told. That
-// is tried for a second also if ctx has ended, and for no longer than two seconds while the Bus fails; what was not sent is
-// an error. When Shutdown has returned nil, the Bus's client may be closed. Call it before http.Server.Shutdown, which does not know of these connections. Calling it again waits again.
+// it closes the connections that are left and returns an error.
+//
+// A client may take as long as ctx lasts, if it goes on taking: one whose network takes nothing for 5 seconds is cut, and
+// so is a Socket.IO client that polls and does not come back for 5 seconds. Shutdown counts in its error those that have
+// missed something by that. nil means that all that was emitted before has left this process, but for clients that have
+// gone by themselves.
+//
+// With a Bus, what is queued for the other nodes is sent, and they are told. That is tried for a second also if ctx has
+// ended, and for no longer than two seconds while the Bus fails; what was not sent is an error. When Shutdown has returned
+// nil, the Bus's client may be closed.
+//
+// Call Shutdown before http.Server.Shutdown, which does not know of these connections. Calling it again waits again.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.closing {
@@ -205,13 +214,25 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		lost = h.cluster.close(ctx) // also if ctx has ended, or the others would wait 5 seconds for its answers
 	}
 	left := h.list()
-	if len(left) == 0 {
-		return lost
-	}
 	for _, s := range left {
 		s.transport.closeNow()
 	}
-	return errors.Join(fmt.Errorf("atrium: shutdown with %d clients left: %w", len(left), ctx.Err()), lost)
+	return errors.Join(h.leftError(ctx, len(left)), lost)
+}
+
+// leftError says which clients a Shutdown has left behind, and which have missed something; nil if none.
+func (h *Hub) leftError(ctx context.Context, left int) error {
+	h.mu.Lock()
+	missed := h.missed
+	h.mu.Unlock()
+	var errs []error
+	if left > 0 {
+		errs = append(errs, fmt.Errorf("atrium: shutdown with %d clients left: %w", left, ctx.Err()))
+	}
+	if missed > 0 {
+		errs = append(errs, fmt.Errorf("atrium: shutdown with %d clients that did not take all that was queued for them", missed))
+	}
+	return errors.Join(errs...)
 }
 
 func (h *Hub) isClosing() bool {
@@ -243,10 +264,17 @@ func (h *Hub) add(s *session, client string) bool {
 
 // remove counts a session out of which nothing is left.
 func (h *Hub) remove(s *session) {
+	missed := s.transport.missed()
+	if missed != nil {
+		h.log.warn("atrium: a client was disconnected without what was queued for it", slog.Any("error", missed))
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.quota.giveBack(h.live[s])
 	delete(h.live, s)
+	if h.closing && missed != nil {
+		h.missed++
+	}
 	if h.closing && len(h.live) == 0 {
 		close(h.empty)
 	}

@@ -80,6 +80,12 @@ type Options struct {
 	// CallTimeout is how long a Call waits whose context has no deadline. Zero means 10 seconds.
 	CallTimeout time.Duration
 
+	// CloseTimeout bounds how long what is queued for a client that is disconnected, by Disconnect or because of what
+	// it sent, may take to leave. As long as the client takes it: one whose network takes nothing for 5 seconds is cut
+	// earlier. Shutdown has its context for that instead, and of slow consumers the queue is dropped. The client's
+	// close frame has a second after ours has left. Zero means 30 seconds.
+	CloseTimeout time.Duration
+
 	// MaxMessageSize bounds a received message, in bytes; a larger one ends the connection with status 1009.
 	// Until a client is accepted, 64 KiB hold. Zero means 1 MiB.
 	MaxMessageSize int64
@@ -145,6 +151,7 @@ func (o Options) normalize() Options {
 	setDefault(&o.ConnectTimeout, 45*time.Second, "ConnectTimeout")
 	setDefault(&o.MessageTimeout, 60*time.Second, "MessageTimeout")
 	setDefault(&o.CallTimeout, 10*time.Second, "CallTimeout")
+	setDefault(&o.CloseTimeout, defaultCloseTimeout, "CloseTimeout")
 	setDefault(&o.MaxMessageSize, defaultReadLimit, "MaxMessageSize")
 	setDefault(&o.MaxQueued, defaultMaxQueued, "MaxQueued")
 	setDefault(&o.MaxRooms, 1000, "MaxRooms")
@@ -212,6 +219,7 @@ func (o *Options) sessionConfig() *sessionConfig {
 		pingTimeout:    o.PingTimeout,
 		connectTimeout: o.ConnectTimeout,
 		messageTimeout: o.MessageTimeout,
+		closeTimeout:   o.CloseTimeout,
 		maxMessageSize: o.MaxMessageSize,
 		inboxEvents:    o.MaxInboxEvents,
 		inboxBytes:     o.MaxInboxBytes,

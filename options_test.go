@@ -16,6 +16,7 @@ func TestOptionsDefaults(t *testing.T) {
 		ConnectTimeout: 45 * time.Second,
 		MessageTimeout: 60 * time.Second,
 		CallTimeout:    10 * time.Second,
+		CloseTimeout:   30 * time.Second,
 		MaxMessageSize: 1 << 20,
 		MaxQueued:      4 << 20,
 		MaxRooms:       1000,
@@ -62,7 +63,7 @@ func TestOptionsNumbers(t *testing.T) {
 			New(negative)
 		})
 	}
-	if numbers != 14 {
+	if numbers != 15 {
 		t.Errorf("%d numeric options: is the new one normalized?", numbers)
 	}
 }

@@ -54,12 +54,13 @@ type outbox struct {
 	pings   []byte   // whole frames
 	bytes   int      // of all the above, and of what is being written
 	state   writerState
-	closing bool  // no more data is accepted
-	later   bool  // there is a goroutine that will wake
-	blocked bool  // the kernel has refused bytes, which the drainer is waiting to write
-	ahead   int32 // writes that the network took while a ping waited
-	err     error // why nothing will be written any more; nil while something may
-	writing int64 // nanotime when the drainer's write in progress began; 0: none
+	closing bool    // no more data is accepted
+	later   bool    // there is a goroutine that will wake
+	blocked bool    // the kernel has refused bytes, which the drainer is waiting to write
+	ahead   int32   // writes that the network took while a ping waited
+	err     error   // why nothing will be written any more; nil while something may
+	ending  *ending // of a closing connection, which goes on to its next step when err is set
+	writing int64   // nanotime when the drainer's write in progress began; 0: none
 
 	room chan struct{} // made by who waits for room, closed when there is some
 	end  chan struct{} // made by who waits for the end, closed when nothing will be written any more
@@ -154,14 +155,18 @@ func (o *outbox) pushPong(frame []byte) (wake bool) {
 }
 
 // pushClose queues the close frame behind everything, and lets nothing follow it. It does so once; later calls
-// change nothing.
-func (o *outbox) pushClose(frame []byte) (wake bool) {
+// change nothing. When all of it has left, or cannot leave, the ending goes on.
+func (o *outbox) pushClose(frame []byte, ending *ending) (wake bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closing || o.err != nil {
+	if o.closing {
 		return false
 	}
-	o.closing = true
+	o.closing, o.ending = true, ending
+	if o.err != nil {
+		o.ending.advance(stepAnswer, 0)
+		return false
+	}
 	o.queue = append(o.queue, frame)
 	o.signal(&o.room)
 	return o.added(frame)
@@ -416,6 +421,11 @@ func (o *outbox) fail(err error) {
 		return
 	}
 	o.err = err
+	if err == ErrClosed {
+		o.ending.advance(stepAnswer, answerTimeout)
+	} else {
+		o.ending.advance(stepAnswer, 0)
+	}
 	o.queue, o.head, o.partial, o.pongs, o.pings, o.bytes = nil, 0, nil, nil, nil, 0
 	o.signal(&o.room)
 	o.signal(&o.end)
@@ -519,6 +529,34 @@ func (o *outbox) closed() <-chan struct{} {
 		}
 	}
 	return o.end
+}
+
+// progress says how many bytes have still to leave, when the network last took some, by nanotime, and what failed. It
+// locks.
+func (o *outbox) progress() (unsent int, takenAt int64, failure error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	takenAt = o.writing
+	if takenAt == 0 {
+		takenAt = nanotime()
+	}
+	if o.err != ErrClosed {
+		failure = o.err
+	}
+	return o.bytes, takenAt, failure
+}
+
+// failure returns why what was queued was not all written; nil if it was, or still may be. It locks.
+func (o *outbox) failure() error {
+	_, _, failure := o.progress()
+	return failure
+}
+
+// closedBy returns the ending of a closing connection; nil if it is not closing. It locks.
+func (o *outbox) closedBy() *ending {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ending
 }
 
 // closedError is the error of a call that comes too late. It locks.

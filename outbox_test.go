@@ -235,7 +235,7 @@ func (m *outboxModel) step() {
 		m.data, m.pings, m.pongs = kept, nil, nil
 	case n == 97 && m.r.IntN(3) == 0:
 		frame := m.frame(OpClose, 8)
-		wake := m.o.pushClose(frame)
+		wake := m.o.pushClose(frame, nil)
 		if m.closing || m.failed {
 			if wake {
 				m.errorf("a wake for nothing")
@@ -638,7 +638,7 @@ func TestOutboxWaits(t *testing.T) {
 			want error
 		}{
 			{"its context ends", func(o *outbox, g *gate, cancel func()) { cancel() }, context.Canceled},
-			{"the close frame is pushed", func(o *outbox, g *gate, cancel func()) { o.pushClose(numberedFrame(OpClose, 1, 8)) }, ErrClosed},
+			{"the close frame is pushed", func(o *outbox, g *gate, cancel func()) { o.pushClose(numberedFrame(OpClose, 1, 8), nil) }, ErrClosed},
 			{"writing is stopped", func(o *outbox, g *gate, cancel func()) { o.stop(net.ErrClosed) }, net.ErrClosed},
 			{"a write fails", func(o *outbox, g *gate, cancel func()) { g.let <- admission{50, net.ErrClosed} }, net.ErrClosed},
 		}

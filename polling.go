@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// pollLinger is how long a closed session waits for a GET to be told in. A client that is still there sends its
-	// next one as soon as it has the response to the last.
+	// pollLinger is how long a closed session waits for a GET to be told in, at most. A client that is still there sends
+	// its next one as soon as it has the response to the last.
 	pollLinger = 5 * time.Second
 	// leaveLinger is how long a session that its client has closed waits for a GET that may have been sent before.
 	leaveLinger = time.Second
@@ -33,15 +33,18 @@ type polling struct {
 	bytes        int                // of these
 	woken        bool               // they may leave: a socket's connect message waits until the socket is in its rooms
 	absent       int64              // nanotime since when no GET has taken anything, though something was there; 0: nothing was
-	getting      bool               // a GET is served
+	getting      bool               // a GET waits
+	writing      int                // responses to GETs that are being written
 	posting      chan struct{}      // closed when the POST that is served has been; nil: there is none
 	postAnswered bool               // already, because its time was up: the next one waits for it
 	probing      context.CancelFunc // ends the trial of a WebSocket; nil: there is none
 	closing      bool               // nothing is queued any more
 	ended        bool               // nothing is served any more
 	linger       *time.Timer        // until a closed session ends; nil: it does not wait
+	unsent       error              // a closed session's client did not come for all that was queued; nil: it did, or may still
 	code         StatusCode         // of a closed session, for its WebSocket should the client still upgrade
 	text         string             // the reason, likewise
+	mode         closeMode          // likewise
 	arrived      chan struct{}      // closed when a waiting GET should look again
 	room         chan struct{}      // closed when half of the limit is free again
 }
@@ -228,45 +231,68 @@ func (t *polling) open() bool {
 	return !t.closing && !t.ended
 }
 
-// close implements transport: what is queued and the close packet wait for a GET for a while, unless drop is set. A
-// client that goes by itself, with noCloseFrame, is told nothing, but a GET of its is answered.
-func (t *polling) close(code StatusCode, text string, drop bool) {
+// close implements transport: what is queued and the close packet wait for a GET for a while, unless the queue is
+// dropped. A client that goes by itself, with noCloseFrame, is told nothing, but a GET of its is answered.
+func (t *polling) close(code StatusCode, text string, mode closeMode) {
 	if ws := t.upgraded.Load(); ws != nil {
-		ws.close(code, text, drop)
+		ws.close(code, text, mode)
 		return
 	}
 	t.mu.Lock()
 	ws := t.upgraded.Load()
 	if ws == nil {
-		t.beginClose(code, text, drop)
+		t.beginClose(code, text, mode)
 	}
 	t.mu.Unlock()
 	switch {
 	case ws != nil:
-		ws.close(code, text, drop)
-	case drop:
+		ws.close(code, text, mode)
+	case mode == dropQueued:
 		t.end()
 	}
 }
 
-func (t *polling) beginClose(code StatusCode, text string, drop bool) {
+func (t *polling) beginClose(code StatusCode, text string, mode closeMode) {
 	if t.closing || t.ended {
 		return
 	}
-	t.closing, t.code, t.text = true, code, text
-	last, wait := engineClose, pollLinger
+	t.closing, t.code, t.text, t.mode = true, code, text, mode
+	last := engineClose
 	if code == noCloseFrame {
-		last, wait = engineNoop, leaveLinger
+		last = engineNoop
 	}
-	if drop || code == noCloseFrame {
+	if mode == dropQueued || code == noCloseFrame {
 		t.packets, t.bytes = nil, 0
 	}
 	t.queue([]byte{byte(last)})
 	t.woken = true
 	t.signal()
-	if !t.getting {
-		t.linger = time.AfterFunc(wait, t.end)
+	t.awaitGet()
+}
+
+// awaitGet lets a closed session wait for its client's next GET, unless one is served.
+func (t *polling) awaitGet() {
+	if t.ended || t.getting || t.writing > 0 {
+		return
 	}
+	wait := pollLinger
+	switch {
+	case t.code == noCloseFrame:
+		wait = leaveLinger
+	case t.mode == deliverQueued:
+		wait = min(wait, t.session.config.closeTimeout)
+	}
+	t.linger = time.AfterFunc(wait, t.expire)
+}
+
+// expire ends a closed session whose client has not come for what is queued. It locks.
+func (t *polling) expire() {
+	t.mu.Lock()
+	if len(t.packets) > 1 { // more than the close packet
+		t.unsent = notSent(t.bytes)
+	}
+	t.mu.Unlock()
+	t.end()
 }
 
 // signal lets all look again who wait.
@@ -281,6 +307,15 @@ func (t *polling) closeNow() {
 		return
 	}
 	t.end()
+}
+
+func (t *polling) missed() error {
+	if ws := t.upgraded.Load(); ws != nil {
+		return ws.missed()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.unsent
 }
 
 // end is when nothing is served any more, except for a GET that waits. The trial of a WebSocket ends, too. It locks.

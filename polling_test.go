@@ -3,8 +3,10 @@ package atrium
 import (
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -312,8 +314,62 @@ func TestPollingServerCloses(t *testing.T) {
 		s.Emit("last")
 		s.session.end(ReasonShutdown, StatusGoingAway, "")
 		e.post(`42["message"]`).want(t, 200, "ok") // it crossed the news
-		e.get().want(t, 200, "42[\"last\"]\x1e1")
+		e.get().want(t, 200, `42["last"]`)
+		e.get().want(t, 200, "1")
 		e.wantOver(h, nil, "")
+	})
+	// Clients hand out messages a turn of their event loop later, but close at once: the last event was lost, and the
+	// reason was "transport close".
+	for _, waits := range []bool{true, false} {
+		t.Run(fmt.Sprintf("after events, a GET waits: %t", waits), func(t *testing.T) {
+			e := srv.joined(t)
+			var first <-chan reply
+			if waits {
+				first = e.getting(h)
+			}
+			s := <-sockets
+			s.Emit("bye")
+			s.DisconnectClient()
+			var packets []string
+			if waits {
+				packets = strings.Split(within(t, first, "the GET").body, "\x1e")
+			}
+			for last := ""; last != "1"; {
+				last = e.get().body
+				packets = append(packets, strings.Split(last, "\x1e")...)
+			}
+			if diff := cmp.Diff([]string{`42["bye"]`, "41", "1"}, packets); diff != "" {
+				t.Error(diff)
+			}
+			e.wantOver(h, nil, "")
+		})
+	}
+	t.Run("nobody polls for what is queued", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := New(Options{Logger: slog.New(slog.DiscardHandler)})
+			e := serve(t, overPipe, h).polls(t)
+			e.post("40").want(t, 200, "ok")
+			synctest.Wait()
+			start := time.Now()
+			err := h.Shutdown(t.Context())
+			if err == nil || err.Error() != "atrium: shutdown with 1 clients that did not take all that was queued for them" {
+				t.Errorf("Shutdown: %v", err)
+			}
+			if waited := time.Since(start); waited != pollLinger {
+				t.Errorf("waited for %v", waited)
+			}
+		})
+	})
+	t.Run("nobody polls, and Shutdown's context ends", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := newEcho(t, Options{})
+			serve(t, overPipe, h).polls(t)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := h.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Shutdown: %v", err)
+			}
+		})
 	})
 	t.Run("nobody polls", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 )
@@ -60,29 +61,51 @@ func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
 	if !took {
 		packets = nothingYet
 	}
-	if err := t.writePayload(w, r, packets); err != nil {
-		if took || !errors.Is(err, http.ErrHandlerTimeout) { // otherwise nothing is lost, and perhaps nobody gone
-			t.fail(ReasonTransportError)
-		}
-		return nil
-	}
-	t.mu.Lock()
-	over := t.closing && len(t.packets) == 0
-	t.mu.Unlock()
-	if over {
+	failed := t.writePayload(w, r, packets)
+	over := t.written(failed)
+	switch {
+	case failed != nil && !took && errors.Is(failed, http.ErrHandlerTimeout):
+		// Nothing is lost, and perhaps nobody gone.
+	case failed != nil:
+		t.fail(ReasonTransportError)
+	case over:
 		t.end()
 	}
 	return nil
+}
+
+// written notes that a response was written, or could not be. It reports whether nothing is left to be told to the client
+// of a closed session. It locks.
+func (t *polling) written(failed error) (over bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.writing--
+	if !t.closing {
+		return false
+	}
+	if errors.Is(failed, os.ErrDeadlineExceeded) {
+		t.unsent = errNotSent
+	}
+	if len(t.packets) == 0 {
+		return true
+	}
+	t.awaitGet()
+	return false
 }
 
 // nothingYet answers a GET that is not to wait any longer.
 var nothingYet = [][]byte{{byte(engineNoop)}}
 
 // take waits until something is queued, and takes it. It returns nothing if the GET is not to wait any longer: its
-// client tries a WebSocket, or its time is up. It locks.
-func (t *polling) take(ctx context.Context) ([][]byte, *engineError) {
+// client tries a WebSocket, or its time is up. A response is then to be written. It locks.
+func (t *polling) take(ctx context.Context) (packets [][]byte, refused *engineError) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer func() {
+		if refused == nil {
+			t.writing++
+		}
+	}()
 	if err := t.served(); err != nil {
 		return nil, err
 	}
@@ -106,8 +129,16 @@ func (t *polling) take(ctx context.Context) ([][]byte, *engineError) {
 			return nil, err
 		}
 	}
-	packets := t.packets
+	packets = t.packets
 	t.packets, t.bytes, t.absent, t.woken = nil, 0, 0, false
+	if last := len(packets) - 1; t.closing && last > 0 {
+		// The close packet comes alone: clients hand out messages a turn of their event loop later, but close at once.
+		t.queue(packets[last])
+		packets, t.woken = packets[:last], true
+	}
+	if t.linger != nil {
+		t.linger.Stop()
+	}
 	signal(&t.room)
 	return packets, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"time"
 	"unicode/utf8"
 )
 
@@ -76,7 +77,7 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	}
 	c.readMu.Unlock()
 	if ended {
-		// The rest of the closing takes up to two seconds, which the caller need not wait for.
+		// The rest of the closing takes its time, which the caller need not wait for.
 		go c.finish()
 	}
 	return op, p, err
@@ -378,6 +379,9 @@ func (c *Conn) receiveFailed(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.isInterrupted() {
 		return errInterrupted
 	}
+	if cut := c.out.closedBy().why(); cut != nil {
+		err = cut
+	}
 	c.in.err = &CloseError{Code: StatusAbnormalClosure, Err: err}
 	c.abort(err)
 	return c.in.err
@@ -397,22 +401,17 @@ func (c *Conn) interrupt(yes bool) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	c.interrupted = yes
-	c.setReadDeadline()
+	deadline := time.Time{}
+	if yes {
+		deadline = longAgo
+	}
+	_ = c.nc.SetReadDeadline(deadline) // its error is left to the Read that follows
 }
 
 func (c *Conn) isInterrupted() bool {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	return c.interrupted
-}
-
-// setReadDeadline is called with deadlineMu held. Its error is left to the Read that follows.
-func (c *Conn) setReadDeadline() {
-	deadline := c.closeBy
-	if c.interrupted {
-		deadline = longAgo
-	}
-	_ = c.nc.SetReadDeadline(deadline)
 }
 
 // control deals with a whole control frame. Its error, if any, ends the connection.
@@ -443,6 +442,7 @@ func (c *Conn) control(op Opcode, payload []byte) error {
 func (c *Conn) fail(err error) error {
 	c.in.err, c.in.violated = err, true
 	c.in.message = nil
+	c.answering.Store(true)
 	code, reason := StatusProtocolError, ""
 	if e, ok := errors.AsType[*CloseError](err); ok {
 		code, reason = e.Code, e.Reason

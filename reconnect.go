@@ -421,13 +421,13 @@ func (c *Client) stop() {
 	failCalls(failed, ErrDisconnected)
 }
 
-// Close ends the client for good: it leaves the namespace, sends what was emitted before, which it gives a second, and
-// ends the connection or the attempts to have one. What waited to be sent is dropped, and Calls that wait fail with
-// ErrClosed. Events that had come are still handled, and then OnDisconnect.
+// Close ends the client for good: it leaves the namespace, sends what was emitted before, and ends the connection or the
+// attempts to have one. What is sent has DialOptions.CloseTimeout to leave, as long as the server takes it; see
+// Conn.Close. What waited for a connection is dropped, and Calls that wait fail with ErrClosed. Events that had come are
+// still handled, and then OnDisconnect.
 //
-// Close waits for the connection, two seconds at most, and not for handlers, which may call it. When it, the last
-// handler and ClientOptions.Auth have returned, no goroutine is left. It returns nil, or ErrClosed if the client is
-// closed already.
+// Close waits for the connection, and not for handlers, which may call it. When it, the last handler and
+// ClientOptions.Auth have returned, no goroutine is left. It returns nil, or ErrClosed if the client is closed already.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closing {

@@ -36,6 +36,17 @@ const (
 	ReasonSlowConsumer Reason = "slow consumer"
 )
 
+// closeMode says what becomes of what is queued for a client that is disconnected for the reason.
+func (r Reason) closeMode() closeMode {
+	switch r {
+	case ReasonSlowConsumer, ReasonPingTimeout:
+		return dropQueued
+	case ReasonShutdown:
+		return deliverAll // Shutdown's ctx is the bound
+	}
+	return deliverQueued
+}
+
 // sessionConfig is what all sessions of a hub share.
 type sessionConfig struct {
 	clock          *wheel
@@ -44,6 +55,7 @@ type sessionConfig struct {
 	pingTimeout    time.Duration
 	connectTimeout time.Duration
 	messageTimeout time.Duration
+	closeTimeout   time.Duration
 	maxMessageSize int64
 	inboxEvents    int
 	inboxBytes     int
@@ -299,7 +311,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	for _, p := range seats {
 		p.depart(reason)
 	}
-	s.transport.close(code, text, reason == ReasonSlowConsumer || reason == ReasonPingTimeout)
+	s.transport.close(code, text, reason.closeMode())
 }
 
 // part notes that one part of the session is over: the reading, or a socket's handling.

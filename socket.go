@@ -177,10 +177,10 @@ func (s *Socket) In(room string) bool {
 	return in
 }
 
-// Disconnect disconnects the socket: it leaves its rooms at once, what was emitted to it before is still sent, and then
-// that it is disconnected: to a plain client a close frame with status 1000, which ends its connection; to a Socket.IO
-// client a packet, after which its sockets in other namespaces go on. In a Use function it refuses the client. It does
-// not wait.
+// Disconnect disconnects the socket: it leaves its rooms at once, what was emitted to it before is still sent, within
+// Options.CloseTimeout, and then that it is disconnected: to a plain client a close frame with status 1000, which ends
+// its connection; to a Socket.IO client a packet, after which its sockets in other namespaces go on. In a Use function
+// it refuses the client. It does not wait.
 func (s *Socket) Disconnect() { s.disconnect(closeStatus{}) }
 
 // DisconnectWith is Disconnect with a status code and a reason for the client to act on, 4001 and "banned" say; codes
@@ -215,7 +215,8 @@ func (s *Socket) disconnect(status closeStatus) {
 }
 
 // DisconnectClient ends the client's connection, and with it its sockets in all namespaces: what was emitted to them
-// before is still sent. It does not wait. To tell the client why, call DisconnectWith first.
+// before is still sent, within Options.CloseTimeout. It does not wait. To tell the client why, call DisconnectWith
+// first.
 func (s *Socket) DisconnectClient() {
 	s = s.dismiss()
 	for _, p := range s.session.everySeat() {

@@ -1,6 +1,9 @@
 package atrium
 
-import "context"
+import (
+	"context"
+	"net"
+)
 
 // transport is how a session's messages travel: over a WebSocket, or by HTTP long-polling.
 type transport interface {
@@ -26,13 +29,16 @@ type transport interface {
 	// overdue is as outbox.overdue.
 	overdue() (slow bool, look int64)
 
-	// close sends what is queued, unless drop is set, and then ends the connection. It does not wait. With
+	// close sends what is queued, unless mode says otherwise, and then ends the connection. It does not wait. With
 	// noCloseFrame it is the peer who has ended it.
-	close(code StatusCode, text string, drop bool)
+	close(code StatusCode, text string, mode closeMode)
 	// open reports whether nobody has begun to end it.
 	open() bool
 	// closeNow ends the connection at once.
 	closeNow()
+	// missed is the error of a connection that has ended before all that was to be delivered had left, because the peer
+	// did not take it; nil otherwise.
+	missed() error
 }
 
 // webSocket is a Conn as a transport.
@@ -57,10 +63,11 @@ func (t *webSocket) unfinished() int64                        { return t.partial
 func (t *webSocket) ahead() int32                             { return t.out.aheadOfPings() }
 func (t *webSocket) overdue() (slow bool, look int64)         { return t.out.overdue() }
 func (t *webSocket) open() bool                               { return (*Conn)(t).State() == StateOpen }
-func (t *webSocket) closeNow()                                { _ = (*Conn)(t).CloseNow() }
+func (t *webSocket) closeNow()                                { _ = (*Conn)(t).cut(net.ErrClosed) }
+func (t *webSocket) missed() error                            { return t.out.closedBy().missed() }
 
-func (t *webSocket) close(code StatusCode, text string, drop bool) {
+func (t *webSocket) close(code StatusCode, text string, mode closeMode) {
 	if code != noCloseFrame {
-		(*Conn)(t).beginClose(code, text, drop)
+		(*Conn)(t).beginClose(code, text, mode)
 	}
 }

@@ -39,6 +39,9 @@ type UpgradeOptions struct {
 	// MaxQueued bounds what Write queues before it waits, in bytes; each message counts as its frame and 96 bytes. Zero
 	// means 4 MiB.
 	MaxQueued int
+	// CloseTimeout bounds how long what is queued may take to leave when the connection is closed; see Conn.Close.
+	// Zero means 30 seconds.
+	CloseTimeout time.Duration
 
 	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it. Each message is compressed by
 	// itself, with pooled memory: see Options.Compression for how much. Zero means off: do not turn it on for messages
@@ -85,10 +88,11 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Con
 	}
 	subprotocol, _ := chooseSubprotocol(r, opts.Subprotocols)
 	return switchProtocols(w, r, connConfig{
-		subprotocol: subprotocol,
-		compression: compression,
-		readLimit:   opts.ReadLimit,
-		maxQueued:   opts.MaxQueued,
+		subprotocol:  subprotocol,
+		compression:  compression,
+		readLimit:    opts.ReadLimit,
+		maxQueued:    opts.MaxQueued,
+		closeTimeout: opts.CloseTimeout,
 	})
 }
 

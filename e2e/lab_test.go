@@ -327,6 +327,10 @@ func newLabHub(l *labHub) *atrium.Hub {
 		e.Socket().Emit("goodbye", "the last word")
 		e.Socket().Disconnect()
 	})
+	h.Handle("kick-client", func(e *atrium.Event) {
+		e.Socket().Emit("goodbye", "the last word")
+		e.Socket().DisconnectClient()
+	})
 	h.Handle("last-words", func(e *atrium.Event) {
 		var n int
 		if err := e.Bind(&n); err != nil || n != count(e.Socket(), "last words") {

@@ -306,6 +306,19 @@ const scenarios = {
     await heard(socket);
   },
 
+  async 'the server ends the connection after a last event'({ start, connect }) {
+    const hub = await start();
+    for (let n = 0; n < 10; n++) {
+      const socket = await connect(hub.url);
+      const { id } = socket;
+      const [last, reason] = [next(socket, 'goodbye'), next(socket, 'disconnect')];
+      socket.emit('kick-client');
+      equal(await last, 'the last word', 'what was sent before');
+      equal(await reason, 'io server disconnect', 'reason');
+      equal(await hub.left(id), 'server namespace disconnect', 'reason on the server');
+    }
+  },
+
   async 'the client disconnects, 100 times'({ start, connect, settled }) {
     const hub = await start();
     const visit = async (n) => {
