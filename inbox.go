@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -77,6 +78,11 @@ type inbox struct {
 	maxBytes  int
 	unblocked chan struct{}
 }
+
+// maxTurn is how many messages a goroutine deals with before it lets others run. One that starts another, or lets another
+// go on, hands it the processor and the rest of its time: so a client that sends as fast as it can, whose reading and
+// handling start and wake each other all the time, would keep the processor from all who send a message now and then.
+const maxTurn = 64
 
 // received is what became of a pushed event.
 type received uint8
@@ -197,12 +203,15 @@ func (b *inbox) unblock() {
 
 // run handles what is there and ends when there is no more.
 func (b *inbox) run() {
-	for {
+	for handled := 1; ; handled++ {
 		in, ok := b.next()
 		if !ok {
 			return
 		}
 		b.handle(in)
+		if handled%maxTurn == 0 {
+			runtime.Gosched()
+		}
 	}
 }
 

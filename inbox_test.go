@@ -1,14 +1,18 @@
 package atrium
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -428,3 +432,68 @@ func TestInboxCallEndsThePause(t *testing.T) {
 		}
 	})
 }
+
+// A client whose input never ends leaves the processor to others after a number of its messages, though its reading and
+// its handling let each other go on all the time.
+func TestFloodLeavesTurns(t *testing.T) {
+	noLeaks(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	h := newHub(t, Options{})
+	var handled atomic.Int64
+	h.Handle("flood", func(*Event) { handled.Add(1) })
+	message := maskedText(`{"event":"flood"}`)
+	nc := &flood{script: &script{segments: [][]byte{bytes.Repeat(message, readBufferSize/len(message))}, again: true}}
+	s := h.newPlain(newConn(nc, connConfig{}), &Handshake{}, context.Background())
+	h.quota.take(nil)
+	if !h.begin(s.session, "") {
+		t.Fatal("the hub does not take it in")
+	}
+	eventually(t, "the flood", func() bool { return handled.Load() > 0 })
+	for range 100 {
+		before := handled.Load()
+		runtime.Gosched()
+		if n := handled.Load() - before; n > 4*maxTurn {
+			t.Fatalf("%d messages of the flood were handled before another goroutine had its turn", n)
+		}
+	}
+	nc.Close()
+}
+
+// flood is a connection on which the same comes again and again until it is closed.
+type flood struct {
+	*script
+	over atomic.Bool
+}
+
+func (f *flood) Read(p []byte) (int, error) {
+	if f.over.Load() {
+		return 0, io.EOF
+	}
+	return f.script.Read(p)
+}
+
+func (f *flood) Close() error {
+	f.over.Store(true)
+	return nil
+}
+
+// Who handles what waits leaves the processor to others, too, though nobody else is to be let go on.
+func TestInboxLeavesTurns(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const n = 100 * maxTurn
+	b := &inbox{reading: new(reading), maxCount: n, maxBytes: noBound}
+	var handled atomic.Int64
+	b.handler = handlerFunc(func(incoming) { handled.Add(1) })
+	for range n {
+		b.push(incoming{})
+	}
+	runtime.Gosched()
+	if n := handled.Load(); n > 10*maxTurn { // one, and a few if this goroutine was interrupted before
+		t.Errorf("%d are handled after one turn", n)
+	}
+	emptyInbox(t, b)
+}
+
+type handlerFunc func(incoming)
+
+func (f handlerFunc) handle(in incoming) { f(in) }

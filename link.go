@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -77,7 +78,7 @@ func (l *link) serve() {
 
 // receive deals with all that is at hand. An error ends the connection.
 func (l *link) receive() error {
-	for {
+	for received := 1; ; received++ {
 		op, p, err := l.conn.readHere()
 		if err != nil {
 			return err
@@ -90,6 +91,9 @@ func (l *link) receive() error {
 		}
 		if !l.conn.hasInput() {
 			return nil
+		}
+		if received%maxTurn == 0 {
+			runtime.Gosched()
 		}
 	}
 }

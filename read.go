@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -83,14 +84,19 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	return op, p, err
 }
 
-// await waits until something was received that has not been looked at. It goes only a few small calls deep.
+// await waits until something was received that has not been looked at. It goes only a few small calls deep. A peer
+// that has sent more already, without a wait, lets others run first: see maxTurn.
 func (c *Conn) await() error {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	if c.in.err != nil || c.in.r < c.in.w {
 		return c.in.err
 	}
-	return c.fill(context.Background())
+	err := c.fill(context.Background())
+	if !c.fast.waited {
+		runtime.Gosched()
+	}
+	return err
 }
 
 // readHere is Read for the session: p is good until the next call. If control frames were all there was at hand, it

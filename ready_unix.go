@@ -23,7 +23,8 @@ type fastIO struct {
 	// The read in progress, the reader's own.
 	into    []byte                // where to read to; nil: into a pooled buffer
 	pooled  *[readBufferSize]byte // that buffer, if something was read into it
-	read    int
+	read    int32                 // the kernel reads no more at a time than an int32 holds
+	waited  bool                  // the kernel had nothing at first
 	readErr syscall.Errno
 
 	// The write in progress, the outbox's writer's own.
@@ -63,8 +64,8 @@ func (f *fastIO) readOnce(fd uintptr) bool {
 		p = pooled[:]
 	}
 	for {
-		var err error
-		f.read, err = syscall.Read(int(fd), p)
+		n, err := syscall.Read(int(fd), p)
+		f.read = int32(n)
 		if f.readErr, _ = err.(syscall.Errno); f.readErr != syscall.EINTR {
 			break
 		}
@@ -76,12 +77,13 @@ func (f *fastIO) readOnce(fd uintptr) bool {
 			readBuffers.Put(pooled)
 		}
 	}
+	f.waited = f.waited || f.readErr == syscall.EAGAIN
 	return f.readErr != syscall.EAGAIN
 }
 
 // wait reads into p or, if p is nil, into a pooled buffer, which it returns. It waits until there is something.
 func (f *fastIO) wait(p []byte) (n int, pooled *[readBufferSize]byte, err error) {
-	f.into, f.pooled = p, nil
+	f.into, f.pooled, f.waited = p, nil, false
 	err = f.raw.Read(f.readable)
 	f.into, pooled, f.pooled = nil, f.pooled, nil
 	switch {
@@ -92,7 +94,7 @@ func (f *fastIO) wait(p []byte) (n int, pooled *[readBufferSize]byte, err error)
 	case f.read == 0:
 		return 0, nil, io.EOF
 	}
-	return f.read, pooled, nil
+	return int(f.read), pooled, nil
 }
 
 // writeOnce makes one attempt, whether the socket is writable or not.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -253,7 +254,7 @@ func (s *session) serve() {
 
 // receive deals with all that is at hand. Its error is that of the connection's end.
 func (s *session) receive() error {
-	for {
+	for received := 1; ; received++ {
 		op, p, err := s.conn.readHere()
 		if err != nil {
 			return err
@@ -263,6 +264,9 @@ func (s *session) receive() error {
 		}
 		if !s.conn.hasInput() {
 			return nil
+		}
+		if received%maxTurn == 0 {
+			runtime.Gosched()
 		}
 	}
 }
