@@ -20,7 +20,7 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := regexp.MustCompile("(?m)^\\| ([0-9, ]+) \\| (.+?) \\|")
+	row := regexp.MustCompile(`(?m)^\| ([0-9, ]+) \| (.+?) \|`)
 	quoted := regexp.MustCompile("`([^`]+)`")
 	var expected, seen []string
 	for _, match := range row.FindAllStringSubmatch(string(guide), -1) {
