@@ -92,7 +92,7 @@ func (b *board) tellOf(changed []string) {
 		}
 		b.hub.To(room).Local().Emit("people", map[string]any{"room": strings.TrimPrefix(room, public), "people": people})
 	}
-	var rooms []atrium.RoomInfo
+	rooms := []atrium.RoomInfo{}
 	for _, room := range ask(b.hub.RoomsEverywhere) {
 		if name, ok := strings.CutPrefix(room.Name, public); ok {
 			rooms = append(rooms, atrium.RoomInfo{Name: name, Sockets: room.Sockets})
