@@ -57,6 +57,8 @@ func TestRefusals(t *testing.T) {
 		}
 		p.wants("WebSocket connection to 'ws://" + test.address + "' failed: " + test.console)
 	}
+	read[int](p, fmt.Sprintf(`new Promise((done) => { new WebSocket(%s, ['bearer', 'token']).onclose = (event) => done(event.code) })`, js("ws://"+host+"/ws")))
+	p.wants("Sent non-empty 'Sec-WebSocket-Protocol' header but no response was received")
 	// A Socket.IO client that polls is refused in another way: by the browser, which may not show it the answer.
 	polling := "http://" + other + "/ws?EIO=4&transport=polling"
 	if refused := read[bool](p, fmt.Sprintf(`fetch(%s).then(() => false, () => true)`, js(polling))); !refused {

@@ -12,25 +12,30 @@ import (
 
 // [deploy]
 
-// ready answers the health check of a load balancer.
-type ready struct{ leaving atomic.Bool }
+// health answers a load balancer's question whether to send clients here.
+type health struct {
+	hub     *atrium.Hub
+	leaving atomic.Bool
+}
 
-func (r *ready) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	if r.leaving.Load() {
+func (p *health) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	if p.leaving.Load() {
 		http.Error(w, "leaving", http.StatusServiceUnavailable)
+	} else if err := p.hub.Ready(); err != nil { // the Bus fails, for example
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	}
 }
 
 // shutdown ends a node. It comes after SIGTERM: see signal.NotifyContext.
-func shutdown(r *ready, h *atrium.Hub, srv *http.Server) error {
-	r.leaving.Store(true)
-	time.Sleep(5 * time.Second) // until the load balancer has looked, and sends nobody new
+func shutdown(p *health, srv *http.Server) error {
+	p.leaving.Store(true)
+	time.Sleep(5 * time.Second) // until the load balancer has asked
 
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return errors.Join(
-		h.Shutdown(ctx),   // first: clients get what is queued for them, then are told to go
-		srv.Shutdown(ctx), // knows of no WebSocket
+		p.hub.Shutdown(ctx), // first: clients get what is queued for them, then are told to go
+		srv.Shutdown(ctx),   // knows of no WebSocket
 	)
 	// now close what handlers and the Bus use: database, Redis, NATS
 }

@@ -45,20 +45,14 @@ func handleEvents(h *atrium.Hub) {
 	// [end]
 
 	// [numbers]
-	h.Handle("import", func(e *atrium.Event) {
-		var raw json.RawMessage
-		if err := e.Bind(&raw); err != nil {
-			e.ReplyError(err)
-			return
-		}
-		var data any
+	atrium.OnCall(h, "import", func(s *atrium.Socket, raw json.RawMessage) (any, error) {
 		decoder := json.NewDecoder(bytes.NewReader(raw))
 		decoder.UseNumber() // 9007199254740993 stays what it is: a json.Number
+		var data any
 		if err := decoder.Decode(&data); err != nil {
-			e.ReplyError(err)
-			return
+			return nil, atrium.Errorf("data: expected a value") // there was none: what is no JSON comes to no handler
 		}
-		e.Reply(data)
+		return data, nil
 	})
 	// [end]
 }

@@ -12,37 +12,19 @@ import (
 	echomiddleware "github.com/labstack/echo/v5/middleware"
 )
 
-func onChi(h *atrium.Hub) http.Handler {
-	r := chi.NewRouter()
-	r.Use(middleware.Logger, middleware.Recoverer) // both let Hijack through
-	// [chi]
-	r.Handle("/socket.io/*", h)
-	r.Group(func(r chi.Router) {
-		r.Use(middleware.Timeout(10*time.Second), middleware.Compress(5)) // for pages only
-		r.Get("/", home)
-	})
-	// [end]
-	return r
-}
+// routers returns a router of each kind that serves the hub, behind what people put before it.
+func routers(h *atrium.Hub) map[string]http.Handler {
+	chiRouter := chi.NewRouter()
+	chiRouter.Use(middleware.Logger, middleware.Recoverer, middleware.Timeout(10*time.Second), middleware.Compress(5))
+	ginEngine := gin.New()
+	ginEngine.Use(gin.Logger(), gin.Recovery())
+	echoServer := echo.New()
+	echoServer.Use(echomiddleware.RequestLogger(), echomiddleware.Recover(), echomiddleware.ContextTimeout(10*time.Second), echomiddleware.Gzip())
 
-func onGin(h *atrium.Hub) http.Handler {
-	r := gin.New()
-	r.Use(gin.Logger(), gin.Recovery())
-	// [gin]
-	r.Any("/socket.io/", gin.WrapH(h))
+	// [routers]
+	chiRouter.Handle("/socket.io/*", h)
+	ginEngine.Any("/socket.io/", gin.WrapH(h))
+	echoServer.Any("/socket.io/", echo.WrapHandler(h))
 	// [end]
-	r.GET("/", gin.WrapF(home))
-	return r
+	return map[string]http.Handler{"chi": chiRouter, "gin": ginEngine, "echo": echoServer}
 }
-
-func onEcho(h *atrium.Hub) http.Handler {
-	e := echo.New()
-	e.Use(echomiddleware.RequestLogger(), echomiddleware.Recover())
-	// [echo]
-	e.Any("/socket.io/", echo.WrapHandler(h))
-	// [end]
-	e.GET("/", echo.WrapHandler(http.HandlerFunc(home)), echomiddleware.Gzip())
-	return e
-}
-
-func home(w http.ResponseWriter, r *http.Request) { w.Write([]byte("home")) }

@@ -194,10 +194,11 @@ func TestUncompressed(t *testing.T) {
 
 func TestDeploy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, health := atrium.New(atrium.Options{}), new(ready)
+		h := atrium.New(atrium.Options{})
+		p := &health{hub: h}
 		mux := http.NewServeMux()
 		mux.Handle("/socket.io/", h)
-		mux.Handle("/ready", health)
+		mux.Handle("/ready", p)
 		srv := atriumtest.NewServer(mux)
 		defer srv.Close()
 		status := func() int {
@@ -219,7 +220,7 @@ func TestDeploy(t *testing.T) {
 		}
 		began := time.Now()
 		done := make(chan error, 1)
-		go func() { done <- shutdown(health, h, srv.Config) }()
+		go func() { done <- shutdown(p, srv.Config) }()
 		synctest.Wait()
 		if got := status(); got != http.StatusServiceUnavailable {
 			t.Errorf("while it leaves: %d", got)
