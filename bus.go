@@ -40,7 +40,8 @@ type Bus interface {
 }
 
 // BusFlusher is implemented by a Bus whose Publish may return while the message is still in this process. Hub.Shutdown
-// calls Flush last, so that the program may close the Bus's client, or end, when Shutdown has returned nil.
+// calls Flush last, so that the program may close the Bus's client, or end, when Shutdown has returned nil. A Bus that wraps
+// another one is to pass Flush on.
 type BusFlusher interface {
 	// Flush waits until everything that Publish has accepted before the call has left the process: until the broker
 	// has taken it, as far as the Bus can know. It returns an error if some of that could not be sent, or is in doubt, and

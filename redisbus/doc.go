@@ -19,6 +19,12 @@
 // Publish does not wait for the broker's answer. When a message could not be sent, the next Publish says so, and [Bus.Dropped]
 // counts it. [Bus.Flush] waits for the answers to all of them, which is what the hub's Shutdown does last.
 //
+// # Permissions
+//
+// With access rules, the client's user must be allowed the channels under the [Prefix] ("&atrium:*"), in a cluster with sharded
+// pub/sub those that begin with the prefix in braces and a number ("&{atrium:*"). What the server refuses is an error of
+// Subscribe at once, and of the next Publish or Flush.
+//
 // # Connections
 //
 // Beside those of the client's pool that publish, a Bus has one connection for all its subscriptions, while there are any; in
