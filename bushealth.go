@@ -25,32 +25,41 @@ type busHealth struct {
 
 	mu     sync.Mutex // guards:
 	errors [busFaults]error
-	since  time.Time     // when the first of the faults began; zero: there is none
-	silent chan struct{} // closed while questions cannot be answered
+	logged [busFaults]int64 // nanotime of the last entry about the fault
+	since  time.Time        // when the first of the faults began; zero: there is none
+	silent chan struct{}    // closed while questions cannot be answered
 }
 
 func newBusHealth(log *limitedLog) *busHealth {
 	return &busHealth{log: log, silent: make(chan struct{})}
 }
 
-// note notes that there is a fault, and why, or with nil that there is not. It logs each failure, now and then, and the
-// end of the last fault.
+// note notes that there is a fault, and why, or with nil that there is not. It logs a failure unless the last one of its kind
+// says the same, and that once a minute; and the end of the last fault.
 func (h *busHealth) note(f busFault, err error) {
 	if err == nil && !h.has[f].Load() {
 		return
 	}
-	if lasted := h.change(f, err); lasted > 0 {
+	lasted, told := h.change(f, err)
+	if lasted > 0 {
 		h.log.info("atrium: the bus works again", slog.Duration("after", lasted))
 	}
-	if err != nil {
+	if err != nil && !told {
 		h.log.error("atrium: the bus fails", slog.Any("error", err))
 	}
 }
 
-// change is note without the log. It returns how long there were faults if this was the end of the last.
-func (h *busHealth) change(f busFault, err error) (lasted time.Duration) {
+// change is note without the log. It returns how long there were faults if this was the end of the last, and whether the log
+// has been told of the error.
+func (h *busHealth) change(f busFault, err error) (lasted time.Duration, told bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err != nil {
+		told = h.errors[f] != nil && h.errors[f].Error() == err.Error() && nanotime()-h.logged[f] < int64(logInterval)
+		if !told {
+			h.logged[f] = nanotime()
+		}
+	}
 	muteBefore := h.mute()
 	h.errors[f] = err
 	h.has[f].Store(err != nil)
@@ -67,7 +76,7 @@ func (h *busHealth) change(f busFault, err error) (lasted time.Duration) {
 	case !mute && muteBefore:
 		h.silent = make(chan struct{})
 	}
-	return lasted
+	return lasted, told
 }
 
 // fails reports whether there is a fault.

@@ -58,27 +58,29 @@ type cluster struct {
 	topics topics
 	stop   context.CancelFunc
 
-	own       [2]ownTopic
-	started   atomic.Bool  // it has said that it is there
-	asking    atomic.Bool  // the Bus is being asked why the node is deaf
-	answering atomic.Int32 // questions
-	calling   atomic.Int32 // those that are calls
-	counts    clusterCounts
-	notices   queue[clusterMessage]
+	own         [2]ownTopic
+	started     atomic.Bool  // it has said that it is there
+	asking      atomic.Bool  // the Bus is being asked why the node is deaf
+	answering   atomic.Int32 // questions
+	calling     atomic.Int32 // those that are calls
+	counts      clusterCounts
+	publishedTo atomic.Uint64 // the number of the last message that the Bus has taken
+	notices     queue[clusterMessage]
 
 	sending sync.Mutex // makes numbering a message and queueing it one step. It guards:
 	sent    uint64     // the number of the last message
 	left    bool       // it was the goodbye
 	out     queue[outgoing]
 
-	mu        sync.Mutex       // guards:
-	nodes     map[string]int64 // the others, and when they were last heard of, by nanotime
-	questions map[uint64]*question
-	asked     uint64 // the last question's number
-	closed    bool
-	beat      timer
-	probes    []probe // that have not come back
-	probed    int64   // nanotime of the last
+	mu         sync.Mutex       // guards:
+	nodes      map[string]int64 // the others, and when they were last heard of, by nanotime
+	questions  map[uint64]*question
+	asked      uint64 // the last question's number
+	closed     bool
+	beat       timer
+	probes     []probe // that have not come back
+	probed     int64   // nanotime of the last look at them
+	probesLost uint64  // what counts.lost was then
 
 	ended  chan struct{} // closed at the end of close
 	endErr error         // what close returns, from then on
@@ -180,6 +182,7 @@ func (c *cluster) publish(o outgoing) {
 	switch {
 	case err == nil:
 		c.counts.published.Add(1)
+		c.publishedTo.Store(clusterNumber(o.msg))
 		c.outcome(publishFault, nil)
 	case c.topics.ctx.Err() != nil: // it was close
 	case len(o.msg) > sureToFit && !errors.Is(err, context.DeadlineExceeded): // perhaps the broker does not take messages of this size
@@ -248,7 +251,7 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		c.counts.malformed.Add(1)
 		return
 	case m.from == c.node:
-		c.echoed(t.name)
+		c.echoed(t.name, m.number)
 		if m.question != 0 {
 			c.answered(&m) // the Bus works
 		}

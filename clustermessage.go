@@ -143,6 +143,8 @@ func setClusterNumber(b []byte, number uint64) {
 	binary.BigEndian.PutUint64(b[clusterNumberAt:], number)
 }
 
+func clusterNumber(b []byte) uint64 { return binary.BigEndian.Uint64(b[clusterNumberAt:]) }
+
 func appendClusterString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
@@ -154,7 +156,7 @@ func parseClusterMessage(b []byte) (m clusterMessage, ok bool) {
 		return m, false
 	}
 	m.kind = clusterKind(b[1])
-	m.number = binary.BigEndian.Uint64(b[clusterNumberAt:])
+	m.number = clusterNumber(b)
 	r := clusterReader{rest: b[clusterFromAt:]}
 	m.from = string(r.bytes())
 	flags := r.byte()

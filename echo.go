@@ -12,8 +12,9 @@ import (
 
 // ownTopic is a topic that every node must hear itself by: the one that all nodes hear, and its own.
 type ownTopic struct {
-	name  string
-	heard atomic.Int64 // nanotime of its last echo, or of the subscription; 0: there is none
+	name   string
+	heard  atomic.Int64  // nanotime of its last echo, or of the subscription; 0: there is none
+	number atomic.Uint64 // the last echo's
 }
 
 // ownTopic returns the own topic of that name; nil if it is another.
@@ -55,12 +56,13 @@ func (c *cluster) begun(topic string) {
 }
 
 // echoed notes that the node has heard itself.
-func (c *cluster) echoed(topic string) {
+func (c *cluster) echoed(topic string, number uint64) {
 	own := c.ownTopic(topic)
 	if own == nil {
 		return
 	}
 	own.heard.Store(nanotime())
+	own.number.Store(number)
 	if c.health.has[deafFault].Load() && c.unheard() == "" {
 		c.health.note(deafFault, nil)
 	}
@@ -95,46 +97,75 @@ func (c *cluster) deafen(topic string) {
 	}
 }
 
-// probe is a hello that the node has sent itself by a topic.
+// probe is a hello that the node has sent itself by a topic, to see whether anything comes.
 type probe struct {
 	topic   *topic
+	number  uint64 // the message's
 	brought uint64 // what the topic had brought by then
-	sent    int64  // nanotime
+	left    int64  // nanotime when the Bus was found to have taken it; 0: it has not
+	second  bool   // one before it has not come back
 }
 
-// probe has the node say that it is there, to itself, too: by its own topics, and by one of the others, any. A topic that has
-// brought nothing at all for nodeTimeout after that has lost its subscription, unless nothing is published. One of many rooms
-// waits for its turn.
+// probe has the node say that it is there, to itself, too: by its own topics, and by one of the others, any. What a topic
+// brings nothing for is looked into: see silent. One of many rooms waits for its turn.
 func (c *cluster) probe() {
-	now := nanotime()
-	var silent []*topic
 	c.mu.Lock()
-	late := now-c.probed > int64(nodeTimeout) // the process stood still, and what came may still be waiting
-	c.probed = now
+	silent := c.silent(nanotime())
+	c.mu.Unlock()
+	for _, t := range c.topics.sample(c.own[0].name, c.own[1].name) {
+		c.probeBy(t, false)
+	}
+	for _, p := range silent {
+		if c.ownTopic(p.topic.name) != nil || p.second {
+			go c.renew(p.topic)
+		} else {
+			c.probeBy(p.topic, true)
+		}
+	}
+}
+
+func (c *cluster) probeBy(t *topic, second bool) {
+	p := probe{topic: t, brought: t.brought.Load(), second: second}
+	if p.number = c.send(t.name, &clusterMessage{kind: clusterHello}); p.number == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.probes = append(c.probes, p)
+}
+
+// silent removes the probes that have come back, and returns those that should have by now, one of each topic. Nothing at all
+// has come by that topic since, for nodeTimeout after the Bus took the probe, although what was sent later has come by the
+// node's own topics: it is neither the node that is slow nor the Bus. An own topic is given twice the time instead. A Bus
+// that fails loses probes. c.mu is held.
+func (c *cluster) silent(now int64) (list []probe) {
+	published, failed := c.publishedTo.Load(), c.counts.lost.Load()
+	late := now-c.probed > int64(nodeTimeout) // the process stood still
+	if late || failed != c.probesLost {
+		c.probes = nil
+	}
+	c.probed, c.probesLost = now, failed
+	echo := min(c.own[0].number.Load(), c.own[1].number.Load())
 	pending := c.probes[:0]
 	for _, p := range c.probes {
+		if p.left == 0 && published >= p.number {
+			p.left = now
+		}
+		patience, later := int64(nodeTimeout), echo > p.number
+		if c.ownTopic(p.topic.name) != nil {
+			patience, later = 2*patience, true
+		}
 		switch {
-		case late:
-		case p.topic.brought.Load() != p.brought || slices.Contains(silent, p.topic):
-		case now-p.sent <= int64(nodeTimeout):
+		case p.topic.brought.Load() != p.brought || p.topic.gone.Load():
+		case p.left == 0 || now-p.left <= patience || !later:
 			pending = append(pending, p)
-		case !c.health.has[publishFault].Load():
-			silent = append(silent, p.topic)
+		case !slices.ContainsFunc(list, func(q probe) bool { return q.topic == p.topic }):
+			list = append(list, p)
 		}
 	}
 	clear(c.probes[len(pending):])
 	c.probes = pending
-	for _, t := range c.topics.sample(c.own[0].name, c.own[1].name) {
-		c.probes = append(c.probes, probe{t, t.brought.Load(), now})
-	}
-	probes := slices.Clone(c.probes[len(pending):])
-	c.mu.Unlock()
-	for _, p := range probes {
-		c.send(p.topic.name, &clusterMessage{kind: clusterHello})
-	}
-	for _, t := range silent {
-		go c.renew(t)
-	}
+	return list
 }
 
 // renew subscribes to a topic anew that has brought nothing.
