@@ -3,6 +3,7 @@ package atrium
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"strconv"
 )
 
@@ -33,6 +34,7 @@ type assembly struct {
 	places      []placeholder // in the order of the text
 	attachments [][]byte      // those that have come
 	room        int           // bytes that may still come
+	limit       int           // of the bytes in all
 }
 
 // assembler puts together the packets of one connection, which come in one message or, if they are binary, in several.
@@ -73,14 +75,16 @@ func newAssembly(p packet, limit int) (*assembly, *Error) {
 	if err != nil {
 		return nil, err
 	}
-	return &assembly{packet: p, places: places, room: limit - len(p.args)}, nil
+	return &assembly{packet: p, places: places, room: limit - len(p.args), limit: limit}, nil
 }
 
 // add takes the next attachment, and does not keep it. done means that it was the last one: then packet is an EVENT
 // or an ACK with everything in place. An attachment that no placeholder names is dropped, as by socket.io-parser.
 func (a *assembly) add(attachment []byte) (p packet, done bool, err *Error) {
 	if a.room -= len(attachment); a.room < 0 {
-		return packet{}, false, &Error{Message: "attachments: too big together"}
+		return packet{}, false, &Error{
+			Message: fmt.Sprintf("a message with its attachments is over the limit of %d bytes", a.limit), Err: ErrMessageTooBig,
+		}
 	}
 	if len(a.attachments)+1 < a.packet.attachments {
 		a.attachments = append(a.attachments, bytes.Clone(attachment))

@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// The reasons a Client disconnects for, beside ReasonPingTimeout, ReasonTransportClose, ReasonTransportError and
-// ReasonParseError. These two end it; after the others it connects again.
+// The reasons a Client disconnects for, beside ReasonPingTimeout, ReasonTransportClose, ReasonTransportError,
+// ReasonMessageTooBig and ReasonParseError. These two end it; after the others it connects again.
 const (
 	// ReasonIOServerDisconnect: the server has put the client out of its namespace.
 	ReasonIOServerDisconnect Reason = "io server disconnect"

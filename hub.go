@@ -59,6 +59,7 @@ func New(options Options) *Hub {
 	h.plainSubprotocols = append([]string{plainSubprotocol}, h.options.Subprotocols...)
 	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
+	h.sessions.log = h.log
 	if h.options.Bus != nil {
 		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.log)
 	}

@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"compress/flate"
+	"fmt"
 	"io"
 	"math"
 	"sync"
@@ -10,10 +11,11 @@ import (
 // deflateFinal is an empty last block, which makes a flate.Reader say io.EOF.
 const deflateFinal = "\x01\x00\x00\xff\xff"
 
-var (
-	errNotDeflate     = &CloseError{Code: StatusInvalidPayload, Reason: "a compressed message is not valid deflate data"}
-	errInflatedTooBig = &CloseError{Code: StatusMessageTooBig, Reason: "a message is over the limit when inflated"}
-)
+var errNotDeflate = &CloseError{Code: StatusInvalidPayload, Reason: "a compressed message is not valid deflate data"}
+
+func inflatedTooBig(limit int64) *CloseError {
+	return &CloseError{Code: StatusMessageTooBig, Reason: fmt.Sprintf("a message is over the limit of %d bytes when inflated", limit)}
+}
 
 // compressedLimit bounds the compressed bytes of a message whose inflated size is bounded by limit. It leaves room
 // for what deflate adds to data that it cannot compress: 5 bytes to every 127 at worst, in zlib with the least
@@ -83,7 +85,7 @@ func tryInflate(beginning []byte, limit int64, text bool) error {
 		done += int64(n)
 		switch {
 		case done > limit:
-			return errInflatedTooBig
+			return inflatedTooBig(limit)
 		case text && !runes.valid(z.spare[:n]):
 			return errNotUTF8
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
@@ -143,7 +145,7 @@ func (z *inflater) inflate(dst []byte, source inflaterSource, limit int64, text 
 		done += int64(n)
 		switch {
 		case done > limit:
-			return nil, errInflatedTooBig
+			return nil, inflatedTooBig(limit)
 		case text && !runes.valid(piece):
 			return nil, errNotUTF8
 		case err != nil && err != io.EOF:

@@ -86,8 +86,9 @@ type Options struct {
 	// close frame has a second after ours has left. Zero means 30 seconds.
 	CloseTimeout time.Duration
 
-	// MaxMessageSize bounds a received message, in bytes; a larger one ends the connection with status 1009.
-	// Until a client is accepted, 64 KiB hold. Zero means 1 MiB.
+	// MaxMessageSize bounds a received message, in bytes; a larger one ends the connection with status 1009, or the
+	// session of a client that polls with the HTTP status 413, and the socket with ReasonMessageTooBig. Until a client
+	// is accepted, 64 KiB hold. Zero means 1 MiB.
 	MaxMessageSize int64
 	// MaxQueued bounds what waits to be sent to one client, in bytes of memory: each message counts as what it has on
 	// the wire and 96 bytes, which is about what it takes. A client with more than that waiting whose network took
@@ -134,9 +135,9 @@ type Options struct {
 	//	Error  panics of the application's functions, with their stacks, and the errors that clients see as "internal error"
 	//	Warn   a refused origin, handshake or version of Engine.IO; a client over MaxConnections or MaxConnectionsPerClient,
 	//	       or with headers over 64 KiB; a ResponseWriter that cannot be hijacked; offered subprotocols of which none is
-	//	       known; an unknown namespace
+	//	       known; an unknown namespace; a message over MaxMessageSize
 	//	Info   an error of Accept that is no *Error; a request for a session that is not known here
-	//	Debug  an *Error of Accept; a client that comes during Shutdown
+	//	Debug  an *Error of Accept; a client that comes during Shutdown; one that broke its protocol
 	//
 	// An entry says what was expected and, as "hint", what to set. Of what clients can cause, 5 entries with the same
 	// message are written a minute; the next has the number of the others, as "left_out". Entries have a request's path

@@ -25,7 +25,9 @@ func (c *plainCodec) receive(s *session, op Opcode, p []byte) {
 	case s.ended.Load():
 		// The closing handshake is under way; what still comes is nobody's.
 	case op == OpBinary:
-		s.end(ReasonParseError, StatusUnsupportedData, "expected text messages: a plain client sends JSON")
+		const problem = "expected text messages: a plain client sends JSON"
+		s.logViolation(ReasonParseError, problem)
+		s.end(ReasonParseError, StatusUnsupportedData, problem)
 	case !c.asked:
 		c.receiveConnect(p)
 	default:

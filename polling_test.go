@@ -212,17 +212,36 @@ func TestPollingPartlyBad(t *testing.T) {
 	e.wantOver(h, nil, "")
 }
 
+// A POST over the limit ends the session at once: Socket.IO's client gives it up as well.
 func TestPollingTooLarge(t *testing.T) {
 	noLeaks(t)
-	h := newEcho(t, Options{MaxMessageSize: 1000})
-	e := serve(t, overTCP, h).polls(t)
-	e.post("40")
-	e.get()
-	e.post(strings.Repeat("4", 1001)).want(t, 413, `{"code":3,"message":"Payload too large"}`)
+	logger, out := newLog()
+	h := newEcho(t, Options{MaxMessageSize: 1000, Logger: logger})
+	left := leavings(h)
+	srv := serve(t, overTCP, h)
+	e := srv.joined(t)
 	text := strings.Repeat("x", 1000-len(`42["message",""]`))
 	e.post(`42["message","`+text+`"]`).want(t, 200, "ok")
 	e.get().want(t, 200, `42["message-back","`+text+`"]`)
-	e.leave()
+	const tooLarge = `{"code":3,"message":"Payload too large: a payload of 1001 bytes is over the limit of 1000"}`
+	waiting := e.getting(h)
+	e.post(strings.Repeat("4", 1001)).want(t, 413, tooLarge)
+	within(t, waiting, "the GET").want(t, 200, "1")
+	e.wantOver(h, left, ReasonMessageTooBig)
+	if got := out.String(); strings.Count(got, "a payload of 1001 bytes is over the limit of 1000") != 1 || !strings.Contains(got, "Options.MaxMessageSize") {
+		t.Errorf("the log says %q", got)
+	}
+
+	// A body whose length is not declared.
+	e = srv.joined(t)
+	answer, err := e.http.Post("http://example.com/socket.io/"+e.query(), "text/plain", io.MultiReader(strings.NewReader(strings.Repeat("4", 1001))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(answer.Body)
+	answer.Body.Close()
+	reply{status: answer.StatusCode, body: string(body)}.want(t, 413, `{"code":3,"message":"Payload too large: a payload is over the limit of 1000 bytes"}`)
+	e.wantOver(h, left, ReasonMessageTooBig)
 }
 
 func TestPollingPayloads(t *testing.T) {

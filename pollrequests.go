@@ -3,6 +3,7 @@ package atrium
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -251,13 +252,24 @@ func (t *polling) readPost(w http.ResponseWriter, r *http.Request) (payloadReade
 	size := t.size.Load()
 	body, err := io.ReadAll(io.TeeReader(http.MaxBytesReader(w, r.Body, size), (*lifeSign)(t)))
 	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
-		return payloadReader{}, &engineError{code: 3, status: http.StatusRequestEntityTooLarge, message: "Payload too large"}
+		return payloadReader{}, t.failTooBig(r, size)
 	}
 	if err != nil {
 		t.fail(ReasonTransportError)
 		return payloadReader{}, errBadRequest
 	}
 	return payloadReader{rest: body, maxPacket: int(size)}, nil
+}
+
+// failTooBig ends the session because of a POST over the limit: Socket.IO's client gives it up as well. It locks.
+func (t *polling) failTooBig(r *http.Request, limit int64) *engineError {
+	problem := fmt.Sprintf("a payload is over the limit of %d bytes", limit)
+	if r.ContentLength >= 0 {
+		problem = fmt.Sprintf("a payload of %d bytes is over the limit of %d", r.ContentLength, limit)
+	}
+	t.session.logViolation(ReasonMessageTooBig, problem)
+	t.fail(ReasonMessageTooBig)
+	return &engineError{code: 3, status: http.StatusRequestEntityTooLarge, message: "Payload too large: " + problem}
 }
 
 // receivePost deals with the packets of a POST and ends it. That may wait for handlers, and so longer than a deadline
@@ -267,7 +279,8 @@ func (t *polling) receivePost(ctx context.Context, body payloadReader) *engineEr
 	receive := func() *engineError {
 		defer t.endPost()
 		if violated := t.receivePayload(body); violated != nil {
-			t.fail(ReasonParseError)
+			t.session.endViolated(violated)
+			t.end()
 			return errBadRequest
 		}
 		return nil

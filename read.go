@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"sync"
@@ -227,9 +228,20 @@ func (c *Conn) judge(h Header) error {
 		limit = compressedLimit(limit)
 	}
 	if h.Length > limit-int64(len(in.message)) {
-		return &CloseError{Code: StatusMessageTooBig, Reason: "a message is over the limit"}
+		return tooBig(h, len(in.message), c.readLimit.Load())
 	}
 	return nil
+}
+
+// tooBig is the error of a message of which received bytes have come and whose next frame is over the limit. It says how
+// long the message is, as far as its header tells.
+func tooBig(h Header, received int, limit int64) *CloseError {
+	atLeast := ""
+	if !h.Fin {
+		atLeast = "at least "
+	}
+	return &CloseError{Code: StatusMessageTooBig, Reason: fmt.Sprintf(
+		"a message of %s%d bytes is over the limit of %d", atLeast, uint64(h.Length)+uint64(received), limit)}
 }
 
 // inflated ends a readMessage with a compressed message, all of which has come.

@@ -182,7 +182,7 @@ func (r *recovery) leave(k *kept, reason Reason, rooms []stay) {
 // come back.
 func (reason Reason) recoverable() bool {
 	switch reason {
-	case ReasonTransportClose, ReasonTransportError, ReasonPingTimeout, ReasonForcedServerClose:
+	case ReasonTransportClose, ReasonTransportError, ReasonMessageTooBig, ReasonPingTimeout, ReasonForcedServerClose:
 		return true
 	}
 	return false

@@ -3,6 +3,7 @@ package atrium
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -28,6 +29,8 @@ const (
 	ReasonTransportClose Reason = "transport close"
 	// ReasonTransportError: the network failed, or the client broke RFC 6455.
 	ReasonTransportError Reason = "transport error"
+	// ReasonMessageTooBig: the client sent a message over Options.MaxMessageSize, or over 64 KiB before it was accepted.
+	ReasonMessageTooBig Reason = "message too big"
 	// ReasonParseError: the client sent what its protocol has no form for.
 	ReasonParseError Reason = "parse error"
 	// ReasonForcedServerClose: the hub gave up on the client: a handler panicked, or a message took longer than
@@ -50,6 +53,7 @@ func (r Reason) closeMode() closeMode {
 
 // sessionConfig is what all sessions of a hub share.
 type sessionConfig struct {
+	log            *limitedLog
 	clock          *wheel
 	flusher        *flusher
 	pingInterval   time.Duration
@@ -274,7 +278,11 @@ func (s *session) receive() error {
 // over is the end of reading.
 func (s *session) over() {
 	s.countWindow(-1)
-	s.end(endReason(s.conn), noCloseFrame, "")
+	reason := endReason(s.conn)
+	if e, ok := errors.AsType[*CloseError](s.conn.in.err); ok && s.conn.in.violated && !s.ended.Load() {
+		s.logViolation(reason, e.Reason)
+	}
+	s.end(reason, noCloseFrame, "")
 	s.conn.finish()
 	s.part()
 }
@@ -289,6 +297,8 @@ func (s *session) countWindow(change int32) {
 func endReason(c *Conn) Reason {
 	e, ok := errors.AsType[*CloseError](c.in.err)
 	switch {
+	case ok && c.in.violated && e.Code == StatusMessageTooBig:
+		return ReasonMessageTooBig
 	case !ok || c.in.violated:
 		return ReasonTransportError
 	case e.Code != StatusAbnormalClosure, errors.Is(e, io.EOF):
@@ -296,6 +306,32 @@ func endReason(c *Conn) Reason {
 		return ReasonTransportClose
 	}
 	return ReasonTransportError
+}
+
+// logViolation tells the log that the session ends because its client broke a rule.
+func (s *session) logViolation(reason Reason, problem string) {
+	attrs := []any{clientText("problem", problem)}
+	if s.conn != nil {
+		attrs = append(attrs, slog.Any("remote", s.conn.nc.RemoteAddr()))
+	}
+	switch {
+	case reason != ReasonMessageTooBig:
+		s.config.log.log(slog.LevelDebug, "atrium: a client broke its protocol", attrs...) // which nothing here can mend
+	case s.accepted.Load():
+		s.config.log.warn("atrium: a client sent too big a message", append(attrs, hint("Options.MaxMessageSize is the limit"))...)
+	default:
+		s.config.log.warn("atrium: a client sent too big a message", append(attrs, hint("before a client is accepted the limit is 64 KiB at most"))...)
+	}
+}
+
+// endViolated ends the session because of a message that no client sends that follows its protocol.
+func (s *session) endViolated(err *Error) {
+	reason, code := ReasonParseError, StatusPolicyViolation
+	if errors.Is(err, ErrMessageTooBig) {
+		reason, code = ReasonMessageTooBig, StatusMessageTooBig
+	}
+	s.logViolation(reason, err.Message)
+	s.end(reason, code, err.Message)
 }
 
 // noCloseFrame is for connections that are over, or closing, anyway.

@@ -312,7 +312,7 @@ func testSessionMessageSize(t *testing.T) {
 		c.want(`{"id":1}`)
 		c.emit("e", strings.Repeat("x", 100_000))
 		c.wantClosed(StatusMessageTooBig)
-		wantReason(t, left, ReasonTransportError)
+		wantReason(t, left, ReasonMessageTooBig)
 	})
 }
 
@@ -507,7 +507,7 @@ func testSessionMessageBounds(t *testing.T) {
 			srv := serve(t, overTCP, h)
 			p := srv.peer(t, "Sec-WebSocket-Protocol: atrium")
 			p.send(frame(p, `{"event":"connect","data":"`, `"}`, test.before+1))
-			p.wantClose(StatusMessageTooBig, "a message is over the limit")
+			p.wantClose(StatusMessageTooBig, fmt.Sprintf("a message of %d bytes is over the limit of %d", test.before+1, test.before))
 
 			p = srv.peer(t, "Sec-WebSocket-Protocol: atrium")
 			p.send(frame(p, `{"event":"connect","data":"`, `"}`, test.before))
@@ -516,7 +516,7 @@ func testSessionMessageBounds(t *testing.T) {
 			p.send(frame(p, head, tail, test.after))
 			p.want(OpText, fmt.Sprintf(`{"id":1,"data":%d}`, test.after-len(head)-len(tail)+2))
 			p.send(frame(p, head, tail, test.after+1))
-			p.wantClose(StatusMessageTooBig, "a message is over the limit")
+			p.wantClose(StatusMessageTooBig, fmt.Sprintf("a message of %d bytes is over the limit of %d", test.after+1, test.after))
 		})
 	}
 }

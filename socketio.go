@@ -92,7 +92,7 @@ func (c *socketIOCodec) receive(s *session, op Opcode, p []byte) {
 		err = c.receiveEngine(s, packet)
 	}
 	if err != nil {
-		s.end(ReasonParseError, StatusPolicyViolation, err.Message)
+		s.endViolated(err)
 	}
 }
 
