@@ -67,7 +67,10 @@ export interface Reconnect {
  */
 export type State = 'closed' | 'connecting' | 'open' | 'waiting';
 
-/** Why a connection ended. After the first two it is closed, after the others it comes back by itself. */
+/**
+ * Why a connection ended. After the first two it is closed, after the others it comes back by itself. Before the first, a
+ * hub may send an event disconnect_reason with {code, reason}: what the application says of it.
+ */
 export type Reason = 'io server disconnect' | 'io client disconnect' | 'ping timeout' | 'transport close' | 'parse error';
 
 /**

@@ -178,6 +178,45 @@ func ExampleOnCall() {
 	// 0 cannot divide by zero
 }
 
+// Work that takes a while is done elsewhere: the handler returns, its client's next events are handled meanwhile, and the
+// answer comes when it is there.
+func ExampleOnAck() {
+	type work struct {
+		text string
+		ack  *atrium.Ack
+	}
+	queue := make(chan work, 100) // the bound: OnAck has none
+	h := atrium.New(atrium.Options{})
+	atrium.OnAck(h, "shout", func(s *atrium.Socket, text string, ack *atrium.Ack) error {
+		select {
+		case queue <- work{text, ack}:
+			return nil
+		default:
+			return atrium.Errorf("too much to do")
+		}
+	})
+	go func() {
+		for w := range queue {
+			if err := w.ack.Reply(strings.ToUpper(w.text)); err != nil {
+				log.Print(err)
+			}
+		}
+	}()
+	defer close(queue)
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c := atrium.NewClient(srv.URL, atrium.ClientOptions{})
+	defer c.Close()
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(atrium.Call[string](ctx, c, "shout", "hello"))
+	// Output: HELLO <nil>
+}
+
 // A handler may ask its own client, and wait.
 func ExampleCall() {
 	h := atrium.New(atrium.Options{})
@@ -269,6 +308,70 @@ func ExampleTarget() {
 	}
 	fmt.Println(h.Rooms())
 	// Output: 2 3 1 2 0 [{blue 2} {green 1} {red 2}]
+}
+
+// Who is in a room, on every node, by a value that the sockets show.
+func ExampleSocket_SetPublic() {
+	h := atrium.New(atrium.Options{})
+	h.Use(func(s *atrium.Socket) error {
+		var auth struct{ Name string }
+		if err := s.Handshake().Bind(&auth); err != nil {
+			return err
+		}
+		if err := s.SetPublic("name", auth.Name); err != nil {
+			return err
+		}
+		return s.Join("lobby")
+	})
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c := atrium.NewClient(srv.URL, atrium.ClientOptions{Auth: map[string]string{"name": "Ada"}})
+	defer c.Close()
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	sockets, err := h.To("lobby").Sockets(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, s := range sockets {
+		fmt.Printf("%s\n", s.Values["name"])
+	}
+	// Output: "Ada"
+}
+
+// A client that is put out learns why. A plain client reads the same from its close frame.
+func ExampleSocket_DisconnectWith() {
+	h := atrium.New(atrium.Options{})
+	atrium.On(h, "spam", func(s *atrium.Socket, _ any) error { return s.DisconnectWith(4001, "banned") })
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c := atrium.NewClient(srv.URL, atrium.ClientOptions{})
+	defer c.Close()
+	type reason struct {
+		Code   atrium.StatusCode
+		Reason string
+	}
+	atrium.On(c, "disconnect_reason", func(_ *atrium.Client, why reason) error {
+		fmt.Println(why.Code, why.Reason)
+		return nil
+	})
+	gone := make(chan struct{})
+	c.OnDisconnect(func(atrium.Reason) { close(gone) })
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	if err := c.Emit("spam"); err != nil {
+		log.Fatal(err)
+	}
+	<-gone
+	// Output: 4001 banned
 }
 
 // A room that a client names: behind a prefix, so that it is no other room, and only if the client is in it.

@@ -331,6 +331,21 @@ func newLabHub(l *labHub) *atrium.Hub {
 		e.Socket().Emit("goodbye", "the last word")
 		e.Socket().DisconnectClient()
 	})
+	h.Handle("ban", func(e *atrium.Event) {
+		if err := e.Socket().DisconnectWith(4001, "banned"); err != nil {
+			l.lab.t.Error(err)
+		}
+	})
+	atrium.OnAck(h, "slow", func(s *atrium.Socket, _ any, ack *atrium.Ack) error {
+		s.Set("slow", ack)
+		return nil
+	})
+	h.Handle("fast", func(e *atrium.Event) {
+		e.Reply("first")
+		if ack, ok := atrium.Value[*atrium.Ack](e.Socket(), "slow"); ok {
+			ack.Reply("second")
+		}
+	})
 	h.Handle("last-words", func(e *atrium.Event) {
 		var n int
 		if err := e.Bind(&n); err != nil || n != count(e.Socket(), "last words") {

@@ -319,6 +319,26 @@ const scenarios = {
     }
   },
 
+  async 'the server says why it disconnects'({ start, connect }) {
+    const hub = await start();
+    const socket = await connect(hub.url);
+    const heard = [];
+    socket.on('disconnect_reason', (why) => heard.push(why));
+    const reason = next(socket, 'disconnect');
+    socket.emit('ban');
+    equal(await reason, 'io server disconnect', 'reason');
+    equal(heard, [{ code: 4001, reason: 'banned' }], 'what came before');
+  },
+
+  async 'an answer that comes later holds up nothing'({ start, connect }) {
+    const hub = await start();
+    const socket = await connect(hub.url);
+    const order = [];
+    const ask = (event) => socket.emitWithAck(event, null).then((answer) => order.push([event, answer]));
+    await Promise.all([ask('slow'), ask('fast')]);
+    equal(order, [['fast', 'first'], ['slow', 'second']], 'answers');
+  },
+
   async 'the client disconnects, 100 times'({ start, connect, settled }) {
     const hub = await start();
     const visit = async (n) => {
