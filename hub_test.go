@@ -592,6 +592,7 @@ func testShutdownWithStalledClient(t *testing.T) {
 		c := srv.connect(t, nil)
 		c.settle()
 		heard := c.listen()
+		synctest.Wait() // the other is connected, too
 		h.Emit("x", strings.Repeat("x", 100_000))
 		start := time.Now()
 		err := h.Shutdown(t.Context())
