@@ -151,7 +151,7 @@ func (h *Hub) openWebSocket(w http.ResponseWriter, r *http.Request) *engineError
 			return false
 		}
 		s := newSession(h.sessions, conn, h.newCodec(r, base, conn.Subprotocol()), socketIOProtocol)
-		s.gone = func() { h.remove(s) }
+		s.left = func(everything bool) { h.left(s, everything) }
 		return h.begin(s, client)
 	})
 	return forbidden(refused)
@@ -163,9 +163,11 @@ func (h *Hub) openPolling(w http.ResponseWriter, r *http.Request) *engineError {
 	refused := h.admit(r, func(base context.Context, client string) bool {
 		codec := h.newCodec(r, base, "")
 		opened := newPolling(h.sessions, codec, h.options.MaxQueued)
-		opened.session.gone = func() {
-			h.forget(codec.sid)
-			h.remove(opened.session)
+		opened.session.left = func(everything bool) {
+			if everything {
+				h.forget(codec.sid)
+			}
+			h.left(opened.session, everything)
 		}
 		h.remember(codec.sid, opened)
 		if !h.begin(opened.session, client) {
@@ -257,7 +259,7 @@ func answerPreflight(w http.ResponseWriter, r *http.Request) {
 func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *Socket {
 	codec := new(plainCodec)
 	session := newSession(h.sessions, conn, codec, plainProtocol)
-	session.gone = func() { h.remove(session) }
+	session.left = func(everything bool) { h.left(session, everything) }
 	s := newSocket(h.hold("/"), handshake, base)
 	s.sit(session, s.ns.name, s)
 	codec.seat = &s.seat

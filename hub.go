@@ -263,6 +263,18 @@ func (h *Hub) add(s *session, client string) bool {
 	return true
 }
 
+// left is for sessions; see session.left. The place of a client that has gone is free again, whatever its handlers still
+// do: they may take long, and it may want to come back.
+func (h *Hub) left(s *session, everything bool) {
+	if everything {
+		h.remove(s)
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.quota.giveBack(h.live[s])
+}
+
 // remove counts a session out of which nothing is left.
 func (h *Hub) remove(s *session) {
 	missed := s.transport.missed()
@@ -271,7 +283,6 @@ func (h *Hub) remove(s *session) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.quota.giveBack(h.live[s])
 	delete(h.live, s)
 	if h.closing && missed != nil {
 		h.missed++

@@ -47,9 +47,11 @@ type reading struct {
 
 // pausedSince reports whether a push waits, or has waited since pauses had the value before.
 func (r *reading) pausedSince(before uint32) bool {
-	now := r.pauses.Load()
-	return now != before || now%2 != 0
+	return r.pauses.Load() != before || r.paused()
 }
+
+// paused reports whether a push waits, so that the connection is not read.
+func (r *reading) paused() bool { return r.pauses.Load()%2 != 0 }
 
 // handler is whose inbox it is.
 type handler interface {

@@ -334,6 +334,7 @@ func (t *polling) end() {
 	}
 	t.mu.Unlock()
 	if first {
+		t.session.left(false)
 		t.session.part()
 	}
 }

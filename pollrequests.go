@@ -162,7 +162,9 @@ func (t *polling) wait(ctx context.Context) *engineError {
 	case <-pause:
 	case <-ctx.Done():
 		if !requestOverdue(ctx) {
-			t.waitForPost() // which may say why the client goes
+			if !t.session.reading.paused() {
+				t.waitForPost() // which may say why the client goes
+			}
 			return errBrokenOff
 		}
 	}
@@ -286,6 +288,9 @@ func (t *polling) receivePost(ctx context.Context, body payloadReader) *engineEr
 		return nil
 	}
 	if _, limited := ctx.Deadline(); !limited {
+		// While it waits for handlers nobody else notices that the client has gone.
+		stop := context.AfterFunc(ctx, func() { t.fail(ReasonTransportClose) })
+		defer stop()
 		return receive()
 	}
 	received := make(chan *engineError, 1)
@@ -294,6 +299,10 @@ func (t *polling) receivePost(ctx context.Context, body payloadReader) *engineEr
 	case err := <-received:
 		return err
 	case <-ctx.Done():
+		if !requestOverdue(ctx) {
+			t.fail(ReasonTransportClose)
+			return errBrokenOff
+		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.postAnswered = true

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// quota bounds the connections of a hub, in all and for each client. One counts from when it is let in until nothing
-// is left of it.
+// quota bounds the connections of a hub, in all and for each client. One counts from when it is let in until it is
+// closed: handlers that still run for one do not count.
 type quota struct {
 	most, mostPerClient int
 	key                 func(*http.Request) string

@@ -95,10 +95,12 @@ type session struct {
 	codec     codec
 	conn      *Conn // what is read; nil while the client polls
 	transport transport
-	gone      func() // called when nothing of the session is left
-	timer     timer
-	born      int64 // nanotime
-	reading   reading
+	// left is called when the client's connection is over, and again, with everything set, when nothing of the session
+	// is left: when all its handlers have returned.
+	left    func(everything bool)
+	timer   timer
+	born    int64 // nanotime
+	reading reading
 
 	accepted atomic.Bool // a socket was
 	ended    atomic.Bool // the client has left, or was made to
@@ -284,6 +286,7 @@ func (s *session) over() {
 	}
 	s.end(reason, noCloseFrame, "")
 	s.conn.finish()
+	s.left(false)
 	s.part()
 }
 
@@ -357,7 +360,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 // part notes that one part of the session is over: the reading, or a socket's handling.
 func (s *session) part() {
 	if s.parts.Add(-1) == 0 {
-		s.gone()
+		s.left(true)
 	}
 }
 
@@ -425,8 +428,12 @@ func (s *session) check() {
 			s.awaiting = false
 			s.pingAt += int64(c.pingInterval)
 		case s.reading.pausedSince(s.pauses):
-			// It was we who did not read. The time-out begins anew.
+			// It was we who did not read. The time-out begins anew; but a client that has gone is noticed by writing.
 			s.pingAt, s.pauses = now, s.reading.pauses.Load()
+			if !s.probe() {
+				s.endUnwritable()
+				return
+			}
 		case s.ahead != s.transport.ahead():
 			// The ping waits for the end of a long frame, which the client reads. The time-out begins anew.
 			s.pingAt, s.ahead = now, s.transport.ahead()
@@ -439,8 +446,7 @@ func (s *session) check() {
 		s.awaiting, s.pingAt, s.heard, s.pauses = true, now, s.transport.heard(), s.reading.pauses.Load()
 		s.ahead = s.transport.ahead()
 		if !s.ping() && s.transport.open() {
-			// Writing has failed, and reading does not notice.
-			s.end(ReasonTransportError, StatusInternalError, "")
+			s.endUnwritable()
 			return
 		}
 	}
@@ -457,6 +463,15 @@ func (s *session) pongBy() int64 {
 		from = first
 	}
 	return from + int64(c.pingTimeout)
+}
+
+// endUnwritable ends a session because writing has failed and reading does not notice.
+func (s *session) endUnwritable() { s.end(ReasonTransportError, StatusInternalError, "") }
+
+// probe sees to it that something is on its way to a client that is not read from: to write to one that has gone fails
+// sooner or later. It reports false if that has happened.
+func (s *session) probe() bool {
+	return s.transport.buffered() > 0 || s.ping() || !s.transport.open()
 }
 
 // ping queues a ping; the pings that are due at a time leave like a broadcast.
@@ -476,6 +491,10 @@ func (s *session) nextCheck(now int64) int64 {
 		// An answer that has come, early or late, must not make the next ping late.
 		intervals := (now-s.pingAt)/int64(c.pingInterval) + 1
 		next = min(next+intervals*int64(c.pingInterval), s.pongBy())
+		if s.reading.paused() {
+			// The peer's TCP refuses a first ping, and only then writing a second fails: see probe.
+			next = min(next, s.pingAt+int64(c.pingTimeout)/2)
+		}
 	}
 	next = min(next, now+int64(c.messageTimeout))
 	if !s.accepted.Load() {
