@@ -3,6 +3,7 @@ package atrium
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -140,6 +141,49 @@ func TestLostSubscriptionIsRenewed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// refusingBus takes what is published and refuses every subscription.
+type refusingBus struct {
+	Bus
+	refuses atomic.Bool
+}
+
+func (b *refusingBus) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
+	if b.refuses.Load() {
+		return nil, errForbidden
+	}
+	return b.Bus.Subscribe(ctx, topic, deliver)
+}
+
+// A node whose subscriptions are refused is missed by the others, for its sockets are not among those that they count.
+func TestRefusedNodeIsMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := NewMemoryBus()
+		bus := &refusingBus{Bus: memory}
+		bus.refuses.Store(true)
+		other, h := newHub(t, Options{Bus: memory}), newHub(t, Options{Bus: bus})
+		<-time.After(2 * heartbeat)
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err := other.Count(ctx)
+			cancel()
+			if e, ok := errors.AsType[*ClusterError](err); !ok || !slices.Equal(e.Missing, []string{h.node}) {
+				t.Errorf("Count at another node: %v", err)
+			}
+			if err := h.Ready(); !errors.Is(err, errForbidden) {
+				t.Errorf("Ready: %v", err)
+			}
+			<-time.After(nodeTimeout)
+		}
+		bus.refuses.Store(false)
+		<-time.After(2 * heartbeat)
+		for _, h := range []*Hub{h, other} {
+			if n, err := h.Count(t.Context()); n != 0 || err != nil || h.Ready() != nil || len(h.Nodes().List()) != 1 {
+				t.Errorf("Count: %d, %v; ready: %v; nodes: %v", n, err, h.Ready(), h.Nodes().List())
+			}
+		}
+	})
 }
 
 // A Bus that refuses from the start is known to fail after its first attempt, and a question that waits is told.

@@ -129,7 +129,7 @@ func (c *cluster) tick() {
 	if c.closed {
 		return
 	}
-	if topic := c.unheard(); topic != "" {
+	if topic := c.unheard(); topic != "" && c.topics.subscribed(topic) != nil {
 		go c.deafen(topic)
 	}
 	for node, heard := range c.nodes {

@@ -27,11 +27,16 @@ func (c *cluster) ownTopic(name string) *ownTopic {
 	return nil
 }
 
-// attempted is told how each attempt to subscribe to a topic has ended. A node without its own topics is deaf.
+// attempted is told how each attempt to subscribe to a topic has ended. A node without its own topics is deaf. It says that
+// it is there all the same: what the others ask would leave its sockets out otherwise, without an error.
 func (c *cluster) attempted(topic string, err error) {
 	c.outcome(subscribeFault, err)
-	if err != nil && c.topics.ctx.Err() == nil && c.ownTopic(topic) != nil {
-		c.health.change(deafFault, err)
+	if err == nil || c.topics.ctx.Err() != nil || c.ownTopic(topic) == nil {
+		return
+	}
+	c.health.change(deafFault, err)
+	if c.started.CompareAndSwap(false, true) {
+		c.tick()
 	}
 }
 
@@ -41,16 +46,18 @@ func (c *cluster) begun(topic string) {
 	if own == nil {
 		return
 	}
-	own.heard.CompareAndSwap(0, nanotime())
+	if !own.heard.CompareAndSwap(0, nanotime()) {
+		return // anew
+	}
 	for i := range c.own {
 		if c.own[i].heard.Load() == 0 {
 			return
 		}
 	}
+	for i := range c.own { // one may have been subscribed to long before the other
+		c.own[i].heard.Store(nanotime())
+	}
 	if c.started.CompareAndSwap(false, true) {
-		for i := range c.own { // one may have been subscribed to long before the other
-			c.own[i].heard.Store(nanotime())
-		}
 		c.tick()
 	}
 }
@@ -112,7 +119,14 @@ func (c *cluster) probe() {
 	c.mu.Lock()
 	silent := c.silent(nanotime())
 	c.mu.Unlock()
-	for _, t := range c.topics.sample(c.own[0].name, c.own[1].name) {
+	for i := range c.own {
+		if t := c.topics.subscribed(c.own[i].name); t != nil {
+			c.probeBy(t, false)
+		} else {
+			c.send(c.own[i].name, &clusterMessage{kind: clusterHello}) // to the others
+		}
+	}
+	if t := c.topics.sample(c.own[0].name, c.own[1].name); t != nil {
 		c.probeBy(t, false)
 	}
 	for _, p := range silent {

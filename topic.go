@@ -113,21 +113,26 @@ func (ts *topics) renew(t *topic) bool {
 	return true
 }
 
-// sample returns the topics of the names, and one of the others at random, of those that are subscribed to.
-func (ts *topics) sample(names ...string) (list []*topic) {
+// subscribed returns the topic of that name if its messages come; else nil.
+func (ts *topics) subscribed(name string) *topic {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	for _, name := range names {
-		if t := ts.byName[name]; t != nil && t.cancel != nil {
-			list = append(list, t)
-		}
+	if t := ts.byName[name]; t != nil && t.cancel != nil {
+		return t
 	}
+	return nil
+}
+
+// sample returns a topic at random of those whose messages come, but none of these names; nil if there is none.
+func (ts *topics) sample(but ...string) *topic {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
 	for name, t := range ts.byName { // which begins anywhere
-		if t.cancel != nil && !slices.Contains(names, name) {
-			return append(list, t)
+		if t.cancel != nil && !slices.Contains(but, name) {
+			return t
 		}
 	}
-	return list
+	return nil
 }
 
 // unwant undoes want.
