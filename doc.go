@@ -128,4 +128,9 @@
 // # Without a hub
 //
 // [Upgrade], [Dial] and [Conn] are a WebSocket implementation by themselves.
+//
+// # Tests
+//
+// Package atriumtest has a server in memory, whose heartbeats and time-outs take no time in a bubble of testing/synctest.
+// GUIDE.md shows tests of handlers, and goes on by task from here.
 package atrium

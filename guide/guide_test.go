@@ -108,6 +108,55 @@ func part(file, name string) (string, error) {
 	return strings.ReplaceAll("\n"+text, "\n"+indentation, "\n")[1:], nil
 }
 
+// TestLinks checks that each link from one document into the repository leads somewhere.
+func TestLinks(t *testing.T) {
+	documents, err := filepath.Glob("../*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	for _, document := range documents {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range link.FindAllStringSubmatch(fence.ReplaceAllString(string(text), ""), -1) {
+			if strings.Contains(match[1], "://") {
+				continue
+			}
+			file, anchor, _ := strings.Cut(match[1], "#")
+			target := filepath.Join("..", file)
+			if file == "" {
+				target = document
+			}
+			content, err := os.ReadFile(target)
+			if info, statErr := os.Stat(target); statErr == nil && info.IsDir() {
+				err = nil
+			}
+			if err != nil {
+				t.Errorf("%s: %v", document, err)
+			} else if anchor != "" && !hasHeading(string(content), anchor) {
+				t.Errorf("%s: %s has no heading for #%s", document, target, anchor)
+			}
+		}
+	}
+}
+
+// hasHeading reports whether a document has a heading with the anchor, as GitHub makes them: in lower case, without
+// punctuation, with a hyphen for each space.
+func hasHeading(document, anchor string) bool {
+	punctuation := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+	for line := range strings.Lines(document) {
+		if heading, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && line[0] == '#' {
+			heading = punctuation.ReplaceAllString(strings.ToLower(strings.TrimSpace(heading)), "")
+			if strings.ReplaceAll(heading, " ", "-") == anchor {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // asComment indents code as godoc wants it.
 func asComment(code string) string {
 	var b strings.Builder
