@@ -30,6 +30,16 @@ func (n *Namespace) await(rooms []string) {
 	}
 }
 
+// overhear has the Bus bring what others emit to the rooms for as long as a client may be away, though nobody is in them.
+func (n *Namespace) overhear(rooms []string) {
+	if c := n.hub.cluster; c != nil {
+		for _, room := range rooms {
+			c.topics.want(n.topic(room))
+			c.topics.unwant(n.topic(room)) // it lingers
+		}
+	}
+}
+
 // awaitAll is await for a socket that has entered, to which more is emitted than by its rooms.
 func (s *Socket) awaitAll() {
 	if c := s.ns.hub.cluster; c != nil {

@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"container/list"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -14,9 +13,13 @@ import (
 // is Socket.IO's "connection state recovery", and Socket.Recovered says that it took place.
 //
 // A client that says goodbye, or is disconnected by Socket.Disconnect, does not come back. OnDisconnect runs when the
-// connection breaks, and OnConnect when the client is back, with another Socket of the same ID; between the two it
-// is a member of nothing. It is not back before OnDisconnect has returned. Use functions do not run again, as in Socket.IO: what they have Set is there; Options.Accept
+// connection breaks, and OnConnect when the client is back, with another Socket of the same ID, which is not before
+// OnDisconnect has returned. Use functions do not run again, as in Socket.IO: what they have Set is there; Options.Accept
 // does run. Events are kept as they are emitted, but not volatile ones, Calls and what a handler answers.
+//
+// While a client is away, Count, Sockets and Rooms leave it out. What is done to it holds nevertheless, by a Target on any
+// node as by a Socket that the client had: Join, Leave, Disconnect, DisconnectAt, Set. It gets what it would have got if it
+// had been there: of a room what was emitted from Join to Leave. One that is disconnected begins anew when it comes back.
 //
 // As in Socket.IO, every event that can be replayed has one argument more on its way to a Socket.IO client, the last:
 // a string that says where in the order it stands.
@@ -51,7 +54,8 @@ type recovery struct {
 	// back finds an event either among the old ones or behind them. It is taken before all locks but a call's, and guards:
 	mu       sync.Mutex
 	sessions map[string]*kept // by pid, whether away or not
-	away     list.List        // of *kept, in the order of their leaving
+	absent   map[string]*kept // by id, those that are away
+	away     list.List        // of *kept, those of them that may be claimed, in the order of their leaving
 	events   []keptEvent      // events[head:]
 	head     int
 	dropped  uint64 // the number of the last event that is not kept any more
@@ -74,18 +78,20 @@ type kept struct {
 	place   *list.Element // in recovery.away; nil unless it may be claimed
 	claimed bool          // a connection is about to continue it
 	gone    bool          // it is forgotten
-	rooms   []stay
 	handled chan struct{} // closed when the functions of the last connection's socket have returned
+	expiry  *timer        // of Socket.DisconnectAt; nil if there is none
+	rooms   []stay        // while it is away; else they are its socket's
+	lapsed  []lapsed      // rooms that it has left, in the order of its leaving
+	known   uint64        // from the event behind this one on it is known what rooms the client was in
 
-	// What is restored of the socket; not before handled is closed.
-	values  map[string]any
-	expires int64
+	values *values
 }
 
-// stay is a room that a socket is in.
-type stay struct {
-	name  string
-	since uint64 // the number of the last event before the socket joined; 0 if it was in from the start
+// values are what the application has set on a socket. With Recovery all sockets that a client has had by one id share
+// them.
+type values struct {
+	mu    sync.Mutex     // guards:
+	byKey map[string]any // those of SetPublic as publicValue
 }
 
 // keptEvent is an event, and whom it was for.
@@ -94,15 +100,6 @@ type keptEvent struct {
 	form wireForm
 	size int
 	at   int64 // nanotime
-}
-
-func (s stay) key() string { return s.name }
-
-// recipients is a Target by names.
-type recipients struct {
-	only, sender  string // ids
-	scoped        bool
-	rooms, except []string // sets
 }
 
 const (
@@ -172,6 +169,7 @@ func (r *recovery) keep(m *message, to recipients) {
 // leave notes that the connection has ended. Everybody else finds the client away.
 func (r *recovery) leave(k *kept, reason Reason, rooms []stay) {
 	k.session, k.rooms, k.left = nil, rooms, r.last()
+	r.absent[k.id] = k
 	if !reason.recoverable() {
 		r.forget(k)
 	}
@@ -200,14 +198,6 @@ func (r *recovery) wait(k *kept) {
 	r.arm()
 }
 
-func (k *kept) size() int {
-	n := keptOverhead
-	for _, room := range k.rooms {
-		n += len(room.name) + roomOverhead
-	}
-	return n
-}
-
 // unwait undoes wait.
 func (r *recovery) unwait(k *kept) {
 	if k.place != nil {
@@ -225,6 +215,10 @@ func (r *recovery) forget(k *kept) {
 	r.unwait(k)
 	k.gone = true
 	delete(r.sessions, k.pid)
+	delete(r.absent, k.id)
+	if k.expiry != nil {
+		r.clock.stop(k.expiry)
+	}
 	r.release()
 	if len(r.sessions) == 0 { // nobody is left who could ask for an event
 		r.dropped = r.last()
@@ -263,7 +257,7 @@ func (r *recovery) missed(k *kept, offset uint64) (forms []*wireForm, sent uint6
 	if offset >= k.sent { // it has all that was queued for it
 		offset = max(offset, k.left)
 	}
-	if offset < r.dropped {
+	if offset < max(r.dropped, k.known) {
 		return nil, 0, false
 	}
 	bytes := 0
@@ -280,37 +274,9 @@ func (r *recovery) missed(k *kept, offset uint64) (forms []*wireForm, sent uint6
 
 // resume makes s the connection of a claimed session.
 func (r *recovery) resume(k *kept, s *session, sent uint64) {
-	k.claimed, k.session, k.sent = false, s, sent
+	k.claimed, k.session, k.sent, k.rooms = false, s, sent, nil
 	k.handled = make(chan struct{})
-}
-
-// include reports whether the event with that number was for the client.
-func (to *recipients) include(k *kept, number uint64) bool {
-	if to.sender == k.id || k.inAny(to.except, number) {
-		return false
-	}
-	switch {
-	case to.only != "":
-		return to.only == k.id
-	case to.scoped:
-		return k.inAny(to.rooms, number)
-	}
-	return true
-}
-
-// inAny reports whether a name of the set is the socket's id, or a room that it was in when the event with that number
-// was emitted. Rooms that it has left do not count.
-func (k *kept) inAny(names []string, number uint64) bool {
-	if inSet(names, k.id) {
-		return true
-	}
-	if len(names) > len(k.rooms) {
-		return slices.ContainsFunc(k.rooms, func(room stay) bool { return room.since < number && inSet(names, room.name) })
-	}
-	return slices.ContainsFunc(names, func(name string) bool {
-		at, in := findNamed(k.rooms, name)
-		return in && k.rooms[at].since < number
-	})
+	delete(r.absent, k.id)
 }
 
 // charge accounts for what is kept (+) or dropped (-).

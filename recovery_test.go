@@ -140,12 +140,12 @@ func (r *recovery) check(t testing.TB) {
 		k := e.Value.(*kept)
 		bytes += k.size()
 		away++
-		if r.sessions[k.pid] != k || k.gone || k.claimed || k.session != nil || k.place != e {
+		if r.sessions[k.pid] != k || r.absent[k.id] != k || k.gone || k.claimed || k.session != nil || k.place != e {
 			t.Errorf("%+v is away", k)
 		}
 	}
 	for pid, k := range r.sessions {
-		if k.pid != pid || k.gone || (k.place == nil) != (k.claimed || k.session != nil) {
+		if k.pid != pid || k.gone || (k.place == nil) != (k.claimed || k.session != nil) || (r.absent[k.id] == k) != (k.session == nil) {
 			t.Errorf("%+v is kept", k)
 		}
 	}
@@ -580,8 +580,11 @@ func TestRecoveryRoomNames(t *testing.T) {
 	if err := other.socket.Join(g.id); !errors.Is(err, ErrRoomName) {
 		t.Errorf("joining the id of one who is away: %v", err)
 	}
-	if err := g.socket.Join("room"); err != nil || g.socket.In("room") {
+	if err := g.socket.Join("room"); err != nil || g.socket.In("room") { // it says where it was when it was disconnected
 		t.Errorf("joining while away: %v", err)
+	}
+	if back := l.enter(t, proof(g.pid, "")); !back.socket.In("room") {
+		t.Error("what joined while away is not in the room")
 	}
 }
 

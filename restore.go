@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"encoding/json"
-	"maps"
 	"strconv"
 )
 
@@ -22,6 +21,7 @@ func newRecovery(h *Hub, n *Namespace) *recovery {
 		hold:      func() { h.hold(n.name) },
 		release:   func() { h.release(n) },
 		sessions:  make(map[string]*kept),
+		absent:    make(map[string]*kept),
 	}
 	r.timer.fire = r.sweep
 	return r
@@ -68,20 +68,6 @@ func (n *Namespace) present(s *Socket) *Socket {
 		return now
 	}
 	return s
-}
-
-// dismiss keeps the client from coming back as this socket, and returns its present one.
-func (s *Socket) dismiss() *Socket {
-	r := s.ns.recovery
-	if r == nil {
-		return s
-	}
-	r.mu.Lock()
-	if s.kept != nil {
-		r.forget(s.kept)
-	}
-	r.mu.Unlock()
-	return s.ns.present(s)
 }
 
 // comeBack has the socket continue the session that the client asks for, and reports whether it does. If it does not,
@@ -147,7 +133,7 @@ func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 		}
 	}
 	missed, sent, ok := r.missed(k, number)
-	if !ok || k.expires != 0 && k.expires <= nanotime() {
+	if !ok || k.expiry != nil && k.expiry.when <= nanotime() {
 		r.forget(k)
 		return false, false, false
 	}
@@ -160,17 +146,27 @@ func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 	return s.enterLocked() || wake, slow, true
 }
 
+// keep has what is kept of the socket be its own. The locks are held, the recovery's and s.mu.
+func (s *Socket) keep(k *kept) {
+	s.kept = k
+	v := s.lockValues()
+	v.mu.Unlock()
+	k.values = v
+	if s.expiry != nil {
+		when := s.expiry.when
+		s.ns.hub.sessions.clock.stop(s.expiry)
+		s.expiry, k.expiry = nil, member{ns: s.ns, kept: k}.expireAt(when)
+	}
+}
+
 // assume gives the socket what is kept of it.
 func (s *Socket) assume(k *kept) {
-	s.kept, s.id, s.values, s.recovered = k, k.id, k.values, true
+	s.kept, s.id, s.recovered = k, k.id, true
+	s.values.Store(k.values)
 	s.rooms = make([]membership, len(k.rooms))
 	for i, room := range k.rooms {
 		s.rooms[i].stay = room
 	}
-	if k.expires != 0 {
-		s.expireAt(k.expires)
-	}
-	k.values = nil
 }
 
 // stays lists the rooms. s.mu is held.
@@ -186,12 +182,6 @@ func (s *Socket) stays() []stay {
 func (s *Socket) handOver() {
 	s.mu.Lock()
 	k := s.kept
-	if k != nil {
-		k.values = maps.Clone(s.values)
-		if s.expiry != nil {
-			k.expires = s.expiry.when
-		}
-	}
 	s.mu.Unlock()
 	if k != nil {
 		close(k.handled)

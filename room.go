@@ -139,6 +139,16 @@ func (n roomNames) fit(id string, most int) error {
 	return nil
 }
 
+// roomsToJoin returns those of the set that are to be added to a list of rooms: all that are not in it or, with an error,
+// none.
+func roomsToJoin[E keyed](list []E, rooms []string, most int) ([]string, error) {
+	added := notNamed(list, rooms)
+	if n := len(list) + len(added); n > most {
+		return nil, tooManyRooms(most, n)
+	}
+	return added, nil
+}
+
 // checkRoomName judges a name that is to be joined.
 func checkRoomName(name string) error {
 	switch {

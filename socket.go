@@ -3,7 +3,9 @@ package atrium
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,13 +13,15 @@ import (
 //
 // Its functions, registered with the Namespace, run one at a time in a goroutine of its own, in this order: Use,
 // OnConnect, its events as they came, OnDisconnect. All methods may be called from any goroutine, from within
-// those functions and after the disconnect, when they do nothing, or say so.
+// those functions and after the disconnect, when they do nothing, or say so; with Options.Recovery they then act on who
+// has the id: the Socket that the client has come back as, or what is kept of it.
 type Socket struct {
 	seat
 	id        string
 	ns        *Namespace
 	handshake *Handshake
 	calls     pendingCalls
+	values    atomic.Pointer[values] // nil until first used
 
 	// mu may be held while a room's lock is taken, never the other way round. It guards:
 	mu        sync.Mutex
@@ -25,11 +29,10 @@ type Socket struct {
 	left      bool            // it has left delivery
 	recovered bool            // set before anybody sees the socket
 	rooms     []membership    // by name
-	values    map[string]any  // those of SetPublic as publicValue
 	kept      *kept           // guarded by the recovery's lock, too; nil without recovery
 	ctx       context.Context // the base of the socket's context, then itself, made on first use
 	cancel    context.CancelFunc
-	expiry    *timer
+	expiry    *timer // of DisconnectAt; with kept it is that one's
 }
 
 const pidLength = 20 // characters, all random
@@ -94,7 +97,7 @@ func (s *Socket) Except(rooms ...string) Target { return s.Broadcast().Except(ro
 // none: ErrRoomName for a name that is empty, longer than 256 bytes, not UTF-8, or the id of another socket, be it of
 // this hub or another, there or gone, whose mail this one would get; ErrTooManyRooms beyond Options.MaxRooms. Either is
 // an *Error, too: a handler may return it, and the sender is told what was expected. After the disconnect Join does
-// nothing.
+// nothing, unless the client may come back (Options.Recovery).
 //
 // What is emitted to a room after Join has returned reaches the socket. With a Bus that holds for what other nodes emit,
 // too: the first of a node to join a room waits for the Bus, a second at most, and not while it fails.
@@ -103,29 +106,21 @@ func (s *Socket) Join(rooms ...string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.join(names); err != nil {
+	if err := s.member().join(names); err != nil {
 		return err
 	}
 	s.ns.await(names.rooms)
 	return nil
 }
 
-// join is Join, but does not wait.
-func (s *Socket) join(names roomNames) error {
-	if err := names.fit(s.id, s.ns.hub.options.MaxRooms); err != nil {
-		return err
-	}
-	s.ns.recovery.lock()
-	defer s.ns.recovery.unlock()
+// joinRooms is Join for who holds the recovery's lock, with names that were checked.
+func (s *Socket) joinRooms(rooms []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.left {
 		return nil
 	}
-	added := notNamed(s.rooms, names.rooms)
-	if most, n := s.ns.hub.options.MaxRooms, len(s.rooms)+len(added); n > most {
-		return tooManyRooms(most, n)
-	}
+	added, err := roomsToJoin(s.rooms, rooms, s.ns.hub.options.MaxRooms)
 	joined := make([]membership, len(added))
 	for i, name := range added {
 		joined[i].name = name
@@ -137,13 +132,14 @@ func (s *Socket) join(names roomNames) error {
 		}
 	}
 	s.rooms = insertNamed(s.rooms, joined)
-	return nil
+	return err
 }
 
 // Leave takes the socket out of the rooms. Nothing that is emitted to them after Leave has returned reaches it
 // through them.
-func (s *Socket) Leave(rooms ...string) { s.leaveRooms(setOf(rooms)) }
+func (s *Socket) Leave(rooms ...string) { s.member().leave(setOf(rooms)) }
 
+// leaveRooms is Leave for who holds the recovery's lock.
 func (s *Socket) leaveRooms(rooms []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,10 +150,13 @@ func (s *Socket) leaveRooms(rooms []string) {
 		if s.entered {
 			s.ns.leave(s, m.room)
 		}
+		if s.kept != nil {
+			s.ns.recovery.lapse(s.kept, m.stay)
+		}
 	})
 }
 
-// Rooms lists the rooms that the socket is in, by name; after the disconnect, those it was in. The socket's id is
+// Rooms lists the rooms that the socket is in, by name; after the disconnect, those it was in then. The socket's id is
 // not among them.
 func (s *Socket) Rooms() []string {
 	s.mu.Lock()
@@ -209,45 +208,29 @@ func newCloseStatus(code StatusCode, reason string) (closeStatus, error) {
 	return closeStatus{code, closeReason(reason)}, nil
 }
 
-func (s *Socket) disconnect(status closeStatus) {
-	s = s.dismiss()
-	s.session.codec.vacated(&s.seat, ReasonServerDisconnect, status)
-}
+func (s *Socket) disconnect(status closeStatus) { s.member().disconnect(status) }
 
 // DisconnectClient ends the client's connection, and with it its sockets in all namespaces: what was emitted to them
 // before is still sent, within Options.CloseTimeout. It does not wait. To tell the client why, call DisconnectWith
 // first.
 func (s *Socket) DisconnectClient() {
-	s = s.dismiss()
+	sessions := []*session{s.session} // and those that the client has come back with
 	for _, p := range s.session.everySeat() {
-		s.session.codec.vacated(p, ReasonServerDisconnect, closeStatus{})
+		if now := p.owner().(*Socket).member().dismiss(); now != nil && !slices.Contains(sessions, now.session) {
+			sessions = append(sessions, now.session)
+		}
 	}
-	s.session.end(ReasonServerDisconnect, StatusNormalClosure, string(ReasonServerDisconnect))
+	for _, session := range sessions {
+		for _, p := range session.everySeat() {
+			p.owner().(*Socket).Disconnect()
+		}
+		session.end(ReasonServerDisconnect, StatusNormalClosure, string(ReasonServerDisconnect))
+	}
 }
 
 // DisconnectAt disconnects the socket at the time t, when its token expires for example; heartbeats do not put
 // that off. A later call replaces the time, and the zero time takes it back.
-func (s *Socket) DisconnectAt(t time.Time) {
-	clock := s.ns.hub.sessions.clock
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.left {
-		return
-	}
-	if s.expiry != nil {
-		clock.stop(s.expiry)
-		s.expiry = nil
-	}
-	if !t.IsZero() {
-		s.expireAt(after(time.Until(t)))
-	}
-}
-
-// expireAt sets the timer of DisconnectAt. s.mu is held.
-func (s *Socket) expireAt(when int64) {
-	s.expiry = &timer{fire: s.Disconnect}
-	s.ns.hub.sessions.clock.schedule(s.expiry, when)
-}
+func (s *Socket) DisconnectAt(t time.Time) { s.member().disconnectAt(t) }
 
 // Flush waits until less than half of Options.MaxQueued is queued for the client: whoever has much to send to one
 // client calls it between the pieces. Its error is ctx's, or matches ErrClosed.
@@ -359,7 +342,7 @@ func (s *Socket) enter() bool {
 	wake := false
 	if in {
 		if r != nil && s.session.wire == socketIOProtocol {
-			s.kept = r.open(randomText(pidLength), s.id, s.session)
+			s.keep(r.open(randomText(pidLength), s.id, s.session))
 		}
 		wake = s.enterLocked()
 	}

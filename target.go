@@ -257,8 +257,8 @@ func (t Target) list() []*Socket {
 	return list
 }
 
-// Join puts the sockets into the rooms. Its error names the sockets that could not join, and why (see Socket.Join); it
-// matches a *ClusterError if nodes have not answered within a second.
+// Join puts the sockets into the rooms, those of clients that are away (Options.Recovery), too. Its error names the sockets
+// that could not join, and why (see Socket.Join); it matches a *ClusterError if nodes have not answered within a second.
 func (t Target) Join(rooms ...string) error {
 	names, err := newRoomNames(rooms)
 	if err != nil {
@@ -271,29 +271,30 @@ func (t Target) Join(rooms ...string) error {
 
 func (t Target) join(names roomNames) error {
 	var failed []error
-	for _, s := range t.list() {
-		if err := s.join(names); err != nil {
-			failed = append(failed, fmt.Errorf("socket %s: %w", s.id, err))
+	for _, who := range t.members() {
+		if err := who.join(names); err != nil {
+			failed = append(failed, fmt.Errorf("socket %s: %w", who.id(), err))
 		}
 	}
 	t.ns.await(names.rooms)
 	return errors.Join(failed...)
 }
 
-// Leave takes the sockets out of the rooms. Its error is a *ClusterError: nodes have not answered within a second.
+// Leave takes the sockets out of the rooms, those of clients that are away, too. Its error is a *ClusterError: nodes have not
+// answered within a second.
 func (t Target) Leave(rooms ...string) error {
 	m := t.message(clusterLeave)
 	m.names = setOf(rooms)
 	return t.everywhere(&m, func() error {
-		for _, s := range t.list() {
-			s.leaveRooms(m.names)
+		for _, who := range t.members() {
+			who.leave(m.names)
 		}
 		return nil
 	})
 }
 
-// Disconnect disconnects the sockets; see Socket.Disconnect. Its error is a *ClusterError: nodes have not answered
-// within a second.
+// Disconnect disconnects the sockets, so that clients that are away do not come back; see Socket.Disconnect. Its error is a
+// *ClusterError: nodes have not answered within a second.
 func (t Target) Disconnect() error { return t.disconnect(closeStatus{}) }
 
 // DisconnectWith disconnects the sockets with a status code and a reason; see Socket.DisconnectWith, and Disconnect for
@@ -312,8 +313,8 @@ func (t Target) disconnect(status closeStatus) error {
 		m.args, m.n = status.appendJSON(nil), 1
 	}
 	return t.everywhere(&m, func() error {
-		for _, s := range t.list() {
-			s.disconnect(status)
+		for _, who := range t.members() {
+			who.disconnect(status)
 		}
 		return nil
 	})

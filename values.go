@@ -14,20 +14,24 @@ type publicValue struct {
 	json  json.RawMessage
 }
 
-// Set keeps a value for the socket's lifetime. It stays on this node, and is for this program alone; SetPublic is for what
-// others should know. Value is the typed way to get it back.
-func (s *Socket) Set(key string, value any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.set(key, value)
+// lockValues returns the socket's values, locked. They are made on first use.
+func (s *Socket) lockValues() *values {
+	v := s.values.Load()
+	if v == nil {
+		s.values.CompareAndSwap(nil, &values{byKey: make(map[string]any)})
+		v = s.values.Load()
+	}
+	v.mu.Lock()
+	return v
 }
 
-// set is Set for who holds s.mu.
-func (s *Socket) set(key string, value any) {
-	if s.values == nil {
-		s.values = make(map[string]any)
-	}
-	s.values[key] = value
+// Set keeps a value for the socket's lifetime. It stays on this node, and is for this program alone; SetPublic is for what
+// others should know. Value is the typed way to get it back. With Options.Recovery the lifetime lasts until the client
+// does not come back: what is Set on a Socket that is disconnected, the one that comes after it has, too.
+func (s *Socket) Set(key string, value any) {
+	v := s.lockValues()
+	defer v.mu.Unlock()
+	v.byKey[key] = value
 }
 
 // SetPublic is Set for a value that SocketInfo shows, on every node: as JSON, encoded now. A name or a status is one. A
@@ -41,26 +45,29 @@ func (s *Socket) SetPublic(key string, value any) error {
 	if err != nil {
 		return fmt.Errorf("atrium: the public value %q: %w", key, err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	v := s.lockValues()
+	defer v.mu.Unlock()
 	size := len(key) + len(encoded.json)
-	for other, v := range s.values {
-		if v, ok := v.(publicValue); ok && other != key {
-			size += len(other) + len(v.json)
+	for other, o := range v.byKey {
+		if o, ok := o.(publicValue); ok && other != key {
+			size += len(other) + len(o.json)
 		}
 	}
 	if size > maxPublicBytes {
 		return Errorf("%s: expected public values of at most %d bytes in all, this would make %d", key, maxPublicBytes, size)
 	}
-	s.set(key, publicValue{value, encoded.json})
+	v.byKey[key] = publicValue{value, encoded.json}
 	return nil
 }
 
 // Get returns what was Set under the key.
 func (s *Socket) Get(key string) (value any, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	value, ok = s.values[key]
+	if s.values.Load() == nil {
+		return nil, false
+	}
+	v := s.lockValues()
+	defer v.mu.Unlock()
+	value, ok = v.byKey[key]
 	if public, is := value.(publicValue); is {
 		value = public.value
 	}
@@ -77,15 +84,18 @@ func Value[T any](s *Socket, key string) (T, bool) {
 
 // publicValues returns what SetPublic has set; nil if that is nothing.
 func (s *Socket) publicValues() map[string]json.RawMessage {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if s.values.Load() == nil {
+		return nil
+	}
+	v := s.lockValues()
+	defer v.mu.Unlock()
 	var public map[string]json.RawMessage
-	for key, v := range s.values {
-		if v, ok := v.(publicValue); ok {
+	for key, value := range v.byKey {
+		if value, ok := value.(publicValue); ok {
 			if public == nil {
 				public = make(map[string]json.RawMessage)
 			}
-			public[key] = v.json
+			public[key] = value.json
 		}
 	}
 	return public

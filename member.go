@@ -1,0 +1,140 @@
+package atrium
+
+import "time"
+
+// member is one to whom something is done: a socket, or what is kept of one whose client is away (see Recovery). Clients
+// come and go while that is under way, so that each method looks, under the recovery's lock, who it is by then.
+type member struct {
+	ns     *Namespace
+	socket *Socket // as which it was found; nil if it was away
+	kept   *kept   // as what it was found then
+}
+
+func (s *Socket) member() member { return member{ns: s.ns, socket: s} }
+
+func (m member) id() string {
+	if m.socket != nil {
+		return m.socket.id
+	}
+	return m.kept.id
+}
+
+// now returns the socket that the member is at the moment or, if its client is away, what is kept of it; neither if it has
+// gone for good. The recovery's lock is held.
+func (m member) now() (s *Socket, away *kept) {
+	k := m.kept
+	if m.socket != nil {
+		k = m.socket.kept
+	}
+	if k == nil { // it was not let in yet, or cannot come back
+		return m.socket, nil
+	}
+	if s = m.ns.socket(k.id); s != nil || k.gone {
+		return s, nil
+	}
+	return nil, k
+}
+
+// join puts the member into the rooms: all of them or, with an error, none.
+func (m member) join(names roomNames) error {
+	if err := names.fit(m.id(), m.ns.hub.options.MaxRooms); err != nil {
+		return err
+	}
+	m.ns.recovery.lock()
+	defer m.ns.recovery.unlock()
+	s, away := m.now()
+	switch {
+	case s != nil:
+		return s.joinRooms(names.rooms)
+	case away != nil:
+		added, err := roomsToJoin(away.rooms, names.rooms, m.ns.hub.options.MaxRooms)
+		m.ns.recovery.joinAway(away, added)
+		m.ns.overhear(added)
+		return err
+	}
+	return nil
+}
+
+// leave takes the member out of the rooms.
+func (m member) leave(rooms []string) {
+	m.ns.recovery.lock()
+	defer m.ns.recovery.unlock()
+	s, away := m.now()
+	switch {
+	case s != nil:
+		s.leaveRooms(rooms)
+	case away != nil:
+		m.ns.recovery.leaveAway(away, rooms)
+	}
+}
+
+// disconnect disconnects the member, for good.
+func (m member) disconnect(status closeStatus) {
+	if s := m.dismiss(); s != nil {
+		s.session.codec.vacated(&s.seat, ReasonServerDisconnect, status)
+	}
+}
+
+// dismiss keeps the client from coming back, and returns the socket that is to be disconnected, if there is one.
+func (m member) dismiss() *Socket {
+	m.ns.recovery.lock()
+	defer m.ns.recovery.unlock()
+	s, k := m.now()
+	if s != nil {
+		k = s.kept
+	}
+	if k != nil {
+		m.ns.recovery.forget(k)
+	}
+	return s
+}
+
+// disconnectAt has the member disconnected at the time t, in place of the time before; not at all if t is zero.
+func (m member) disconnectAt(t time.Time) {
+	m.ns.recovery.lock()
+	defer m.ns.recovery.unlock()
+	s, k := m.now()
+	if s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		k = s.kept
+	}
+	var expiry **timer
+	switch {
+	case k != nil && !k.gone:
+		expiry, m = &k.expiry, member{ns: m.ns, kept: k}
+	case k == nil && s != nil && !s.left:
+		expiry = &s.expiry
+	default:
+		return
+	}
+	clock := m.ns.hub.sessions.clock
+	if *expiry != nil {
+		clock.stop(*expiry)
+		*expiry = nil
+	}
+	if !t.IsZero() {
+		*expiry = m.expireAt(after(time.Until(t)))
+	}
+}
+
+// expireAt sets a timer that disconnects the member.
+func (m member) expireAt(when int64) *timer {
+	t := &timer{fire: func() { m.disconnect(closeStatus{}) }}
+	m.ns.hub.sessions.clock.schedule(t, when)
+	return t
+}
+
+// members lists who belongs to the target, those who are away, too. That is one step: nobody who comes or goes meanwhile is
+// missed.
+func (t Target) members() []member {
+	r := t.ns.recovery
+	r.lock()
+	defer r.unlock()
+	var list []member
+	t.each(func(s *Socket) { list = append(list, s.member()) })
+	if r != nil {
+		r.eachAway(t.recipients(), func(k *kept) { list = append(list, member{ns: t.ns, kept: k}) })
+	}
+	return list
+}
