@@ -289,6 +289,10 @@ func TestDisconnectWithInUse(t *testing.T) {
 	io := srv.socketIO(t)
 	io.send("40")
 	io.want(`44{"message":"full","data":{"code":4003,"reason":"full"}}`)
+
+	h.Namespace("/silent").Use(func(s *Socket) error { return s.DisconnectWith(4004, "") })
+	io.send("40/silent")
+	io.want(`44/silent,{"message":"server namespace disconnect","data":{"code":4004,"reason":""}}`)
 }
 
 // A code that may not stand in a close frame is refused, and nothing happens. A reason that is too long, or no UTF-8, is

@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -184,9 +185,9 @@ func (c *socketIOCodec) vacated(p *seat, reason Reason, status closeStatus) {
 	}
 	told := status.Code != 0
 	if !p.connected.Load() {
-		message, data := string(reason), []byte(nil)
+		message, data := cmp.Or(status.Reason, string(reason)), []byte(nil)
 		if told {
-			message, data = status.Reason, status.appendJSON(nil)
+			data = status.appendJSON(nil)
 		}
 		p.session.sendText(c.appendRefused(newFrame(64+len(message)+len(data)), p.namespace, message, data))
 		return
