@@ -220,14 +220,14 @@ func (p *packet) parseArgs(b []byte, i int) *Error {
 }
 
 // eventName reads an event's name. JavaScript's clients may name an event by a number, and their handlers know it by
-// what String makes of that, which is what JSON.stringify has written.
+// what String makes of that, which is what JSON.stringify has written. Its length is for the session to judge.
 func eventName(value []byte) (name string, ok bool) {
 	if c := value[0]; c == '-' || '0' <= c && c <= '9' {
 		name, ok = string(value), true
 	} else {
 		name, ok = unquote(value)
 	}
-	return name, ok && 1 <= len(name) && len(name) <= maxEventName
+	return name, ok
 }
 
 func errEventName() *Error { return &Error{Message: "event: expected a string of 1 to 256 bytes"} }

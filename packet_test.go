@@ -52,6 +52,8 @@ func TestParsePacket(t *testing.T) {
 		{`2[1,2]`, event("/", noID, "1", "2", 1)},
 		{`2[-1.5e3]`, event("/", noID, "-1.5e3", "", 0)},
 		{`2["connect"]`, event("/", noID, "connect", "", 0)}, // reserved names are not this layer's matter
+		{`27["",1]`, event("/", 7, "", "1", 1)},              // nor is their length
+		{`2["` + strings.Repeat("n", maxEventName+1) + `"]`, event("/", noID, strings.Repeat("n", maxEventName+1), "", 0)},
 
 		{`37[]`, packet{kind: packetAck, namespace: "/", id: 7}},
 		{`37[ ]`, packet{kind: packetAck, namespace: "/", id: 7}},
@@ -102,8 +104,7 @@ func TestPacketRefused(t *testing.T) {
 
 		{`2`, named}, {`27`, named}, {`2{}`, named}, {`2"a"`, named}, {`2-["a"]`, named}, {`2 ["a"]`, named}, {`27 ["a"]`, named}, {`2abc["a"]`, named},
 		{`2/a,`, named}, {`21-["a"]`, named}, {`37`, list}, {`37{}`, list}, {`37"a"`, list}, {`37 []`, list}, {`61-7`, list},
-		{`2[]`, name}, {`2[ ]`, name}, {`2[null]`, name}, {`2[true]`, name}, {`2[["a"]]`, name}, {`2[{"a":1}]`, name}, {`2[""]`, name},
-		{`2["` + strings.Repeat("n", maxEventName+1) + `"]`, name}, {`2[` + strings.Repeat("1", maxEventName+1) + `]`, name}, {`51-[]`, name},
+		{`2[]`, name}, {`2[ ]`, name}, {`2[null]`, name}, {`2[true]`, name}, {`2[["a"]]`, name}, {`2[{"a":1}]`, name}, {`51-[]`, name},
 
 		{`0[]`, auth}, {`0null`, auth}, {`0"x"`, auth}, {`0 {}`, auth}, {"0\x00", auth}, {`0x`, auth}, {`0,`, auth},
 		{`1{}`, nothing}, {`1 `, nothing}, {"1\x00", nothing}, {`1/a,null`, nothing},
@@ -217,7 +218,7 @@ func slowPacket(t *testing.T, b []byte) (packet, bool) {
 		} else if first[0] != '"' || json.Unmarshal(first, &p.event) != nil {
 			return packet{}, false
 		}
-		ok = p.event != "" && len(p.event) <= 256
+		ok = true
 		values = values[1:]
 	}
 	if !ok {
@@ -485,8 +486,7 @@ var differences = map[string]string{
 	// Number(" ") is 0, so white space is read as the digits of an id. (`2 ["foo"]` would be answered as 0.)
 	`0 {}`: "space", `1 `: "space", `2 ["foo"]`: "space", `21 ["foo"]`: "space", "2\n[\"foo\"]": "space",
 
-	// Names that no handler can be registered for and no plain client can send.
-	`2[""]`: "event name", `2["` + strings.Repeat("n", 257) + `"]`: "event name",
+	// Names that nobody can give a namespace, and what no plain client can send.
 	"0/a\x1eb,": "namespace", "0/" + strings.Repeat("n", 256): "namespace",
 	`2["x",` + strings.Repeat("[", 129) + strings.Repeat("]", 129) + `]`: "depth",
 

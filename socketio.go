@@ -142,7 +142,12 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 		if reservedEvent(p.event) {
 			return Errorf("event: %q is reserved", p.event)
 		}
-		to.take(incoming{kind: incomingEvent, event: p.event, args: p.args, n: p.n, id: p.id, binaries: p.binaries})
+		in := incoming{kind: incomingEvent, event: p.event, args: p.args, n: p.n, id: p.id, binaries: p.binaries}
+		if p.event == "" || len(p.event) > maxEventName {
+			// socket.io-parser lets such a name pass, so that it costs the event and not the connection.
+			in = incoming{kind: incomingProblem, args: []byte(errEventName().Message), id: p.id}
+		}
+		to.take(in)
 	case packetAck:
 		to.owner().acknowledge(p.id, p.args, p.n, failure(p))
 	case packetDisconnect:

@@ -615,3 +615,37 @@ func TestPollingBackPressure(t *testing.T) {
 		e.leave()
 	})
 }
+
+// An event whose name is empty or over 256 bytes costs the event, and not the connection, as for plain clients.
+func TestSocketIOUnusableEventName(t *testing.T) {
+	noLeaks(t)
+	const problem = `"message":"event: expected a string of 1 to 256 bytes"`
+	h := newEcho(t, Options{})
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		c := open()
+		c.say("40")
+		c.hear()
+		for _, name := range []string{`""`, `"` + strings.Repeat("n", maxEventName+1) + `"`, strings.Repeat("1", maxEventName+1)} {
+			c.say(`42[` + name + `,1]`)
+			if got, want := c.hear(), `42["error",{`+problem+`}]`; got != want {
+				t.Errorf("%.9s: got  %s\nwant %s", name, got, want)
+			}
+			c.say(`427[` + name + `]`)
+			if got, want := c.hear(), `437[{"error":{`+problem+`}}]`; got != want {
+				t.Errorf("%.9s: got  %s\nwant %s", name, got, want)
+			}
+			c.say(`451-8[`+name+`,`+p0+`]`, "bAQI=") // its attachment belongs to it
+			if got, want := c.hear(), `438[{"error":{`+problem+`}}]`; got != want {
+				t.Errorf("%.9s: got  %s\nwant %s", name, got, want)
+			}
+		}
+		c.say(`42["message","still here"]`)
+		if got := c.hear(); got != `42["message-back","still here"]` {
+			t.Errorf("got %s", got)
+		}
+		c.say("41", "1")
+		if e, polls := c.(*requests); polls {
+			e.get()
+		}
+	})
+}
