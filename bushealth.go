@@ -93,13 +93,13 @@ func (h *busHealth) muted() <-chan struct{} {
 }
 
 // err says since when there are faults, and what one of them is. It is nil, or matches ErrBus.
-func (h *busHealth) err() (err error, since time.Time) {
+func (h *busHealth) err() (since time.Time, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, err := range h.errors {
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrBus, err), h.since
+			return h.since, fmt.Errorf("%w: %w", ErrBus, err)
 		}
 	}
-	return nil, time.Time{}
+	return time.Time{}, nil
 }

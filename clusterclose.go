@@ -94,7 +94,7 @@ func (c *cluster) giveUp(ctx, last context.Context, cancel context.CancelCauseFu
 		case <-tick.C:
 			before := mute
 			mute = c.health.mute()
-			if err, _ := c.health.err(); err != nil && before && mute {
+			if _, err := c.health.err(); err != nil && before && mute {
 				cancel(err)
 				return
 			}

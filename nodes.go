@@ -115,7 +115,7 @@ func (n *Nodes) Stats() ClusterStats {
 		return ClusterStats{}
 	}
 	var failing time.Duration
-	if err, since := c.health.err(); err != nil {
+	if since, err := c.health.err(); err != nil {
 		failing = time.Since(since)
 	}
 	return ClusterStats{

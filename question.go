@@ -106,7 +106,7 @@ func (q *question) wait(ctx context.Context) ([]json.RawMessage, error) {
 	case <-ctx.Done():
 	case <-c.topics.ctx.Done():
 	}
-	ill, _ := c.health.err()
+	_, ill := c.health.err()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.questions, q.number)

@@ -168,6 +168,7 @@ func chooseSubprotocol(r *http.Request, ours []string) (chosen string, offered i
 func checkSubprotocols(names []string) error {
 	for _, name := range names {
 		if !httpguts.ValidHeaderFieldName(name) {
+			//lint:ignore ST1005 it begins with the option's name
 			return fmt.Errorf("Subprotocols: %q is no token: expected letters, digits and some punctuation, without spaces and commas", name)
 		}
 	}
