@@ -379,3 +379,60 @@ func TestSetWhileAway(t *testing.T) {
 		})
 	}
 }
+
+// A client gets what it had not got yet of rooms that it has left since, and nothing that excepted them. Not so many are
+// remembered, and a client that has left more begins anew if it misses an event from before.
+func TestRecoveryOfRoomsThatWereLeft(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{})
+	for _, test := range []struct {
+		rooms int
+		stays bool
+	}{{1, true}, {maxLapsed, true}, {maxLapsed + 1, false}} {
+		g := l.enter(t, "")
+		l.Emit("first")
+		first := g.next()
+		var want []string
+		for i := range test.rooms {
+			room := fmt.Sprint("room ", i)
+			g.socket.Join(room)
+			l.To(room).Emit("in", i)
+			l.Except(room).Emit("not for it")
+			g.socket.Leave(room)
+			l.To(room).Emit("not for it")
+			want = append(want, fmt.Sprintf(`42["in",%d]`, i))
+		}
+		l.cut(g)
+		back := l.enter(t, proof(g.pid, offsetOf(t, first)))
+		if (back.id == g.id) != test.stays {
+			t.Errorf("%d rooms: it was %s, and is %s", test.rooms, g.id, back.id)
+		}
+		if test.stays {
+			wantMissed(t, back, want...)
+		}
+		l.main().recovery.check(t)
+		l.cut(back)
+	}
+}
+
+// What is kept of one who is away stays within the bound, whatever rooms it is put into.
+func TestRecoveryBytesOfWhoIsAway(t *testing.T) {
+	noLeaks(t)
+	l := newLounge(t, overTCP, Options{Recovery: Recovery{MaxBytes: 20 << 10}})
+	l.enter(t, "") // stays
+	g := l.enter(t, "")
+	l.cut(g)
+	r := l.main().recovery
+	for i := range 200 {
+		g.socket.Join(fmt.Sprint(i, strings.Repeat("x", 200)))
+		r.check(t)
+		l.Emit("n")
+		if i%3 == 0 {
+			g.socket.Leave(fmt.Sprint(i, strings.Repeat("x", 200)))
+			r.check(t)
+		}
+	}
+	if back := l.enter(t, proof(g.pid, "")); back.id == g.id {
+		t.Error("it came back though it took more than there is room for")
+	}
+}
