@@ -123,7 +123,7 @@ func (a *app) people(ctx context.Context, room string) ([]string, error) {
 
 // [kick]
 
-// kick ends all connections of a user, on every node. They may come back.
+// kick disconnects all devices of a user, on every node, also those that are away and could be recovered.
 func (a *app) kick(id string) error {
 	return a.hub.To("user:"+id).DisconnectWith(closeKicked, "kicked")
 }

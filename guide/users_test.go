@@ -3,6 +3,7 @@ package guide
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -154,6 +155,43 @@ func TestKickAndBan(t *testing.T) {
 			}
 			if err := device(t, srv, "7").Connect(t.Context()); (err == nil) != test.back {
 				t.Errorf("coming back: %v", err)
+			}
+		})
+	}
+}
+
+// Who is away is kicked as well: what Options.Recovery keeps of them is forgotten.
+func TestKickWhileAway(t *testing.T) {
+	for _, kicked := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			a := newApp(atrium.Options{Recovery: atrium.Recovery{MaxDisconnection: time.Minute}}, new(memory))
+			srv := atriumtest.NewServer(a.hub)
+			defer srv.Close()
+			var network net.Conn
+			c := atrium.NewClient(srv.URL, atrium.ClientOptions{
+				Auth: map[string]string{"token": "7"},
+				Dial: atrium.DialOptions{DialContext: func(ctx context.Context, n, addr string) (conn net.Conn, err error) {
+					conn, err = srv.DialContext(ctx, n, addr)
+					network = conn
+					return conn, err
+				}},
+			})
+			defer c.Close()
+			recovered := make(chan bool, 2)
+			c.OnConnect(func() { recovered <- c.Recovered() })
+			if err := c.Connect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			<-recovered
+			network.Close()
+			synctest.Wait() // both ends know
+			if kicked {
+				if err := a.kick("7"); err != nil {
+					t.Error(err)
+				}
+			}
+			if got := <-recovered; got == kicked {
+				t.Errorf("kicked while away: %v; recovered: %v", kicked, got)
 			}
 		})
 	}
