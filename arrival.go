@@ -67,7 +67,7 @@ func (h *Hub) connConfig() connConfig {
 	return connConfig{
 		compression:  h.sessions.compression,
 		readLimit:    min(h.options.MaxMessageSize, maxBeforeConnect),
-		maxQueued:    h.options.MaxQueued,
+		maxQueued:    min(h.options.MaxQueued, maxQueuedBeforeConnect),
 		closeTimeout: h.options.CloseTimeout,
 	}
 }
@@ -84,7 +84,7 @@ func (h *Hub) admit(r *http.Request, enter func(base context.Context, client str
 	entered := false
 	defer func() {
 		if !entered { // or Accept has panicked
-			h.quota.giveBack(client)
+			h.quota.giveBack(client, true)
 		}
 	}()
 	base, refused := h.accept(r)
@@ -162,7 +162,7 @@ func (h *Hub) openPolling(w http.ResponseWriter, r *http.Request) *engineError {
 	var poll *polling
 	refused := h.admit(r, func(base context.Context, client string) bool {
 		codec := h.newCodec(r, base, "")
-		opened := newPolling(h.sessions, codec, h.options.MaxQueued)
+		opened := newPolling(h.sessions, codec)
 		opened.session.left = func(everything bool) {
 			if everything {
 				h.forget(codec.sid)

@@ -2,8 +2,12 @@ package atrium
 
 import (
 	"bytes"
+	"fmt"
+	"net"
+	"net/http"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -43,7 +47,8 @@ func TestBoundsCountMemory(t *testing.T) {
 		},
 		"packets to one that polls": func(t *testing.T) (int, any) {
 			codec := new(socketIOCodec)
-			p := newPolling(newHub(t, Options{}).sessions, codec, bound)
+			p := newPolling(newHub(t, Options{MaxQueued: bound}).sessions, codec)
+			p.permit(1<<20, bound)
 			for p.cost() < bound {
 				p.session.sendText(codec.appendAck(newFrame(48), "/", 1, arguments{}))
 			}
@@ -168,4 +173,132 @@ func (b *inbox) held() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.bytes
+}
+
+// Until somebody lets a client in, its sockets in all namespaces have one bound together; its reader waits beyond it, and
+// nothing is lost.
+func TestPendingClientIsBounded(t *testing.T) {
+	noLeaks(t)
+	goOn := make(chan bool)
+	h := newHub(t, Options{})
+	h.NamespaceFunc(func(string) bool { return true }).Use(func(*Socket) error { <-goOn; return nil })
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		c := open()
+		s := h.list()[0]
+		token := strings.Repeat("x", 3000)
+		said := make(chan bool)
+		go func() {
+			defer close(said)
+			for i := range maxSeats {
+				c.say(fmt.Sprintf(`40/n%d,{"token":"%s"}`, i, token))
+			}
+		}()
+		eventually(t, "the reader to wait", func() bool { return s.reading.pauses.Load()%2 != 0 })
+		if held, most := int(s.reading.held.Load()), maxBeforeConnect+2*seatOverhead; held > most {
+			t.Errorf("%d bytes are held, want at most %d", held, most)
+		}
+		if n := len(s.everySeat()); n > maxBeforeConnect/seatOverhead {
+			t.Errorf("%d sockets wait to be let in", n)
+		}
+		for range maxSeats {
+			goOn <- true
+		}
+		<-said
+		for range maxSeats {
+			if m := c.hear(); !strings.HasPrefix(m, "40/n") {
+				t.Errorf("got %s", m)
+			}
+		}
+		c.say("1")
+		eventually(t, "the client to go", func() bool { return len(h.list()) == 0 })
+	})
+}
+
+// What is queued for a client that nobody has let in is bounded, too: it is a slow consumer long before another is.
+func TestRefusalsAreBounded(t *testing.T) {
+	codec := new(socketIOCodec)
+	p := newPolling(newHub(t, Options{}).sessions, codec)
+	p.session.left = func(bool) {}
+	most := 0
+	for n := 0; !p.session.ended.Load(); n++ {
+		if n == maxBeforeConnect {
+			t.Fatalf("%d refusals are queued", n)
+		}
+		p.session.sendText(codec.appendRefused(newFrame(64), "/x", "Invalid namespace", nil))
+		most = max(most, p.cost())
+	}
+	if most > maxBeforeConnect+1000 {
+		t.Errorf("%d bytes were queued", most)
+	}
+}
+
+// The attachments of a client that nobody has let in are bounded together, not only each of them.
+func TestAttachmentsBeforeConnectAreBounded(t *testing.T) {
+	noLeaks(t)
+	goOn := make(chan bool)
+	h := newHub(t, Options{})
+	h.Use(func(*Socket) error { <-goOn; return nil })
+	t.Cleanup(func() { close(goOn) })
+	c := serve(t, overTCP, h).socketIO(t)
+	c.send("40")
+	c.send(`52-["e",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`)
+	for range 2 {
+		if err := c.Write(t.Context(), OpBinary, make([]byte, maxBeforeConnect*2/3)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.wantClosed(StatusPolicyViolation)
+}
+
+// Clients that nobody has let in yet have a bound of their own: one more is told to come again, until one is accepted,
+// refused, or gone.
+func TestMaxPending(t *testing.T) {
+	noLeaks(t)
+	outcome := make(chan error)
+	h := newHub(t, Options{MaxPending: 2})
+	h.Use(func(s *Socket) error {
+		select {
+		case err := <-outcome:
+			return err
+		case <-s.Context().Done():
+			return s.Context().Err()
+		}
+	})
+	srv := serve(t, overTCP, h)
+	come := func() net.Conn {
+		nc, _ := srv.upgrade(t)
+		return nc
+	}
+	wantRefused := func() {
+		t.Helper()
+		r := request(t, srv.raw(t), handshakeHead+"\r\n")
+		if r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+			t.Errorf("one more gets %s, Retry-After: %q", r.Status, r.Header.Get("Retry-After"))
+		}
+	}
+	wantRoom := func() {
+		t.Helper()
+		eventually(t, "room for another", func() bool {
+			h.quota.mu.Lock()
+			defer h.quota.mu.Unlock()
+			return h.quota.pending < 2
+		})
+	}
+	come()
+	leaves := come()
+	wantRefused()
+	leaves.Close()
+	wantRoom()
+	come()
+	wantRefused()
+	for _, err := range []error{nil, Errorf("no")} {
+		outcome <- err
+		wantRoom()
+		come()
+		wantRefused()
+	}
+	r := request(t, srv.raw(t), "GET /?EIO=4&transport=polling HTTP/1.1\r\nHost: example.com\r\n\r\n")
+	if r.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("one more that polls gets %s", r.Status)
+	}
 }

@@ -60,6 +60,7 @@ func New(options Options) *Hub {
 	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
 	h.sessions.log = h.log
+	h.sessions.letIn = h.quota.letIn
 	if h.options.Bus != nil {
 		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.log)
 	}
@@ -272,7 +273,8 @@ func (h *Hub) left(s *session, everything bool) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.quota.giveBack(h.live[s])
+	pending := s.reading.pending.Swap(false) // it will not be accepted any more
+	h.quota.giveBack(h.live[s], pending)
 }
 
 // remove counts a session out of which nothing is left.

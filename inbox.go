@@ -43,6 +43,25 @@ type reading struct {
 	more   atomic.Bool   // there is more to handle after what is being handled
 	pauses atomic.Uint32 // the beginnings and ends of waiting pushes: while it is odd, one waits
 	calls  atomic.Int32  // Calls to the peer that wait for an answer
+
+	// Until a socket of the client is accepted, all its inboxes and seats have one bound together, maxBeforeConnect.
+	pending atomic.Bool  // none was accepted yet; of a Client it is never set
+	held    atomic.Int32 // bytes, while it is pending
+	session *session     // whose it is
+}
+
+// holds accounts for bytes that a client takes, or takes no more, before it is accepted.
+func (r *reading) holds(bytes int) {
+	if r.pending.Load() {
+		r.held.Add(int32(bytes))
+	}
+}
+
+// freed lets a push go on that waits for what another inbox held.
+func (r *reading) freed() {
+	if r.pending.Load() {
+		r.session.recheck()
+	}
 }
 
 // pausedSince reports whether a push waits, or has waited since pauses had the value before.
@@ -176,7 +195,9 @@ func (b *inbox) recheck() {
 
 // full reports whether the bounds, taken times over, are reached. b.mu is held, as in the following.
 func (b *inbox) full(times int) bool {
-	return b.count >= times*b.maxCount || b.bytes >= times*b.maxBytes
+	r := b.reading
+	return b.count >= times*b.maxCount || b.bytes >= times*b.maxBytes ||
+		r.pending.Load() && int(r.held.Load()) >= times*maxBeforeConnect
 }
 
 func (b *inbox) add(in incoming) {
@@ -189,6 +210,7 @@ func (b *inbox) add(in incoming) {
 	b.items = append(b.items, in)
 	b.count++
 	b.bytes += in.size()
+	b.reading.holds(in.size())
 	if !b.running {
 		b.running = true
 		go b.run()
@@ -221,19 +243,26 @@ func (b *inbox) run() {
 func (b *inbox) handle(in incoming) {
 	returned := false
 	defer func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.count--
-		b.bytes -= in.size()
-		if b.count <= b.maxCount/2 && b.bytes <= b.maxBytes/2 {
-			b.unblock()
-		}
+		b.handled(in)
 		if !returned {
 			go b.run() // the handler ended its goroutine: runtime.Goexit
 		}
 	}()
 	b.handler.handle(in)
 	returned = true
+}
+
+// handled accounts for a thing that is dealt with.
+func (b *inbox) handled(in incoming) {
+	b.mu.Lock()
+	b.count--
+	b.bytes -= in.size()
+	if b.count <= b.maxCount/2 && b.bytes <= b.maxBytes/2 {
+		b.unblock()
+	}
+	b.mu.Unlock()
+	b.reading.holds(-in.size())
+	b.reading.freed()
 }
 
 // next takes the next thing. If there is none, the goroutine is about to end.

@@ -60,6 +60,10 @@ type Options struct {
 	// MaxConnectionsPerClient bounds the connections at a time that have the same ClientKey. One more is refused with
 	// 429, before Accept is asked. Zero means no bound.
 	MaxConnectionsPerClient int
+	// MaxPending bounds the connections at a time that are not accepted yet: from the handshake, Options.Accept included,
+	// until the first Use functions have passed, or the client has gone. One more is refused with 503 and Retry-After,
+	// before Accept is asked. Each may hold some 300 KB until ConnectTimeout. Zero means 10,000.
+	MaxPending int
 	// ClientKey says whose request it is, for MaxConnectionsPerClient. Behind a proxy it should return what the proxy
 	// says of the client, or a user's name. It may be called from many goroutines at a time. Zero means the IP
 	// address of RemoteAddr, of an IPv6 address its first 64 bits, which are what one client may choose from.
@@ -88,7 +92,7 @@ type Options struct {
 
 	// MaxMessageSize bounds a received message, in bytes; a larger one ends the connection with status 1009, or the
 	// session of a client that polls with the HTTP status 413, and the socket with ReasonMessageTooBig. Until a client
-	// is accepted, 64 KiB hold. Zero means 1 MiB.
+	// is accepted, 64 KiB hold, for a message with its attachments, too. Zero means 1 MiB.
 	MaxMessageSize int64
 	// MaxQueued bounds what waits to be sent to one client, in bytes of memory: each message counts as what it has on
 	// the wire and 96 bytes, which is about what it takes. A client with more than that waiting whose network took
@@ -159,6 +163,7 @@ func (o Options) normalize() Options {
 	setDefault(&o.MaxInboxEvents, 256, "MaxInboxEvents")
 	setDefault(&o.MaxInboxBytes, 1<<20, "MaxInboxBytes")
 	setDefault(&o.MaxConnections, noBound, "MaxConnections")
+	setDefault(&o.MaxPending, 10_000, "MaxPending")
 	setDefault(&o.MaxConnectionsPerClient, noBound, "MaxConnectionsPerClient")
 	setDefault(&o.Recovery.MaxDisconnection, 0, "Recovery.MaxDisconnection")
 	setDefault(&o.Recovery.MaxBytes, 16<<20, "Recovery.MaxBytes")
@@ -222,6 +227,7 @@ func (o *Options) sessionConfig() *sessionConfig {
 		messageTimeout: o.MessageTimeout,
 		closeTimeout:   o.CloseTimeout,
 		maxMessageSize: o.MaxMessageSize,
+		maxQueued:      o.MaxQueued,
 		inboxEvents:    o.MaxInboxEvents,
 		inboxBytes:     o.MaxInboxBytes,
 		compressPolls:  !o.DisablePollingCompression,

@@ -26,6 +26,7 @@ func TestOptionsDefaults(t *testing.T) {
 
 		MaxConnections:          noBound,
 		MaxConnectionsPerClient: noBound,
+		MaxPending:              10_000,
 		CompressionLevel:        1,
 		CompressionThreshold:    512,
 		Recovery:                Recovery{MaxBytes: 16 << 20},
@@ -63,7 +64,7 @@ func TestOptionsNumbers(t *testing.T) {
 			New(negative)
 		})
 	}
-	if numbers != 15 {
+	if numbers != 16 {
 		t.Errorf("%d numeric options: is the new one normalized?", numbers)
 	}
 }

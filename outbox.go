@@ -37,9 +37,8 @@ const (
 // wait, and what the kernel does not take is left to the drainer. Everywhere else only the drainer writes: a
 // goroutine that exists while there is something to write.
 type outbox struct {
-	nc    net.Conn
-	limit int     // of cost (MaxQueued)
-	fast  *fastIO // nil on the portable path
+	nc   net.Conn
+	fast *fastIO // nil on the portable path
 
 	// More frames are about to be queued, so that a write now would be one too many: it is left to a goroutine that
 	// is made for it, unless a later frame finds that it is the last and takes all with it.
@@ -47,6 +46,7 @@ type outbox struct {
 	inputWaits atomic.Bool  // the reader has more messages at hand
 
 	mu      sync.Mutex // guards:
+	limit   int        // of cost (MaxQueued)
 	head    int32
 	queue   [][]byte // queue[head:] waits; if closing, the last of it is the close frame
 	partial []byte   // the unwritten rest of a frame whose beginning was written
@@ -475,6 +475,13 @@ func (o *outbox) buffered() int {
 // cost is what the queue takes of memory, in bytes: more than its frames have if they are small. o.mu is held.
 func (o *outbox) cost() int { return o.bytes + (len(o.queue)-int(o.head))*frameOverhead }
 
+// bound changes the limit. It locks.
+func (o *outbox) bound(limit int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.limit = limit
+}
+
 // takes is cost for who does not hold o.mu. It locks.
 func (o *outbox) takes() int {
 	o.mu.Lock()
@@ -483,12 +490,13 @@ func (o *outbox) takes() int {
 }
 
 // waitForRoom waits until less than the limit is queued: if the queue is full, until half of it has gone. It locks.
-func (o *outbox) waitForRoom(ctx context.Context) error { return o.waitBelow(ctx, o.limit) }
+func (o *outbox) waitForRoom(ctx context.Context) error { return o.waitBelow(ctx, 1) }
 
 // waitUntilHalf waits until less than half the limit is queued. It locks.
-func (o *outbox) waitUntilHalf(ctx context.Context) error { return o.waitBelow(ctx, max(o.limit/2, 1)) }
+func (o *outbox) waitUntilHalf(ctx context.Context) error { return o.waitBelow(ctx, 2) }
 
-func (o *outbox) waitBelow(ctx context.Context, bound int) error {
+// waitBelow waits until less than that part of the limit is queued.
+func (o *outbox) waitBelow(ctx context.Context, part int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -498,7 +506,7 @@ func (o *outbox) waitBelow(ctx context.Context, bound int) error {
 			o.mu.Unlock()
 			return o.closedError()
 		}
-		if o.cost() < bound {
+		if o.cost() < max(o.limit/part, 1) {
 			o.mu.Unlock()
 			return nil
 		}

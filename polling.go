@@ -23,12 +23,12 @@ const (
 type polling struct {
 	session  *session
 	codec    *socketIOCodec // the session's
-	limit    int            // of cost
 	size     atomic.Int64   // of a POST, in bytes
 	received atomic.Uint32  // requests, and pieces of their bodies
 	upgraded atomic.Pointer[webSocket]
 
 	mu           sync.Mutex         // guards:
+	limit        int                // of cost
 	packets      [][]byte           // queued, in their text form
 	bytes        int                // of these
 	woken        bool               // they may leave: a socket's connect message waits until the socket is in its rooms
@@ -50,8 +50,8 @@ type polling struct {
 }
 
 // newPolling makes a session whose client polls.
-func newPolling(config *sessionConfig, codec *socketIOCodec, limit int) *polling {
-	t := &polling{session: newSession(config, nil, codec, socketIOProtocol), codec: codec, limit: limit}
+func newPolling(config *sessionConfig, codec *socketIOCodec) *polling {
+	t := &polling{session: newSession(config, nil, codec, socketIOProtocol), codec: codec, limit: min(config.maxQueued, maxQueuedBeforeConnect)}
 	t.size.Store(min(config.maxMessageSize, maxBeforeConnect))
 	t.session.transport = t
 	return t
@@ -179,12 +179,13 @@ func (t *polling) waitUntilHalf(ctx context.Context) error {
 	}
 }
 
-func (t *polling) permit(size int64) {
+func (t *polling) permit(size int64, queued int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.size.Store(size)
+	t.limit = queued
 	if ws := t.upgraded.Load(); ws != nil {
-		ws.permit(size)
+		ws.permit(size, queued)
 	}
 }
 
@@ -385,7 +386,7 @@ func (t *polling) upgrade(conn *Conn) bool {
 		ws.push(&f, false, forWriter)
 	}
 	t.packets, t.bytes, t.absent = nil, 0, 0
-	ws.permit(t.size.Load())
+	ws.permit(t.size.Load(), t.limit)
 	t.upgraded.Store(ws)
 	t.signal()
 	return true

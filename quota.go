@@ -10,16 +10,17 @@ import (
 // quota bounds the connections of a hub, in all and for each client. One counts from when it is let in until it is
 // closed: handlers that still run for one do not count.
 type quota struct {
-	most, mostPerClient int
-	key                 func(*http.Request) string
+	most, mostPerClient, mostPending int
+	key                              func(*http.Request) string
 
 	mu       sync.Mutex // guards:
 	total    int
+	pending  int            // those that are not accepted yet
 	byClient map[string]int // nil if there is no bound
 }
 
 func newQuota(o *Options) *quota {
-	q := &quota{most: o.MaxConnections, mostPerClient: o.MaxConnectionsPerClient, key: o.ClientKey}
+	q := &quota{most: o.MaxConnections, mostPerClient: o.MaxConnectionsPerClient, mostPending: o.MaxPending, key: o.ClientKey}
 	if q.mostPerClient < noBound {
 		q.byClient = make(map[string]int)
 	}
@@ -62,19 +63,35 @@ func (q *quota) take(r *http.Request) (client string, refused *refusal) {
 			entry: warning("atrium: refused a client over Options.MaxConnectionsPerClient", slog.Int("limit", q.mostPerClient),
 				clientText("client", client), hint("behind a proxy all clients have its address, unless Options.ClientKey tells them apart")),
 		}
+	case q.pending >= q.mostPending:
+		return "", &refusal{
+			status: http.StatusServiceUnavailable, message: "the server is letting in as many clients as it may at a time", header: retryIn("5"),
+			entry: warning("atrium: refused a client over Options.MaxPending", slog.Int("limit", q.mostPending)),
+		}
 	}
 	q.total++
+	q.pending++
 	if q.byClient != nil {
 		q.byClient[client]++
 	}
 	return client, nil
 }
 
-// giveBack counts a connection of the client out.
-func (q *quota) giveBack(client string) {
+// letIn notes that a connection was accepted.
+func (q *quota) letIn() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pending--
+}
+
+// giveBack counts a connection of the client out. pending says that it was never accepted.
+func (q *quota) giveBack(client string, pending bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.total--
+	if pending {
+		q.pending--
+	}
 	if q.byClient == nil {
 		return
 	}

@@ -29,6 +29,7 @@ func (p *seat) sit(s *session, namespace string, o owner) bool {
 	p.session, p.namespace = s, namespace
 	p.inbox.handler, p.inbox.reading = o, &s.reading
 	p.inbox.maxCount, p.inbox.maxBytes = s.config.inboxEvents, maxBeforeConnect
+	s.reading.holds(seatOverhead)
 	return s.add(p)
 }
 
@@ -43,12 +44,11 @@ func (p *seat) take(in incoming) {
 // may come back with; see Recovery. A true wake obliges the caller to wake the connection's outbox.
 func (p *seat) accept(id, pid string) (wake bool) {
 	s := p.session
-	s.transport.permit(s.config.maxMessageSize)
+	s.letIn()
 	p.inbox.bound(s.config.inboxEvents, s.config.inboxBytes)
 	var f wireForm
 	f.set(s.codec.appendConnected(newFrame(96), p.namespace, id, pid))
 	wake, _ = s.push(&f, false, forEmitter)
-	s.accepted.Store(true)
 	p.connected.Store(true)
 	return wake
 }
@@ -97,4 +97,8 @@ func (p *seat) depart(reason Reason) {
 }
 
 // vacate is for when the owner has handled its leaving.
-func (p *seat) vacate() { p.session.part() }
+func (p *seat) vacate() {
+	p.session.reading.holds(-seatOverhead)
+	p.session.reading.freed()
+	p.session.part()
+}

@@ -62,6 +62,8 @@ type sessionConfig struct {
 	messageTimeout time.Duration
 	closeTimeout   time.Duration
 	maxMessageSize int64
+	maxQueued      int
+	letIn          func() // called when a session's first socket is accepted; may be called under locks
 	inboxEvents    int
 	inboxBytes     int
 	compressPolls  bool
@@ -85,8 +87,15 @@ func (c *sessionConfig) agreements(yield func(protocol, compression) bool) {
 	}
 }
 
-// maxBeforeConnect bounds a message, and the inbox, in bytes, until the client is accepted.
-const maxBeforeConnect = 64 << 10
+const (
+	// maxBeforeConnect bounds each of these, in bytes, until the client is accepted: a message that is received, one with
+	// its attachments, what was received and waits in all its inboxes together, and what is queued for it.
+	maxBeforeConnect = 64 << 10
+	// maxQueuedBeforeConnect is what counts as Options.MaxQueued then. A slow consumer has four times as much.
+	maxQueuedBeforeConnect = maxBeforeConnect / 4
+	// seatOverhead is what a socket counts as that waits to be accepted: itself, its namespace and a goroutine.
+	seatOverhead = 4 << 10
+)
 
 // session is the life of one client's connection: it reads it, has its codec hand what came to the sockets' inboxes and
 // calls, keeps the heartbeat and notices the end. One goroutine, serve, reads. Each socket of the client has a seat.
@@ -102,10 +111,9 @@ type session struct {
 	born    int64 // nanotime
 	reading reading
 
-	accepted atomic.Bool // a socket was
-	ended    atomic.Bool // the client has left, or was made to
-	parts    atomic.Int32
-	wire     protocol // the codec's
+	ended atomic.Bool // the client has left, or was made to
+	parts atomic.Int32
+	wire  protocol // the codec's
 
 	// mu guards closed and seats, checking the heartbeat: pingAt and what follows it, and awaiting and ahead. They
 	// stand so that they need little room.
@@ -152,6 +160,8 @@ type closeStatus struct {
 func newSession(config *sessionConfig, conn *Conn, codec codec, wire protocol) *session {
 	s := &session{config: config, codec: codec, wire: wire, born: nanotime()}
 	s.parts.Store(1)
+	s.reading.pending.Store(true)
+	s.reading.session = s
 	if conn != nil {
 		s.attach(conn)
 		s.transport = (*webSocket)(conn)
@@ -179,6 +189,23 @@ const maxSeats = 100
 
 // crowded reports whether it may have no more. It is for who reads the connection, and alone adds to them.
 func (s *session) crowded() bool { return s.parts.Load() > maxSeats } // one part is the reading
+
+// messageSize bounds a message with its attachments, in bytes.
+func (s *session) messageSize() int64 {
+	if s.reading.pending.Load() {
+		return min(s.config.maxMessageSize, maxBeforeConnect)
+	}
+	return s.config.maxMessageSize
+}
+
+// letIn lifts the bounds for those who are not accepted.
+func (s *session) letIn() {
+	s.transport.permit(s.config.maxMessageSize, s.config.maxQueued)
+	if s.reading.pending.CompareAndSwap(true, false) {
+		s.config.letIn()
+		s.recheck()
+	}
+}
 
 // add takes a socket in; not any more if the session has ended.
 func (s *session) add(p *seat) bool {
@@ -225,6 +252,11 @@ func (s *session) everySeat() []*seat {
 // called notes that a Call to the client began (+1) or ended (-1).
 func (s *session) called(change int32) {
 	s.reading.calls.Add(change)
+	s.recheck()
+}
+
+// recheck lets a push look again that waits for room in an inbox.
+func (s *session) recheck() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.seats {
@@ -320,7 +352,7 @@ func (s *session) logViolation(reason Reason, problem string) {
 	switch {
 	case reason != ReasonMessageTooBig:
 		s.config.log.log(slog.LevelDebug, "atrium: a client broke its protocol", attrs...) // which nothing here can mend
-	case s.accepted.Load():
+	case !s.reading.pending.Load():
 		s.config.log.warn("atrium: a client sent too big a message", append(attrs, hint("Options.MaxMessageSize is the limit"))...)
 	default:
 		s.config.log.warn("atrium: a client sent too big a message", append(attrs, hint("before a client is accepted the limit is 64 KiB at most"))...)
@@ -409,7 +441,7 @@ func (s *session) check() {
 	}
 	now := nanotime()
 	c := s.config
-	if !s.accepted.Load() && now-s.born >= int64(c.connectTimeout) {
+	if s.reading.pending.Load() && now-s.born >= int64(c.connectTimeout) {
 		s.end(ReasonForcedServerClose, StatusPolicyViolation, "connect timeout")
 		return
 	}
@@ -497,7 +529,7 @@ func (s *session) nextCheck(now int64) int64 {
 		}
 	}
 	next = min(next, now+int64(c.messageTimeout))
-	if !s.accepted.Load() {
+	if s.reading.pending.Load() {
 		next = min(next, s.born+int64(c.connectTimeout))
 	}
 	if since := s.transport.unfinished(); since != 0 {

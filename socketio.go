@@ -115,7 +115,7 @@ func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 
 // receiveMessage deals with one message: a packet, or a part of one.
 func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) *Error {
-	p, done, err := c.parts.take(m, int(s.config.maxMessageSize))
+	p, done, err := c.parts.take(m, int(s.messageSize()))
 	if err != nil || !done {
 		return err
 	}

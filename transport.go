@@ -18,8 +18,8 @@ type transport interface {
 	buffered() int
 	waitUntilHalf(ctx context.Context) error
 
-	// permit bounds the messages that are received from now on, in bytes.
-	permit(size int64)
+	// permit bounds, from now on, the messages that are received and what is queued, in bytes.
+	permit(size int64, queued int)
 	// heard counts how often something was received.
 	heard() uint32
 	// unfinished is since when, by nanotime, a message is incomplete; 0 if none is.
@@ -57,7 +57,6 @@ func (t *webSocket) wake()                                    { t.out.wake() }
 func (t *webSocket) agreed() compression                      { return t.compression }
 func (t *webSocket) buffered() int                            { return t.out.buffered() }
 func (t *webSocket) waitUntilHalf(ctx context.Context) error  { return t.out.waitUntilHalf(ctx) }
-func (t *webSocket) permit(size int64)                        { t.readLimit.Store(size) }
 func (t *webSocket) heard() uint32                            { return t.fills.Load() }
 func (t *webSocket) unfinished() int64                        { return t.partialSince.Load() }
 func (t *webSocket) ahead() int32                             { return t.out.aheadOfPings() }
@@ -65,6 +64,11 @@ func (t *webSocket) overdue() (slow bool, look int64)         { return t.out.ove
 func (t *webSocket) open() bool                               { return (*Conn)(t).State() == StateOpen }
 func (t *webSocket) closeNow()                                { _ = (*Conn)(t).cut(net.ErrClosed) }
 func (t *webSocket) missed() error                            { return t.out.closedBy().missed() }
+
+func (t *webSocket) permit(size int64, queued int) {
+	t.readLimit.Store(size)
+	t.out.bound(queued)
+}
 
 func (t *webSocket) close(code StatusCode, text string, mode closeMode) {
 	if code != noCloseFrame {
