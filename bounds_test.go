@@ -6,9 +6,12 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // heapBytes returns how much of the heap is in use.
@@ -300,5 +303,57 @@ func TestMaxPending(t *testing.T) {
 	r := request(t, srv.raw(t), "GET /?EIO=4&transport=polling HTTP/1.1\r\nHost: example.com\r\n\r\n")
 	if r.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("one more that polls gets %s", r.Status)
+	}
+}
+
+// Beyond the bound for all clients together those with most waiting are disconnected, and nobody else.
+func TestMaxQueuedTotal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, Options{MaxQueuedTotal: 100_000, PingInterval: time.Hour})
+		left := make(chan string, 10)
+		h.OnDisconnect(func(s *Socket, why Reason) { left <- s.ID() + " " + string(why) })
+		srv := serve(t, overPipe, h)
+		fill := func(kilobytes int) *Socket {
+			s := srv.peer(t).arrive(h) // it does not read on
+			for range kilobytes {
+				s.Emit("e", strings.Repeat("x", 900))
+			}
+			return s
+		}
+		fill(20)
+		fill(30)
+		<-time.After(time.Minute)
+		if len(left) > 0 {
+			t.Fatalf("within the bound %s", <-left)
+		}
+		most, next := fill(60), fill(48)
+		<-time.After(5 * time.Second)
+		want := []string{most.ID() + " slow consumer", next.ID() + " slow consumer"}
+		for range want {
+			if got := within(t, left, "leaving"); !slices.Contains(want, got) {
+				t.Errorf("left: %s, want %q", got, want)
+			}
+		}
+		<-time.After(time.Minute)
+		if len(left) > 0 {
+			t.Errorf("too many are disconnected: %s", <-left)
+		}
+	})
+}
+
+// What waits for clients that poll counts, too.
+func TestMaxQueuedTotalOfPolling(t *testing.T) {
+	h := newHub(t, Options{MaxQueuedTotal: 100_000})
+	p := newPolling(h.sessions, new(socketIOCodec))
+	p.session.left = func(everything bool) { h.left(p.session, everything) }
+	h.quota.take(nil)
+	h.add(p.session, "")
+	p.session.letIn()
+	for p.takes() <= 100_000 {
+		p.session.sendText(append(newFrame(10), '6'))
+	}
+	h.backlog.look()
+	if !p.session.ended.Load() {
+		t.Error("the client is still connected")
 	}
 }

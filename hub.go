@@ -29,6 +29,7 @@ type Hub struct {
 	calls             atomic.Int64   // ids given to calls
 
 	quota   *quota
+	backlog backlog
 	cluster *cluster // nil without a Bus
 	nodes   Nodes
 
@@ -61,6 +62,7 @@ func New(options Options) *Hub {
 	h.sessions = h.options.sessionConfig()
 	h.sessions.log = h.log
 	h.sessions.letIn = h.quota.letIn
+	h.backlog.init(h, h.options.MaxQueuedTotal)
 	if h.options.Bus != nil {
 		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.log)
 	}
@@ -259,6 +261,9 @@ func (h *Hub) add(s *session, client string) bool {
 	defer h.mu.Unlock()
 	if h.closing {
 		return false
+	}
+	if len(h.live) == 0 {
+		h.backlog.watch()
 	}
 	h.live[s] = client
 	return true

@@ -99,6 +99,11 @@ type Options struct {
 	// nothing for 5 seconds, or with more than four times as much, is a slow consumer and is disconnected with status
 	// 1008. Zero means 4 MiB.
 	MaxQueued int
+	// MaxQueuedTotal bounds what waits to be sent to all clients together, counted as for MaxQueued. It is looked at about
+	// once a second; beyond it, the clients with most waiting are disconnected as slow consumers until an eighth of it is
+	// free. A broadcast counts once for each client that it waits for, though they share most of its memory: a bound below
+	// what the broadcasts of a moment make costs clients that are not slow. Zero means no bound but MaxQueued for each.
+	MaxQueuedTotal int
 	// MaxRooms bounds the rooms that one socket is in. Zero means 1000.
 	MaxRooms int
 	// MaxInboxEvents bounds the events of one socket that were received and not yet handled. While they are that
@@ -159,6 +164,7 @@ func (o Options) normalize() Options {
 	setDefault(&o.CloseTimeout, defaultCloseTimeout, "CloseTimeout")
 	setDefault(&o.MaxMessageSize, defaultReadLimit, "MaxMessageSize")
 	setDefault(&o.MaxQueued, defaultMaxQueued, "MaxQueued")
+	setDefault(&o.MaxQueuedTotal, noBound, "MaxQueuedTotal")
 	setDefault(&o.MaxRooms, 1000, "MaxRooms")
 	setDefault(&o.MaxInboxEvents, 256, "MaxInboxEvents")
 	setDefault(&o.MaxInboxBytes, 1<<20, "MaxInboxBytes")

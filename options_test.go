@@ -19,6 +19,7 @@ func TestOptionsDefaults(t *testing.T) {
 		CloseTimeout:   30 * time.Second,
 		MaxMessageSize: 1 << 20,
 		MaxQueued:      4 << 20,
+		MaxQueuedTotal: noBound,
 		MaxRooms:       1000,
 		MaxInboxEvents: 256,
 		MaxInboxBytes:  1 << 20,
@@ -64,7 +65,7 @@ func TestOptionsNumbers(t *testing.T) {
 			New(negative)
 		})
 	}
-	if numbers != 16 {
+	if numbers != 17 {
 		t.Errorf("%d numeric options: is the new one normalized?", numbers)
 	}
 }

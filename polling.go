@@ -118,6 +118,15 @@ func (t *polling) queue(packets ...[]byte) {
 // cost is what the queue takes of memory, in bytes, as outbox.cost.
 func (t *polling) cost() int { return t.bytes + len(t.packets)*frameOverhead }
 
+func (t *polling) takes() int {
+	if ws := t.upgraded.Load(); ws != nil {
+		return ws.takes()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cost()
+}
+
 // wake lets a waiting GET look again. It locks.
 func (t *polling) wake() {
 	if ws := t.upgraded.Load(); ws != nil {

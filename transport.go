@@ -16,6 +16,8 @@ type transport interface {
 	// agreed returns what was agreed on compression.
 	agreed() compression
 	buffered() int
+	// takes is what is queued takes of memory, in bytes; see Options.MaxQueued.
+	takes() int
 	waitUntilHalf(ctx context.Context) error
 
 	// permit bounds, from now on, the messages that are received and what is queued, in bytes.
@@ -55,6 +57,7 @@ func (t *webSocket) push(f *wireForm, volatile bool, by pusher) (v verdict, wake
 func (t *webSocket) pushPing(f *wireForm) (queued, wake bool) { return t.out.pushPing(f.whole) }
 func (t *webSocket) wake()                                    { t.out.wake() }
 func (t *webSocket) agreed() compression                      { return t.compression }
+func (t *webSocket) takes() int                               { return t.out.takes() }
 func (t *webSocket) buffered() int                            { return t.out.buffered() }
 func (t *webSocket) waitUntilHalf(ctx context.Context) error  { return t.out.waitUntilHalf(ctx) }
 func (t *webSocket) heard() uint32                            { return t.fills.Load() }

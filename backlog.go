@@ -1,0 +1,62 @@
+package atrium
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// backlogInterval is how often all queues are looked at, at most.
+const backlogInterval = time.Second
+
+// backlog keeps what waits to be sent to all clients of a hub together within Options.MaxQueuedTotal. It adds up all
+// queues now and then, so that deliveries have nothing to count; and so seldom that it takes a hundredth of the time of
+// one processor.
+type backlog struct {
+	hub   *Hub
+	most  int // noBound: it never looks
+	timer timer
+}
+
+func (b *backlog) init(h *Hub, most int) {
+	b.hub, b.most = h, most
+	b.timer.fire = func() { go b.look() }
+}
+
+// watch begins to look, when a first client has come.
+func (b *backlog) watch() {
+	if b.most < noBound {
+		b.hub.sessions.clock.scheduleBefore(&b.timer, after(backlogInterval))
+	}
+}
+
+// look disconnects the clients with most waiting if there is too much, and will look again while there are clients.
+func (b *backlog) look() {
+	start := time.Now()
+	list := b.hub.list()
+	if len(list) == 0 {
+		return
+	}
+	type queue struct {
+		session *session
+		cost    int
+	}
+	total, queues := 0, make([]queue, len(list))
+	for i, s := range list {
+		queues[i] = queue{s, s.transport.takes()}
+		total += queues[i].cost
+	}
+	if total > b.most {
+		b.hub.log.warn("atrium: the queues of all clients are over Options.MaxQueuedTotal", slog.Int("bytes", total), slog.Int("limit", b.most))
+		slices.SortFunc(queues, func(x, y queue) int { return cmp.Compare(y.cost, x.cost) })
+		for _, q := range queues {
+			if total <= b.most-b.most/8 { // not just below it, or it would be the next client's turn at once
+				break
+			}
+			q.session.endSlow() // no change if it has ended: then what is queued has its time
+			total -= q.cost
+		}
+	}
+	b.hub.sessions.clock.scheduleBefore(&b.timer, after(max(backlogInterval, 100*time.Since(start))))
+}
