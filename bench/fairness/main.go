@@ -1,5 +1,5 @@
-// Fairness measures how long polite clients wait for their answers while others send calls as fast as they can: at a hub,
-// and, beside it, at a server that has one goroutine a connection and answers each message with one write.
+// Fairness measures how long polite clients of a hub wait for their answers, alone and while others send calls as fast as
+// they can.
 package main
 
 import (
@@ -24,17 +24,14 @@ import (
 
 func main() {
 	process.Serve(map[string]process.Kind{
-		"hub":                      func(l net.Listener) func(int) { return serve(l, hub()) },
-		"a goroutine a connection": func(l net.Listener) func(int) { return serve(l, http.HandlerFunc(answer)) },
+		"hub": func(l net.Listener) func(int) { return serve(l, hub()) },
 	})
 	flooding := flag.Int("n", 200, "clients that flood")
 	last := flag.Duration("t", 10*time.Second, "how long each row lasts")
 	flag.Parse()
-	fmt.Println("| server | clients that flood | polite calls | median wait | 99th percentile | longest | flood's calls a second |\n|---|---|---|---|---|---|---|")
-	for _, kind := range []string{"hub", "a goroutine a connection"} {
-		for _, n := range []int{0, *flooding} {
-			measure(kind, n, *last)
-		}
+	fmt.Println("| clients that flood | polite calls | median wait | 99th percentile | longest | flood's calls a second |\n|---|---|---|---|---|---|")
+	for _, n := range []int{0, *flooding} {
+		measure(n, *last)
 	}
 }
 
@@ -50,65 +47,41 @@ func hub() http.Handler {
 	return h
 }
 
-// answer is a server that does the least: it reads a message, decodes it, and writes the answer.
-func answer(w http.ResponseWriter, r *http.Request) {
-	c, err := atrium.Upgrade(w, r, nil)
-	if err != nil {
-		return
-	}
-	defer c.CloseNow()
-	for {
-		_, p, err := c.Read(r.Context())
-		var e struct {
-			Data json.RawMessage
-			ID   int64
-		}
-		if err != nil || json.Unmarshal(p, &e) != nil {
-			return
-		}
-		b, _ := json.Marshal(map[string]any{"id": e.ID, "data": e.Data}) // it was JSON before
-		if c.Write(r.Context(), atrium.OpText, b) != nil {
-			return
-		}
-	}
-}
-
 const polite = 10
 
 // measure prints one row.
-func measure(kind string, flooding int, last time.Duration) {
-	s := process.Start(kind)
+func measure(flooding int, last time.Duration) {
+	s := process.Start("hub")
 	defer s.Stop()
 	connect := func() *process.Client {
 		c := s.Connect(false, "200 bytes", "")
-		if kind == "hub" {
-			c.Expect(`{"event":"connect"`)
-		}
+		c.Expect(`{"event":"connect"`)
 		return c
 	}
 	var over atomic.Bool
-	var flood, running sync.WaitGroup
+	var running sync.WaitGroup
+	var flood []*process.Client
 	var answered atomic.Int64
 	for range flooding {
 		c := connect()
 		call := process.Frame(atrium.OpText, `{"event":"echo","data":0,"id":1}`)
 		batch := bytes.Repeat(call, 4096/len(call))
-		flood.Go(func() {
+		go func() {
 			for !over.Load() {
 				if _, err := c.Write(batch); err != nil {
 					return // it was closed
 				}
 			}
-		})
-		flood.Go(func() {
+		}()
+		go func() {
 			in := bufio.NewReaderSize(c, 16<<10)
 			for n := int64(len(`..{"id":1,"data":0}`)); ; answered.Add(1) {
 				if _, err := io.CopyN(io.Discard, in, n); err != nil {
 					return
 				}
 			}
-		})
-		defer c.Close()
+		}()
+		flood = append(flood, c)
 	}
 	var mu sync.Mutex // guards waits
 	var waits []time.Duration
@@ -130,10 +103,13 @@ func measure(kind string, flooding int, last time.Duration) {
 	time.Sleep(last)
 	total := answered.Load()
 	over.Store(true)
+	for _, c := range flood {
+		c.Close() // or what it has sent already would have to be handled first
+	}
 	running.Wait()
 	slices.Sort(waits)
 	at := func(part float64) time.Duration {
 		return waits[int(part*float64(len(waits)-1))].Round(10 * time.Microsecond)
 	}
-	fmt.Printf("| %s | %d | %d | %v | %v | %v | %.0f |\n", kind, flooding, len(waits), at(0.5), at(0.99), at(1), float64(total)/last.Seconds())
+	fmt.Printf("| %d | %d | %v | %v | %v | %.0f |\n", flooding, len(waits), at(0.5), at(0.99), at(1), float64(total)/last.Seconds())
 }
