@@ -72,8 +72,18 @@ const maxLead = time.Second
 // beforeDeadline returns a context that ends a little before the deadline of a request's context, so that there is time
 // to answer: http.TimeoutHandler, and the like of routers, would otherwise do so in our place, and a Socket.IO client
 // gives its session up at any status but 200. Without a deadline it returns ctx.
+//
+// A context that was ended before the request came is a server's that is about to stop: http.Server.BaseContext often is
+// one of signal.NotifyContext. It still serves, and clients are to hear their last words; so they are given a short while,
+// in place of no time at all, in which they would be answered with nothing as fast as they can ask.
 func beforeDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
+	if requestOverdue(ctx) && !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		ctx = context.WithoutCancel(ctx)
+		if soon := time.Now().Add(maxLead); !ok || soon.Before(deadline) {
+			deadline, ok = soon, true
+		}
+	}
 	if !ok {
 		return ctx, func() {}
 	}

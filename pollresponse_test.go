@@ -100,6 +100,44 @@ func TestPollingContextEndedByMiddleware(t *testing.T) {
 	e.leave()
 }
 
+// A server whose BaseContext ends with the signal to stop, as signal.NotifyContext's does, still has clients that poll
+// hear what is emitted before Shutdown, and that it shuts down. They are not answered with nothing again and again.
+func TestPollingBaseContextEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newEcho(t, Options{PingInterval: time.Hour})
+		left := leavings(h)
+		base, stop := context.WithCancelCause(context.Background())
+		e := serve(t, overPipe, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithCancelCause(r.Context())
+			defer cancel(nil)
+			defer context.AfterFunc(base, func() { cancel(context.Cause(base)) })()
+			if base.Err() != nil {
+				cancel(context.Cause(base))
+			}
+			h.ServeHTTP(w, r.WithContext(ctx))
+		})).joined(t)
+		stop(errors.New("terminated signal received"))
+
+		start := time.Now()
+		e.get().want(t, 200, "6")
+		if waited := time.Since(start); waited < maxLead/2 {
+			t.Errorf("answered with nothing after %v", waited)
+		}
+		e.post(`42["message","1"]`).want(t, 200, "ok")
+		e.get().want(t, 200, `42["message-back","1"]`)
+		h.Emit("bye")
+		down := make(chan error, 1)
+		go func() { down <- h.Shutdown(t.Context()) }()
+		synctest.Wait()
+		e.get().want(t, 200, `42["bye"]`)
+		e.get().want(t, 200, "1")
+		if err := <-down; err != nil {
+			t.Error(err)
+		}
+		wantReason(t, left, ReasonShutdown)
+	})
+}
+
 // What http.TimeoutHandler has answered in the hub's place costs the session nothing if there was nothing to lose.
 func TestPollingTooLateForTimeoutHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
