@@ -177,7 +177,7 @@ func (c *cluster) publish(o outgoing) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(c.topics.ctx, busTimeout)
-	err := c.bus.Publish(ctx, o.topic, o.msg)
+	err := c.callPublish(ctx, o)
 	cancel()
 	switch {
 	case err == nil:
@@ -193,6 +193,12 @@ func (c *cluster) publish(o outgoing) {
 		c.counts.lost.Add(1)
 		c.outcome(publishFault, err)
 	}
+}
+
+// callPublish bears a panic of the Bus, which may be the application's own.
+func (c *cluster) callPublish(ctx context.Context, o outgoing) (err error) {
+	defer panicAsError("Bus.Publish", &err)
+	return c.bus.Publish(ctx, o.topic, o.msg)
 }
 
 // outcome notes how a call of the Bus has ended.

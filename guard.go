@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 )
@@ -20,4 +21,22 @@ func guard(f func(), failed func(what ...any)) {
 	}()
 	f()
 	returned = true
+}
+
+// guardApart is guard in a goroutine of its own, which it waits for: where the caller's goroutine must go on although f
+// may end the one that it runs in.
+func guardApart(f func(), failed func(what ...any)) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		guard(f, failed)
+	}()
+	<-done
+}
+
+// panicAsError, when deferred, makes the panic of a function of the application the error that is returned in its place.
+func panicAsError(function string, err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("atrium: %s panicked: %v\n%s", function, p, debug.Stack())
+	}
 }

@@ -1,11 +1,8 @@
 package atrium
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -152,15 +149,13 @@ func (h *Hub) enterable(name string) *Namespace {
 	return n
 }
 
-// matches asks the application, and bears its panic.
+// matches calls a NamespaceFunc's function. If that panics, or ends its goroutine, it does not match.
 func (h *Hub) matches(p pattern, name string) bool {
-	defer func() {
-		if e := recover(); e != nil {
-			h.options.Logger.Error("atrium: the function of a NamespaceFunc panicked", slog.String("namespace", name),
-				slog.Any("panic", e), slog.String("stack", string(debug.Stack())))
-		}
-	}()
-	return p.match(name)
+	matched := false
+	guardApart(func() { matched = p.match(name) }, func(what ...any) {
+		h.log.error("atrium: the function of a NamespaceFunc panicked", append(what, clientText("namespace", name))...)
+	})
+	return matched
 }
 
 // hold counts a socket of the namespace in, if there is such a namespace.
@@ -181,62 +176,6 @@ func (h *Hub) release(n *Namespace) {
 	if n.refs--; n.refs == 0 {
 		delete(h.namespaces, n.name)
 	}
-}
-
-// Shutdown ends the hub: new clients are refused with 503, each client gets what is queued for it and then a close
-// frame with status 1001, and Shutdown waits until all handlers, OnDisconnect too, have returned. If ctx ends first
-// it closes the connections that are left and returns an error.
-//
-// A client may take as long as ctx lasts, if it goes on taking: one whose network takes nothing for 5 seconds is cut, and
-// so is a Socket.IO client that polls and does not come back for 5 seconds. Shutdown counts in its error those that have
-// missed something by that. nil means that all that was emitted before has left this process, but for clients that have
-// gone by themselves.
-//
-// With a Bus, what is queued for the other nodes is sent, and they are told. That is tried for a second also if ctx has
-// ended, and for no longer than two seconds while the Bus fails; what was not sent is an error. When Shutdown has returned
-// nil, the Bus's client may be closed.
-//
-// Call Shutdown before http.Server.Shutdown, which does not know of these connections. Calling it again waits again.
-func (h *Hub) Shutdown(ctx context.Context) error {
-	h.mu.Lock()
-	if !h.closing {
-		h.closing = true
-		if len(h.live) == 0 {
-			close(h.empty)
-		}
-	}
-	h.mu.Unlock()
-	for _, s := range h.list() {
-		s.end(ReasonShutdown, StatusGoingAway, string(ReasonShutdown))
-	}
-	select {
-	case <-h.empty:
-	case <-ctx.Done():
-	}
-	var lost error
-	if h.cluster != nil {
-		lost = h.cluster.close(ctx) // also if ctx has ended, or the others would wait 5 seconds for its answers
-	}
-	left := h.list()
-	for _, s := range left {
-		s.transport.closeNow()
-	}
-	return errors.Join(h.leftError(ctx, len(left)), lost)
-}
-
-// leftError says which clients a Shutdown has left behind, and which have missed something; nil if none.
-func (h *Hub) leftError(ctx context.Context, left int) error {
-	h.mu.Lock()
-	missed := h.missed
-	h.mu.Unlock()
-	var errs []error
-	if left > 0 {
-		errs = append(errs, fmt.Errorf("atrium: shutdown with %d clients left: %w", left, ctx.Err()))
-	}
-	if missed > 0 {
-		errs = append(errs, fmt.Errorf("atrium: shutdown with %d clients that did not take all that was queued for them", missed))
-	}
-	return errors.Join(errs...)
 }
 
 func (h *Hub) isClosing() bool {

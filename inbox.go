@@ -15,6 +15,7 @@ type incoming struct {
 	id     int64  // of the acknowledgement asked for; noID if none
 	reason Reason // of leaving
 	note   func() // of a note: deals with it
+	since  int64  // nanotime when it began to be handled; 0: not yet
 	// binaries are where in args attachments stand.
 	binaries []span
 }
@@ -91,7 +92,7 @@ type inbox struct {
 	mu        sync.Mutex
 	running   bool       // the goroutine exists
 	finished  bool       // the last thing is in
-	items     []incoming // items[head:] waits
+	items     []incoming // items[head:] waits; of items[head-1], which is being handled, only what current tells is left
 	head      int
 	count     int // waiting or being handled
 	bytes     int // what those take
@@ -201,11 +202,11 @@ func (b *inbox) full(times int) bool {
 }
 
 func (b *inbox) add(in incoming) {
-	if b.head > 0 && len(b.items) == cap(b.items) {
+	if b.head > 1 && len(b.items) == cap(b.items) {
 		// The room in front is used again, or an inbox that never runs empty would grow for ever.
-		kept := copy(b.items, b.items[b.head:])
+		kept := copy(b.items, b.items[b.head-1:])
 		clear(b.items[kept:])
-		b.items, b.head = b.items[:kept], 0
+		b.items, b.head = b.items[:kept], 1
 	}
 	b.items = append(b.items, in)
 	b.count++
@@ -273,11 +274,24 @@ func (b *inbox) next() (in incoming, ok bool) {
 		b.items, b.head, b.running = nil, 0, false
 		return incoming{}, false
 	}
+	if b.head > 0 {
+		b.items[b.head-1] = incoming{}
+	}
 	in = b.items[b.head]
-	b.items[b.head] = incoming{}
+	b.items[b.head] = incoming{kind: in.kind, event: in.event, since: nanotime()}
 	b.head++
 	if more := b.head < len(b.items); b.reading.more.Load() != more {
 		b.reading.more.Store(more)
 	}
 	return in, true
+}
+
+// current says what is being handled, and since when: its kind, event and since are set. It reports false if nothing is.
+func (b *inbox) current() (in incoming, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.running || b.head == 0 {
+		return incoming{}, false
+	}
+	return b.items[b.head-1], true
 }

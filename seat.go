@@ -9,6 +9,7 @@ type seat struct {
 	inbox     inbox
 	connected atomic.Bool // the owner accepted the client; it stays true
 	departed  atomic.Bool // it has left, or was made to
+	removed   bool        // another may be in the namespace; guarded by session.mu
 }
 
 // owner is a Socket as its seat sees it.
@@ -100,5 +101,6 @@ func (p *seat) depart(reason Reason) {
 func (p *seat) vacate() {
 	p.session.reading.holds(-seatOverhead)
 	p.session.reading.freed()
+	p.session.forget(p)
 	p.session.part()
 }

@@ -120,8 +120,8 @@ type session struct {
 	awaiting bool // a pong is
 	closed   bool // nobody takes a seat any more
 	mu       sync.Mutex
-	ahead    int32 // the transport's ahead when the ping was sent
-	seats    []*seat
+	ahead    int32   // the transport's ahead when the ping was sent
+	seats    []*seat // those given up included whose functions have not all returned
 	checking sync.Mutex
 	pingAt   int64  // nanotime of the next ping, or of the one whose pong is awaited
 	heard    uint32 // the connection's fills when it was sent
@@ -219,15 +219,23 @@ func (s *session) add(p *seat) bool {
 	return true
 }
 
-// remove takes a socket's seat out, so that another may be in its namespace. It reports false if it had none any more.
+// remove gives a socket's seat up, so that another may be in its namespace. It reports false if it had none any more.
 func (s *session) remove(p *seat) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.Index(s.seats, p)
-	if i >= 0 {
+	removed := !p.removed && slices.Contains(s.seats, p)
+	p.removed = true
+	return removed
+}
+
+// forget is for a socket whose functions have all returned: of a seat that was given up nothing is left then. The others
+// stay, for those who look for the sockets of a client that is away.
+func (s *session) forget(p *seat) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.seats, p); i >= 0 && p.removed {
 		s.seats = slices.Delete(s.seats, i, i+1)
 	}
-	return i >= 0
 }
 
 // seatIn returns the seat in the namespace of that name, nil if there is none.
@@ -235,18 +243,34 @@ func (s *session) seatIn(namespace string) *seat {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.seats {
-		if p.namespace == namespace {
+		if p.namespace == namespace && !p.removed {
 			return p
 		}
 	}
 	return nil
 }
 
-// everySeat returns all seats.
+// everySeat returns all seats that are not given up.
 func (s *session) everySeat() []*seat {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.seats)
+	return s.everySeatLocked()
+}
+
+func (s *session) everySeatLocked() []*seat {
+	return slices.DeleteFunc(slices.Clone(s.seats), func(p *seat) bool { return p.removed })
+}
+
+// handling yields what the client's sockets are handling, those included that have left.
+func (s *session) handling(yield func(*seat, incoming)) {
+	s.mu.Lock()
+	seats := slices.Clone(s.seats)
+	s.mu.Unlock()
+	for _, p := range seats {
+		if in, ok := p.inbox.current(); ok {
+			yield(p, in)
+		}
+	}
 }
 
 // called notes that a Call to the client began (+1) or ended (-1).
@@ -381,7 +405,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	s.config.clock.stop(&s.timer)
 	s.mu.Lock()
 	s.closed = true
-	seats := slices.Clone(s.seats)
+	seats := s.everySeatLocked()
 	s.mu.Unlock()
 	for _, p := range seats {
 		p.depart(reason)

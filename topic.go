@@ -289,14 +289,20 @@ func (ts *topics) next() (t *topic, idle bool) {
 	return t, false
 }
 
-// subscribe reports whether it has worked. If it has not, the topic waits again.
-func (ts *topics) subscribe(t *topic) bool {
-	ctx, done := context.WithTimeout(ts.ctx, busTimeout)
-	cancel, err := ts.bus.Subscribe(ctx, t.name, func(msg []byte) {
+// callSubscribe bears a panic of the Bus, which may be the application's own.
+func (ts *topics) callSubscribe(ctx context.Context, t *topic) (cancel func(), err error) {
+	defer panicAsError("Bus.Subscribe", &err)
+	return ts.bus.Subscribe(ctx, t.name, func(msg []byte) {
 		if !t.gone.Load() { // or what its successor brings would come twice
 			ts.deliver(t, msg)
 		}
 	})
+}
+
+// subscribe reports whether it has worked. If it has not, the topic waits again.
+func (ts *topics) subscribe(t *topic) bool {
+	ctx, done := context.WithTimeout(ts.ctx, busTimeout)
+	cancel, err := ts.callSubscribe(ctx, t)
 	done()
 	ts.outcome(t.name, err)
 	ts.mu.Lock()
