@@ -77,7 +77,7 @@ func (s *Socket) call(ctx context.Context, event string, args []any) Reply {
 // deadline; the sockets that did not answer in time say so in their replies. Call's own error is the caller's
 // mistake, as with Emit, or a *ClusterError beside the replies that there are. Volatile has no effect on it.
 func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, error) {
-	m, err := newMessage(t.ns.name, event, args)
+	m, err := newMessage(t.ns.name, event, args, t.ns.hub.options.MaxAttachments)
 	if err != nil {
 		return nil, err
 	}

@@ -33,9 +33,13 @@ type assembly struct {
 	packet      packet
 	places      []placeholder // in the order of the text
 	attachments [][]byte      // those that have come
+	missing     int           // how many are still to come
 	room        int           // bytes that may still come
-	limit       int           // of the bytes in all
+	limits      attachmentLimits
 }
+
+// attachmentLimits bound what a packet may have: attachments, and bytes in its arguments and attachments together.
+type attachmentLimits struct{ count, bytes int }
 
 // assembler puts together the packets of one connection, which come in one message or, if they are binary, in several.
 type assembler struct {
@@ -43,8 +47,8 @@ type assembler struct {
 }
 
 // take takes the next message, and does not keep it. done means that it was the last of p, which is the caller's to
-// keep, its event and namespace included. limit is newAssembly's.
-func (a *assembler) take(m enginePacket, limit int) (p packet, done bool, err *Error) {
+// keep, its event and namespace included.
+func (a *assembler) take(m enginePacket, limits attachmentLimits) (p packet, done bool, err *Error) {
 	switch {
 	case m.binary && a.assembly == nil:
 		return packet{}, false, &Error{Message: "packet: expected text, no attachment is missing"}
@@ -60,42 +64,55 @@ func (a *assembler) take(m enginePacket, limit int) (p packet, done bool, err *E
 		return packet{}, false, err
 	}
 	if p.kind.binary() {
-		a.assembly, err = newAssembly(p, limit)
+		a.assembly, err = newAssembly(p, limits)
 		return packet{}, false, err
 	}
 	p.args = bytes.Clone(p.args)
 	return p, true, nil
 }
 
-// newAssembly begins to assemble p, a binary packet just parsed. limit bounds the bytes of its arguments and
-// attachments together. The error is what is wrong with the placeholders.
-func newAssembly(p packet, limit int) (*assembly, *Error) {
+// newAssembly begins to assemble p, a binary packet just parsed. The error is what is wrong with the placeholders.
+func newAssembly(p packet, limits attachmentLimits) (*assembly, *Error) {
 	p.args = bytes.Clone(p.args)
-	places, err := findPlaceholders(p.args, p.attachments)
-	if err != nil {
+	a := &assembly{packet: p, missing: p.attachments, room: limits.bytes - len(p.args), limits: limits}
+	if p.attachments > limits.count {
+		a.packet.refused = Errorf("attachments: expected at most %d, got %d", limits.count, p.attachments)
+		return a, nil
+	}
+	var err *Error
+	if a.places, err = findPlaceholders(p.args, p.attachments); err != nil {
 		return nil, err
 	}
-	return &assembly{packet: p, places: places, room: limit - len(p.args), limit: limit}, nil
+	return a, nil
 }
 
 // add takes the next attachment, and does not keep it. done means that it was the last one: then packet is an EVENT
-// or an ACK with everything in place. An attachment that no placeholder names is dropped, as by socket.io-parser.
+// or an ACK with everything in place, or one that is refused, of which no attachment is kept. An attachment that no
+// placeholder names is dropped, as by socket.io-parser.
 func (a *assembly) add(attachment []byte) (p packet, done bool, err *Error) {
-	if a.room -= len(attachment); a.room < 0 {
-		return packet{}, false, &Error{
-			Message: fmt.Sprintf("a message with its attachments is over the limit of %d bytes", a.limit), Err: ErrMessageTooBig,
+	a.missing--
+	refused := a.packet.refused != nil
+	if !refused {
+		if a.room -= len(attachment); a.room < 0 {
+			return packet{}, false, &Error{
+				Message: fmt.Sprintf("a message with its attachments is over the limit of %d bytes", a.limits.bytes), Err: ErrMessageTooBig,
+			}
 		}
+		a.attachments = append(a.attachments, attachment)
 	}
-	if len(a.attachments)+1 < a.packet.attachments {
-		a.attachments = append(a.attachments, bytes.Clone(attachment))
+	if a.missing > 0 {
+		if !refused {
+			a.attachments[len(a.attachments)-1] = bytes.Clone(attachment) // the last is only needed until this call returns
+		}
 		return packet{}, false, nil
 	}
-	a.attachments = append(a.attachments, attachment) // good until this call returns, which is long enough
 	p = a.packet
 	p.kind -= packetBinaryEvent - packetEvent
 	p.attachments = 0
-	p.args, p.binaries = a.fill()
-	a.attachments = nil
+	if !refused {
+		p.args, p.binaries = a.fill()
+		a.attachments = nil
+	}
 	return p, true, nil
 }
 
@@ -127,7 +144,7 @@ func (a *assembly) fill() (filled []byte, binaries []span) {
 // so become one of 40 GB.
 func findPlaceholders(args []byte, attachments int) ([]placeholder, *Error) {
 	var places []placeholder
-	var used [maxAttachments]bool
+	used := make(map[int]bool)
 	for i := 0; i < len(args); {
 		switch args[i] {
 		case '{':
@@ -178,7 +195,7 @@ func parsePlaceholder(b []byte, i int) (place placeholder, ok bool) {
 		case num < 0 && string(key) == `"num"`:
 			i = skipDigits(b, value)
 			if i == value || i-value > len("999999") {
-				return placeholder{}, false // no more than 10 is ever right
+				return placeholder{}, false // as in parseAttachments
 			}
 			num, _ = strconv.Atoi(string(b[value:i]))
 		default:

@@ -28,7 +28,7 @@ func TestAssembly(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", test.in, err)
 		}
-		a, err := newAssembly(p, 1<<20)
+		a, err := newAssembly(p, attachmentLimits{defaultMaxAttachments, 1 << 20})
 		if err != nil {
 			t.Fatalf("%s: %v", test.in, err)
 		}
@@ -84,7 +84,7 @@ func TestAssemblyLimit(t *testing.T) {
 	for _, test := range []struct {
 		limit, good int
 	}{{len(p.args) + 20, 2}, {len(p.args) + 19, 1}, {len(p.args) + 9, 0}, {0, 0}} {
-		a, err := newAssembly(p, test.limit)
+		a, err := newAssembly(p, attachmentLimits{defaultMaxAttachments, test.limit})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +155,7 @@ func BenchmarkAssembly(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(attachment)))
 	for b.Loop() {
-		a, err := newAssembly(p, 1<<20)
+		a, err := newAssembly(p, attachmentLimits{defaultMaxAttachments, 1 << 20})
 		if err != nil {
 			b.Fatal(err)
 		}

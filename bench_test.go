@@ -213,7 +213,7 @@ func BenchmarkEmit(b *testing.B) {
 // arguments once more as bytes; at one that has members, parsing that and forwarding the bytes, whatever JSON they are.
 func BenchmarkClusterMessage(b *testing.B) {
 	for _, size := range []int{100, 10_000} {
-		m, err := newMessage("/", "said", []any{strings.Repeat("x", size)})
+		m, err := newMessage("/", "said", []any{strings.Repeat("x", size)}, defaultMaxAttachments)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -33,8 +33,8 @@ type Binary []byte
 // what the plain protocol makes of it anyway, and nothing that is not a Binary can ever become one.
 
 // findBinaries returns where in encoded, which is what encoding/json has made of args, joined by commas, Binary
-// values stand. The error says that there are too many, or that beside them there is what receivers would take for a
-// placeholder: in what a server echoes for one client, it could end the connections of all others.
+// values stand. The error says that beside them there is what receivers would take for a placeholder: in what a server
+// echoes for one client, it could end the connections of all others.
 func findBinaries(encoded []byte, args []any) ([]span, error) {
 	f := binaryFinder{b: encoded}
 	for _, arg := range args {
@@ -45,15 +45,20 @@ func findBinaries(encoded []byte, args []any) ([]span, error) {
 		}
 		f.i++ // the comma
 	}
-	if len(f.found) > maxAttachments {
-		return nil, fmt.Errorf("%d binary values, more than the %d that a packet may have", len(f.found), maxAttachments)
-	}
 	if len(f.found) > 0 {
 		if _, err := findPlaceholders(encoded, 0); err != nil {
 			return nil, errors.New("beside binary values no object may have _placeholder: true, which is Socket.IO's own")
 		}
 	}
 	return f.found, nil
+}
+
+// checkCount judges how many Binary values there are to send.
+func checkCount(binaries []span, most int) error {
+	if len(binaries) > most {
+		return fmt.Errorf("%d binary values, more than the %d of MaxAttachments", len(binaries), most)
+	}
+	return nil
 }
 
 // binaryFinder walks over compact JSON.

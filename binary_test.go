@@ -146,7 +146,7 @@ func deeply(n int, v any) any {
 }
 
 func TestTooManyBinaries(t *testing.T) {
-	for n := maxAttachments; n <= maxAttachments+1; n++ {
+	for n := defaultMaxAttachments; n <= defaultMaxAttachments+1; n++ {
 		args := []any{make([]Binary, n)}
 		for i := range n {
 			args[0].([]Binary)[i] = Binary{byte(i)}
@@ -156,7 +156,10 @@ func TestTooManyBinaries(t *testing.T) {
 			t.Fatal(err)
 		}
 		found, err := findBinaries(encoded, args)
-		if (err != nil) != (n > maxAttachments) || err == nil && len(found) != n {
+		if err == nil {
+			err = checkCount(found, defaultMaxAttachments)
+		}
+		if (err != nil) != (n > defaultMaxAttachments) || err == nil && len(found) != n {
 			t.Errorf("%d: %v, %v", n, found, err)
 		}
 	}
@@ -213,7 +216,7 @@ func FuzzAttachments(f *testing.F) {
 	toBinary = func(v any, count *int) any {
 		switch v := v.(type) {
 		case string:
-			if strings.HasPrefix(v, "b") && *count < maxAttachments {
+			if strings.HasPrefix(v, "b") && *count < defaultMaxAttachments {
 				*count++
 				return Binary(v)
 			}
@@ -252,7 +255,7 @@ func FuzzAttachments(f *testing.F) {
 			t.Fatalf("%s: %v, %+v", encoded, problem, p)
 		}
 		if count > 0 {
-			a, problem := newAssembly(p, 1<<30)
+			a, problem := newAssembly(p, attachmentLimits{defaultMaxAttachments, 1 << 30})
 			if problem != nil {
 				t.Fatalf("%s: %v", p.args, problem)
 			}

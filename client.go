@@ -218,7 +218,7 @@ func (m *parcel) size() int {
 
 // encode makes a parcel of an event.
 func (c *Client) encode(event string, args []any, id int64) (*parcel, error) {
-	m, err := newMessage(c.options.Namespace, event, args)
+	m, err := newMessage(c.options.Namespace, event, args, c.options.MaxAttachments)
 	if err != nil {
 		return nil, err
 	}
@@ -282,8 +282,8 @@ func (c *Client) sendLocked(m *parcel) (l *link, wake bool, err error) {
 	if c.closing {
 		return nil, false, ErrClosed
 	}
-	if c.tooBig(m) {
-		return nil, false, fmt.Errorf("%w: %d bytes, and the server takes %d", ErrMessageTooBig, m.largest(), c.maxMessage)
+	if err := c.tooBig(m); err != nil {
+		return nil, false, err
 	}
 	if l = c.link; l != nil && l.usable() {
 		if queued := l.conn.out.takes(); queued+m.size() > l.conn.out.limit && !m.volatile {
@@ -306,8 +306,13 @@ func (c *Client) sendLocked(m *parcel) (l *link, wake bool, err error) {
 	return nil, false, nil
 }
 
-// tooBig reports whether the server has said that it does not take such a message, and would hang up. c.mu is held.
-func (c *Client) tooBig(m *parcel) bool { return c.maxMessage > 0 && m.largest() > c.maxMessage }
+// tooBig returns an error if the server has said that it does not take such a message: it would hang up. c.mu is held.
+func (c *Client) tooBig(m *parcel) error {
+	if size := m.largest(); c.maxMessage > 0 && size > c.maxMessage {
+		return fmt.Errorf("%w: %d bytes, and the server takes %d", ErrMessageTooBig, size, c.maxMessage)
+	}
+	return nil
+}
 
 // clientInbox is a Client as its inbox sees it. All that comes is a note.
 type clientInbox Client

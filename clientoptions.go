@@ -34,6 +34,10 @@ type ClientOptions struct {
 	// Attempts bounds how many attempts in a row may fail before the client stops. Zero means no bound.
 	Attempts int
 
+	// MaxAttachments bounds the Binary values of an event or an acknowledgement, in either direction; see
+	// Options.MaxAttachments. An event with more is not handled: its acknowledgement is the error, or else the Logger
+	// gets it. A Call whose answer has more returns an *Error. Zero means 10.
+	MaxAttachments int
 	// Offline bounds what waits to be sent while the client is not connected, in bytes of memory: each message counts as
 	// its bytes and 160. An Emit or Call beyond it fails
 	// with ErrBufferFull. Zero means 1 MiB.
@@ -57,6 +61,7 @@ type ClientOptions struct {
 func (o ClientOptions) normalize() ClientOptions {
 	setDefault(&o.Timeout, 20*time.Second, "Timeout")
 	setDefault(&o.Attempts, noBound, "Attempts")
+	setDefault(&o.MaxAttachments, defaultMaxAttachments, "MaxAttachments")
 	setDefault(&o.Offline, 1<<20, "Offline")
 	setDefault(&o.CallTimeout, 10*time.Second, "CallTimeout")
 	setDefault(&o.Retries, 0, "Retries")
@@ -99,7 +104,7 @@ func encodeAuth(auth any) ([]byte, error) {
 	if auth == nil {
 		return nil, nil
 	}
-	encoded, err := encodeArgs([]any{auth})
+	encoded, err := encodeArgs([]any{auth}, noBound)
 	if err != nil {
 		return nil, fmt.Errorf("ClientOptions.Auth: %w", err)
 	}

@@ -358,7 +358,7 @@ func TestCompressedBeforeDelivery(t *testing.T) {
 // With Compression off, or with nobody who would have it, Emit does not do more than before.
 func TestCompressionOffCostsNothing(t *testing.T) {
 	message := func(h *Hub, target Target) float64 {
-		m, err := newMessage("/", "x", []any{strings.Repeat("x", 2000)})
+		m, err := newMessage("/", "x", []any{strings.Repeat("x", 2000)}, defaultMaxAttachments)
 		if err != nil {
 			t.Fatal(err)
 		}

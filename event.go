@@ -31,6 +31,8 @@ type sender interface {
 	answerError(event string, id int64, message string, data []byte)
 	// logger is for what concerns an event.
 	logger(event string) *slog.Logger
+	// maxAttachments bounds the Binary values of an acknowledgement.
+	maxAttachments() int
 }
 
 // Name returns the event's name.
@@ -129,7 +131,7 @@ func (e *Event) Reply(args ...any) error {
 	if e.id == noID || e.answered {
 		return ErrNoAck
 	}
-	encoded, err := encodeArgs(args)
+	encoded, err := encodeArgs(args, e.sender.maxAttachments())
 	if err != nil {
 		return fmt.Errorf("atrium: reply to %q: %w", e.name, err)
 	}
@@ -265,7 +267,7 @@ func shown(err error, log *slog.Logger) (message string, data []byte) {
 		return "internal error", nil
 	}
 	if e.Data != nil {
-		encoded, err := encodeArgs([]any{e.Data})
+		encoded, err := encodeArgs([]any{e.Data}, noBound)
 		if err != nil {
 			log.Error("atrium: the data of an error cannot be encoded", slog.Any("error", err))
 			return e.Message, nil

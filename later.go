@@ -34,7 +34,7 @@ func (a *Ack) Reply(args ...any) error {
 	if a.id == noID || a.given.Load() {
 		return ErrNoAck
 	}
-	encoded, err := encodeArgs(args)
+	encoded, err := encodeArgs(args, a.sender.maxAttachments())
 	if err != nil {
 		return fmt.Errorf("atrium: reply to %q: %w", a.event, err)
 	}

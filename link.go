@@ -118,7 +118,8 @@ func (l *link) take(op Opcode, p []byte) error {
 	case m.kind == engineMessage:
 		var done bool
 		var packet packet
-		packet, done, err = l.parts.take(m, int(l.client.options.Dial.ReadLimit))
+		o := &l.client.options
+		packet, done, err = l.parts.take(m, attachmentLimits{o.MaxAttachments, int(o.Dial.ReadLimit)})
 		if done && err == nil {
 			return l.packet(packet)
 		}
@@ -249,6 +250,9 @@ func (l *link) event(p packet) error {
 	}
 	e := &Event{sender: l, name: p.event, args: p.args, n: p.n, id: p.id, binaries: p.binaries}
 	note := func() { c.run(e, func() { c.dispatch(e) }) }
+	if p.refused != nil {
+		note = func() { e.ReplyError(p.refused) }
+	}
 	switch c.inbox.push(incoming{kind: incomingNote, event: p.event, args: p.args, note: note}) {
 	case flooded:
 		c.options.Logger.Warn("atrium: the server sends far faster than its events are handled", slog.String("event", p.event))
@@ -301,9 +305,20 @@ func (c *Client) noteOffset(l *link, offset string) {
 
 // answer implements sender. Acknowledgements are for the connection that asked for them.
 func (l *link) answer(id int64, args arguments) {
-	p := packet{kind: packetAck, namespace: l.client.options.Namespace, id: id, args: args.json, n: args.n}
-	l.write(newParcel(p, args.binaries))
+	c := l.client
+	m := newParcel(packet{kind: packetAck, namespace: c.options.Namespace, id: id, args: args.json, n: args.n}, args.binaries)
+	c.mu.Lock()
+	err := c.tooBig(m)
+	c.mu.Unlock()
+	if err != nil {
+		c.options.Logger.Warn("atrium: an answer is bigger than the server takes", slog.Any("error", err))
+		m = newParcel(packet{kind: packetAck, namespace: c.options.Namespace, id: id, args: ackError(err.Error(), nil), n: 1}, nil)
+	}
+	l.write(m)
 }
+
+// maxAttachments implements sender.
+func (l *link) maxAttachments() int { return l.client.options.MaxAttachments }
 
 // answerError implements sender. A server has no event for errors.
 func (l *link) answerError(event string, id int64, message string, data []byte) {
@@ -311,8 +326,7 @@ func (l *link) answerError(event string, id int64, message string, data []byte) 
 		l.logger(event).Warn("atrium: an event could not be handled", slog.String("error", message))
 		return
 	}
-	body := append(appendMessage([]byte(`{"error":{`), message, data), "}}"...)
-	l.answer(id, arguments{json: body, n: 1})
+	l.answer(id, arguments{json: ackError(message, data), n: 1})
 }
 
 // logger implements sender.

@@ -637,7 +637,7 @@ func TestClientMaxPayload(t *testing.T) {
 	if err := within(t, result, "Connect"); err != nil {
 		t.Fatal(err)
 	}
-	if err := within(t, early, "the call"); !errors.Is(err, ErrMessageTooBig) {
+	if err := within(t, early, "the call"); !errors.Is(err, ErrMessageTooBig) || !strings.Contains(err.Error(), "115 bytes, and the server takes 100") {
 		t.Errorf("Call: got %v", err)
 	}
 	if err := c.Emit("e", big); !errors.Is(err, ErrMessageTooBig) {
@@ -650,6 +650,51 @@ func TestClientMaxPayload(t *testing.T) {
 		t.Error(err)
 	}
 	s.want(`42["e","` + big[:90] + `"]`)
+
+	// Nor is an answer.
+	OnCall(c, "long", func(*Client, any) (string, error) { return big, nil })
+	s.send(`427["long"]`)
+	s.want(`437[{"error":{"message":"atrium: message too big: 107 bytes, and the server takes 100"}}]`)
+}
+
+// What has more attachments than ClientOptions.MaxAttachments costs the event or the Call, and not the connection: a
+// server that recovers what was missed would send it again and again.
+func TestClientManyAttachments(t *testing.T) {
+	noLeaks(t)
+	f := newFake(t, overTCP)
+	logger, logged := newLog()
+	c, s := f.connected(t, ClientOptions{MaxAttachments: 2, Logger: logger})
+	left := reasons(c)
+	c.HandleAny(func(e *Event) { t.Errorf("%s came", e.Name()) })
+	three := func(text string) {
+		s.send(text)
+		for range 3 {
+			s.sendBinary("x")
+		}
+	}
+	three(`453-["e",{"_placeholder":true,"num":0}]`)
+	three(`453-7["e",{"_placeholder":true,"num":0}]`)
+	s.want(`437[{"error":{"message":"attachments: expected at most 2, got 3"}}]`)
+	if got := logged.String(); !strings.Contains(got, "attachments: expected at most 2, got 3") {
+		t.Errorf("logged %q", got)
+	}
+	answer := make(chan error, 1)
+	go func() {
+		_, err := Call[any](context.Background(), c, "ask")
+		answer <- err
+	}()
+	s.want(`420["ask"]`)
+	three(`463-0[{"_placeholder":true,"num":0}]`)
+	if e, ok := errors.AsType[*Error](within(t, answer, "Call")); !ok || e.Message != "attachments: expected at most 2, got 3" {
+		t.Errorf("Call: %v", e)
+	}
+	if err := c.Emit("e", Binary{1}, Binary{2}, Binary{3}); err == nil || !strings.Contains(err.Error(), "3 binary values, more than the 2 of MaxAttachments") {
+		t.Errorf("Emit: %v", err)
+	}
+	settleClient(s)
+	if c.State() != StateOpen || len(left) > 0 {
+		t.Errorf("%v", c.State())
+	}
 }
 
 func (c *Client) unsentParcels() int {

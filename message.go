@@ -30,9 +30,9 @@ var messages = sync.Pool{New: func() any { return new(message) }}
 // maxKeptArgs bounds the buffer that a released message keeps for the next.
 const maxKeptArgs = 64 << 10
 
-// newMessage encodes an event. Its error is the caller's mistake: a name that cannot be used or an argument that
-// cannot be encoded.
-func newMessage(namespace, event string, args []any) (*message, error) {
+// newMessage encodes an event. Its error is the caller's mistake: a name that cannot be used, an argument that cannot be
+// encoded, or more Binary values than maxAttachments.
+func newMessage(namespace, event string, args []any, maxAttachments int) (*message, error) {
 	if err := checkEventName(event); err != nil {
 		return nil, err
 	}
@@ -43,7 +43,10 @@ func newMessage(namespace, event string, args []any) (*message, error) {
 		return nil, fmt.Errorf("atrium: event %q: %w", event, err)
 	}
 	m.n = len(args)
-	if m.binaries, err = findBinaries(m.args.Bytes(), args); err != nil {
+	if m.binaries, err = findBinaries(m.args.Bytes(), args); err == nil {
+		err = checkCount(m.binaries, maxAttachments)
+	}
+	if err != nil {
 		m.release()
 		return nil, fmt.Errorf("atrium: event %q: %w", event, err)
 	}
@@ -239,12 +242,16 @@ type arguments struct {
 	binaries []span // where in json a Binary stands
 }
 
-func encodeArgs(args []any) (arguments, error) {
+// encodeArgs encodes arguments. Its error is the caller's mistake, as newMessage's is.
+func encodeArgs(args []any, maxAttachments int) (arguments, error) {
 	var e encoder
 	if err := e.encode(args); err != nil {
 		return arguments{}, err
 	}
 	binaries, err := findBinaries(e.Bytes(), args)
+	if err == nil {
+		err = checkCount(binaries, maxAttachments)
+	}
 	return arguments{e.Bytes(), len(args), binaries}, err
 }
 

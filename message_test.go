@@ -24,7 +24,7 @@ func TestMessageFrame(t *testing.T) {
 		{"\"\\\n\u2028é", []any{true}, noID, `{"event":"\"\\\n\u2028é","data":true}`},
 	}
 	for _, test := range tests {
-		m, err := newMessage("/", test.event, test.args)
+		m, err := newMessage("/", test.event, test.args, defaultMaxAttachments)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,13 +43,13 @@ func TestMessageFrame(t *testing.T) {
 
 // A released message is used again; what was made of it before stays as it is.
 func TestMessageReuse(t *testing.T) {
-	m, _ := newMessage("/", "first", []any{strings.Repeat("a", 1000)})
+	m, _ := newMessage("/", "first", []any{strings.Repeat("a", 1000)}, defaultMaxAttachments)
 	m.id, m.volatile = 5, true
 	frame := m.form(plainProtocol).whole
 	kept := bytes.Clone(frame)
 	m.release()
 	for range 100 {
-		m, err := newMessage("/", "second", []any{strings.Repeat("b", 1000)})
+		m, err := newMessage("/", "second", []any{strings.Repeat("b", 1000)}, defaultMaxAttachments)
 		if err != nil || m.id != noID || m.volatile || m.n != 1 || bytes.Contains(m.form(plainProtocol).whole, []byte("first")) {
 			t.Fatalf("something of the first message is left: %+v, %v", m, err)
 		}
@@ -97,14 +97,14 @@ func (f failingJSON) MarshalJSON() ([]byte, error) { return nil, f.err }
 func TestMessageThatCannotBeEncoded(t *testing.T) {
 	cause := errors.New("no JSON for this")
 	for _, arg := range []any{failingJSON{cause}, make(chan int), math.Inf(1), json.RawMessage("{"), json.RawMessage("1,2")} {
-		_, err := newMessage("/", "e", []any{"fine", arg})
+		_, err := newMessage("/", "e", []any{"fine", arg}, defaultMaxAttachments)
 		if err == nil || !strings.HasPrefix(err.Error(), `atrium: event "e": argument 2 cannot be encoded: `) {
 			t.Errorf("%T: %v", arg, err)
 		}
 		if _, is := arg.(failingJSON); is && !errors.Is(err, cause) {
 			t.Errorf("the cause is lost: %v", err)
 		}
-		m, err := newMessage("/", "e", []any{1})
+		m, err := newMessage("/", "e", []any{1}, defaultMaxAttachments)
 		if err != nil || m.args.String() != "1" {
 			t.Errorf("the next message: %q, %v", m.args.String(), err)
 		}

@@ -40,7 +40,7 @@ func (n *Nodes) List() []string {
 // Bus it arrives at most once, and in the order in which one goroutine emits. An error is the caller's mistake, as with
 // Target.Emit.
 func (n *Nodes) Emit(event string, args ...any) error {
-	m, err := newMessage("", event, args)
+	m, err := newMessage("", event, args, noBound)
 	if err != nil {
 		return err
 	}
@@ -93,6 +93,8 @@ func (n *otherNode) answerError(event string, _ int64, message string, _ []byte)
 func (n *otherNode) logger(event string) *slog.Logger {
 	return n.log.With(slog.String("event", event), slog.String("node", n.name))
 }
+
+func (n *otherNode) maxAttachments() int { return noBound } // nobody sends it anything
 
 // ClusterStats are counts since the hub was made.
 type ClusterStats struct {

@@ -94,6 +94,12 @@ type Options struct {
 	// session of a client that polls with the HTTP status 413, and the socket with ReasonMessageTooBig. Until a client
 	// is accepted, 64 KiB hold, for a message with its attachments, too. Zero means 1 MiB.
 	MaxMessageSize int64
+	// MaxAttachments bounds the Binary values of an event or an acknowledgement, in either direction. A Socket.IO client
+	// that sends more is told in the acknowledgement that it asked for, or else in an event named error, and stays; to
+	// send more is an error of Emit, Call and Reply. Clients have the same bound, and are to be given another one with
+	// it: client.js its maxAttachments, a Client its MaxAttachments, Socket.IO's own clients a parser whose Decoder has
+	// the option maxAttachments. They hang up when there are more. Zero means 10, as there.
+	MaxAttachments int
 	// MaxQueued bounds what waits to be sent to one client, in bytes of memory: each message counts as what it has on
 	// the wire and 96 bytes, which is about what it takes. A client with more than that waiting whose network took
 	// nothing for 5 seconds, or with more than four times as much, is a slow consumer and is disconnected with status
@@ -163,6 +169,7 @@ func (o Options) normalize() Options {
 	setDefault(&o.CallTimeout, 10*time.Second, "CallTimeout")
 	setDefault(&o.CloseTimeout, defaultCloseTimeout, "CloseTimeout")
 	setDefault(&o.MaxMessageSize, defaultReadLimit, "MaxMessageSize")
+	setDefault(&o.MaxAttachments, defaultMaxAttachments, "MaxAttachments")
 	setDefault(&o.MaxQueued, defaultMaxQueued, "MaxQueued")
 	setDefault(&o.MaxQueuedTotal, noBound, "MaxQueuedTotal")
 	setDefault(&o.MaxRooms, 1000, "MaxRooms")
@@ -233,6 +240,7 @@ func (o *Options) sessionConfig() *sessionConfig {
 		messageTimeout: o.MessageTimeout,
 		closeTimeout:   o.CloseTimeout,
 		maxMessageSize: o.MaxMessageSize,
+		maxAttachments: o.MaxAttachments,
 		maxQueued:      o.MaxQueued,
 		inboxEvents:    o.MaxInboxEvents,
 		inboxBytes:     o.MaxInboxBytes,

@@ -18,6 +18,7 @@ func TestOptionsDefaults(t *testing.T) {
 		CallTimeout:    10 * time.Second,
 		CloseTimeout:   30 * time.Second,
 		MaxMessageSize: 1 << 20,
+		MaxAttachments: 10,
 		MaxQueued:      4 << 20,
 		MaxQueuedTotal: noBound,
 		MaxRooms:       1000,
@@ -65,7 +66,7 @@ func TestOptionsNumbers(t *testing.T) {
 			New(negative)
 		})
 	}
-	if numbers != 17 {
+	if numbers != 18 {
 		t.Errorf("%d numeric options: is the new one normalized?", numbers)
 	}
 }

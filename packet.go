@@ -37,8 +37,8 @@ const (
 func (t packetType) binary() bool { return t >= packetBinaryEvent }
 
 const (
-	// maxAttachments bounds the attachments of a packet, as socket.io-parser does.
-	maxAttachments = 10
+	// defaultMaxAttachments bounds the attachments of a packet, as socket.io-parser does.
+	defaultMaxAttachments = 10
 	// maxNamespace bounds a namespace's name, in bytes.
 	maxNamespace = 256
 )
@@ -46,7 +46,7 @@ const (
 // packet is one Socket.IO packet, without its attachments.
 type packet struct {
 	kind        packetType
-	attachments int    // how many follow; only of the binary types, 1 to maxAttachments
+	attachments int    // how many follow; only of the binary types, 1 or more
 	namespace   string // as it stands there, query string included; "/" if none does
 	event       string // of the event types
 	// args are the arguments as JSON values separated by commas, and n how many. Of a CONNECT they are the auth
@@ -56,6 +56,8 @@ type packet struct {
 	id   int64 // of the acknowledgement asked for or given; noID if none
 	// binaries are where in args attachments stand that have come.
 	binaries []span
+	// refused is not nil if the attachments were too many: none has been kept. The sender is to be told.
+	refused *Error
 }
 
 // parsePacket reads one packet. It refuses what socket.io-parser refuses, except reserved event names, and what no
@@ -69,7 +71,7 @@ func parsePacket(b []byte) (packet, *Error) {
 	i := 1
 	if p.kind.binary() {
 		if p.attachments, i = parseAttachments(b, i); p.attachments == 0 {
-			return packet{}, &Error{Message: "attachments: expected a number from 1 to 10, then '-'"}
+			return packet{}, &Error{Message: "attachments: expected a number from 1 to 999999, then '-'"}
 		}
 	}
 	if i < len(b) && b[i] == '/' {
@@ -91,17 +93,15 @@ func parsePacket(b []byte) (packet, *Error) {
 	return p, nil
 }
 
-// parseAttachments reads a number in its one form and the '-' behind it. It returns 0 if they are not there.
+// parseAttachments reads a number in its one form and the '-' behind it. It returns 0 if they are not there. Whether
+// that many are welcome is the assembly's to say: a packet may be refused, and what follows it has to be passed over.
 func parseAttachments(b []byte, i int) (n, end int) {
 	end = skipDigits(b, i)
-	if end == i || end-i > 2 || b[i] == '0' || end == len(b) || b[end] != '-' {
+	if end == i || end-i > len("999999") || b[i] == '0' || end == len(b) || b[end] != '-' {
 		return 0, i
 	}
 	for ; i < end; i++ {
 		n = n*10 + int(b[i]-'0')
-	}
-	if n > maxAttachments {
-		return 0, i
 	}
 	return n, end + 1
 }

@@ -76,7 +76,7 @@ func TestParsePacket(t *testing.T) {
 func TestPacketRefused(t *testing.T) {
 	const (
 		kind        = "packet: expected a type from 0 to 6"
-		attachments = "attachments: expected a number from 1 to 10, then '-'"
+		attachments = "attachments: expected a number from 1 to 999999, then '-'"
 		comma       = "namespace: expected a ',' behind it"
 		namespace   = "namespace: expected at most 256 bytes and no control characters"
 		id          = "ack id: expected an integer from 0 to 9007199254740991"
@@ -92,7 +92,7 @@ func TestPacketRefused(t *testing.T) {
 	for _, test := range []struct{ in, want string }{
 		{``, kind}, {`7`, kind}, {`x`, kind}, {` 2["a"]`, kind}, {"\x00", kind}, {"\xff", kind},
 
-		{`5["a"]`, attachments}, {`5-["a"]`, attachments}, {`50-["a"]`, attachments}, {`511-["a"]`, attachments}, {`5`, attachments},
+		{`5["a"]`, attachments}, {`5-["a"]`, attachments}, {`50-["a"]`, attachments}, {`51000000-["a"]`, attachments}, {`5`, attachments},
 		{`51["a"]`, attachments}, {`51`, attachments}, {`501-["a"]`, attachments}, {`5+1-["a"]`, attachments}, {`5-1-["a"]`, attachments},
 		{`599999999999999999999999-["a"]`, attachments}, {`6/a,1-[]`, attachments},
 
@@ -160,7 +160,7 @@ func TestAppendPacket(t *testing.T) {
 // slowPacket is parsePacket by regular expressions and encoding/json.
 func slowPacket(t *testing.T, b []byte) (packet, bool) {
 	parts := regexp.MustCompile(`(?s)^([0-46])(/[^,]*(?:,|$))?([0-9]+)?(.*)$`)
-	binary := regexp.MustCompile(`(?s)^([56])([1-9]|10)-(.*)$`)
+	binary := regexp.MustCompile(`(?s)^([56])([1-9][0-9]{0,5})-(.*)$`)
 	p := packet{namespace: "/", id: noID}
 	if m := binary.FindSubmatch(b); m != nil {
 		p.attachments, _ = strconv.Atoi(string(m[2]))
@@ -298,12 +298,16 @@ func FuzzPacket(f *testing.F) {
 
 // checkAssembly gives a binary packet attachments and looks at what comes out.
 func checkAssembly(t *testing.T, p packet) {
+	if p.attachments > defaultMaxAttachments {
+		checkRefusedAssembly(t, p)
+		return
+	}
 	var attachments [][]byte
 	for i := range p.attachments {
 		attachments = append(attachments, bytes.Repeat([]byte{byte(i)}, i))
 	}
 	want, ok := slowPlaceholders(t, p, attachments)
-	a, err := newAssembly(p, len(p.args)+45)
+	a, err := newAssembly(p, attachmentLimits{defaultMaxAttachments, len(p.args) + 45})
 	if ok != (err == nil) {
 		t.Fatalf("got %v, slowPlaceholders says %v, %s", err, ok, want)
 	}
@@ -324,6 +328,23 @@ func checkAssembly(t *testing.T, p packet) {
 		got := "[" + string(whole.args) + "]"
 		if !reflect.DeepEqual(slowDecode(t, want), slowDecode(t, []byte(got))) {
 			t.Fatalf("%s, want %s", got, want)
+		}
+	}
+}
+
+// checkRefusedAssembly gives a packet with too many attachments all of them, and looks at what comes out.
+func checkRefusedAssembly(t *testing.T, p packet) {
+	a, err := newAssembly(p, attachmentLimits{defaultMaxAttachments, 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range p.attachments {
+		whole, done, err := a.add([]byte("x"))
+		if err != nil || done != (i == p.attachments-1) || len(a.attachments) > 0 {
+			t.Fatalf("attachment %d of %d: %v, and %d are kept", i, p.attachments, done, len(a.attachments))
+		}
+		if done && (whole.refused == nil || whole.kind != p.kind-3 || whole.event != p.event || whole.id != p.id || len(whole.binaries) > 0) {
+			t.Fatalf("%+v became %+v", p, whole)
 		}
 	}
 }
@@ -543,14 +564,18 @@ func decodeFrames(frames []vectorFrame) (packet, *Error) {
 	if err != nil || !p.kind.binary() {
 		return p, err
 	}
-	a, err := newAssembly(p, 1<<20)
+	a, err := newAssembly(p, attachmentLimits{defaultMaxAttachments, 1 << 20})
 	if err != nil {
 		return packet{}, err
 	}
+	p = a.packet
 	for _, frame := range frames[1:] {
 		if p, _, err = a.add(frame.Binary); err != nil {
 			return packet{}, err
 		}
+	}
+	if p.refused != nil {
+		return packet{}, p.refused
 	}
 	return p, nil
 }

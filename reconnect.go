@@ -307,13 +307,13 @@ func (c *Client) attach(l *link, id, pid string) bool {
 	}
 	c.pid = pid
 	wake := false
-	var tooBig []*parcel
+	var refuse []func()
 	c.unsent.remove(func(m *parcel) bool {
-		if c.tooBig(m) {
+		if err := c.tooBig(m); err != nil {
 			if m.call != nil {
 				c.remove(m.call) // or Close could fail it, too
 			}
-			tooBig = append(tooBig, m)
+			refuse = append(refuse, func() { c.refuse(m, err) })
 			return true
 		}
 		sent, wakes := l.push(m, forWriter)
@@ -328,8 +328,8 @@ func (c *Client) attach(l *link, id, pid string) bool {
 	if wake {
 		l.conn.out.wake()
 	}
-	for _, m := range tooBig {
-		c.refuse(m)
+	for _, f := range refuse {
+		f()
 	}
 	l.outcome <- attempted{}
 	c.tell("OnConnect", func() {
@@ -341,12 +341,12 @@ func (c *Client) attach(l *link, id, pid string) bool {
 }
 
 // refuse tells of a parcel that was accepted before it was known that the server does not take it.
-func (c *Client) refuse(m *parcel) {
+func (c *Client) refuse(m *parcel, err error) {
 	if m.call != nil {
-		failCalls([]*clientCall{m.call}, ErrMessageTooBig)
+		failCalls([]*clientCall{m.call}, err)
 		return
 	}
-	c.options.Logger.Warn("atrium: an event was dropped that is bigger than the server takes", slog.Int("bytes", m.largest()))
+	c.options.Logger.Warn("atrium: an event was dropped that is bigger than the server takes", slog.Any("error", err))
 }
 
 // drop marks the link as one that is not to be used any more, and says why. The first reason stays. Its reader sees to

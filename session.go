@@ -62,6 +62,7 @@ type sessionConfig struct {
 	messageTimeout time.Duration
 	closeTimeout   time.Duration
 	maxMessageSize int64
+	maxAttachments int
 	maxQueued      int
 	letIn          func() // called when a session's first socket is accepted; may be called under locks
 	inboxEvents    int

@@ -307,6 +307,9 @@ func (s *Socket) loggerOf(in incoming) *slog.Logger {
 	return s.functionLogger("Use")
 }
 
+// maxAttachments implements sender.
+func (s *Socket) maxAttachments() int { return s.ns.hub.options.MaxAttachments }
+
 // isConnected reports whether the socket was ever connected; events that were received before it was
 // disconnected are handled after that, too.
 func (s *Socket) isConnected() bool { return s.connected.Load() }

@@ -99,6 +99,9 @@ func (c *socketIOCodec) receive(s *session, op Opcode, p []byte) {
 
 // receiveEngine deals with one packet. Its error ends the session: no client that follows the protocol sends such a
 // packet.
+//
+// A pong may say "probe", as client.js does to find out whether its connection has outlived a sleep. Engine.IO has
+// nothing for that: pings are the server's. To other servers it is a pong like others; here a noop answers it.
 func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 	switch {
 	case s.ended.Load():
@@ -109,13 +112,15 @@ func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 		s.end(ReasonTransportClose, StatusNormalClosure, "")
 	case p.kind == enginePing:
 		return &Error{Message: "packet: expected no ping, which is the server's to send"}
+	case p.kind == enginePong && string(p.data) == "probe":
+		s.sendText(append(newFrame(1), byte(engineNoop)))
 	}
 	return nil
 }
 
 // receiveMessage deals with one message: a packet, or a part of one.
 func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) *Error {
-	p, done, err := c.parts.take(m, int(s.messageSize()))
+	p, done, err := c.parts.take(m, attachmentLimits{s.config.maxAttachments, int(s.messageSize())})
 	if err != nil || !done {
 		return err
 	}
@@ -143,9 +148,12 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 			return Errorf("event: %q is reserved", p.event)
 		}
 		in := incoming{kind: incomingEvent, event: p.event, args: p.args, n: p.n, id: p.id, binaries: p.binaries}
-		if p.event == "" || len(p.event) > maxEventName {
+		switch {
+		case p.event == "" || len(p.event) > maxEventName:
 			// socket.io-parser lets such a name pass, so that it costs the event and not the connection.
 			in = incoming{kind: incomingProblem, args: []byte(errEventName().Message), id: p.id}
+		case p.refused != nil:
+			in = incoming{kind: incomingProblem, event: p.event, args: []byte(p.refused.Message), id: p.id}
 		}
 		to.take(in)
 	case packetAck:
@@ -235,15 +243,23 @@ func (c *socketIOCodec) appendAck(b []byte, namespace string, id int64, args arg
 
 func (c *socketIOCodec) appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte {
 	if id != noID {
-		body := append(appendMessage([]byte(`{"error":{`), message, data), "}}"...)
-		return c.appendAck(b, namespace, id, arguments{json: body, n: 1})
+		return c.appendAck(b, namespace, id, arguments{json: ackError(message, data), n: 1})
 	}
 	body := appendErrorBody(nil, event, message, data)
 	return appendMessagePacket(b, packet{kind: packetEvent, namespace: namespace, event: "error", args: body, n: 1, id: noID}, nil)
 }
 
-// failure returns the error that an acknowledgement of appendError's form tells; nil if it is of another.
+// ackError is what an acknowledgement says instead of an answer.
+func ackError(message string, data []byte) []byte {
+	return append(appendMessage([]byte(`{"error":{`), message, data), "}}"...)
+}
+
+// failure returns the error that an acknowledgement of appendError's form tells, or that it is itself; nil if it is of
+// another.
 func failure(p packet) *Error {
+	if p.refused != nil {
+		return p.refused
+	}
 	if p.n != 1 || !bytes.HasPrefix(p.args, []byte(`{"error":{`)) {
 		return nil
 	}

@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -308,7 +309,7 @@ func TestSocketIOViolations(t *testing.T) {
 		{`42["connect"]`}, {`42["connect_error"]`}, {`42["disconnect"]`}, {`42["disconnecting"]`}, {`42["newListener"]`}, {`42["removeListener"]`},
 		{"41{}"}, {`44{"message":"x"}`}, {"40"}, {"40/custom,[]"}, {`40/custom,"x"`}, {"40/custom,null"},
 		{`42/custom,["message"]`}, {"41/custom"}, {"43/custom,1[]"}, {"43[]"},
-		{"bAQID"}, {`450-["bytes"]`}, {`4511-["bytes"]`}, {`45["bytes"]`}, {`451-["bytes",{"_placeholder":true,"num":1}]`},
+		{"bAQID"}, {`450-["bytes"]`}, {`45["bytes"]`}, {`451-["bytes",{"_placeholder":true,"num":1}]`},
 		{`451-["bytes",` + placeholder + `]`, "3", `42["message"]`},
 		{`451-["connect",` + placeholder + `]`, "bAQID"},
 		{`451-["bytes",{"_placeholder":true,"num":"0"}]`, "bAQID"},
@@ -330,6 +331,62 @@ func TestSocketIOViolations(t *testing.T) {
 			wantHears(t, c, "closed")
 		}
 	})
+}
+
+// A packet with more attachments than Options.MaxAttachments costs its sender that packet: the attachments are passed over,
+// and the error is told, to a Call as well.
+func TestTooManyAttachmentsCostThePacket(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{MaxAttachments: 2})
+	sockets := newChannel[*Socket]()
+	h.OnConnect(func(s *Socket) { sockets <- s })
+	overTransports(t, h, func(t *testing.T, open func() talker) {
+		c := open()
+		c.say("40")
+		wantHears(t, c, welcome(""))
+		s := within(t, sockets, "OnConnect")
+		const first = `{"_placeholder":true,"num":0}`
+		c.say(`453-["message",`+first+`]`, "bAQID", "3", "bAQID", "bAQID")
+		wantHears(t, c, `42["error",{"event":"message","message":"attachments: expected at most 2, got 3"}]`)
+		c.say(`453-7["message",`+first+`]`, "bAQID", "bAQID", "bAQID")
+		wantHears(t, c, `437[{"error":{"message":"attachments: expected at most 2, got 3"}}]`)
+
+		answered := make(chan error, 1)
+		go func() {
+			_, err := Call[any](context.Background(), s, "ask")
+			answered <- err
+		}()
+		asked := c.hear()
+		c.say("463-"+strings.TrimSuffix(strings.TrimPrefix(asked, "42"), `["ask"]`)+"["+first+"]", "bAQID", "bAQID", "bAQID")
+		if e, ok := errors.AsType[*Error](within(t, answered, "Call")); !ok || e.Message != "attachments: expected at most 2, got 3" {
+			t.Errorf("Call: %v", e)
+		}
+
+		// What is sent has the same bound.
+		if err := s.Emit("e", Binary{1}, Binary{2}, Binary{3}); err == nil || !strings.Contains(err.Error(), "3 binary values, more than the 2 of MaxAttachments") {
+			t.Errorf("Emit: %v", err)
+		}
+		if err := s.Emit("e", Binary{1}, Binary{2}); err != nil {
+			t.Errorf("Emit: %v", err)
+		}
+		wantHears(t, c, `452-["e",`+first+`,{"_placeholder":true,"num":1}]`, "bAQ==", "bAg==")
+		c.say(`42["message",1]`)
+		wantHears(t, c, `42["message-back",1]`) // the connection has outlived it all
+		c.say("1")
+	})
+}
+
+// A client that asks whether the connection still is one gets an answer; a pong asks nothing.
+func TestSocketIOProbe(t *testing.T) {
+	h := newEcho(t, Options{})
+	c := &frames{serve(t, overTCP, h).direct(t)}
+	c.say("3probe", "3", "3prob", "40")
+	if got := c.hear(); got != "6" {
+		t.Errorf("heard %s", got)
+	}
+	if got := c.hear(); !strings.HasPrefix(got, "40{") {
+		t.Errorf("heard %s", got)
+	}
 }
 
 func TestSocketIOConnectTimeout(t *testing.T) {

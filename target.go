@@ -83,10 +83,11 @@ func (t Target) Local() Target {
 // what one goroutine emits to one socket arrives in that order. A socket that has left a room is not reached through
 // it.
 //
-// An error is the caller's mistake, whoever the receivers are: an argument that cannot be encoded as JSON, or an
-// event name that is reserved (ErrReserved), empty or longer than 256 bytes. Then nothing is sent.
+// An error is the caller's mistake, whoever the receivers are: an argument that cannot be encoded as JSON, more Binary
+// values than Options.MaxAttachments, or an event name that is reserved (ErrReserved), empty or longer than 256 bytes.
+// Then nothing is sent.
 func (t Target) Emit(event string, args ...any) error {
-	m, err := newMessage(t.ns.name, event, args)
+	m, err := newMessage(t.ns.name, event, args, t.ns.hub.options.MaxAttachments)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (s *Socket) Set(key string, value any) {
 // beyond that is refused with an *Error, and one that cannot be encoded as JSON with another error; the key keeps what it
 // had.
 func (s *Socket) SetPublic(key string, value any) error {
-	encoded, err := encodeArgs([]any{value})
+	encoded, err := encodeArgs([]any{value}, noBound)
 	if err != nil {
 		return fmt.Errorf("atrium: the public value %q: %w", key, err)
 	}
