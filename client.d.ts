@@ -22,8 +22,15 @@ type Handler<E, K extends keyof E> = (...args: Args<E, K>) => void extends Answe
 /**
  * Connects to a Socket.IO server: an Atrium hub, or any other of version 3 or 4 that takes WebSockets.
  *
+ * A server that refuses the WebSocket's handshake with an HTTP status (401 or 403 by Options.Accept, 429, 503) is to pages
+ * one that cannot be reached: browsers show them neither the status nor the body nor Retry-After, so that connect_error
+ * has "websocket error", and there is another try. What a page is to be told, the server's Use functions can say: their
+ * error comes as a RefusedError, and ends the tries.
+ *
  * @param url The server's whole path, with the slash that Socket.IO has at its end; relative to the page. "/socket.io/" if
- * left out. http and https mean ws and wss. Its query is sent along.
+ * left out. http and https mean ws and wss. Its query is sent along. In a worker made of a Blob and in a frame made of a
+ * srcdoc, which have no address, it is relative to the page that made them; in a worker made of a data: URL, in a page
+ * that is a file, and outside of browsers it has to be absolute.
  * @throws TypeError for an unusable url or namespace.
  */
 export function connect<In = Events, Out = Events>(url?: string | URL, options?: Options): Socket<In, Out>;
@@ -41,6 +48,13 @@ export interface Options {
   ackTimeout?: number;
   /** How many events and calls wait while there is no connection: 1000 if left out. */
   offline?: number;
+  /**
+   * How many binary values an event or an answer may have, in either direction: 10 if left out, which is what Socket.IO's
+   * own parsers and a hub take. The server has to take as many: see Options.MaxAttachments and ClientOptions.MaxAttachments
+   * in Go, and maxAttachments of socket.io-parser. An event with more is not handled: its acknowledgement is the error, or
+   * else the browser reports it. A call whose answer has more rejects.
+   */
+  maxAttachments?: number;
   /** false: the first connect() is yours. */
   autoConnect?: boolean;
 }
@@ -105,14 +119,22 @@ export interface CallOptions<Rest extends unknown[] = unknown[]> {
   retries?: number;
 }
 
-/** An open connection or the wish for one. Bytes are ArrayBuffers, views of them or Blobs when sent, and ArrayBuffers when received. */
+/**
+ * An open connection or the wish for one. It ends for what the server does and does not do, and never for what the browser
+ * says: when that goes offline or online, when the page is shown and after a sleep of the machine, it asks a hub whether
+ * the connection still is one, gives it ten seconds to answer, and ends any delay before the next try. Other servers
+ * cannot be asked; there the heartbeat decides: a server that is silent for longer than its ping interval and its ping
+ * time-out together is gone.
+ *
+ * Bytes are ArrayBuffers, views of them or Blobs when sent, whatever toJSON they may have, and ArrayBuffers when received.
+ */
 export interface Socket<In = Events, Out = Events> {
   readonly state: State;
   /** What the server calls this socket; undefined unless it is open. */
   readonly id: string | undefined;
   /** Whether the server has kept our rooms and sent what we missed. */
   readonly recovered: boolean;
-  /** Called at each change; delay is how many milliseconds it will wait: Infinity while the browser is offline. */
+  /** Called at each change; delay is how many milliseconds it will wait. */
   onstate?: (state: State, delay?: number) => void;
 
   /**
@@ -131,7 +153,9 @@ export interface Socket<In = Events, Out = Events> {
    * Sends an event, or keeps it until there is a connection.
    *
    * @returns false if it was dropped: Options.offline others wait already.
-   * @throws TypeError for a reserved name, RangeError for more than ten binary values, and what JSON.stringify throws.
+   * @throws TypeError for a reserved name; RangeError for more binary values than Options.maxAttachments, and for a message
+   * with more bytes than the server has said that it takes, which would end the connection; and what JSON.stringify
+   * throws. One that was kept before the server had said so is dropped when it connects, and the browser reports the error.
    */
   emit<K extends Names<Out>>(event: K, ...args: Args<Out, K>): boolean;
   /** emit for what is worthless when late: dropped if there is no connection, or if it is congested. */
@@ -142,7 +166,7 @@ export interface Socket<In = Events, Out = Events> {
    */
   call<K extends Names<Out>>(event: K, data?: Args<Out, K>[0], options?: CallOptions<Tail<Args<Out, K>>>): Promise<Answer<Out, K>>;
 
-  /** Connects, unless it has: at once, whatever delay there was, and even if the browser says that it is offline. */
+  /** Connects, unless it has: at once, whatever delay there was. */
   connect(): this;
   /** Says goodbye and stays away. Calls without an answer reject, and what was still to be sent is forgotten. */
   close(): this;

@@ -8,15 +8,19 @@
 //   answers   437["delivered"]                    or a refusal: 437[{"error":{"message":"…"}}]
 //   binary    451-["photo",{"_placeholder":true,"num":0}]   and the bytes, in a message of their own
 //   we get    2                                   a ping; we send 3
+//   we send   3probe                              which an Atrium hub answers with 6, at once; to others it is one pong more
 
 const RESERVED = /^(|connect|connect_error|disconnect|disconnecting|newListener|removeListener)$/;
 const PACKET = /^(?:([0-4])|([56])(\d+)-)(\/[^,]*)?,?(\d*)(.*)$/s; // type, or binary type and attachments; namespace, id, data
-const MAX_ATTACHMENTS = 10; // as in Socket.IO's own parsers
-const MAX_DELAY = 2 ** 31 - 1; // ms; a longer timer would fire at once
-const CONGESTED = 65536; // bytes in the WebSocket's queue from which on volatile events are dropped
+const TICK = 5000; // ms between two looks at the clocks, and how late one is only if the machine has slept
 
 const failure = (name, message, data) => Object.assign(new Error(message), { name, data });
-const isBinary = (value) => value instanceof ArrayBuffer || ArrayBuffer.isView(value) || value instanceof Blob;
+const excess = (n, most, what) => n > most && new RangeError(`expected at most ${most} ${what}, not ${n}`);
+const alien = (packet) => new Error(`expected Socket.IO, not ${packet.slice(0, 40)}`);
+// By name: what another frame has made is an instance of that frame's classes.
+const isBinary = (value) => ArrayBuffer.isView(value) || /^(ArrayBuffer|Blob|File)$/.test(value?.[Symbol.toStringTag]);
+const later = (f, ms) => setTimeout(f, Math.min(ms, 2 ** 31 - 1)); // a longer timer would fire at once
+const now = () => performance.now(); // Date's clock is set by people
 const copied = (frames) => frames.map((frame) => (isBinary(frame) ? new Blob([frame]) : frame));
 
 class Socket {
@@ -31,10 +35,11 @@ class Socket {
   #ws;
   #timer; // connecting: our patience with this try; open: the next look at the heartbeat; waiting: the next try
   #listening; // to what the browser says about the network and the page; abort ends it
-  #offline = false; // it has said so
   #failures = 0; // since the last welcome
   #patience; // ms that the server may be silent
-  #heard; // when it was not
+  #due; // when it will have been for too long
+  #answers; // it has answered a probe
+  #limit; // bytes that it takes in a message
   #packet; // one that still misses attachments
   #early = []; // packets from before the welcome: what we have missed
   #pid; // what the server knows us by,
@@ -43,15 +48,20 @@ class Socket {
   #calls = new Map(); // id → call that was sent
   #lastId = 0;
 
-  constructor(url, { auth, namespace = '/', reconnect = {}, timeout = 20_000, ackTimeout = 10_000, offline = 1000, autoConnect = true }) {
-    this.#url = new URL(url, globalThis.location?.href);
+  constructor(url, { auth, namespace = '/', reconnect = {}, timeout = 20_000, ackTimeout = 10_000, offline = 1000, maxAttachments = 10, autoConnect = true }) {
+    // The location of a blob, or of a frame whose text is in its srcdoc, is no base.
+    const { location, document, origin } = globalThis;
+    const base = [location?.href, document?.baseURI, origin].find((base) => /^http/.test(base));
+    try {
+      this.#url = new URL(url, base);
+    } catch {} // it is told below
+    if (!/^(http|ws)s?:$/.test(this.#url?.protocol)) throw new TypeError(`url: expected an absolute http or ws URL, not ${url}`);
     this.#url.protocol = this.#url.protocol.replace('http', 'ws');
-    if (!/^wss?:$/.test(this.#url.protocol)) throw new TypeError(`url: expected http, https, ws or wss, not ${url}`);
     this.#url.hash = '';
     this.#url.searchParams.set('EIO', 4);
     this.#url.searchParams.set('transport', 'websocket');
     if (!/^\/[^,]*$/.test(namespace)) throw new TypeError('namespace: expected a "/", and no comma');
-    this.#options = { auth, namespace, reconnect, timeout, ackTimeout, offline };
+    this.#options = { auth, namespace, reconnect, timeout, ackTimeout, offline, maxAttachments };
     if (autoConnect) this.connect();
   }
 
@@ -92,7 +102,7 @@ class Socket {
   }
 
   get volatile() {
-    const free = () => this.#ready() && this.#ws.bufferedAmount < CONGESTED;
+    const free = () => this.#ready() && this.#ws.bufferedAmount < 65536; // bytes that are still to go out
     return { emit: (event, ...args) => free() && this.emit(event, ...args) };
   }
 
@@ -108,18 +118,18 @@ class Socket {
 
   #try() {
     clearTimeout(this.#timer);
-    const ws = new WebSocket(this.#url);
-    ws.binaryType = 'arraybuffer';
-    ws.onclose = () => this.#lose('transport close', failure('DisconnectedError', 'websocket error'));
-    ws.onmessage = ({ data }) => {
-      try {
-        this.#receive(data);
-      } catch (error) {
-        this.#lose('parse error', error);
-      }
-    };
-    this.#ws = ws;
-    this.#timer = setTimeout(() => this.#lose('', failure('TimeoutError', 'timeout')), Math.min(this.#options.timeout, MAX_DELAY));
+    this.#ws = Object.assign(new WebSocket(this.#url), {
+      binaryType: 'arraybuffer',
+      onclose: () => this.#lose('transport close', failure('DisconnectedError', 'websocket error')),
+      onmessage: ({ data }) => {
+        try {
+          this.#receive(data);
+        } catch (error) {
+          this.#lose('parse error', error);
+        }
+      },
+    });
+    this.#timer = later(() => this.#lose('', failure('TimeoutError', 'timeout')), this.#options.timeout);
     this.#move('connecting');
   }
 
@@ -128,25 +138,26 @@ class Socket {
     try {
       const { auth } = this.#options;
       const who = typeof auth === 'function' ? await auth() : auth;
-      if (ws === this.#ws) ws.send(`40${this.#prefix}${JSON.stringify({ pid: this.#pid, offset: this.#offset, ...who })}`);
+      if (ws === this.#ws) this.#write([`40${this.#prefix}${JSON.stringify({ pid: this.#pid, offset: this.#offset, ...who })}`]);
     } catch (error) {
       if (ws === this.#ws) this.#lose('', error);
     }
   }
 
   #welcome({ sid, pid }) {
-    if (!sid || this.state === 'open') throw new Error('expected a sid, once: Socket.IO 3 or 4');
+    if (!sid || this.state === 'open') throw new Error('expected a sid: Socket.IO 3 or 4');
     this.id = sid;
     this.recovered = pid !== undefined && pid === this.#pid;
     if (!this.recovered) this.#offset = undefined;
     this.#pid = pid;
     this.#failures = 0;
     this.#move('open');
+    this.#ws.send('3probe'); // to know whether it answers
     this.#look();
-    for (const [id, data] of this.#early.splice(0)) this.#dispatch(id, data);
+    for (const packet of this.#early.splice(0)) this.#dispatch(...packet);
     // What a handler sends now, to join its rooms again, overtakes what has waited.
     if (this.state === 'open') this.#fire('connect');
-    for (const item of this.#queue.splice(0)) this.#send(item);
+    for (const item of this.#queue.splice(0)) (async () => this.#send(item))(); // what it throws, the browser reports
   }
 
   // lose gives the connection up, for good or until the next try. A dead one would not end by itself for minutes.
@@ -184,44 +195,49 @@ class Socket {
     const low = Math.min(middle, max) * (1 - jitter);
     const high = Math.min(middle * (1 + jitter), max);
     const delay = low + (high - low) * Math.random();
-    this.#timer = setTimeout(() => this.#offline || this.#try(), delay);
-    this.#move('waiting', this.#offline ? Infinity : delay);
+    this.#timer = later(() => this.#try(), delay);
+    this.#move('waiting', delay);
   }
 
-  // listen follows the browser's events and not navigator.onLine, which is false on a laptop that talks to itself.
+  // listen follows what the browser says about the network and the page. It may be wrong: a laptop that is offline can
+  // talk to itself.
   #listen() {
     this.#listening = new AbortController();
-    this.#offline = false;
-    const { signal } = this.#listening;
-    const wake = () => {
-      if (this.state === 'open') this.#look();
-      else if (this.state === 'waiting' && !this.#offline) this.#try();
-    };
-    const on = (target, event, handler) => target?.addEventListener?.(event, handler, { signal });
-    on(globalThis, 'online', () => {
-      this.#offline = false;
-      wake();
-    });
-    on(globalThis, 'offline', () => {
-      this.#offline = true;
-      if (this.state === 'waiting') this.#move('waiting', Infinity);
-      else this.#lose('transport close');
-    });
-    on(globalThis.document, 'visibilitychange', () => document.hidden || wake());
+    for (const event of ['online', 'offline', 'visibilitychange']) {
+      globalThis.addEventListener?.(event, () => this.#probe(), this.#listening);
+    }
   }
 
-  // look ends a connection whose server has been silent for too long. Timers sleep when the machine does: the clock
-  // tells.
+  // probe finds out how things are, now that they may have changed. A server that answers probes has 10 s for it;
+  // another one goes on to show by its pings that it is there.
+  #probe() {
+    if (this.state === 'waiting') {
+      this.#try();
+    } else if (this.state === 'open') {
+      if (this.#answers && this.#ws.bufferedAmount === 0) {
+        this.#ws.send('3probe');
+        this.#due = Math.min(this.#due, now() + 2 * TICK); // a network that wakes up takes some seconds
+      }
+      this.#look();
+    }
+  }
+
+  // look ends a connection whose server has been silent for too long, and probes one behind which the machine has
+  // slept: no timer fires then, and it depends on the machine which of its clocks go on.
   #look() {
     clearTimeout(this.#timer);
-    const left = this.#heard + this.#patience - Date.now();
-    if (left <= 0) this.#lose('ping timeout');
-    else this.#timer = setTimeout(() => this.#look(), Math.min(left, MAX_DELAY));
+    const at = now();
+    const date = Date.now();
+    const wait = Math.min(this.#due - at, TICK);
+    const slept = () => Math.max(now() - at, Date.now() - date) > wait + TICK;
+    if (wait > 0) this.#timer = later(() => (slept() ? this.#probe() : this.#look()), wait);
+    else this.#lose('ping timeout');
   }
 
   #ready() {
-    if (this.state === 'open' && this.#ws && this.#heard + this.#patience <= Date.now()) this.#look();
-    return this.state === 'open' && this.#ws?.readyState === 1;
+    const ready = () => this.state === 'open' && this.#ws?.readyState === 1;
+    if (ready() && this.#due <= now()) this.#look();
+    return ready();
   }
 
   #move(state, delay) {
@@ -245,17 +261,36 @@ class Socket {
   // encode makes the messages of a packet: one of text, then one for each attachment.
   #encode(type, data, id = '') {
     const attachments = [];
-    const json = JSON.stringify(data, (_, value) => (isBinary(value) ? { _placeholder: true, num: attachments.push(value) - 1 } : value));
+    const json = JSON.stringify(data, function (key, value) {
+      const binary = [this[key], value].find(isBinary); // what has a toJSON is a value no more
+      return binary ? { _placeholder: true, num: attachments.push(binary) - 1 } : value;
+    });
     const n = attachments.length;
-    if (n > MAX_ATTACHMENTS) throw new RangeError(`expected at most ${MAX_ATTACHMENTS} binary values, not ${n}`);
+    const error = excess(n, this.#options.maxAttachments, 'binary values');
+    if (error) throw error;
     return [`4${n > 0 ? `${type + 3}${n}-` : type}${this.#prefix}${id}${json}`, ...attachments];
+  }
+
+  // write sends messages, unless the server would hang up because of one.
+  #write(frames) {
+    for (const frame of frames) {
+      const size = frame.size ?? frame.byteLength ?? new TextEncoder().encode(frame).length;
+      const error = excess(size, this.#limit, 'bytes in a message to this server');
+      if (error) throw error;
+    }
+    for (const frame of frames) this.#ws.send(frame);
   }
 
   // send sends, or keeps it until there is a connection. It returns false if too much waits for that.
   #send(item) {
     if (this.#ready()) {
-      if (item.resolve) this.#calls.set(item.id, item);
-      for (const frame of item.frames) this.#ws.send(frame);
+      try {
+        this.#write(item.frames);
+        if (item.resolve) this.#calls.set(item.id, item);
+      } catch (error) {
+        if (!item.resolve) throw error;
+        this.#settle(item, error);
+      }
     } else if (this.#queue.length < this.#options.offline) {
       item.frames = copied(item.frames);
       this.#queue.push(item);
@@ -267,7 +302,7 @@ class Socket {
 
   #attempt(call) {
     clearTimeout(call.timer);
-    call.timer = setTimeout(() => this.#again(call, failure('TimeoutError', 'no answer in time')), Math.min(call.timeout, MAX_DELAY));
+    call.timer = later(() => this.#again(call, failure('TimeoutError', 'no answer in time')), call.timeout);
     if (this.#queue.includes(call) || this.#send(call)) return;
     this.#settle(call, failure('DisconnectedError', 'not connected, and too much waits for that'));
   }
@@ -288,42 +323,47 @@ class Socket {
   // ---- What we get ----
 
   #receive(data) {
-    this.#heard = Date.now();
+    this.#due = now() + this.#patience;
     if (typeof data !== 'string') {
-      this.#packet.attachments.push(data);
+      this.#packet.attachments.push(this.#packet.error || data); // what nobody gets is not kept
       this.#complete();
     } else if (data[0] === '4') {
       this.#begin(data.slice(1));
     } else if (data[0] === '2') {
       this.#ws.send('3' + data.slice(1));
     } else if (data[0] === '0') {
-      const { pingInterval, pingTimeout } = JSON.parse(data.slice(1));
+      const { pingInterval, pingTimeout, maxPayload } = JSON.parse(data.slice(1));
       this.#patience = pingInterval + pingTimeout;
       if (!(this.#patience > 0)) throw new Error('expected pingInterval and pingTimeout');
+      this.#limit = maxPayload; // of older servers undefined, than which nothing is more
+      this.#answers = false;
       this.#greet(this.#ws);
     } else if (data[0] === '1') {
       this.#lose('transport close');
-    } else if (data[0] !== '6') {
-      throw new Error(`expected Socket.IO, not ${data.slice(0, 40)}`);
+    } else if (data[0] === '6') {
+      this.#answers = true;
+    } else {
+      throw alien(data);
     }
   }
 
   #begin(text) {
-    if (this.#packet) throw new Error('expected the bytes of an attachment');
+    if (this.#packet) throw alien(text);
     const [, type, binary, n = 0, namespace = '/', id, json] = PACKET.exec(text);
-    if (n > MAX_ATTACHMENTS) throw new RangeError(`expected at most ${MAX_ATTACHMENTS} attachments`);
-    this.#packet = { type: +(type ?? binary - 3), n, namespace, id, json, attachments: [] };
+    // Too many are the packet's mistake, which ends no connection.
+    const error = excess(n, this.#options.maxAttachments, 'binary values');
+    this.#packet = { text, type: +(type ?? binary - 3), n, namespace, id, json, error, attachments: [] };
     this.#complete();
   }
 
   #complete() {
-    const { type, n, namespace, id, json, attachments } = this.#packet;
+    const { text, type, n, namespace, id, json, error, attachments } = this.#packet;
     if (attachments.length < n) return;
     this.#packet = undefined;
     if (namespace !== this.#options.namespace) return;
     const data = json && JSON.parse(json, n > 0 && ((_, value) => {
-      if (value?._placeholder !== true) return value;
-      if (!attachments[+value.num]) throw new Error('expected the number of an attachment');
+      if (error || value?._placeholder !== true) return value;
+      if (!attachments[+value.num]) throw alien(text);
       return attachments[+value.num];
     }));
     if (type === 0) {
@@ -332,41 +372,39 @@ class Socket {
       this.#lose('io server disconnect', undefined, true);
     } else if (type === 4) {
       this.#lose('', failure('RefusedError', data.message ?? data, data.data), true);
-    } else if (!Array.isArray(data)) {
-      throw new TypeError('expected an array');
+    } else if (!Array.isArray(data) || (type === 2 && RESERVED.test(data[0]))) {
+      throw alien(text);
     } else if (type === 2) {
-      if (RESERVED.test(data[0])) throw new Error(`expected no event "${data[0]}"`);
-      if (this.state === 'open') this.#dispatch(id, data);
-      else this.#early.push([id, data]);
+      if (this.state === 'open') this.#dispatch(id, data, error);
+      else this.#early.push([id, data, error]);
     } else {
       const call = this.#calls.get(+id);
-      if (call) this.#answered(call, data[0]);
+      if (call) this.#answered(call, data[0], error);
     }
   }
 
-  async #dispatch(id, [event, ...args]) {
+  async #dispatch(id, [event, ...args], wrong) {
     const ws = this.#ws;
-    const answers = this.#fire(String(event), ...args);
+    const answers = wrong ? [Promise.reject(wrong)] : this.#fire(String(event), ...args);
     if (id === '') {
       // An event that wants an answer has no offset, whatever it ends with.
       if (this.#pid && typeof args.at(-1) === 'string') this.#offset = args.at(-1);
       return;
     }
-    let frames;
+    const answer = (...values) => ws === this.#ws && this.#write(this.#encode(3, values, id));
     try {
       if (answers.length === 0) throw new Error(`event: "${event}" is not one that this client knows`);
       const value = await answers[0];
-      frames = this.#encode(3, value === undefined ? [] : [value], id);
+      answer(...(value === undefined ? [] : [value]));
     } catch (error) {
-      frames = this.#encode(3, [{ error: { message: String(error?.message ?? error), data: error?.data } }], id);
+      answer({ error: { message: String(error?.message ?? error), data: error?.data } });
     }
-    if (ws === this.#ws) for (const frame of frames) ws.send(frame);
   }
 
-  #answered(call, value) {
+  #answered(call, value, wrong) {
     const error = Object.keys(value ?? {}).join() === 'error' && value.error;
     if (typeof error?.message === 'string') this.#settle(call, failure('RefusedError', error.message, error.data));
-    else this.#settle(call, null, value);
+    else this.#settle(call, wrong, value);
   }
 
   // fire calls the handlers of an event. What one throws becomes a rejected promise, which stops nothing here and which

@@ -43,8 +43,8 @@ var clientSource []byte
 // Browsers keep it and ask each time whether it is still the same. Pages of any origin may load it. It needs nothing of
 // a Content-Security-Policy but script-src and connect-src, and it minds no Trusted Types.
 func ClientScript() http.Handler {
-	module := newServedScript(withoutComments(clientSource))
-	global := newServedScript(asGlobal(withoutComments(clientSource)))
+	source := withShortNames(withoutComments(clientSource))
+	module, global := newServedScript(source), newServedScript(asGlobal(source))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
@@ -70,10 +70,31 @@ func withoutComments(source []byte) []byte {
 	return indentation.ReplaceAll(comment.ReplaceAll(source, nil), nil)
 }
 
-// asGlobal makes a plain script of the module: its one export becomes a global object, and all else stays inside.
+// private is the name of a private member. The source has no # anywhere else.
+var private = regexp.MustCompile(`#\w+`)
+
+// withShortNames gives private members, which nobody outside can name, names of a letter or two.
+func withShortNames(source []byte) []byte {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	short := make(map[string][]byte)
+	return private.ReplaceAllFunc(source, func(name []byte) []byte {
+		if short[string(name)] == nil {
+			n := len(short)
+			b := []byte{'#', letters[n%len(letters)]}
+			if n >= len(letters) {
+				b = append(b, letters[n/len(letters)-1])
+			}
+			short[string(name)] = b
+		}
+		return short[string(name)]
+	})
+}
+
+// asGlobal makes a plain script of the module: its one export becomes a global object, and all else stays inside. Its
+// class is strict by itself, and nothing beside it depends on that.
 func asGlobal(module []byte) []byte {
 	script := bytes.Replace(module, []byte("export {"), []byte("globalThis.atrium = {"), 1)
-	return append(append([]byte("(() => {\n'use strict';\n"), script...), "})();\n"...)
+	return append(append([]byte("(() => {\n"), script...), "})();\n"...)
 }
 
 // servedScript is a script in the forms in which it is sent.

@@ -50,7 +50,7 @@ func TestClientScriptForms(t *testing.T) {
 		if unpacked := body(t, z); !bytes.Equal(unpacked, script) {
 			t.Errorf("%s: gzipped it is another script:\n%s", target, unpacked)
 		}
-		if n := len(packed); n > 4000 {
+		if n := len(packed); n > 4<<10 {
 			t.Errorf("%s: %d bytes, gzipped: want at most 4 KB", target, n)
 		} else {
 			t.Logf("%s: %d bytes, %d gzipped", target, len(script), n)
@@ -134,6 +134,32 @@ func TestClientScriptComments(t *testing.T) {
 	}
 	if len(served) != 1 || served[0] != "" {
 		t.Errorf("served at the end: %q", served)
+	}
+}
+
+// TestClientScriptNames: what is shortened are names of private members and nothing else, and they stay different.
+func TestClientScriptNames(t *testing.T) {
+	long := string(withoutComments(clientSource))
+	names := make(map[string]bool)
+	for _, name := range private.FindAllString(long, -1) {
+		names[name] = true
+		if !strings.Contains(long, "\n"+name) && !strings.Contains(long, "\nasync "+name) && !strings.Contains(long, "\nget "+name) {
+			t.Errorf("%s is not declared", name)
+		}
+	}
+	short := string(withShortNames([]byte(long)))
+	back := make(map[string]bool)
+	for _, name := range private.FindAllString(short, -1) {
+		back[name] = true
+	}
+	if len(back) != len(names) || len(names) < 30 {
+		t.Errorf("%d names became %d", len(names), len(back))
+	}
+	if strings.Count(long, "#") != len(private.FindAllString(long, -1)) {
+		t.Error("a # is none of a name")
+	}
+	if diff := cmp.Diff(private.ReplaceAllString(long, "#"), private.ReplaceAllString(short, "#")); diff != "" {
+		t.Errorf("what else has changed: %s", diff)
 	}
 }
 

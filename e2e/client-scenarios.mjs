@@ -76,6 +76,55 @@ function next(socket, event) {
 // failed waits until the promise is rejected, and resolves to the error.
 const failed = (promise) => promise.then((value) => { throw new Error(`no error, but ${JSON.stringify(value)}`); }, (error) => error);
 
+const look = () => document.dispatchEvent(new Event('visibilitychange', { bubbles: true }));
+
+// clock takes over the one that nobody sets, and returns what puts it forward by some milliseconds.
+function clock() {
+  const now = performance.now.bind(performance);
+  let by = 0;
+  performance.now = () => now() + by;
+  return (ms) => { by += ms; };
+}
+
+// quicken lets the client look at the clocks as often as it can, and returns what waits until it has done so.
+function quicken() {
+  const waiting = new Set();
+  globalThis.setTimeout = (f, ms) => {
+    const looks = 300 < ms && ms <= 5000; // delays before a try are shorter, patience is longer
+    return setTimeout(() => {
+      f();
+      if (looks) for (const done of waiting) done();
+    }, looks ? 1 : ms);
+  };
+  const tick = () => new Promise((resolve) => {
+    const done = () => { waiting.delete(done); resolve(); };
+    waiting.add(done);
+  });
+  return async () => {
+    await tick();
+    await tick();
+  };
+}
+
+// reported collects what the browser reports of promises that nobody waits for.
+function reported() {
+  const errors = [];
+  addEventListener('unhandledrejection', (event) => {
+    event.preventDefault();
+    errors.push(`${event.reason.name}: ${event.reason.message}`);
+  });
+  return errors;
+}
+
+const thrown = (f) => {
+  try {
+    f();
+  } catch (error) {
+    return `${error.name}: ${error.message}`;
+  }
+  return 'nothing';
+};
+
 const bytes = (n) => Uint8Array.from({ length: n }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
 
 function plain(binary) {
@@ -176,6 +225,15 @@ const scenarios = {
     equal(await upload(data, new Uint8Array([1, 2, 3]).buffer), sent, 'typed array and ArrayBuffer');
     const part = new DataView(new Uint8Array([9, 1, 2, 3, 9]).buffer, 1, 3);
     equal(await upload(new Blob([data]), part), sent, 'Blob and DataView');
+    // Node's Buffer, and what polyfills make of it, has a toJSON.
+    class Buffer extends Uint8Array {
+      toJSON() { return { type: 'Buffer', data: [...this] }; }
+    }
+    equal(await upload(Buffer.from(data), Buffer.of(1, 2, 3)), sent, 'Buffers');
+    equal(await upload({ toJSON: () => data }, bytes(0)), ['x', [70_000, 0], sum(data)], 'what becomes binary by its toJSON');
+    const frame = document.body.appendChild(document.createElement('iframe')).contentWindow;
+    const foreign = frame.Uint8Array.of(1, 2, 3);
+    equal(await upload(new frame.Blob([data]), foreign.buffer), sent, "another frame's");
     const got = await ada.call('download', 1000);
     equal([got.length, plain(got.data)], [1000, [...bytes(1000)]], 'download');
     for (const picture of [bytes(5), new Uint8Array()]) {
@@ -184,6 +242,61 @@ const scenarios = {
       equal(plain((await shown)[0]), [...picture], 'picture');
     }
     equal(await ada.call('echo', { _placeholder: true, num: 0 }), { _placeholder: true, num: 0 }, 'what only looks like binary');
+  },
+
+  async 'too large'({ start, client }) {
+    const { url } = await start({ maxPayload: 1000 });
+    const errors = reported();
+    const { socket: late, story: lateStory } = client(url, { autoConnect: false });
+    equal(late.emit('note', 'x'.repeat(2000)), true, 'what nobody knows to be too large');
+    const lateCall = failed(late.call('note', 'x'.repeat(2000)));
+    const fits = late.call('echo', 'fits');
+    late.connect();
+    const says = (n) => `expected at most 1000 bytes in a message to this server, not ${n}`;
+    while (errors.length === 0) await new Promise((done) => { setTimeout(done); });
+    equal([(await lateCall).message, await fits, errors], [says(2014), 'fits', [`RangeError: ${says(2013)}`]], 'once connected');
+    equal(lateStory, ['connect'], 'story');
+
+    const { socket, story } = client(url);
+    await next(socket, 'connect');
+    for (const [what, n, ...args] of [
+      ['ASCII', 1001, 'x'.repeat(988)],
+      ['UTF-8', 1213, '€'.repeat(400)],
+      ['bytes', 1001, bytes(1001)],
+      ['a Blob', 1001, new Blob([bytes(1001)])],
+    ]) {
+      equal(thrown(() => socket.emit('note', ...args)), `RangeError: ${says(n)}`, what);
+    }
+    equal(socket.emit('note', 'x'.repeat(987)), true, 'the largest');
+    socket.emit('picture', bytes(1000));
+    const error = await failed(socket.call('note', 'x'.repeat(2000), { retries: Infinity, timeout: 20 }));
+    equal([error.name, error.message], ['RangeError', says(2014)], 'a call');
+    socket.on('sure?', () => 'x'.repeat(2000));
+    equal((await failed(socket.call('ask', 7))).message.startsWith('expected at most 1000 bytes'), true, 'an answer');
+    equal([story, errors.length], [['connect'], 1], 'story');
+  },
+
+  async 'many attachments'({ start, client, connected }) {
+    const { url } = await start({ maxAttachments: 20 });
+    const errors = reported();
+    const many = (n) => Array(n).fill(bytes(1));
+    const { socket, story } = client(url);
+    await next(socket, 'connect');
+    const says = (n) => `expected at most 10 binary values, not ${n}`;
+    equal(thrown(() => socket.emit('back', ...many(11))), `RangeError: ${says(11)}`, 'sent');
+    equal((await socket.call('many', 10)).length, 10, 'ten');
+    const error = await failed(socket.call('many', 11));
+    equal([error.name, error.message], ['RangeError', says(11)], 'an answer');
+    socket.on('many', () => { throw new Error('it came'); });
+    socket.emit('emit-many', 20);
+    equal(await socket.call('echo', 1), 1, 'and on');
+    while (errors.length === 0) await new Promise((done) => { setTimeout(done); });
+    equal([story, errors], [['connect'], [`RangeError: ${says(20)}`]], 'story');
+
+    const other = await connected(url, { maxAttachments: 20 });
+    const back = next(other, 'back');
+    other.emit('back', ...many(15));
+    equal((await back).map(plain), many(15).map((b) => [...b]), 'fifteen');
   },
 
   async 'a namespace'({ start, connected }) {
@@ -396,65 +509,116 @@ const scenarios = {
     equal(await socket.call('echo', 1), 1, 'and on');
   },
 
-  // The machine has slept: no timer has fired, and the clock has jumped. Who looks at the page finds out at once.
+  // The machine has slept, and the clock with it was right: the server has given up by now. Who looks at the page finds
+  // out at once.
   async 'sleep'({ start, client }) {
     const server = await start();
     const { socket } = client(server.proxied);
     await next(socket, 'connect');
-    document.dispatchEvent(new Event('visibilitychange'));
+    look();
     equal(await socket.call('echo', 1), 1, 'a look does no harm');
     await server.stall();
-    const { now } = Date;
-    Date.now = () => now() + 600_000;
+    const forward = clock();
+    forward(600_000);
     const gone = next(socket, 'disconnect');
-    document.dispatchEvent(new Event('visibilitychange'));
+    look();
     equal(await gone, ['ping timeout'], 'the end');
     await next(socket, 'connect');
 
     // So does who writes first, and what he wrote is not lost.
     await server.stall();
-    Date.now = () => now() + 1_200_000;
+    forward(600_000);
     const goneAgain = next(socket, 'disconnect');
     equal(await socket.call('echo', 2), 2, 'a call');
     equal(await goneAgain, ['ping timeout'], 'the end again');
   },
 
-  // Looking at the page again also ends a long delay.
+  // After less than that a hub is asked whether the connection still is one. Another server has until it would have to
+  // ping.
+  async 'a short sleep'({ start, client, server: kind }) {
+    const server = await start();
+    const forward = clock();
+    const settle = quicken(); // ticks
+    const { socket, story } = client(server.proxied);
+    await next(socket, 'connect');
+    const { now } = Date;
+    for (const [sleep, left] of [
+      [() => forward(20_000), 25_000],
+      [() => { Date.now = () => now() + 20_000; }, 45_000], // the other clock has slept, too
+    ]) {
+      await socket.call('echo', 1); // the hub has shown by now that it answers
+      const gone = next(socket, 'disconnect');
+      await server.stall();
+      sleep();
+      await settle();
+      forward((kind === 'hub' ? 10_000 : left) - 1000);
+      await settle();
+      equal(socket.state, 'open', 'there is time for an answer');
+      forward(1500);
+      await settle();
+      equal(await gone, ['ping timeout'], 'the end');
+      await next(socket, 'connect');
+    }
+    equal(story.filter((what) => what === 'ping timeout').length, 2, 'ends');
+  },
+
+  // A clock that people set tells nothing, forward or back.
+  async 'a clock that is set'({ start, client }) {
+    const server = await start();
+    const forward = clock();
+    const settle = quicken();
+    const { socket, story } = client(server.proxied);
+    await next(socket, 'connect');
+    const { now } = Date;
+    for (const ms of [3_600_000, -3_600_000]) {
+      Date.now = () => now() + ms;
+      await settle();
+      look();
+      equal(await socket.call('echo', ms), ms, 'a call');
+      forward(15_000); // more than an answer may take
+      await settle();
+      equal(await socket.call('echo', ms), ms, 'another call');
+    }
+    equal([socket.state, story], ['open', ['connect']], 'story');
+    const gone = next(socket, 'disconnect');
+    await server.stall();
+    forward(46_000);
+    equal(await gone, ['ping timeout'], 'a dead server');
+  },
+
+  // Looking at the page again also ends a long delay, and so does the network, whether it is said to come or to go.
   async 'a look ends the delay'({ start, client }) {
     const server = await start();
     const { socket } = client(server.proxied, { reconnect: { min: 1e6, max: 1e6 } });
     await next(socket, 'connect');
-    const gone = next(socket, 'disconnect');
-    await server.cut();
-    await gone;
-    equal(socket.state, 'waiting', 'state');
-    document.dispatchEvent(new Event('visibilitychange'));
-    equal(await socket.call('echo', 1), 1, 'a call');
+    for (const event of ['visibilitychange', 'online', 'offline']) {
+      const gone = next(socket, 'disconnect');
+      await server.cut();
+      await gone;
+      equal(socket.state, 'waiting', 'state');
+      const back = next(socket, 'connect');
+      dispatchEvent(new Event(event));
+      equal(socket.state, 'connecting', 'state');
+      await back;
+    }
   },
 
+  // What the browser says about the network ends no connection, and keeps from no try: the server may be this machine.
   async 'offline'({ start, client }) {
-    const { url } = await start();
-    const { socket, story } = client(url, { reconnect: { min: 1, max: 1 } });
+    const server = await start();
+    const { socket, story } = client(server.proxied, { reconnect: { min: 1, max: 1 } });
     await next(socket, 'connect');
     const states = [];
-    socket.onstate = (...now) => states.push(now);
+    socket.onstate = (state) => states.push(state);
     dispatchEvent(new Event('offline'));
-    equal(states, [['waiting', null]], 'states'); // Infinity, as JSON has it
-    equal(story, ['connect', 'transport close'], 'story');
-    const called = socket.call('echo', 'kept');
-    // No try, whatever the delay: far more time than that goes by, in turns of the page's own loop.
-    for (let turn = 0; turn < 50; turn++) await new Promise((done) => { setTimeout(done, 2); });
-    document.dispatchEvent(new Event('visibilitychange'));
-    equal(states.length, 1, 'tries while offline');
+    equal(await socket.call('echo', 'kept'), 'kept', 'a call while offline');
+    equal([states, story], [[], ['connect']], 'states and story');
     const back = next(socket, 'connect');
-    dispatchEvent(new Event('online'));
-    equal(socket.state, 'connecting', 'at once');
+    await server.cut();
     await back;
-    equal(await called, 'kept', 'what was called meanwhile');
-    // Whoever insists is not held back.
-    dispatchEvent(new Event('offline'));
-    socket.connect();
+    dispatchEvent(new Event('online'));
     equal(await socket.call('echo', 1), 1, 'a call');
+    equal(story, ['connect', 'transport close', 'connect'], 'story');
   },
 
   async 'no reconnect, or so many'({ start, client }) {
@@ -550,15 +714,7 @@ const scenarios = {
 
   async 'what cannot be'({ start, connect, client, connected }) {
     const { url } = await start();
-    const thrown = (f) => {
-      try {
-        f();
-      } catch (error) {
-        return `${error.name}: ${error.message}`;
-      }
-      return 'nothing';
-    };
-    equal(thrown(() => connect('ftp://127.0.0.1/')), 'TypeError: url: expected http, https, ws or wss, not ftp://127.0.0.1/', 'a scheme');
+    equal(thrown(() => connect('ftp://127.0.0.1/')), 'TypeError: url: expected an absolute http or ws URL, not ftp://127.0.0.1/', 'a scheme');
     equal(thrown(() => connect(url, { namespace: 'admin' })), 'TypeError: namespace: expected a "/", and no comma', 'a namespace');
     const socket = await connected(url);
     for (const event of ['connect', 'disconnect', 'connect_error', '', undefined]) {

@@ -1,13 +1,16 @@
 // Node's own Socket.IO server, with what the scenarios of client-scenarios.mjs need of newLabHub: node client-server.mjs
-// '{"pingInterval":…,"pingTimeout":…,"recovery":…}'. It prints its port, and ends with its standard input.
+// '{"pingInterval":…,"pingTimeout":…,"recovery":…,"maxPayload":…,"maxAttachments":…}'. It prints its port, and ends with its standard input.
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
+import * as parser from 'socket.io-parser';
 
-const { pingInterval, pingTimeout, recovery } = JSON.parse(process.argv[2]);
+const { pingInterval, pingTimeout, recovery, maxPayload, maxAttachments } = JSON.parse(process.argv[2]);
 const http = createServer();
 const io = new Server(http, {
   cors: { origin: true },
   ...(pingInterval && { pingInterval, pingTimeout }),
+  ...(maxPayload && { maxHttpBufferSize: maxPayload }),
+  ...(maxAttachments && { parser: { ...parser, Decoder: class extends parser.Decoder { constructor() { super({ maxAttachments }); } } } }),
   ...(recovery && { connectionStateRecovery: { maxDisconnectionDuration: recovery } }),
 });
 const notes = [];
@@ -21,6 +24,9 @@ io.on('connection', (socket) => {
   socket.on('echo', (...args) => args.pop()(...args));
   socket.on('back', (...args) => socket.emit('back', ...args));
   socket.on('everyone', (news) => io.emit('news', news));
+  const many = (n) => Array(n).fill(Buffer.of(1));
+  socket.on('many', (n, done) => done(many(n)));
+  socket.on('emit-many', (n) => socket.emit('many', ...many(n)));
   socket.on('note', (n, done) => {
     notes.push(n);
     done?.();
@@ -47,7 +53,7 @@ io.on('connection', (socket) => {
   socket.on('download', (n, done) => done({ length: n, data: Buffer.from(Uint8Array.from({ length: n }, (_, i) => (i * 7 + (i >> 8)) & 0xff)) }));
   socket.on('picture', (data, done) => {
     socket.broadcast.emit('picture', data);
-    done();
+    done?.();
   });
 });
 

@@ -7,7 +7,7 @@ loose.on('anything', (text: string, n: number) => text.repeat(n));
 loose.emit('anything', 1, 'two', new Uint8Array(3));
 const any = await loose.call('anything', 1, { args: [2, 3], timeout: 100, retries: Infinity });
 any.whatever();
-connect(new URL('wss://example.com/socket.io/'), { reconnect: false, autoConnect: false });
+connect(new URL('wss://example.com/socket.io/'), { reconnect: false, autoConnect: false, maxAttachments: 100 });
 
 interface FromServer {
   msg(text: string, at: number): void;

@@ -62,6 +62,10 @@ func newLab(t *testing.T) *lab {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprint(w, clientPage)
 	})
+	mux.HandleFunc("GET /elsewhere/bare", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		fmt.Fprint(w, addressPage)
+	})
 	mux.Handle("GET /client.js", atrium.ClientScript())
 	mux.Handle("GET /dist/", http.StripPrefix("/dist", http.FileServer(http.Dir("node_modules/socket.io-client/dist"))))
 	srv := httptest.NewUnstartedServer(mux)
@@ -82,6 +86,33 @@ const labPage = `<!doctype html>
 	window.run = (name, transports) => run(name, { io, WebSocket, lab: location.origin, transports }).then(() => '', (e) => e.stack);
 </script>`
 
+// addressPage finds out where a socket of "/socket.io/" would connect to, in a page, a frame and workers.
+const addressPage = `<!doctype html>
+<html lang="en"><title>addresses</title><link rel="icon" href="data:,">
+<script type="module">
+	const ask = (post) => ` + "`" + `
+		globalThis.WebSocket = class { constructor(url) { ${post}(String(url)); } close() {} };
+		const { connect } = await import('${location.origin}/client.js');
+		try { connect('/socket.io/'); } catch (error) { ${post}(String(error)); }
+	` + "`" + `;
+	const heard = (target) => new Promise((done) => target.addEventListener('message', ({ data }) => done(data), { once: true }));
+	const worker = (url) => heard(new Worker(url, { type: 'module' }));
+	window.addresses = (where) => ({
+		page: async () => {
+			const answer = heard(window);
+			document.head.append(Object.assign(document.createElement('script'), { type: 'module', textContent: ask('postMessage') }));
+			return answer;
+		},
+		srcdoc: async () => {
+			const answer = heard(window);
+			document.body.append(Object.assign(document.createElement('iframe'), { srcdoc: '<script type="module">' + ask('parent.postMessage') + '<' + '/script>' }));
+			return answer;
+		},
+		blob: () => worker(URL.createObjectURL(new Blob([ask('postMessage')], { type: 'text/javascript' }))),
+		data: () => worker('data:text/javascript,' + encodeURIComponent(ask('postMessage'))),
+	})[where]();
+</script>`
+
 func (l *lab) answer(w http.ResponseWriter, result any) {
 	if err, bad := result.(error); bad {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -91,12 +122,15 @@ func (l *lab) answer(w http.ResponseWriter, result any) {
 }
 
 func (l *lab) start(r *http.Request) any {
-	ms := func(name string) time.Duration {
+	number := func(name string) int {
 		n, _ := strconv.Atoi(r.URL.Query().Get(name)) // else the default
-		return time.Duration(n) * time.Millisecond
+		return n
 	}
+	ms := func(name string) time.Duration { return time.Duration(number(name)) * time.Millisecond }
 	h := &labHub{lab: l, kind: r.URL.Query().Get("server"), departs: make(map[string]chan string), options: atrium.Options{
 		AllowedOrigins: []string{l.url},
+		MaxMessageSize: int64(number("maxPayload")),
+		MaxAttachments: number("maxAttachments"),
 		PingInterval:   ms("pingInterval"),
 		PingTimeout:    ms("pingTimeout"),
 		Recovery:       atrium.Recovery{MaxDisconnection: ms("recovery")},
@@ -303,6 +337,15 @@ func newLabHub(l *labHub) *atrium.Hub {
 		}
 	})
 	atrium.On(h, "secret", func(*atrium.Socket, any) error { return errors.New(secret) })
+	many := func(n int) []any {
+		values := make([]any, n)
+		for i := range values {
+			values[i] = atrium.Binary{1}
+		}
+		return values
+	}
+	atrium.OnCall(h, "many", func(_ *atrium.Socket, n int) (any, error) { return many(n), nil })
+	atrium.On(h, "emit-many", func(s *atrium.Socket, n int) error { return s.Emit("many", many(n)...) })
 	atrium.OnCall(h, "ask", func(s *atrium.Socket, n any) (any, error) { return atrium.Call[any](s.Context(), s, "sure?", n) })
 	h.Handle("back", func(e *atrium.Event) {
 		args := make([]any, 0, 8)
