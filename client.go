@@ -25,6 +25,10 @@ const (
 // the functions given to OnConnect, OnDisconnect and OnConnectError, run one at a time, in order, in a goroutine that
 // exists while there is work. They may block, Call and Close. The server is not read from while 256 events wait.
 //
+// A server that is silent for longer than its ping interval and its ping time-out together is gone. After a sleep of the
+// machine, which shows by its clocks, the server is sent a WebSocket ping, and has 10 seconds to answer. A clock that
+// somebody sets ends no connection.
+//
 // All methods may be called from any goroutine at any time.
 type Client struct {
 	options ClientOptions
@@ -264,7 +268,7 @@ func (u *unsent) remove(drop func(*parcel) bool) {
 // send sends a parcel or keeps it for later.
 func (c *Client) send(m *parcel) error {
 	c.mu.Lock()
-	if l := c.link; l != nil && l.silence() >= l.limit {
+	if l := c.link; l != nil && (l.slept() || l.left() <= 0) {
 		c.mu.Unlock()
 		l.check()
 		c.mu.Lock()

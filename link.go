@@ -18,6 +18,11 @@ const (
 	maxEngineHandshake = 16 << 10
 	// maxHeartbeat bounds the ping interval and the ping time-out that a server may ask for.
 	maxHeartbeat = 24 * time.Hour
+	// lookInterval is the time between two looks whether the machine has slept.
+	lookInterval = 5 * time.Second
+	// probeTimeout is how long a server may be silent after a sleep and a ping (RFC 6455 §5.5.2): a network that wakes up
+	// takes some seconds.
+	probeTimeout = 10 * time.Second
 	// maxOffset bounds what is taken for the offset of an event, in bytes. It is sent back when the client connects, and
 	// any string that an event ends with looks like one.
 	maxOffset = 128
@@ -35,10 +40,12 @@ type link struct {
 	limit time.Duration // how long the server may say nothing; 0 before the Engine.IO handshake
 	wrong error         // what the server broke
 
-	// The heartbeat. Time is kept twice, because only the wall's goes on while a laptop sleeps.
+	// The heartbeat.
 	heartbeat   *time.Timer   // nil before the Engine.IO handshake
+	looked      atomic.Int64  // nanotime of the last check
+	lookedWall  atomic.Int64  // the same in Unix nanoseconds
+	probed      atomic.Int64  // nanotime of a ping that nothing has followed yet; 0: none
 	heard       atomic.Int64  // nanotime when something was last received
-	heardWall   atomic.Int64  // the same in Unix nanoseconds
 	heardFills  atomic.Uint32 // the connection's fills then
 	heardPauses atomic.Uint32 // the reading's pauses then
 
@@ -182,7 +189,8 @@ func (l *link) greet(handshake []byte) error {
 	l.conn.readLimit.Store(c.options.Dial.ReadLimit)
 	l.limit = time.Duration(h.PingInterval+h.PingTimeout) * time.Millisecond
 	l.heartbeat = time.AfterFunc(maxHeartbeat, l.check)
-	l.heartbeat.Reset(l.limit) // not before l.heartbeat is there for check
+	l.noteLook()
+	l.heartbeat.Reset(min(l.limit, lookInterval)) // not before l.heartbeat is there for check
 	l.write(newParcel(packet{kind: packetConnect, namespace: c.options.Namespace, args: l.auth, id: noID}, nil))
 	return nil
 }
@@ -403,28 +411,46 @@ func (l *link) isConnected() bool {
 func (l *link) hear() {
 	l.heardFills.Store(l.conn.fills.Load())
 	l.heardPauses.Store(l.client.reading.pauses.Load())
+	l.probed.Store(0)
 	l.heard.Store(nanotime())
-	l.heardWall.Store(time.Now().UnixNano())
 }
 
-// silence is for how long the server has said nothing, as far as it was listened to.
-func (l *link) silence() time.Duration {
-	silence := max(nanotime()-l.heard.Load(), time.Now().UnixNano()-l.heardWall.Load())
-	if silence < int64(l.limit) {
-		return time.Duration(silence)
+// left is for how long the server may still be silent, as far as it is listened to. Time is nanotime's, which goes on
+// evenly: a clock that somebody sets ends no connection, and hides no dead one.
+func (l *link) left() time.Duration {
+	gone := l.heard.Load() + int64(l.limit)
+	if probed := l.probed.Load(); probed != 0 {
+		gone = min(gone, probed+int64(probeTimeout))
 	}
-	if l.conn.fills.Load() != l.heardFills.Load() || l.client.reading.pausedSince(l.heardPauses.Load()) {
+	left := time.Duration(gone - nanotime())
+	if left <= 0 && (l.conn.fills.Load() != l.heardFills.Load() || l.client.reading.pausedSince(l.heardPauses.Load())) {
 		// A part of a message has come, or it was we who did not read. The time begins anew.
 		l.hear()
-		return 0
+		return l.limit
 	}
-	return time.Duration(silence)
+	return left
 }
 
-// check looks whether the server is still there. It is the heartbeat's function, and for who wants to send: after a
-// sleep of the machine the timer takes its time.
+// slept reports whether the machine seems to have slept since the last look: no timer fires then, and it depends on the
+// system which of its clocks go on. That the wall's has been set forward looks the same.
+func (l *link) slept() bool {
+	late := max(nanotime()-l.looked.Load(), time.Now().UnixNano()-l.lookedWall.Load())
+	return late > 2*int64(lookInterval)
+}
+
+func (l *link) noteLook() {
+	l.looked.Store(nanotime())
+	l.lookedWall.Store(time.Now().UnixNano())
+}
+
+// check looks whether the server is still there. It is the heartbeat's function, and for who wants to send.
 func (l *link) check() {
-	left := l.limit - l.silence()
+	if l.slept() && l.left() > 0 && l.probed.Load() == 0 && l.conn.out.buffered() == 0 {
+		l.probed.Store(nanotime())
+		l.conn.queuePing(nil)
+	}
+	l.noteLook()
+	left := l.left()
 	if left <= 0 {
 		l.client.drop(l, ReasonPingTimeout)
 		_ = l.conn.CloseNow()
@@ -433,6 +459,6 @@ func (l *link) check() {
 	l.client.mu.Lock()
 	defer l.client.mu.Unlock()
 	if !l.over {
-		l.heartbeat.Reset(left)
+		l.heartbeat.Reset(min(left, lookInterval))
 	}
 }

@@ -915,8 +915,8 @@ func TestClientHeartbeatWhilePaused(t *testing.T) {
 }
 
 // A laptop that sleeps: nothing comes, time jumps. If timers ran on, the client has noticed; if they stood still with
-// everything else, the first Emit notices by the wall clock, and what it emits is not lost but sent when the client is
-// connected again.
+// everything else, the wall clock is a reason to ask the server, as TestClientProbes shows. What is emitted is not lost
+// but sent when the client is connected again.
 func TestClientSleeps(t *testing.T) {
 	t.Run("timers go on", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
@@ -950,21 +950,57 @@ func TestClientSleeps(t *testing.T) {
 			c.Close()
 		})
 	})
-	t.Run("timers stand still", func(t *testing.T) {
-		noLeaks(t)
-		f := newFake(t, overTCP)
-		c, s := f.connected(t, ClientOptions{Backoff: Backoff{Min: 100 * time.Millisecond, Jitter: -1}})
+}
+
+// After a sleep through which no timer ran the server is asked whether it is still there. A clock that was set forward
+// looks the same, and ends no connection; one that was set back hides no dead server.
+func TestClientProbes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t, overPipe)
+		c, s := f.connected(t, ClientOptions{Backoff: Backoff{Min: time.Second, Jitter: -1}})
 		left := reasons(c)
-		c.link.heardWall.Add(-int64(8 * time.Hour))
-		if err := c.Emit("e", "good morning"); err != nil {
+		forward := func(d time.Duration) { c.link.lookedWall.Add(-int64(d)) }
+		reading, stop := context.WithCancel(t.Context())
+		read := make(chan struct{})
+		go func() {
+			defer close(read)
+			s.Read(reading) // it answers pings
+		}()
+		for _, jump := range []time.Duration{20 * time.Second, time.Hour, -time.Hour} {
+			forward(jump)
+			time.Sleep(lookInterval + probeTimeout + time.Second)
+			if c.State() != StateOpen {
+				t.Fatalf("%v after the clock was set by %v", c.State(), jump)
+			}
+			s.send("6") // heartbeats go on
+		}
+		stop()
+		<-read
+
+		forward(20 * time.Second) // and nobody answers
+		start := time.Now()
+		if why := <-left; why != ReasonPingTimeout || time.Since(start) > lookInterval+probeTimeout {
+			t.Errorf("after %v: %q", time.Since(start), why)
+		}
+
+		s = f.welcome(t)
+		synctest.Wait()
+		forward(20 * time.Second)
+		start = time.Now()
+		if err := c.Emit("e", "good morning"); err != nil { // who sends looks at once
 			t.Error(err)
 		}
-		if why := within(t, left, "OnDisconnect"); why != ReasonPingTimeout {
-			t.Errorf("disconnected for %q", why)
+		if why := <-left; why != ReasonPingTimeout || time.Since(start) != probeTimeout {
+			t.Errorf("after %v: %q", time.Since(start), why)
 		}
-		wantClosed(t, s.Conn, StatusAbnormalClosure)
-		s = f.welcome(t)
-		s.want(`42["e","good morning"]`)
+
+		f.welcome(t)
+		synctest.Wait()
+		forward(-time.Hour)
+		start = time.Now()
+		if why := <-left; why != ReasonPingTimeout || time.Since(start) != 45*time.Second {
+			t.Errorf("after %v: %q", time.Since(start), why)
+		}
 	})
 }
 
