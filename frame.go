@@ -283,13 +283,16 @@ func appendClosePayload(dst []byte, code StatusCode, reason string) []byte {
 // closeReason returns a reason as it fits into a close frame: valid UTF-8, cut at a rune boundary.
 func closeReason(reason string) string {
 	reason = strings.ToValidUTF8(reason, "\uFFFD") // RFC 6455 §5.5.1: a peer would fail on anything else
-	const limit = maxControlPayload - 2
-	if len(reason) <= limit {
-		return reason
+	return cutText(reason, maxControlPayload-2)
+}
+
+// cutText returns the beginning of a text, of at most limit bytes, cut at a rune boundary.
+func cutText(text string, limit int) string {
+	if len(text) <= limit {
+		return text
 	}
-	cut := limit
-	for cut > 0 && !utf8.RuneStart(reason[cut]) {
-		cut--
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
 	}
-	return reason[:cut]
+	return text[:limit]
 }

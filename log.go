@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 )
 
 const (
@@ -44,11 +43,7 @@ func newLimitedLog(logger *slog.Logger) *limitedLog {
 func (l *limitedLog) warn(message string, attrs ...any) { l.log(slog.LevelWarn, message, attrs...) }
 
 // info logs at level Info. message must be a constant: it is the entry's kind.
-func (l *limitedLog) info(message string, attrs ...any) {
-	if leftOut, ok := l.admit(message); ok {
-		l.logger.Info(message, withLeftOut(attrs, leftOut)...)
-	}
-}
+func (l *limitedLog) info(message string, attrs ...any) { l.log(slog.LevelInfo, message, attrs...) }
 
 // error logs at level Error. message must be a constant: it is the entry's kind.
 func (l *limitedLog) error(message string, attrs ...any) { l.log(slog.LevelError, message, attrs...) }
@@ -97,11 +92,7 @@ func withLeftOut(attrs []any, leftOut int) []any {
 // escapes what could break a line.
 func clientText(key, text string) slog.Attr {
 	if len(text) > maxLogged {
-		cut := maxLogged
-		for cut > 0 && !utf8.RuneStart(text[cut]) {
-			cut--
-		}
-		text = text[:cut] + "…"
+		text = cutText(text, maxLogged) + "…"
 	}
 	return slog.String(key, strings.ToValidUTF8(text, "\uFFFD"))
 }
