@@ -102,6 +102,7 @@
 //	a malformed handshake                        4xx, 505    RFC 6455 §4.2.1
 //	headers over 64 KiB, by a Hub                431
 //	connections over a bound that you set        503, 429
+//	more than 10,000 that are not accepted yet   503
 //	unmasked client frames                       close 1002  RFC 6455 §5.1
 //	reserved bits and opcodes                    close 1002  RFC 6455 §5.2
 //	a length not in its shortest form            close 1002  RFC 6455 §5.2

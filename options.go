@@ -60,14 +60,14 @@ type Options struct {
 	// MaxConnectionsPerClient bounds the connections at a time that have the same ClientKey. One more is refused with
 	// 429, before Accept is asked. Zero means no bound.
 	MaxConnectionsPerClient int
-	// MaxPending bounds the connections at a time that are not accepted yet: from the handshake, Options.Accept included,
-	// until the first Use functions have passed, or the client has gone. One more is refused with 503 and Retry-After,
-	// before Accept is asked. Each may hold some 300 KB until ConnectTimeout. Zero means 10,000.
-	MaxPending int
 	// ClientKey says whose request it is, for MaxConnectionsPerClient. Behind a proxy it should return what the proxy
 	// says of the client, or a user's name. It may be called from many goroutines at a time. Zero means the IP
 	// address of RemoteAddr, of an IPv6 address its first 64 bits, which are what one client may choose from.
 	ClientKey func(*http.Request) string
+	// MaxPending bounds the connections at a time that are not accepted yet: from the handshake, Accept included, until
+	// the Use functions have passed or the client has gone. One more is refused with 503 and Retry-After, before Accept is
+	// asked. Each may hold some 300 KB until ConnectTimeout. Zero means 10,000.
+	MaxPending int
 
 	// PingInterval is the time between two pings to a client, and from its handshake to the first at least: that one comes
 	// up to a quarter of PingTimeout later, so that clients that come together are not pinged together. Zero means 25
@@ -105,10 +105,10 @@ type Options struct {
 	// nothing for 5 seconds, or with more than four times as much, is a slow consumer and is disconnected with status
 	// 1008. Zero means 4 MiB.
 	MaxQueued int
-	// MaxQueuedTotal bounds what waits to be sent to all clients together, counted as for MaxQueued. It is looked at about
+	// MaxQueuedTotal bounds what waits to be sent to all clients together, counted as for MaxQueued. It is checked about
 	// once a second; beyond it, the clients with most waiting are disconnected as slow consumers until an eighth of it is
-	// free. A broadcast counts once for each client that it waits for, though they share most of its memory: a bound below
-	// what the broadcasts of a moment make costs clients that are not slow. Zero means no bound but MaxQueued for each.
+	// free. A broadcast counts once for each client that it waits for, though they share most of its memory: so set it
+	// well above what the broadcasts of a second make. Zero means no bound but MaxQueued for each.
 	MaxQueuedTotal int
 	// MaxRooms bounds the rooms that one socket is in. Zero means 1000.
 	MaxRooms int
@@ -147,11 +147,13 @@ type Options struct {
 
 	// Logger gets what the operator of a server should know. Zero means slog.Default().
 	//
-	//	Error  panics of the application's functions, with their stacks, and the errors that clients see as "internal error"
-	//	Warn   a refused origin, handshake or version of Engine.IO; a client over MaxConnections or MaxConnectionsPerClient,
-	//	       or with headers over 64 KiB; a ResponseWriter that cannot be hijacked; offered subprotocols of which none is
-	//	       known; an unknown namespace; a message over MaxMessageSize
-	//	Info   an error of Accept that is no *Error; a request for a session that is not known here
+	//	Error  panics of the application's functions, with their stacks; errors that clients see as "internal error"; a Bus
+	//	       that fails
+	//	Warn   a refused origin, handshake or version of Engine.IO; a client over MaxConnections, MaxConnectionsPerClient or
+	//	       MaxPending, or with headers over 64 KiB; a ResponseWriter that cannot be hijacked; offered subprotocols of
+	//	       which none is known; an unknown namespace, or one more than 100; a message over MaxMessageSize; queues over
+	//	       MaxQueuedTotal; a client that did not take what was queued when it was disconnected
+	//	Info   an error of Accept that is no *Error; a request for a session that is not known here; a Bus that works again
 	//	Debug  an *Error of Accept; a client that comes during Shutdown; one that broke its protocol
 	//
 	// An entry says what was expected and, as "hint", what to set. Of what clients can cause, 5 entries with the same
