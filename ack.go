@@ -24,8 +24,8 @@ type Caller interface {
 }
 
 // Call sends an event to the other end, waits for its acknowledgement, and decodes that into a T, which is
-// validated if it has a Validate() error method: the value itself, not what is in it; see On. It waits until ctx ends, or for Options.CallTimeout if ctx has no
-// deadline: that of New, or of NewClient.
+// validated if it has a Validate() error method: the value itself, not what is in it; see On. It waits until ctx ends,
+// or for Options.CallTimeout if ctx has no deadline: that of New, or of NewClient.
 //
 // Beside the errors of Emit it returns an *Error with what the other end answered or, if the answer is no T,
 // with what was expected; ErrDisconnected if the other end went away; and one that matches ErrTimeout, or ctx's
@@ -39,7 +39,8 @@ func Call[T any](ctx context.Context, c Caller, event string, args ...any) (T, e
 	return v, bind(r.Data, &v, "data")
 }
 
-// CallValues is Call for an answer that may have any number of values: it returns them all, as JSON.
+// CallValues is Call for an acknowledgement that may have any number of values. It returns them all, as JSON; an
+// empty list if there were none.
 func CallValues(ctx context.Context, c Caller, event string, args ...any) ([]json.RawMessage, error) {
 	r := c.call(ctx, event, args)
 	if r.Err != nil {

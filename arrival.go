@@ -27,7 +27,8 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *Hub) logRefusal(r *http.Request, e logEntry) {
 	if e.message != "" {
-		h.log.log(e.level, e.message, append(slices.Clip(e.attrs), clientText("path", r.URL.Path), slog.String("remote", r.RemoteAddr))...)
+		attrs := append(slices.Clip(e.attrs), clientText("path", r.URL.Path), slog.String("remote", r.RemoteAddr))
+		h.log.log(e.level, e.message, attrs...)
 	}
 }
 
@@ -302,7 +303,7 @@ func (h *Hub) accept(r *http.Request) (context.Context, *refusal) {
 	return context.WithoutCancel(ctx), nil
 }
 
-// notAccepted is the refusal for an error of Accept. What the client is not told of it is worth more of the log.
+// notAccepted is the refusal for an error of Accept. An error that the client is not told is logged at a higher level.
 func notAccepted(err error) *refusal {
 	refused := &refusal{
 		status: http.StatusForbidden, message: "the server refuses this client",

@@ -41,7 +41,8 @@ func bind(value []byte, v any, what string) error {
 	return err
 }
 
-// mustValidate panics if a value of type t has a method Validate that nobody would ever call.
+// mustValidate panics if type t has a method Validate with another signature than validator's, which would never be
+// called.
 func mustValidate(t reflect.Type) {
 	if t.Kind() != reflect.Pointer {
 		t = reflect.PointerTo(t)

@@ -40,8 +40,8 @@ type Bus interface {
 }
 
 // BusFlusher is implemented by a Bus whose Publish may return while the message is still in this process. Hub.Shutdown
-// calls Flush last, so that the program may close the Bus's client, or end, when Shutdown has returned nil. A Bus that wraps
-// another one is to pass Flush on.
+// calls Flush last, so that the program may close the Bus's client, or end, when Shutdown has returned nil. A Bus that
+// wraps another one must pass Flush on.
 type BusFlusher interface {
 	// Flush waits until everything that Publish has accepted before the call has left the process: until the broker
 	// has taken it, as far as the Bus can know. It returns an error if some of that could not be sent, or is in doubt, and
@@ -53,8 +53,8 @@ type BusFlusher interface {
 const maxBusQueue = 16 << 20
 
 // MemoryBus is the Bus that joins hubs of one process: all that share it. It never fails and never waits. For each
-// subscription there is a queue of 16 MiB and, while something is in it, a goroutine; what finds it full is dropped. It is no
-// BusFlusher: when Publish returns, the message is in the subscriptions' queues.
+// subscription there is a queue of 16 MiB and, while something is in it, a goroutine; what finds it full is dropped. It
+// is no BusFlusher: when Publish returns, the message is in the subscriptions' queues.
 //
 // A Bus for several processes has one inside, to spread what its connection brings.
 type MemoryBus struct {

@@ -18,7 +18,8 @@ const (
 	busFaults
 )
 
-// busHealth is what a node knows of how its Bus does. All methods may be called from any goroutine, without locks: they log.
+// busHealth is what a node knows about the state of its Bus. All methods may be called from any goroutine, but not under
+// locks: they log.
 type busHealth struct {
 	log *limitedLog
 	has [busFaults]atomic.Bool // which faults there are; changed under mu
@@ -34,8 +35,8 @@ func newBusHealth(log *limitedLog) *busHealth {
 	return &busHealth{log: log, silent: make(chan struct{})}
 }
 
-// note notes that there is a fault, and why, or with nil that there is not. It logs a failure unless the last one of its kind
-// says the same, and that once a minute; and the end of the last fault.
+// note sets a fault to an error, or clears it with nil. It logs the error, the same one of a fault once a minute, and
+// the end of the last fault.
 func (h *busHealth) note(f busFault, err error) {
 	if err == nil && !h.has[f].Load() {
 		return
@@ -49,8 +50,8 @@ func (h *busHealth) note(f busFault, err error) {
 	}
 }
 
-// change is note without the log. It returns how long there were faults if this was the end of the last, and whether the log
-// has been told of the error.
+// change is note without the log. It returns how long there were faults if this was the end of the last one, and whether
+// the same error was logged within the last minute.
 func (h *busHealth) change(f busFault, err error) (lasted time.Duration, told bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

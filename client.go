@@ -102,9 +102,9 @@ func (c *Client) handle(event string, f func(*Client, *Event)) {
 	c.register(func(r *clientFunctions) { r.handlers = withHandler(r.handlers, event, f) })
 }
 
-// Handle registers the handler of an event in its raw form; On and OnCall are the typed ones. An acknowledgement that
-// the server asked for and that the handler neither gave nor took along (Event.Later) is sent empty when it returns. A name that is reserved, too
-// long, or registered already makes Handle panic.
+// Handle registers the handler of an event in its raw form; On, OnCall and OnAck are the typed ones. An acknowledgement
+// that the server asked for and that the handler neither gave nor took along (Event.Later) is sent empty when it
+// returns. A name that is reserved, too long, or registered already makes Handle panic.
 //
 // From a Node server with recovery, events have one argument more, behind the others: their offset, a string. That of
 // a Hub is taken off.
@@ -324,8 +324,8 @@ type clientInbox Client
 // handle implements handler.
 func (c *clientInbox) handle(in incoming) { in.note() }
 
-// tell has f called, which calls the application's functions of that name, when it is their turn; it waits if too many
-// wait for theirs already.
+// tell queues f, which calls the application's functions of that name, behind the events that have come. It waits if too
+// many wait already.
 func (c *Client) tell(name string, f func()) {
 	note := incoming{kind: incomingNote, note: func() { c.runFunction(name, f) }}
 	if c.inbox.push(note) != taken {
@@ -333,7 +333,7 @@ func (c *Client) tell(name string, f func()) {
 	}
 }
 
-// run calls f, which calls the handlers of an event. A panic costs the event its answer, and nobody anything else.
+// run calls f, which calls the handlers of an event. A panic is logged, and the event answered with an error.
 func (c *Client) run(e *Event, f func()) {
 	guard(f, func(what ...any) {
 		e.fail("internal error", nil)
@@ -341,7 +341,7 @@ func (c *Client) run(e *Event, f func()) {
 	})
 }
 
-// runFunction calls f, which calls functions of the application that are for no event. A panic costs nobody anything.
+// runFunction calls f, which calls the application's functions of that name, other than handlers. A panic is logged.
 func (c *Client) runFunction(name string, f func()) {
 	guard(f, func(what ...any) {
 		c.options.Logger.With(slog.String("function", name)).Error("atrium: a handler panicked", what...)

@@ -39,8 +39,7 @@ type ClientOptions struct {
 	// gets it. A Call whose answer has more returns an *Error. Zero means 10.
 	MaxAttachments int
 	// Offline bounds what waits to be sent while the client is not connected, in bytes of memory: each message counts as
-	// its bytes and 160. An Emit or Call beyond it fails
-	// with ErrBufferFull. Zero means 1 MiB.
+	// its bytes and 160. An Emit or Call beyond it fails with ErrBufferFull. Zero means 1 MiB.
 	Offline int
 	// CallTimeout is how long a Call waits whose context has no deadline. Zero means 10 seconds.
 	CallTimeout time.Duration

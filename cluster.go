@@ -19,10 +19,11 @@ const (
 	nodeTimeout = 5 * time.Second
 	// busTimeout bounds a Publish and a Subscribe.
 	busTimeout = 2 * time.Second
-	// maxHold bounds how long a question waits for what its node has sent before. It leaves time to answer within clusterWait.
-	maxHold = clusterWait * 3 / 4
 	// clusterWait is how long what has no context waits for the Bus and the other nodes.
 	clusterWait = time.Second
+	// maxHold bounds how long a question waits for the events that its node has sent before it. The rest of clusterWait is
+	// for the answer.
+	maxHold = clusterWait * 3 / 4
 	// maxClusterQueue bounds what waits to be published, in bytes, and likewise the notices that wait to be handled.
 	maxClusterQueue = 16 << 20
 	// sureToFit is a size in bytes that every broker takes: a larger message that fails says nothing of the Bus.
@@ -130,7 +131,7 @@ func (c *cluster) tick() {
 		return
 	}
 	if topic := c.unheard(); topic != "" && c.topics.subscribed(topic) != nil {
-		go c.deafen(topic)
+		go c.noteDeaf(topic)
 	}
 	for node, heard := range c.nodes {
 		if nanotime()-heard > int64(nodeTimeout) {
@@ -185,7 +186,7 @@ func (c *cluster) publish(o outgoing) {
 		c.publishedTo.Store(clusterNumber(o.msg))
 		c.outcome(publishFault, nil)
 	case c.topics.ctx.Err() != nil: // it was close
-	case len(o.msg) > sureToFit && !errors.Is(err, context.DeadlineExceeded): // perhaps the broker does not take messages of this size
+	case len(o.msg) > sureToFit && !errors.Is(err, context.DeadlineExceeded): // the broker may have a bound on the size
 		c.counts.lost.Add(1)
 		c.counts.failed.Add(1)
 		c.health.log.error("atrium: the bus does not take a message", slog.Any("error", err), slog.Int("bytes", len(o.msg)))

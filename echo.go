@@ -85,8 +85,9 @@ func (c *cluster) unheard() string {
 	return ""
 }
 
-// deafen notes that what is published to the own topic does not come back. The Bus may know why.
-func (c *cluster) deafen(topic string) {
+// noteDeaf notes that what the node publishes to its own topic does not come back. It asks the Bus why, which may take a
+// while.
+func (c *cluster) noteDeaf(topic string) {
 	if !c.asking.CompareAndSwap(false, true) {
 		return
 	}
@@ -113,8 +114,8 @@ type probe struct {
 	second  bool   // one before it has not come back
 }
 
-// probe has the node say that it is there, to itself, too: by its own topics, and by one of the others, any. What a topic
-// brings nothing for is looked into: see silent. One of many rooms waits for its turn.
+// probe sends a hello by the node's own topics, which also tells the other nodes that it is there, and by one other topic,
+// chosen at random. It renews the subscriptions that silent finds: an own one at once, another after a second probe.
 func (c *cluster) probe() {
 	c.mu.Lock()
 	silent := c.silent(nanotime())
@@ -148,10 +149,10 @@ func (c *cluster) probeBy(t *topic, second bool) {
 	c.probes = append(c.probes, p)
 }
 
-// silent removes the probes that have come back, and returns those that should have by now, one of each topic. Nothing at all
-// has come by that topic since, for nodeTimeout after the Bus took the probe, although what was sent later has come by the
-// node's own topics: it is neither the node that is slow nor the Bus. An own topic is given twice the time instead. A Bus
-// that fails loses probes. c.mu is held.
+// silent removes the probes that have come back, and returns those that should have by now, one of each topic: nothing at
+// all has come by the topic for nodeTimeout after the Bus took the probe, although what was sent later has come by the
+// node's own topics, so that neither the node nor the Bus is slow. An own topic has twice the time instead. After a
+// failure of the Bus, or a pause of the process, all probes are forgotten. c.mu is held.
 func (c *cluster) silent(now int64) (list []probe) {
 	published, failed := c.publishedTo.Load(), c.counts.lost.Load()
 	late := now-c.probed > int64(nodeTimeout) // the process stood still
@@ -182,7 +183,7 @@ func (c *cluster) silent(now int64) (list []probe) {
 	return list
 }
 
-// renew subscribes to a topic anew that has brought nothing.
+// renew subscribes anew to a topic that has brought nothing.
 func (c *cluster) renew(t *topic) {
 	if t.gone.Load() {
 		return

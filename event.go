@@ -185,13 +185,13 @@ func (n *Namespace) dispatch(s *Socket, e *Event) {
 	e.finish()
 }
 
-// Registrar is what On and OnCall register handlers with: *Hub or *Namespace, with S being *Socket, or *Client, with S
+// Registrar is what On, OnCall and OnAck register handlers with: *Hub or *Namespace, with S being *Socket, or *Client, with S
 // being *Client.
 type Registrar[S any] interface {
 	handle(event string, f func(S, *Event))
 }
 
-// mustFunc panics if the application registers nothing. what is the function or method that it calls.
+// mustFunc panics if the application registers a nil function. what names the function or method that it has called.
 func mustFunc(isNil bool, what string) {
 	if isNil {
 		panic("atrium: " + what + ": expected a function, got nil")

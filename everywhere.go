@@ -30,12 +30,12 @@ func (n *Namespace) await(rooms []string) {
 	}
 }
 
-// overhear has the Bus bring what others emit to the rooms for as long as a client may be away, though nobody is in them.
-func (n *Namespace) overhear(rooms []string) {
+// subscribeAway subscribes to the rooms of an absent client for as long as it may be away: topics linger.
+func (n *Namespace) subscribeAway(rooms []string) {
 	if c := n.hub.cluster; c != nil {
 		for _, room := range rooms {
 			c.topics.want(n.topic(room))
-			c.topics.unwant(n.topic(room)) // it lingers
+			c.topics.unwant(n.topic(room))
 		}
 	}
 }

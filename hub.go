@@ -208,8 +208,8 @@ func (h *Hub) add(s *session, client string) bool {
 	return true
 }
 
-// left is for sessions; see session.left. The place of a client that has gone is free again, whatever its handlers still
-// do: they may take long, and it may want to come back.
+// left implements session.left. The place of a client that has gone is free at once, even if its handlers still run: they
+// may take long, and the client may want to come back.
 func (h *Hub) left(s *session, everything bool) {
 	if everything {
 		h.remove(s)

@@ -28,8 +28,8 @@ func (e *Event) Later() *Ack {
 	return e.later
 }
 
-// Reply sends the acknowledgement. Its errors are those of Event.Reply: ErrNoAck, or that an argument cannot be encoded, after
-// which it may be called again.
+// Reply sends the acknowledgement. Its errors are those of Event.Reply: ErrNoAck, or that an argument cannot be encoded,
+// after which it may be called again.
 func (a *Ack) Reply(args ...any) error {
 	if a.id == noID || a.given.Load() {
 		return ErrNoAck

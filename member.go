@@ -2,12 +2,13 @@ package atrium
 
 import "time"
 
-// member is one to whom something is done: a socket, or what is kept of one whose client is away (see Recovery). Clients
-// come and go while that is under way, so that each method looks, under the recovery's lock, who it is by then.
+// member is a socket, or what is kept of one whose client is away (see Recovery), that a Join, Leave or Disconnect acts
+// on. The client may go, or come back as another socket, meanwhile: so each method looks up what the member is now, under
+// the recovery's lock.
 type member struct {
 	ns     *Namespace
-	socket *Socket // as which it was found; nil if it was away
-	kept   *kept   // as what it was found then
+	socket *Socket // what was found; nil if the client was away
+	kept   *kept   // what was found if the client was away
 }
 
 func (s *Socket) member() member { return member{ns: s.ns, socket: s} }
@@ -19,8 +20,8 @@ func (m member) id() string {
 	return m.kept.id
 }
 
-// now returns the socket that the member is at the moment or, if its client is away, what is kept of it; neither if it has
-// gone for good. The recovery's lock is held.
+// now returns the member's present socket or, if its client is away, what is kept of it; neither if it has gone for good.
+// The recovery's lock is held.
 func (m member) now() (s *Socket, away *kept) {
 	k := m.kept
 	if m.socket != nil {
@@ -49,7 +50,7 @@ func (m member) join(names roomNames) error {
 	case away != nil:
 		added, err := roomsToJoin(away.rooms, names.rooms, m.ns.hub.options.MaxRooms)
 		m.ns.recovery.joinAway(away, added)
-		m.ns.overhear(added)
+		m.ns.subscribeAway(added)
 		return err
 	}
 	return nil
@@ -125,8 +126,8 @@ func (m member) expireAt(when int64) *timer {
 	return t
 }
 
-// members lists who belongs to the target, those who are away, too. That is one step: nobody who comes or goes meanwhile is
-// missed.
+// members lists the members of the target, those whose clients are away, too. The list is made under the recovery's lock:
+// clients that come or go meanwhile are not missed.
 func (t Target) members() []member {
 	r := t.ns.recovery
 	r.lock()

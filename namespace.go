@@ -106,7 +106,7 @@ func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
 	n.register(func(r *registry) { r.onDisconnect = append(slices.Clip(r.onDisconnect), f) })
 }
 
-// Handle registers the handler of an event in its raw form; On and OnCall are the typed ones. The handler runs in
+// Handle registers the handler of an event in its raw form; On, OnCall and OnAck are the typed ones. The handler runs in
 // the goroutine of its socket, which handles one event at a time, in order; it may block, and holds up nobody else.
 //
 // An acknowledgement that the sender asked for and that the handler neither gave nor took along (Event.Later) is sent

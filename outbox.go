@@ -482,7 +482,7 @@ func (o *outbox) bound(limit int) {
 	o.limit = limit
 }
 
-// takes is cost for who does not hold o.mu. It locks.
+// takes is cost for those who do not hold o.mu. It locks.
 func (o *outbox) takes() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -20,7 +20,9 @@ type quota struct {
 }
 
 func newQuota(o *Options) *quota {
-	q := &quota{most: o.MaxConnections, mostPerClient: o.MaxConnectionsPerClient, mostPending: o.MaxPending, key: o.ClientKey}
+	q := &quota{
+		most: o.MaxConnections, mostPerClient: o.MaxConnectionsPerClient, mostPending: o.MaxPending, key: o.ClientKey,
+	}
 	if q.mostPerClient < noBound {
 		q.byClient = make(map[string]int)
 	}

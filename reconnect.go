@@ -184,8 +184,8 @@ func notDialed(err error) attempted {
 	return attempted{&Error{Message: refusalMessage(e.Response), Status: status, Err: err}, true}
 }
 
-// refusalMessage is what a response says, in words: that of an Engine.IO server has them in JSON. A page is for
-// browsers.
+// refusalMessage returns the message of a response: the "message" of an Engine.IO server's JSON, or plain text. For an
+// HTML page, and for an empty body, it is the status line.
 func refusalMessage(resp *http.Response) string {
 	body, _ := io.ReadAll(resp.Body) // it is in memory
 	resp.Body = io.NopCloser(bytes.NewReader(body))
@@ -203,7 +203,7 @@ func refusalMessage(resp *http.Response) string {
 // maxRetryAfter bounds the wait that a server may ask for.
 const maxRetryAfter = time.Hour
 
-// retryAfter is for how long the server has asked not to be asked again.
+// retryAfter returns how long to wait before the next attempt, if the last answer asked for a wait.
 func retryAfter(last error) time.Duration {
 	if e, ok := errors.AsType[*HandshakeError](last); ok {
 		return min(e.RetryAfter(), maxRetryAfter)

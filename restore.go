@@ -146,7 +146,8 @@ func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 	return s.enterLocked() || wake, slow, true
 }
 
-// keep has what is kept of the socket be its own. The locks are held, the recovery's and s.mu.
+// keep makes k what is kept of the socket, which shares its values and hands its expiry over. The locks are held, the
+// recovery's and s.mu.
 func (s *Socket) keep(k *kept) {
 	s.kept = k
 	v := s.lockValues()

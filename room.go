@@ -103,10 +103,10 @@ func (r *room) count() int {
 	return len(r.members)
 }
 
-// roomNames are those that a Join names.
+// roomNames are the checked names of a Join.
 type roomNames struct {
 	rooms []string // a set
-	ids   []string // what is no name for a room, but may be the id of who joins
+	ids   []string // socket ids, of which only the joining socket's own is allowed
 }
 
 // newRoomNames checks the names.
@@ -126,7 +126,7 @@ func newRoomNames(names []string) (n roomNames, err error) {
 	return n, nil
 }
 
-// fit checks the names for the socket with that id, which may be in so many rooms.
+// fit checks the names for the socket with that id, which may be in at most that many rooms.
 func (n roomNames) fit(id string, most int) error {
 	if len(n.rooms) > most {
 		return tooManyRooms(most, len(n.rooms))
@@ -167,7 +167,8 @@ func roomNameError(format string, args ...any) error {
 	return &Error{Message: fmt.Sprintf(format, args...), Err: ErrRoomName}
 }
 
-// tooManyRooms is likewise, and matches ErrTooManyRooms.
+// tooManyRooms is shown to clients, too, and matches ErrTooManyRooms.
 func tooManyRooms(most, number int) error {
-	return &Error{Message: fmt.Sprintf("room: expected at most %d rooms, this would be number %d", most, number), Err: ErrTooManyRooms}
+	message := fmt.Sprintf("room: expected at most %d rooms, this would be number %d", most, number)
+	return &Error{Message: message, Err: ErrTooManyRooms}
 }

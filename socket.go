@@ -13,8 +13,8 @@ import (
 //
 // Its functions, registered with the Namespace, run one at a time in a goroutine of its own, in this order: Use,
 // OnConnect, its events as they came, OnDisconnect. All methods may be called from any goroutine, from within
-// those functions and after the disconnect, when they do nothing, or say so; with Options.Recovery they then act on who
-// has the id: the Socket that the client has come back as, or what is kept of it.
+// those functions and after the disconnect, when they do nothing, or say so. With Options.Recovery they then act on the
+// Socket that the client has come back as or, while it is away, on what is kept of it.
 type Socket struct {
 	seat
 	id        string

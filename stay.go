@@ -2,7 +2,7 @@ package atrium
 
 import "slices"
 
-// What rooms a client that is away is in, and was in when an event was emitted.
+// The rooms that an absent client is in, and those that it was in when an event was emitted.
 
 // stay is a room that a socket is in.
 type stay struct {
@@ -85,7 +85,7 @@ func (k *kept) size() int {
 	return n
 }
 
-// eachAway calls visit for everyone who is away and for whom something is that happens now.
+// eachAway calls visit for each absent client that belongs to the recipients now.
 func (r *recovery) eachAway(to recipients, visit func(*kept)) {
 	now := r.last() + 1
 	if ids, ok := to.ids(); ok {
@@ -103,7 +103,7 @@ func (r *recovery) eachAway(to recipients, visit func(*kept)) {
 	}
 }
 
-// joinAway puts one who is away into rooms that it is not in.
+// joinAway puts an absent client into rooms that it is not in.
 func (r *recovery) joinAway(k *kept, rooms []string) {
 	more := make([]stay, len(rooms))
 	for i, name := range rooms {
@@ -112,12 +112,12 @@ func (r *recovery) joinAway(k *kept, rooms []string) {
 	r.resize(k, func() { k.rooms = insertNamed(k.rooms, more) })
 }
 
-// leaveAway takes one who is away out of the rooms.
+// leaveAway takes an absent client out of the rooms.
 func (r *recovery) leaveAway(k *kept, rooms []string) {
 	r.resize(k, func() { k.rooms = deleteNamed(k.rooms, rooms, func(room stay) { r.lapse(k, room) }) })
 }
 
-// resize accounts for a change of one who is away.
+// resize makes a change to an absent client and accounts for its size.
 func (r *recovery) resize(k *kept, change func()) {
 	before := k.size()
 	change()
@@ -127,7 +127,7 @@ func (r *recovery) resize(k *kept, change func()) {
 	}
 }
 
-// lapse notes that the client has left a room: what was emitted before is to be judged by that it was in it.
+// lapse remembers that the client was in a room that it leaves: events from that time are still for it.
 func (r *recovery) lapse(k *kept, room stay) {
 	now := r.last()
 	if room.since == now {

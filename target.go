@@ -258,8 +258,9 @@ func (t Target) list() []*Socket {
 	return list
 }
 
-// Join puts the sockets into the rooms, those of clients that are away (Options.Recovery), too. Its error names the sockets
-// that could not join, and why (see Socket.Join); it matches a *ClusterError if nodes have not answered within a second.
+// Join puts the sockets into the rooms, those of clients that are away (Options.Recovery), too. Its error names the
+// sockets that could not join, and why (see Socket.Join); it matches a *ClusterError if nodes have not answered within a
+// second.
 func (t Target) Join(rooms ...string) error {
 	names, err := newRoomNames(rooms)
 	if err != nil {
@@ -281,8 +282,8 @@ func (t Target) join(names roomNames) error {
 	return errors.Join(failed...)
 }
 
-// Leave takes the sockets out of the rooms, those of clients that are away, too. Its error is a *ClusterError: nodes have not
-// answered within a second.
+// Leave takes the sockets out of the rooms, those of clients that are away, too. Its error is a *ClusterError: nodes have
+// not answered within a second.
 func (t Target) Leave(rooms ...string) error {
 	m := t.message(clusterLeave)
 	m.names = setOf(rooms)
@@ -294,8 +295,8 @@ func (t Target) Leave(rooms ...string) error {
 	})
 }
 
-// Disconnect disconnects the sockets, so that clients that are away do not come back; see Socket.Disconnect. Its error is a
-// *ClusterError: nodes have not answered within a second.
+// Disconnect disconnects the sockets, and keeps clients that are away from coming back; see Socket.Disconnect. Its error
+// is a *ClusterError: nodes have not answered within a second.
 func (t Target) Disconnect() error { return t.disconnect(closeStatus{}) }
 
 // DisconnectWith disconnects the sockets with a status code and a reason; see Socket.DisconnectWith, and Disconnect for

@@ -113,7 +113,7 @@ func (ts *topics) renew(t *topic) bool {
 	return true
 }
 
-// subscribed returns the topic of that name if its messages come; else nil.
+// subscribed returns the topic of that name if it is subscribed to; else nil.
 func (ts *topics) subscribed(name string) *topic {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -123,11 +123,11 @@ func (ts *topics) subscribed(name string) *topic {
 	return nil
 }
 
-// sample returns a topic at random of those whose messages come, but none of these names; nil if there is none.
+// sample returns a random topic of those that are subscribed to, other than these; nil if there is none.
 func (ts *topics) sample(but ...string) *topic {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	for name, t := range ts.byName { // which begins anywhere
+	for name, t := range ts.byName { // a map's order is random
 		if t.cancel != nil && !slices.Contains(but, name) {
 			return t
 		}

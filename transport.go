@@ -16,7 +16,7 @@ type transport interface {
 	// agreed returns what was agreed on compression.
 	agreed() compression
 	buffered() int
-	// takes is what is queued takes of memory, in bytes; see Options.MaxQueued.
+	// takes returns how much memory what is queued takes, in bytes; see Options.MaxQueued.
 	takes() int
 	waitUntilHalf(ctx context.Context) error
 
