@@ -169,6 +169,9 @@ func (r *recovery) keep(m *message, to recipients) {
 // leave notes that the connection has ended. Everybody else finds the client away.
 func (r *recovery) leave(k *kept, reason Reason, rooms []stay) {
 	k.session, k.rooms, k.left = nil, rooms, r.last()
+	if k.gone { // it was disconnected
+		return
+	}
 	r.absent[k.id] = k
 	if !reason.recoverable() {
 		r.forget(k)

@@ -149,6 +149,11 @@ func (r *recovery) check(t testing.TB) {
 			t.Errorf("%+v is kept", k)
 		}
 	}
+	for id, k := range r.absent {
+		if k.id != id || r.sessions[k.pid] != k {
+			t.Errorf("%+v is absent", k)
+		}
+	}
 	if bytes != r.bytes || int64(bytes) > r.maxBytes {
 		t.Errorf("%d bytes are kept, %d counted, of %d", bytes, r.bytes, r.maxBytes)
 	}
