@@ -24,7 +24,7 @@ import (
 // floors are those of the house, from the ground up. A file names nothing that is declared on a floor above it.
 var floors = []struct{ name, files string }{
 	{"ground", "frame.go mask.go backoff.go timer.go errors.go guard.go log.go names.go socketid.go"},
-	{"wire", "conn.go read.go close.go ending.go stream.go outbox.go flusher.go ready_unix.go ready_linux.go ready_unsent_other.go ready_other.go refusal.go origin.go upgrade.go dial.go dialproxy.go deflate.go inflate.go extensions.go compression.go"},
+	{"wire", "conn.go read.go close.go ending.go stream.go framequeue.go outbox.go flusher.go ready_unix.go ready_linux.go ready_unsent_other.go ready_other.go refusal.go origin.go upgrade.go dial.go dialproxy.go deflate.go inflate.go extensions.go compression.go"},
 	{"packets", "packet.go payload.go attachment.go binary.go json.go envelope.go"},
 	{"sessions", "session.go transport.go seat.go recovery.go stay.go engineio.go socketio.go polling.go pollrequests.go pollresponse.go plain.go inbox.go message.go"},
 	{"cluster", "queue.go bus.go bushealth.go clustermessage.go cluster.go clusterclose.go echo.go topic.go question.go"},

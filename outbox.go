@@ -9,25 +9,14 @@ import (
 )
 
 const (
-	// writeChunk is the most that one write hands to the network: TLS's record size, and small enough that the
-	// end of each write is a sign of life from a slow peer.
-	writeChunk = 16 << 10
-	// maxPongs bounds the bytes of pongs that wait to leave. A peer that sends pings faster than it reads gets
-	// its latest ping answered (RFC 6455 §5.5.3).
-	maxPongs = 4 << 10
 	// stallTimeout is how long the kernel may take no byte before a peer with a full queue is given up.
 	stallTimeout = 5 * time.Second
 	// kernelWait is how long a write lasts before the drainer counts as waiting for the kernel.
 	kernelWait = 20 * time.Millisecond
-	// frameOverhead is what a queued frame takes beside its bytes: its place in the queue, the room that newFrame
-	// leaves around the payload, and what the allocator adds.
-	frameOverhead = 96
-	// keptFrames bounds the capacity that an empty queue keeps.
-	keptFrames = 16
 )
 
 // outbox is the write queue of one connection: whole frames, encoded already and never changed again, in one
-// order. Pings and pongs overtake data at the next frame boundary; the close frame goes last.
+// order: that of a frameQueue, with the close frame last.
 //
 // push only queues, so that it may be called under a room's lock. It says whether the queue needs a writer; the
 // caller then owes it a wake, soon, by itself or through a flusher. So queued bytes always have an owner: who owes
@@ -45,22 +34,17 @@ type outbox struct {
 	eventsWait *atomic.Bool // an inbox has more events; nil without inboxes
 	inputWaits atomic.Bool  // the reader has more messages at hand
 
-	mu      sync.Mutex // guards:
-	limit   int        // of cost (MaxQueued)
-	head    int32
-	queue   [][]byte // queue[head:] waits; if closing, the last of it is the close frame
-	partial []byte   // the unwritten rest of a frame whose beginning was written
-	pongs   []byte   // whole frames
-	pings   []byte   // whole frames
-	bytes   int      // of all the above, and of what is being written
-	state   writerState
-	closing bool    // no more data is accepted
-	later   bool    // there is a goroutine that will wake
-	blocked bool    // the kernel has refused bytes, which the drainer is waiting to write
-	ahead   int32   // writes that the network took while a ping waited
-	err     error   // why nothing will be written any more; nil while something may
-	ending  *ending // of a closing connection, which goes on to its next step when err is set
-	writing int64   // nanotime when the drainer's write in progress began; 0: none
+	mu         sync.Mutex // guards:
+	limit      int        // of cost (MaxQueued)
+	frameQueue            // if closing, the last of it is the close frame
+	state      writerState
+	closing    bool    // no more data is accepted
+	later      bool    // there is a goroutine that will wake
+	blocked    bool    // the kernel has refused bytes, which the drainer is waiting to write
+	ahead      int32   // writes that the network took while a ping waited
+	err        error   // why nothing will be written any more; nil while something may
+	ending     *ending // of a closing connection, which goes on to its next step when err is set
+	writing    int64   // nanotime when the drainer's write in progress began; 0: none
 
 	room chan struct{} // made by who waits for room, closed when there is some
 	end  chan struct{} // made by who waits for the end, closed when nothing will be written any more
@@ -111,9 +95,9 @@ func (o *outbox) push(frame []byte, by pusher) (v verdict, wake bool) {
 		}
 		v = overLimit
 	}
-	o.queue = append(o.queue, frame)
+	o.add(frame)
 	fresh := o.state == idle
-	wake = o.added(frame)
+	wake = o.needsWake()
 	return v, wake && (fresh || by != forBroadcast)
 }
 
@@ -135,8 +119,8 @@ func (o *outbox) pushPing(frame []byte) (queued, wake bool) {
 	if o.closing || o.err != nil {
 		return false, false
 	}
-	o.pings = append(o.pings, frame...)
-	return true, o.added(frame)
+	o.addPing(frame)
+	return true, o.needsWake()
 }
 
 // pushPong queues a pong ahead of all data.
@@ -146,12 +130,8 @@ func (o *outbox) pushPong(frame []byte) (wake bool) {
 	if o.closing || o.err != nil {
 		return false
 	}
-	if len(o.pongs)+len(frame) > maxPongs {
-		o.bytes -= len(o.pongs)
-		o.pongs = o.pongs[:0]
-	}
-	o.pongs = append(o.pongs, frame...)
-	return o.added(frame)
+	o.addPong(frame)
+	return o.needsWake()
 }
 
 // pushClose queues the close frame behind everything, and lets nothing follow it. It does so once; later calls
@@ -167,15 +147,14 @@ func (o *outbox) pushClose(frame []byte, ending *ending) (wake bool) {
 		o.ending.advance(stepAnswer, 0)
 		return false
 	}
-	o.queue = append(o.queue, frame)
+	o.add(frame)
 	o.signal(&o.room)
-	return o.added(frame)
+	return o.needsWake()
 }
 
-// added accounts for a frame and reports whether nobody is writing, so that a wake is owed. o.mu is held, as in all
-// below that say nothing else.
-func (o *outbox) added(frame []byte) (wake bool) {
-	o.bytes += len(frame)
+// needsWake reports, for a frame that was just queued, whether nobody is writing, so that a wake is owed. o.mu is held, as
+// in all below that say nothing else.
+func (o *outbox) needsWake() bool {
 	if o.state == writing {
 		return false
 	}
@@ -271,19 +250,8 @@ func (o *outbox) waits() {
 	o.writing = nanotime()
 }
 
-func release(buf *[]byte) {
-	if buf != nil {
-		drainBuffers.Put(buf)
-	}
-}
-
-var drainBuffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, writeChunk)
-	return &b
-}}
-
-// take returns what to write next: a frame or a piece of one, where it lies, or as many whole frames as go into
-// a buffer, or nil, after which the caller no longer is the writer. mayWait says that the write may wait. It locks.
+// take returns what to write next; nil if there is nothing, after which the caller no longer is the writer. mayWait says
+// that the write may wait. It locks.
 func (o *outbox) take(buf **[]byte, mayWait bool) []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -295,10 +263,7 @@ func (o *outbox) take(buf **[]byte, mayWait bool) []byte {
 	chunk := o.next(buf)
 	if chunk == nil {
 		o.state = idle
-		if cap(o.queue) > keptFrames {
-			o.queue = nil
-		}
-		o.pongs, o.pings = nil, nil
+		o.shrink()
 		if o.closing {
 			o.fail(ErrClosed)
 		}
@@ -308,71 +273,6 @@ func (o *outbox) take(buf **[]byte, mayWait bool) []byte {
 		o.writing = nanotime()
 	}
 	return chunk
-}
-
-func (o *outbox) next(buf **[]byte) []byte {
-	if len(o.partial) > 0 {
-		chunk := o.partial[:min(len(o.partial), writeChunk)]
-		if o.partial = o.partial[len(chunk):]; len(o.partial) == 0 {
-			o.partial = nil
-		}
-		return chunk
-	}
-	waiting, control := len(o.queue)-int(o.head), len(o.pongs)+len(o.pings)
-	if waiting+control == 0 {
-		return nil
-	}
-	if waiting == 1 && control == 0 {
-		return o.begin(o.pop())
-	}
-	if *buf == nil {
-		*buf = drainBuffers.Get().(*[]byte)
-	}
-	chunk := append(append((**buf)[:0], o.pongs...), o.pings...)
-	o.pongs, o.pings = o.pongs[:0], o.pings[:0]
-	for int(o.head) < len(o.queue) {
-		if frame := o.queue[o.head]; len(chunk)+len(frame) > writeChunk {
-			if len(chunk) > 0 {
-				return chunk
-			}
-			return o.begin(o.pop())
-		}
-		chunk = append(chunk, o.pop()...)
-	}
-	return chunk
-}
-
-// begin returns the first chunk of a frame and keeps the rest.
-func (o *outbox) begin(frame []byte) []byte {
-	if len(frame) > writeChunk {
-		o.partial = frame[writeChunk:]
-		frame = frame[:writeChunk]
-	}
-	return frame
-}
-
-// pop takes the first frame off the queue; nil if there is none.
-func (o *outbox) pop() []byte {
-	if int(o.head) == len(o.queue) {
-		return nil
-	}
-	frame := o.queue[o.head]
-	o.queue[o.head] = nil
-	o.head++
-	if int(o.head) == len(o.queue) {
-		o.queue, o.head = o.queue[:0], 0
-	} else if o.head >= keptFrames && int(o.head) > len(o.queue)/2 {
-		left := o.queue[o.head:]
-		if cap(o.queue) > 8*max(len(left), keptFrames) { // far more room than there is need for
-			o.queue = append(make([][]byte, 0, 2*len(left)), left...)
-		} else {
-			kept := copy(o.queue, left)
-			clear(o.queue[kept:])
-			o.queue = o.queue[:kept]
-		}
-		o.head = 0
-	}
-	return frame
 }
 
 // wrote accounts for a write, and reports whether there may be others. blocked says that the kernel did not take
@@ -402,11 +302,7 @@ func (o *outbox) wrote(n int, err error, blocked bool) bool {
 func (o *outbox) abandon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for frame := o.pop(); frame != nil; frame = o.pop() {
-		o.bytes -= len(frame)
-	}
-	o.bytes -= len(o.pongs) + len(o.pings)
-	o.pongs, o.pings = nil, nil
+	o.dropWaiting()
 }
 
 // stop ends writing for good; what is queued is dropped. It locks.
@@ -426,7 +322,7 @@ func (o *outbox) fail(err error) {
 	} else {
 		o.ending.advance(stepAnswer, 0)
 	}
-	o.queue, o.head, o.partial, o.pongs, o.pings, o.bytes = nil, 0, nil, nil, nil, 0
+	o.frameQueue = frameQueue{}
 	o.signal(&o.room)
 	o.signal(&o.end)
 }
@@ -471,9 +367,6 @@ func (o *outbox) buffered() int {
 	defer o.mu.Unlock()
 	return o.bytes
 }
-
-// cost is what the queue takes of memory, in bytes: more than its frames have if they are small. o.mu is held.
-func (o *outbox) cost() int { return o.bytes + (len(o.queue)-int(o.head))*frameOverhead }
 
 // bound changes the limit. It locks.
 func (o *outbox) bound(limit int) {

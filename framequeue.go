@@ -1,0 +1,150 @@
+package atrium
+
+import "sync"
+
+const (
+	// writeChunk is the most that one write hands to the network: TLS's record size, and small enough that the
+	// end of each write is a sign of life from a slow peer.
+	writeChunk = 16 << 10
+	// maxPongs bounds the bytes of pongs that wait to leave. A peer that sends pings faster than it reads gets
+	// its latest ping answered (RFC 6455 §5.5.3).
+	maxPongs = 4 << 10
+	// frameOverhead is what a queued frame takes beside its bytes: its place in the queue, the room that newFrame
+	// leaves around the payload, and what the allocator adds.
+	frameOverhead = 96
+	// keptFrames bounds the capacity that an empty queue keeps.
+	keptFrames = 16
+)
+
+// frameQueue holds the frames that wait to be written, and takes them apart into chunks for single writes. Pings and
+// pongs overtake data at the next frame boundary. It has no lock: an outbox guards it.
+type frameQueue struct {
+	queue   [][]byte // queue[head:] waits
+	partial []byte   // the unwritten rest of a frame whose beginning was written
+	pongs   []byte   // whole frames
+	pings   []byte   // whole frames
+	bytes   int      // of all the above, and of what is being written
+	head    int32
+}
+
+// add queues a frame behind all data.
+func (q *frameQueue) add(frame []byte) {
+	q.queue = append(q.queue, frame)
+	q.bytes += len(frame)
+}
+
+// addPing queues a ping ahead of all data.
+func (q *frameQueue) addPing(frame []byte) {
+	q.pings = append(q.pings, frame...)
+	q.bytes += len(frame)
+}
+
+// addPong queues a pong ahead of all data. If too many wait, it takes their place.
+func (q *frameQueue) addPong(frame []byte) {
+	if len(q.pongs)+len(frame) > maxPongs {
+		q.bytes -= len(q.pongs)
+		q.pongs = q.pongs[:0]
+	}
+	q.pongs = append(q.pongs, frame...)
+	q.bytes += len(frame)
+}
+
+// cost is what the queue takes of memory, in bytes: more than its frames have if they are small.
+func (q *frameQueue) cost() int { return q.bytes + (len(q.queue)-int(q.head))*frameOverhead }
+
+// next returns what to write next: a frame or a piece of one, where it lies, or as many whole frames as go into a
+// buffer; nil if there is nothing. It takes the buffer from the pool if it needs one. The bytes count until they are
+// written: see wrote of outbox.
+func (q *frameQueue) next(buf **[]byte) []byte {
+	if len(q.partial) > 0 {
+		chunk := q.partial[:min(len(q.partial), writeChunk)]
+		if q.partial = q.partial[len(chunk):]; len(q.partial) == 0 {
+			q.partial = nil
+		}
+		return chunk
+	}
+	waiting, control := len(q.queue)-int(q.head), len(q.pongs)+len(q.pings)
+	if waiting+control == 0 {
+		return nil
+	}
+	if waiting == 1 && control == 0 {
+		return q.begin(q.pop())
+	}
+	if *buf == nil {
+		*buf = drainBuffers.Get().(*[]byte)
+	}
+	chunk := append(append((**buf)[:0], q.pongs...), q.pings...)
+	q.pongs, q.pings = q.pongs[:0], q.pings[:0]
+	for int(q.head) < len(q.queue) {
+		if frame := q.queue[q.head]; len(chunk)+len(frame) > writeChunk {
+			if len(chunk) > 0 {
+				return chunk
+			}
+			return q.begin(q.pop())
+		}
+		chunk = append(chunk, q.pop()...)
+	}
+	return chunk
+}
+
+// begin returns the first chunk of a frame and keeps the rest.
+func (q *frameQueue) begin(frame []byte) []byte {
+	if len(frame) > writeChunk {
+		q.partial = frame[writeChunk:]
+		frame = frame[:writeChunk]
+	}
+	return frame
+}
+
+// pop takes the first frame off the queue; nil if there is none.
+func (q *frameQueue) pop() []byte {
+	if int(q.head) == len(q.queue) {
+		return nil
+	}
+	frame := q.queue[q.head]
+	q.queue[q.head] = nil
+	q.head++
+	if int(q.head) == len(q.queue) {
+		q.queue, q.head = q.queue[:0], 0
+	} else if q.head >= keptFrames && int(q.head) > len(q.queue)/2 {
+		left := q.queue[q.head:]
+		if cap(q.queue) > 8*max(len(left), keptFrames) { // far more room than there is need for
+			q.queue = append(make([][]byte, 0, 2*len(left)), left...)
+		} else {
+			kept := copy(q.queue, left)
+			clear(q.queue[kept:])
+			q.queue = q.queue[:kept]
+		}
+		q.head = 0
+	}
+	return frame
+}
+
+// dropWaiting drops what waits, but not the rest of a frame whose beginning was written.
+func (q *frameQueue) dropWaiting() {
+	for frame := q.pop(); frame != nil; frame = q.pop() {
+		q.bytes -= len(frame)
+	}
+	q.bytes -= len(q.pongs) + len(q.pings)
+	q.pongs, q.pings = nil, nil
+}
+
+// shrink gives back the room of an empty queue, but for a few frames'.
+func (q *frameQueue) shrink() {
+	if cap(q.queue) > keptFrames {
+		q.queue = nil
+	}
+	q.pongs, q.pings = nil, nil
+}
+
+// drainBuffers are for chunks of several frames.
+var drainBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, writeChunk)
+	return &b
+}}
+
+func release(buf *[]byte) {
+	if buf != nil {
+		drainBuffers.Put(buf)
+	}
+}
