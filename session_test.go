@@ -144,11 +144,13 @@ func testSessionMessageTimeout(t *testing.T) {
 				<-time.After(time.Minute) // idleness is no message
 				start := time.Now()
 				p.send(test.begin(p))
+				var sending sync.WaitGroup
+				defer sending.Wait()
 				if test.name == "a fragment" {
-					go func() { // what comes in between does not count
+					sending.Go(func() { // what comes in between does not count
 						<-time.After(3 * time.Second)
 						p.send(p.frame(OpPong, ""), p.part(OpContinuation, `"e"`))
-					}()
+					})
 				}
 				p.wantClose(StatusPolicyViolation, "message timeout")
 				wantAfter(t, h, "the close frame", start, 5*time.Second)
@@ -755,6 +757,7 @@ func testSessionSlowConsumerPolicy(t *testing.T) {
 					return
 				}
 				wantReason(t, left, ReasonSlowConsumer)
+				synctest.Wait() // a socket leaves before its connection is closed
 				if test.within == 0 {
 					if took := time.Since(start); took != 0 {
 						t.Errorf("left after %v", took)
