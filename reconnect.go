@@ -361,8 +361,12 @@ func (c *Client) drop(l *link, reason Reason) {
 
 // detach is the end of a link, for its reader: it tells the application, and has the client reconnect.
 func (c *Client) detach(l *link) {
-	c.drop(l, endReason(l.conn))
+	reason := endReason(l.conn)
+	c.drop(l, reason)
 	c.mu.Lock()
+	if reason == ReasonMessageTooBig { // a recovered session would bring the same message again
+		c.pid, c.offset = "", ""
+	}
 	if !l.connected {
 		awaited := l.awaited()
 		c.mu.Unlock()
@@ -377,7 +381,8 @@ func (c *Client) detach(l *link) {
 		return
 	}
 	c.link = nil
-	reason, again := l.reason, !c.closing && l.reason != ReasonIOServerDisconnect
+	reason = l.reason
+	again := !c.closing && reason != ReasonIOServerDisconnect
 	if nanotime()-c.openedAt >= int64(c.options.Backoff.Max) {
 		c.delays = 0
 	}

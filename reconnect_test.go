@@ -151,6 +151,36 @@ func TestClientRecovers(t *testing.T) {
 	}
 }
 
+// An event over the client's own limit ends the connection. It is not asked for again: a client that recovered would get it
+// at each return.
+func TestClientDoesNotRecoverWhatIsTooBig(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{Recovery: Recovery{MaxDisconnection: time.Minute}})
+	srv := serve(t, overTCP, h)
+	c := newClient(t, func() (net.Conn, error) { return dialTCP(srv.listener) }, ClientOptions{Dial: DialOptions{ReadLimit: 1000}})
+	connected := newChannel[bool]()
+	c.OnConnect(func() { connected <- c.Recovered() })
+	heard := newChannel[int]()
+	On(c, "news", func(_ *Client, n int) error { heard <- n; return nil })
+	left := reasons(c)
+	mustConnect(t, c)
+	within(t, connected, "OnConnect")
+	h.Emit("news", 1)
+	within(t, heard, "the first event")
+	h.Emit("news", strings.Repeat("x", 2000))
+	h.Emit("news", 2)
+	if why := within(t, left, "OnDisconnect"); why != ReasonMessageTooBig {
+		t.Errorf("disconnected for %q", why)
+	}
+	if within(t, connected, "OnConnect") {
+		t.Error("recovered, and was sent the same event again")
+	}
+	h.Emit("news", 3)
+	if n := within(t, heard, "the next event"); n != 3 {
+		t.Errorf("heard %d, want 3", n)
+	}
+}
+
 // A server that refuses a client which comes back stops it.
 func testClientRefusedLater(t *testing.T) {
 	noLeaks(t)
