@@ -84,7 +84,7 @@ func checkOrigin(r *http.Request, allowed originList) *refusal {
 	sent := strings.Join(origins, ", ")
 	return &refusal{
 		status:  http.StatusForbidden,
-		message: fmt.Sprintf("the origin %q may not connect to the host %q: list it in AllowedOrigins if it should", sent, r.Host),
+		message: fmt.Sprintf("the origin %q may not connect to the host %q: list it in AllowedOrigins if it should", cutText(sent, maxLogged), cutText(r.Host, maxLogged)),
 		entry:   warning("atrium: refused an origin", clientText("origin", sent), clientText("host", r.Host), hint(origin.mend(r))),
 	}
 }

@@ -158,3 +158,13 @@ func FuzzOrigins(f *testing.F) {
 		}
 	})
 }
+
+// A refusal does not send back all that it was sent.
+func TestOriginRefusalIsShort(t *testing.T) {
+	r := httptest.NewRequest("GET", "http://example.com/", nil)
+	r.Header.Set("Origin", "https://a"+strings.Repeat("\xff", 60_000))
+	r.Host = strings.Repeat("h", 60_000)
+	if refused := checkOrigin(r, originList{}); refused == nil || len(refused.message) > 4<<10 {
+		t.Errorf("got %.200v", refused)
+	}
+}
