@@ -58,21 +58,31 @@ func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
 		return err
 	}
 	_ = control.SetWriteDeadline(time.Now().Add(pollWriteTimeout))
+	t.respond(w, r, packets)
+	return nil
+}
+
+var errNotWritten = errors.New("atrium: the ResponseWriter panicked")
+
+// respond answers a GET with what it has taken, or with nothing yet.
+func (t *polling) respond(w http.ResponseWriter, r *http.Request, packets [][]byte) {
 	took := len(packets) > 0
 	if !took {
 		packets = nothingYet
 	}
-	failed := t.writePayload(w, r, packets)
-	over := t.written(failed)
-	switch {
-	case failed != nil && !took && errors.Is(failed, http.ErrHandlerTimeout):
-		// Nothing is lost, and perhaps nobody gone.
-	case failed != nil:
-		t.fail(ReasonTransportError)
-	case over:
-		t.end()
-	}
-	return nil
+	failed := errNotWritten
+	defer func() {
+		over := t.written(failed)
+		switch {
+		case failed != nil && !took && errors.Is(failed, http.ErrHandlerTimeout):
+			// Nothing is lost, and perhaps nobody gone.
+		case failed != nil:
+			t.fail(ReasonTransportError)
+		case over:
+			t.end()
+		}
+	}()
+	failed = t.writePayload(w, r, packets)
 }
 
 // written notes that a response was written, or could not be. It reports whether nothing is left to be told to the client

@@ -138,6 +138,35 @@ func TestPollingBaseContextEnded(t *testing.T) {
 	})
 }
 
+// aborting is a ResponseWriter that gives a response up, as handlers do that cannot finish it.
+type aborting struct{ http.ResponseWriter }
+
+func (aborting) Write([]byte) (int, error) { panic(http.ErrAbortHandler) }
+
+// A session whose response was not written, because the ResponseWriter panicked, ends like one whose client is gone.
+func TestPollingWriterPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newEcho(t, Options{PingInterval: time.Hour})
+		left := leavings(h)
+		var aborts bool
+		e := serve(t, overPipe, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if aborts {
+				w = aborting{w}
+			}
+			h.ServeHTTP(w, r)
+		})).joined(t)
+		h.Emit("waits")
+		aborts = true
+		if r, err := e.request(t.Context(), "GET", e.query(), ""); err == nil {
+			t.Errorf("answered: %v", r)
+		}
+		wantReason(t, left, ReasonTransportError)
+		if err := h.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // What http.TimeoutHandler has answered in the hub's place costs the session nothing if there was nothing to lose.
 func TestPollingTooLateForTimeoutHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
