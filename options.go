@@ -66,7 +66,8 @@ type Options struct {
 	ClientKey func(*http.Request) string
 	// MaxPending bounds the connections at a time that are not accepted yet: from the handshake, Accept included, until
 	// the Use functions have passed or the client has gone. One more is refused with 503 and Retry-After, before Accept is
-	// asked. Each may hold some 300 KB until ConnectTimeout. Zero means 10,000.
+	// asked. Each may hold some 300 KB until ConnectTimeout. One client alone can be all of them, unless
+	// MaxConnectionsPerClient is set. Zero means 10,000.
 	MaxPending int
 
 	// PingInterval is the time between two pings to a client, and from its handshake to the first at least: that one comes
