@@ -196,7 +196,7 @@ func (c *cluster) publish(o outgoing) {
 	}
 }
 
-// callPublish bears a panic of the Bus, which may be the application's own.
+// callPublish calls Bus.Publish. A panic of the Bus, which may be the application's own, is an error.
 func (c *cluster) callPublish(ctx context.Context, o outgoing) (err error) {
 	defer panicAsError("Bus.Publish", &err)
 	return c.bus.Publish(ctx, o.topic, o.msg)

@@ -185,8 +185,8 @@ func (n *Namespace) dispatch(s *Socket, e *Event) {
 	e.finish()
 }
 
-// Registrar is what On, OnCall and OnAck register handlers with: *Hub or *Namespace, with S being *Socket, or *Client, with S
-// being *Client.
+// Registrar is what On, OnCall and OnAck register handlers with: *Hub or *Namespace, with S being *Socket, or *Client,
+// with S being *Client.
 type Registrar[S any] interface {
 	handle(event string, f func(S, *Event))
 }

@@ -23,8 +23,8 @@ func guard(f func(), failed func(what ...any)) {
 	returned = true
 }
 
-// guardApart is guard in a goroutine of its own, which it waits for: where the caller's goroutine must go on although f
-// may end the one that it runs in.
+// guardApart is guard with f in a goroutine of its own, which it waits for: the caller's goroutine goes on also if f calls
+// runtime.Goexit.
 func guardApart(f func(), failed func(what ...any)) {
 	done := make(chan struct{})
 	go func() {
@@ -34,7 +34,7 @@ func guardApart(f func(), failed func(what ...any)) {
 	<-done
 }
 
-// panicAsError, when deferred, makes the panic of a function of the application the error that is returned in its place.
+// panicAsError, when deferred, sets err to an error for a panic of the function of that name.
 func panicAsError(function string, err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("atrium: %s panicked: %v\n%s", function, p, debug.Stack())

@@ -415,8 +415,8 @@ func (l *link) hear() {
 	l.heard.Store(nanotime())
 }
 
-// left is for how long the server may still be silent, as far as it is listened to. Time is nanotime's, which goes on
-// evenly: a clock that somebody sets ends no connection, and hides no dead one.
+// left returns for how long the server may still be silent. Time in which the client does not read does not count. The
+// clock is nanotime, which nobody sets: setting the wall clock ends no connection, and hides no dead one.
 func (l *link) left() time.Duration {
 	gone := l.heard.Load() + int64(l.limit)
 	if probed := l.probed.Load(); probed != 0 {
@@ -443,7 +443,8 @@ func (l *link) noteLook() {
 	l.lookedWall.Store(time.Now().UnixNano())
 }
 
-// check looks whether the server is still there. It is the heartbeat's function, and for who wants to send.
+// check ends the connection if the server has been silent for too long, and pings it after a sleep of the machine. It is
+// the heartbeat's function, and is called before a message is sent.
 func (l *link) check() {
 	if l.slept() && l.left() > 0 && l.probed.Load() == 0 && l.conn.out.buffered() == 0 {
 		l.probed.Store(nanotime())

@@ -153,7 +153,8 @@ type Options struct {
 	//	Warn   a refused origin, handshake or version of Engine.IO; a client over MaxConnections, MaxConnectionsPerClient or
 	//	       MaxPending, or with headers over 64 KiB; a ResponseWriter that cannot be hijacked; offered subprotocols of
 	//	       which none is known; an unknown namespace, or one more than 100; a message over MaxMessageSize; queues over
-	//	       MaxQueuedTotal; a client that did not take what was queued when it was disconnected
+	//	       MaxQueuedTotal; a client that did not take what was queued when it was disconnected; handlers that Shutdown
+	//	       waits for
 	//	Info   an error of Accept that is no *Error; a request for a session that is not known here; a Bus that works again
 	//	Debug  an *Error of Accept; a client that comes during Shutdown; one that broke its protocol
 	//

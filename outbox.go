@@ -152,8 +152,8 @@ func (o *outbox) pushClose(frame []byte, ending *ending) (wake bool) {
 	return o.needsWake()
 }
 
-// needsWake reports, for a frame that was just queued, whether nobody is writing, so that a wake is owed. o.mu is held, as
-// in all below that say nothing else.
+// needsWake reports, when a frame has been queued, whether nobody is writing, so that a wake is owed. o.mu is held, as in
+// all below that say nothing else.
 func (o *outbox) needsWake() bool {
 	if o.state == writing {
 		return false

@@ -45,8 +45,8 @@ func wantReason(t testing.TB, left <-chan Reason, want Reason) {
 	}
 }
 
-// Pings come at intervals, the first ones not earlier, and not all at once. Neither an idle connection nor its heartbeat is a message
-// that takes too long.
+// Pings come at intervals, the first ones not earlier, and not all at once. Neither an idle connection nor its heartbeat is
+// a message that takes too long.
 func testSessionPings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const interval, timeout = 8 * time.Second, 6 * time.Second

@@ -24,9 +24,8 @@ import (
 // ended, and for no longer than two seconds while the Bus fails; what was not sent is an error. When Shutdown has returned
 // nil, the Bus's client may be closed.
 //
-// A handler that does not return is waited for: after 5 seconds the log names the handlers that still run, and so does the
-// error. That includes a handler that calls Shutdown, which would wait for itself: it is to be called in a goroutine of
-// its own there.
+// A handler that does not return is waited for: every 5 seconds the log names the handlers that still run, and so does the
+// error. A handler that calls Shutdown waits for itself: it must call it in another goroutine.
 //
 // Call Shutdown before http.Server.Shutdown, which does not know of these connections. Calling it again waits again.
 func (h *Hub) Shutdown(ctx context.Context) error {

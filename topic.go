@@ -289,7 +289,7 @@ func (ts *topics) next() (t *topic, idle bool) {
 	return t, false
 }
 
-// callSubscribe bears a panic of the Bus, which may be the application's own.
+// callSubscribe calls Bus.Subscribe. A panic of the Bus, which may be the application's own, is an error.
 func (ts *topics) callSubscribe(ctx context.Context, t *topic) (cancel func(), err error) {
 	defer panicAsError("Bus.Subscribe", &err)
 	return ts.bus.Subscribe(ctx, t.name, func(msg []byte) {
