@@ -73,6 +73,7 @@ type clientFunctions struct {
 // what is wrong with the URL, and nothing happens before that.
 func NewClient(url string, options ClientOptions) *Client {
 	c := &Client{options: options.normalize(), state: StateClosed}
+	c.options.Logger = guardedLogger(c.options.Logger)
 	if c.address, c.wrong = webSocketURL(url); c.wrong == nil {
 		c.wrong = c.options.check(c.address)
 	}
@@ -343,9 +344,14 @@ func (c *Client) run(e *Event, f func()) {
 
 // runFunction calls f, which calls the application's functions of that name, other than handlers. A panic is logged.
 func (c *Client) runFunction(name string, f func()) {
-	guard(f, func(what ...any) {
-		c.options.Logger.With(slog.String("function", name)).Error("atrium: a handler panicked", what...)
-	})
+	guard(f, c.panicked(name))
+}
+
+// panicked returns what tells the log that a function of the application has panicked.
+func (c *Client) panicked(name string) func(what ...any) {
+	return func(what ...any) {
+		c.options.Logger.Error("atrium: a handler panicked", append([]any{slog.String("function", name)}, what...)...)
+	}
 }
 
 // dispatch runs the handlers of an event.

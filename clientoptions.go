@@ -12,6 +12,9 @@ import (
 )
 
 // ClientOptions are a Client's choices. The zero value is useful. A negative number or duration makes NewClient panic.
+//
+// A panic, or runtime.Goexit, in one of the functions is logged. In Auth and Dial the attempt has failed by that; in Backoff
+// the delay is its Max.
 type ClientOptions struct {
 	// Auth is what the server's Handshake.Bind decodes, or its socket.handshake.auth: anything that encoding/json makes
 	// an object of. A func(context.Context) (any, error) is called before each attempt, for a token that may have

@@ -107,7 +107,7 @@ func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger tim
 	c.own[0].name, c.own[1].name = nodeTopic(node), everyNode
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
-	c.topics = topics{bus: bus, clock: clock, linger: max(linger, minLinger), deliver: c.receive,
+	c.topics = topics{bus: bus, log: log, clock: clock, linger: max(linger, minLinger), deliver: c.receive,
 		outcome: c.attempted, begun: c.begun, ctx: ctx, byName: make(map[string]*topic)}
 	c.out.serve, c.out.limit = c.publish, maxClusterQueue
 	c.notices.serve, c.notices.limit = func(m clusterMessage) { c.host.notice(&m) }, maxClusterQueue
@@ -171,6 +171,8 @@ func (c *cluster) send(topic string, m *clusterMessage) (number uint64) {
 	return c.sent
 }
 
+var errPublishGoexit = errors.New("atrium: Bus.Publish called runtime.Goexit")
+
 // publish is the queue's serve.
 func (c *cluster) publish(o outgoing) {
 	if o.done != nil {
@@ -178,8 +180,14 @@ func (c *cluster) publish(o outgoing) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(c.topics.ctx, busTimeout)
-	err := c.callPublish(ctx, o)
-	cancel()
+	defer cancel()
+	err := errPublishGoexit // unless it returns, or panics
+	defer func() { c.published(o, err) }()
+	err = c.callPublish(ctx, o)
+}
+
+// published accounts for a message that the Bus has taken, or has not.
+func (c *cluster) published(o outgoing, err error) {
 	switch {
 	case err == nil:
 		c.counts.published.Add(1)

@@ -76,7 +76,7 @@ func (c *cluster) flush(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	if err := f.Flush(ctx); err != nil {
+	if err := callApart("Bus.Flush", func() error { return f.Flush(ctx) }); err != nil {
 		return fmt.Errorf("%w: %w", ErrBus, err)
 	}
 	return nil

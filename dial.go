@@ -273,6 +273,13 @@ func (o *DialOptions) connect(req *http.Request, config connConfig) (*Conn, *htt
 	}
 	// From here on, closing nc is what ends a wait.
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	opened := false
+	defer func() {
+		if !opened { // or a function of the application has panicked
+			stop()
+			nc.Close()
+		}
+	}()
 	wire, resp, err := o.open(nc, via, req)
 	if err == nil {
 		resp, err = o.handshake(wire, req, &config)
@@ -281,9 +288,9 @@ func (o *DialOptions) connect(req *http.Request, config connConfig) (*Conn, *htt
 		err = ctx.Err()
 	}
 	if err != nil {
-		nc.Close()
 		return nil, resp, err
 	}
+	opened = true
 	return newConn(wire, config), resp, nil
 }
 

@@ -85,8 +85,8 @@
 // A socket's functions run one at a time, in order: Use, OnConnect, its events as they came, OnDisconnect. They
 // may block; nobody else waits for them. What one goroutine emits to one socket arrives in that order, whether it
 // was for the socket, a room or everyone. Emit never waits for a network. A client that does not read is given up
-// when its queue is full ([Options.MaxQueued]) and delays nobody. A panic in a handler costs its socket only.
-// After [Socket.Leave] has returned, nothing more arrives through the room.
+// when its queue is full ([Options.MaxQueued]) and delays nobody. A panic in a handler costs its socket only, and so does
+// runtime.Goexit. After [Socket.Leave] has returned, nothing more arrives through the room.
 //
 // # Many machines
 //

@@ -34,6 +34,19 @@ func guardApart(f func(), failed func(what ...any)) {
 	<-done
 }
 
+// callApart calls f as guardApart does. A panic or runtime.Goexit in it is an error, which names the function.
+func callApart(function string, f func() error) (err error) {
+	err = fmt.Errorf("atrium: %s called runtime.Goexit", function) // unless it returns, or panics
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer panicAsError(function, &err)
+		err = f()
+	}()
+	<-done
+	return err
+}
+
 // panicAsError, when deferred, sets err to an error for a panic of the function of that name.
 func panicAsError(function string, err *error) {
 	if p := recover(); p != nil {

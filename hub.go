@@ -52,6 +52,7 @@ func New(options Options) *Hub {
 		live:    make(map[*session]string),
 		empty:   make(chan struct{}),
 	}
+	h.options.Logger = guardedLogger(h.options.Logger)
 	h.log = newLimitedLog(h.options.Logger)
 	h.origins, _ = parseOrigins(h.options.AllowedOrigins) // normalize has seen the error
 	h.plainSubprotocols = append([]string{plainSubprotocol}, h.options.Subprotocols...)

@@ -96,3 +96,32 @@ func clientText(key, text string) slog.Attr {
 	}
 	return slog.String(key, strings.ToValidUTF8(text, "\uFFFD"))
 }
+
+// guardedLogger returns a logger whose handler, the application's, may panic and call runtime.Goexit.
+func guardedLogger(l *slog.Logger) *slog.Logger { return slog.New(guardedHandler{l.Handler()}) }
+
+// guardedHandler is a slog.Handler of the application. If that panics, or ends its goroutine, an entry is lost; there
+// is nobody to tell.
+type guardedHandler struct{ handler slog.Handler }
+
+func tellNobody(...any) {}
+
+func (h guardedHandler) Enabled(ctx context.Context, level slog.Level) (enabled bool) {
+	guardApart(func() { enabled = h.handler.Enabled(ctx, level) }, tellNobody)
+	return enabled
+}
+
+func (h guardedHandler) Handle(ctx context.Context, r slog.Record) (err error) {
+	guardApart(func() { err = h.handler.Handle(ctx, r) }, tellNobody)
+	return err
+}
+
+func (h guardedHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	guardApart(func() { h.handler = h.handler.WithAttrs(attrs) }, tellNobody)
+	return h
+}
+
+func (h guardedHandler) WithGroup(name string) slog.Handler {
+	guardApart(func() { h.handler = h.handler.WithGroup(name) }, tellNobody)
+	return h
+}

@@ -3,6 +3,7 @@ package atrium
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -132,7 +133,7 @@ func (n *Namespace) UseEvent(f func(*Event) error) {
 
 // OnEmit adds a function that sees every event that is sent to sockets of this namespace, by Emit or Call: once for
 // each of these calls, not for each receiver, and before it returns. It must not keep args. It may run in any
-// goroutine.
+// goroutine. A panic of f is logged, and the event is sent.
 func (n *Namespace) OnEmit(f func(event string, args []json.RawMessage)) {
 	mustFunc(f == nil, "OnEmit")
 	n.register(func(r *registry) { r.onEmit = append(slices.Clip(r.onEmit), f) })
@@ -146,7 +147,9 @@ func (n *Namespace) emitted(m *message) {
 	}
 	args := rawValues(m.args.Bytes())
 	for _, f := range listeners {
-		f(m.event, args)
+		guard(func() { f(m.event, args) }, func(what ...any) {
+			n.hub.log.error("atrium: OnEmit panicked", append(what, slog.String("event", m.event))...)
+		})
 	}
 }
 

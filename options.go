@@ -22,7 +22,8 @@ type Options struct {
 	// request: cookies, client certificates, the path. An error refuses the client over HTTP; if it is an *Error
 	// with its message and Status, otherwise with 403 and no more. With the status 429 or 503 a Retry-After header of
 	// 10 seconds goes along. The context returned is, without its cancellation, the parent of Socket.Context; nil means
-	// context.Background. Accept may be called from many goroutines at a time. Zero means that all are accepted.
+	// context.Background. Accept may be called from many goroutines at a time. Its panics, and those of ClientKey, are
+	// net/http's, which closes the connection. Zero means that all are accepted.
 	//
 	// A page does not see why its WebSocket was refused: browsers hide the status and the body, and Socket.IO's client
 	// in a browser reports "websocket error" or "xhr poll error". So that a user learns of it, put what was found into
@@ -161,6 +162,7 @@ type Options struct {
 	// An entry says what was expected and, as "hint", what to set. Of what clients can cause, 5 entries with the same
 	// message are written a minute; the next has the number of the others, as "left_out". Entries have a request's path
 	// and remote address, its Origin and Host, but never its query, cookies, other headers or auth value.
+	// If its handler panics, or ends its goroutine, the entry is lost, and nothing else.
 	Logger *slog.Logger
 }
 

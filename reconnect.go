@@ -18,8 +18,11 @@ import (
 // errConnecting is for a Connect that comes while there is nothing for it to do.
 var errConnecting = errors.New("atrium: the client is connected, or connecting, already")
 
-// errAuthPanicked is for a ClientOptions.Auth whose panic is in the log.
-var errAuthPanicked = errors.New("it panicked")
+// These are for panics that are in the log.
+var (
+	errAuthPanicked    = errors.New("it panicked")
+	errAttemptPanicked = errors.New("a function of ClientOptions.Dial, or encoding ClientOptions.Auth, panicked")
+)
 
 // Connect connects, and returns nil as soon as the server has let the client in. From then on the client connects again
 // by itself when the connection breaks.
@@ -73,7 +76,8 @@ func (c *Client) establish(ctx context.Context, wait bool) error {
 		if wait && !sleep(ctx, retryAfter(last)+c.nextDelay()) {
 			return c.interrupted(ctx, last)
 		}
-		result := c.attempt(ctx)
+		result := attempted{err: fmt.Errorf("atrium: connecting to %s: %w", c.host(), errAttemptPanicked)}
+		guardApart(func() { result = c.attempt(ctx) }, c.panicked("ClientOptions.Dial or Auth"))
 		switch {
 		case result.err == nil:
 			return nil
@@ -96,7 +100,10 @@ func (c *Client) nextDelay() time.Duration {
 	taken := c.delays
 	c.delays++
 	c.mu.Unlock()
-	return c.options.Backoff.Delay(taken) // Backoff.Rand may ask for the State
+	delay := c.options.Backoff.Max
+	// Backoff.Rand is called without the lock: it may ask for the State.
+	guardApart(func() { delay = c.options.Backoff.Delay(taken) }, c.panicked("ClientOptions.Backoff.Rand"))
+	return delay
 }
 
 // sleep waits for d. It reports false if ctx ends.

@@ -3,6 +3,7 @@ package atrium
 import (
 	"container/list"
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -25,6 +26,7 @@ const (
 // may fail and be tried again for as long as the Bus is away; it is left to a few goroutines that exist only meanwhile.
 type topics struct {
 	bus     Bus
+	log     *limitedLog
 	clock   *wheel
 	linger  time.Duration
 	deliver func(t *topic, msg []byte)
@@ -289,14 +291,24 @@ func (ts *topics) next() (t *topic, idle bool) {
 	return t, false
 }
 
-// callSubscribe calls Bus.Subscribe. A panic of the Bus, which may be the application's own, is an error.
+// callSubscribe calls Bus.Subscribe. A panic or runtime.Goexit of the Bus, which may be the application's own, is an error.
+// The cancel that it returns logs one.
 func (ts *topics) callSubscribe(ctx context.Context, t *topic) (cancel func(), err error) {
-	defer panicAsError("Bus.Subscribe", &err)
-	return ts.bus.Subscribe(ctx, t.name, func(msg []byte) {
-		if !t.gone.Load() { // or what its successor brings would come twice
-			ts.deliver(t, msg)
-		}
+	var end func()
+	err = callApart("Bus.Subscribe", func() (err error) {
+		end, err = ts.bus.Subscribe(ctx, t.name, func(msg []byte) {
+			if !t.gone.Load() { // or what its successor brings would come twice
+				ts.deliver(t, msg)
+			}
+		})
+		return err
 	})
+	cancel = func() {
+		guardApart(end, func(what ...any) {
+			ts.log.error("atrium: a subscription's cancel panicked", append(what, slog.String("topic", t.name))...)
+		})
+	}
+	return cancel, err
 }
 
 // subscribe reports whether it has worked. If it has not, the topic waits again.
