@@ -26,7 +26,7 @@ var floors = []struct{ name, files string }{
 	{"ground", "frame.go mask.go backoff.go timer.go errors.go guard.go log.go names.go socketid.go"},
 	{"wire", "conn.go read.go close.go ending.go stream.go framequeue.go outbox.go flusher.go ready_unix.go ready_linux.go ready_unsent_other.go ready_other.go refusal.go origin.go upgrade.go dial.go dialproxy.go deflate.go inflate.go extensions.go compression.go"},
 	{"packets", "packet.go payload.go attachment.go binary.go json.go envelope.go"},
-	{"sessions", "session.go transport.go seat.go recovery.go stay.go engineio.go socketio.go polling.go pollrequests.go pollresponse.go plain.go inbox.go message.go"},
+	{"sessions", "session.go heartbeat.go transport.go seat.go recovery.go stay.go engineio.go socketio.go polling.go pollrequests.go pollresponse.go plain.go inbox.go message.go"},
 	{"cluster", "queue.go bus.go bushealth.go clustermessage.go cluster.go clusterclose.go echo.go topic.go question.go"},
 	{"roof", "doc.go script.go hub.go shutdown.go readiness.go nodes.go everywhere.go arrival.go quota.go backlog.go options.go namespace.go handshake.go socket.go member.go values.go restore.go event.go bind.go later.go room.go target.go ack.go client.go clientcall.go clientoptions.go link.go reconnect.go stats.go inspect.go"},
 }
