@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -21,22 +22,29 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// floors are those of the house, from the ground up. A file names nothing that is declared on a floor above it.
-var floors = []struct{ name, files string }{
-	{"ground", "frame.go mask.go backoff.go timer.go errors.go guard.go log.go names.go socketid.go"},
-	{"wire", "conn.go read.go close.go ending.go stream.go framequeue.go outbox.go flusher.go ready_unix.go ready_linux.go ready_unsent_other.go ready_other.go refusal.go origin.go upgrade.go dial.go dialproxy.go deflate.go inflate.go extensions.go compression.go"},
-	{"packets", "packet.go payload.go attachment.go binary.go json.go envelope.go"},
-	{"sessions", "session.go heartbeat.go transport.go seat.go recovery.go stay.go engineio.go socketio.go polling.go pollrequests.go pollresponse.go plain.go inbox.go message.go"},
-	{"cluster", "queue.go bus.go bushealth.go clustermessage.go cluster.go clusterclose.go echo.go topic.go question.go"},
-	{"roof", "doc.go script.go hub.go shutdown.go readiness.go nodes.go everywhere.go arrival.go quota.go backlog.go options.go namespace.go handshake.go socket.go member.go values.go restore.go event.go bind.go later.go room.go target.go ack.go client.go clientcall.go clientoptions.go link.go reconnect.go stats.go inspect.go"},
-}
-
-// floorOf gives each file its floor.
-func floorOf() map[string]int {
+// floorOf reads the tables of ARCHITECTURE.md, which give each file its floor: the number of its heading, from the ground
+// up. A file names nothing that is declared on a floor above it.
+func floorOf(t *testing.T) map[string]int {
+	t.Helper()
+	text, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	of := make(map[string]int)
-	for i, floor := range floors {
-		for file := range strings.FieldsSeq(floor.files) {
-			of[file] = i
+	floor := -1
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "### ") {
+			floor++
+		}
+		cells := strings.Split(line, "|")
+		if floor < 0 || len(cells) < 3 {
+			continue
+		}
+		for _, file := range regexp.MustCompile("`([a-z_]+\\.go)`").FindAllStringSubmatch(cells[1], -1) {
+			if _, again := of[file[1]]; again {
+				t.Errorf("ARCHITECTURE.md has %s twice", file[1])
+			}
+			of[file[1]] = floor
 		}
 	}
 	return of
@@ -74,7 +82,7 @@ func climbs(fset *token.FileSet, pkg *types.Package, uses map[*ast.Ident]types.O
 
 // TestFloors keeps the house in order: lower floors never name upper ones.
 func TestFloors(t *testing.T) {
-	floorOf := floorOf()
+	floorOf := floorOf(t)
 	names, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +90,12 @@ func TestFloors(t *testing.T) {
 	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, "_test.go") })
 	for _, name := range names {
 		if _, ok := floorOf[name]; !ok {
-			t.Errorf("%s: on no floor: give it one in floors_test.go", name)
+			t.Errorf("%s: on no floor: give it one in ARCHITECTURE.md", name)
+		}
+	}
+	for name := range floorOf {
+		if !slices.Contains(names, name) {
+			t.Errorf("ARCHITECTURE.md has %s, which does not exist", name)
 		}
 	}
 
