@@ -54,7 +54,10 @@ func (b *backlog) look() {
 			if total <= b.most-b.most/8 { // not just below it, or it would be the next client's turn at once
 				break
 			}
-			q.session.endSlow() // no change if it has ended: then what is queued has its time
+			if q.session.ended.Load() {
+				continue // what is queued for it has CloseTimeout to leave, and counts until then
+			}
+			q.session.endSlow()
 			total -= q.cost
 		}
 	}

@@ -342,6 +342,34 @@ func TestMaxQueuedTotal(t *testing.T) {
 	})
 }
 
+// What is queued for a client that is being disconnected counts until it has left: others make room.
+func TestMaxQueuedTotalCountsWhoLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, Options{MaxQueuedTotal: 100_000, PingInterval: time.Hour})
+		left := make(chan string, 10)
+		h.OnDisconnect(func(s *Socket, why Reason) { left <- s.ID() + " " + string(why) })
+		srv := serve(t, overPipe, h)
+		fill := func(kilobytes int) *Socket {
+			s := srv.peer(t).arrive(h) // it does not read on
+			for range kilobytes {
+				s.Emit("e", strings.Repeat("x", 900))
+			}
+			return s
+		}
+		leaving, staying := fill(60), fill(48)
+		leaving.Disconnect()
+		<-time.After(3 * time.Second) // a stalled one is cut after five
+		for _, want := range []string{
+			leaving.ID() + " " + string(ReasonServerDisconnect),
+			staying.ID() + " " + string(ReasonSlowConsumer),
+		} {
+			if got := within(t, left, want); got != want {
+				t.Errorf("left: %s, want %s", got, want)
+			}
+		}
+	})
+}
+
 // What waits for clients that poll counts, too.
 func TestMaxQueuedTotalOfPolling(t *testing.T) {
 	h := newHub(t, Options{MaxQueuedTotal: 100_000})

@@ -6,8 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// guard calls a function of the application. If that panics, or ends its goroutine, failed is called with what the log is to
-// be told of it; a goroutine that was ended is so after that.
+// guard calls f, a function of the application. If f panics or calls runtime.Goexit, failed gets slog attributes with the
+// panic value and the stack. Goexit still ends the goroutine.
 func guard(f func(), failed func(what ...any)) {
 	returned := false
 	defer func() {

@@ -109,7 +109,7 @@ type Options struct {
 	MaxQueued int
 	// MaxQueuedTotal bounds what waits to be sent to all clients together, counted as for MaxQueued. It is checked about
 	// once a second; beyond it, the clients with most waiting are disconnected as slow consumers until an eighth of it is
-	// free. A broadcast counts once for each client that it waits for, though they share most of its memory: so set it
+	// free. What is queued for one that is being disconnected counts until it has left. A broadcast counts once for each client that it waits for, though they share most of its memory: so set it
 	// well above what the broadcasts of a second make. Zero means no bound but MaxQueued for each.
 	MaxQueuedTotal int
 	// MaxRooms bounds the rooms that one socket is in. Zero means 1000.
