@@ -143,6 +143,32 @@ func TestLostSubscriptionIsRenewed(t *testing.T) {
 	}
 }
 
+// eagerBus brings messages for a while before Subscribe returns.
+type eagerBus struct{ Bus }
+
+func (b eagerBus) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
+	cancel, err := b.Bus.Subscribe(ctx, topic, deliver)
+	time.Sleep(2 * heartbeat)
+	return cancel, err
+}
+
+// A node that hears itself before Subscribe has returned, since it answers another node, begins to send its hellos all the
+// same.
+func TestNodeThatHearsItselfEarlyStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := NewMemoryBus()
+		other := newHub(t, Options{Bus: memory})
+		<-time.After(heartbeat / 2)
+		h := newHub(t, Options{Bus: eagerBus{memory}})
+		for range 5 {
+			<-time.After(nodeTimeout)
+			if !slices.Contains(other.cluster.others(), h.node) {
+				t.Fatal("the other node does not know of it")
+			}
+		}
+	})
+}
+
 // refusingBus takes what is published and refuses every subscription.
 type refusingBus struct {
 	Bus

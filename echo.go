@@ -13,6 +13,7 @@ import (
 // ownTopic is a topic that every node must hear itself by: the one that all nodes hear, and its own.
 type ownTopic struct {
 	name   string
+	begun  atomic.Bool   // it has been subscribed to
 	heard  atomic.Int64  // nanotime of its last echo, or of the subscription; 0: there is none
 	number atomic.Uint64 // the last echo's
 }
@@ -43,14 +44,12 @@ func (c *cluster) attempted(topic string, err error) {
 // begun is told of each subscription.
 func (c *cluster) begun(topic string) {
 	own := c.ownTopic(topic)
-	if own == nil {
-		return
+	if own == nil || !own.begun.CompareAndSwap(false, true) {
+		return // another topic, or not for the first time
 	}
-	if !own.heard.CompareAndSwap(0, nanotime()) {
-		return // anew
-	}
+	own.heard.Store(nanotime())
 	for i := range c.own {
-		if c.own[i].heard.Load() == 0 {
+		if !c.own[i].begun.Load() {
 			return
 		}
 	}
@@ -114,8 +113,8 @@ type probe struct {
 	second  bool   // one before it has not come back
 }
 
-// probe sends a hello by the node's own topics, which also tells the other nodes that it is there, and by one other topic,
-// chosen at random. It renews the subscriptions that silent finds: an own one at once, another after a second probe.
+// probe sends a hello by the node's own topics, which also tells the other nodes that it is there, and by one other topic:
+// those take turns. It renews the subscriptions that silent finds: an own one at once, another after a second probe.
 func (c *cluster) probe() {
 	c.mu.Lock()
 	silent := c.silent(nanotime())
@@ -127,7 +126,7 @@ func (c *cluster) probe() {
 			c.send(c.own[i].name, &clusterMessage{kind: clusterHello}) // to the others
 		}
 	}
-	if t := c.topics.sample(c.own[0].name, c.own[1].name); t != nil {
+	if t := c.topics.nextProbed(c.own[0].name, c.own[1].name); t != nil {
 		c.probeBy(t, false)
 	}
 	for _, p := range silent {
@@ -174,8 +173,12 @@ func (c *cluster) silent(now int64) (list []probe) {
 		case p.topic.brought.Load() != p.brought || p.topic.gone.Load():
 		case p.left == 0 || now-p.left <= patience || !later:
 			pending = append(pending, p)
-		case !slices.ContainsFunc(list, func(q probe) bool { return q.topic == p.topic }):
-			list = append(list, p)
+		default:
+			if i := slices.IndexFunc(list, func(q probe) bool { return q.topic == p.topic }); i >= 0 {
+				list[i].second = list[i].second || p.second
+			} else {
+				list = append(list, p)
+			}
 		}
 	}
 	clear(c.probes[len(pending):])

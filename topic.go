@@ -37,6 +37,7 @@ type topics struct {
 	mu      sync.Mutex // the last to be taken but for the clock's. It guards:
 	byName  map[string]*topic
 	waiting list.List // of *topic: to be subscribed to
+	turns   list.List // of *topic: all, the one that was probed last at the end
 	workers int
 }
 
@@ -53,6 +54,7 @@ type topic struct {
 	wanted int
 	cancel func()        // nil until subscribed
 	place  *list.Element // in topics.waiting; nil if it does not wait
+	turn   *list.Element // in topics.turns
 	idle   timer
 	marks  map[string]uint64 // the number of the last marker of each node; made with the first
 	marked chan struct{}     // closed with the next marker, and at the end; nil if nobody waits for one
@@ -81,6 +83,7 @@ func (ts *topics) add(name string) *topic {
 	t := &topic{name: name, ready: make(chan struct{}), heard: make(map[string]uint64), crowded: topicNodes}
 	t.idle.fire = func() { ts.drop(t) }
 	ts.byName[name] = t
+	t.turn = ts.turns.PushBack(t)
 	return t
 }
 
@@ -125,12 +128,14 @@ func (ts *topics) subscribed(name string) *topic {
 	return nil
 }
 
-// sample returns a random topic of those that are subscribed to, other than these; nil if there is none.
-func (ts *topics) sample(but ...string) *topic {
+// nextProbed returns the topic to probe next: the subscribed topics other than these take turns. It is nil if there is none.
+func (ts *topics) nextProbed(but ...string) *topic {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	for name, t := range ts.byName { // a map's order is random
-		if t.cancel != nil && !slices.Contains(but, name) {
+	for range ts.turns.Len() {
+		front := ts.turns.Front()
+		ts.turns.MoveToBack(front)
+		if t := front.Value.(*topic); t.cancel != nil && !slices.Contains(but, t.name) {
 			return t
 		}
 	}
@@ -183,6 +188,7 @@ func (ts *topics) dropAll() {
 func (ts *topics) remove(t *topic) (cancel func()) {
 	t.gone.Store(true)
 	delete(ts.byName, t.name)
+	ts.turns.Remove(t.turn)
 	t.wakeMarked()
 	if t.place != nil {
 		ts.waiting.Remove(t.place)
