@@ -102,7 +102,7 @@ func TestFloors(t *testing.T) {
 	fset := token.NewFileSet()
 	lookup := exportData(t)
 	var found []string
-	for _, goos := range []string{runtime.GOOS, "windows"} { // ready_unix.go and ready_other.go
+	for _, goos := range []string{runtime.GOOS, "windows"} { // conn_fast_unix.go and conn_fast_other.go
 		target := build.Default
 		target.GOOS = goos
 		var files []*ast.File

@@ -671,7 +671,7 @@ func TestInflateConcurrently(t *testing.T) {
 	group.Wait()
 }
 
-// TestDeflateMemory keeps the figures of deflate.go's first comment.
+// TestDeflateMemory keeps the figures of conn_deflate.go's first comment.
 func TestDeflateMemory(t *testing.T) {
 	message := text(20_000, 1)
 	for level, most := range map[int]uint64{flate.HuffmanOnly: 750_000, 1: 1_220_000, 2: 830_000, 6: 830_000, 9: 830_000} {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// socketIOCodec is Socket.IO protocol v5 over Engine.IO protocol v4: see packet.go and payload.go. Such a client has a
+// socketIOCodec is Socket.IO protocol v5 over Engine.IO protocol v4: see proto_socketio.go and proto_engineio.go. Such a client has a
 // socket in each namespace that it connects to.
 type socketIOCodec struct {
 	host    host
