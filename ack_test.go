@@ -185,7 +185,7 @@ func TestCallRoom(t *testing.T) {
 	})
 }
 
-func testCallContext(t *testing.T) {
+func TestCallContext(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -297,7 +297,7 @@ func TestCallTimeout(t *testing.T) {
 	})
 }
 
-func testCallDisconnected(t *testing.T) {
+func TestCallDisconnected(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -349,7 +349,7 @@ func testCallDisconnected(t *testing.T) {
 	})
 }
 
-func testAckIgnored(t *testing.T) {
+func TestAckIgnored(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})

@@ -104,7 +104,7 @@ func TestBackoffProperties(t *testing.T) {
 }
 
 // Those who failed together are spread evenly over the window, at the maximum too: there is no heap at its end.
-func testBackoffSpreads(t *testing.T) {
+func TestBackoffSpreads(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, attempt := range []int{0, 3, 1_000_000} {
 		b := Backoff{Rand: random.Float64}

@@ -344,7 +344,7 @@ func TestClientTLS(t *testing.T) {
 }
 
 // A refusal is the server's last word: it is not asked again.
-func testClientRefused(t *testing.T) {
+func TestClientRefused(t *testing.T) {
 	noLeaks(t)
 	for _, test := range []struct {
 		packet string

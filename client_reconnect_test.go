@@ -27,7 +27,7 @@ func reasons(c *Client) <-chan Reason {
 
 // Whatever ends a connection, the client comes back, with its handlers, and rejoins; but not if the server has put it
 // out of its namespace.
-func testClientReconnects(t *testing.T) {
+func TestClientReconnects(t *testing.T) {
 	noLeaks(t)
 	overClientKinds(t, func(t *testing.T, k kind) {
 		h := newHub(t, Options{})
@@ -182,7 +182,7 @@ func TestClientDoesNotRecoverWhatIsTooBig(t *testing.T) {
 }
 
 // A server that refuses a client which comes back stops it.
-func testClientRefusedLater(t *testing.T) {
+func TestClientRefusedLater(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
 	var locked atomic.Bool
@@ -219,7 +219,7 @@ func testClientRefusedLater(t *testing.T) {
 }
 
 // A call that waits for its answer when the connection breaks fails; with Retries it is sent again, as it was.
-func testClientRetries(t *testing.T) {
+func TestClientRetries(t *testing.T) {
 	noLeaks(t)
 	ask := func(c *Client, n int) <-chan error {
 		result := make(chan error, 1)
@@ -363,7 +363,7 @@ func TestClientServerStalls(t *testing.T) {
 }
 
 // A context that ends, ends Connect, at whatever it was.
-func testClientConnectContext(t *testing.T) {
+func TestClientConnectContext(t *testing.T) {
 	noLeaks(t)
 	f := newFake(t, overTCP)
 	for _, says := range [][]string{nil, {engineHello}} {
@@ -405,7 +405,7 @@ func testClientConnectContext(t *testing.T) {
 }
 
 // Close, at whatever the client was, leaves nothing behind.
-func testClientClose(t *testing.T) {
+func TestClientClose(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
 	h.Handle("ignored", func(e *Event) { <-e.Socket().Context().Done() })
@@ -723,7 +723,7 @@ func bubble(t *testing.T, test func(t *testing.T)) {
 
 // The schedule of attempts, to the instant: immediately, then as the Backoff says, from the beginning again only if a
 // connection has lasted.
-func testClientSchedule(t *testing.T) {
+func TestClientSchedule(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := newHub(t, Options{})
 		srv := serve(t, overPipe, h)
@@ -1069,7 +1069,7 @@ func (b *blackHole) dial(srv *server) (net.Conn, error) {
 }
 
 // Many clients whose server restarts come back spread over the window, not in one instant.
-func testClientsSpread(t *testing.T) {
+func TestClientsSpread(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const clients = 200
 		h := newHub(t, Options{})

@@ -936,7 +936,7 @@ func FuzzClusterMessage(f *testing.F) {
 
 // Row 76: a node drops what it has sent itself; an outage of the Bus costs what is emitted elsewhere meanwhile and no more:
 // nothing comes twice, and rooms that were joined during the outage are subscribed to after it.
-func testBus(t *testing.T) {
+func TestBus(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		bus := &illBus{Bus: NewMemoryBus()}

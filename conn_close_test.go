@@ -15,9 +15,8 @@ import (
 )
 
 // What a peer's close frame does: the application is told, and the frame is answered.
-func testCloseReceived(t *testing.T, number int) {
+func TestCloseReceived(t *testing.T) {
 	type row struct {
-		row     int // of the corner cases
 		name    string
 		payload string
 		tell    StatusCode // to the application
@@ -25,27 +24,26 @@ func testCloseReceived(t *testing.T, number int) {
 		answer  StatusCode // to the peer; 0 is the empty payload
 	}
 	rows := []row{
-		{24, "empty", "", 1005, "", 0},
-		{25, "one byte", "\x03", 1002, "*", 1002},
-		{28, "reason", closePayload(4321, "für immer"), 4321, "für immer", 4321},
-		{28, "longest reason", closePayload(1000, strings.Repeat("r", 123)), 1000, strings.Repeat("r", 123), 1000},
-		{29, "FF", closePayload(1000, "\xff"), 1007, "*", 1007},
-		{29, "truncated", closePayload(1000, "abc\xe2\x82"), 1007, "*", 1007},
-		{29, "surrogate", closePayload(3000, "\xed\xa0\x80"), 1007, "*", 1007},
-		{29, "forbidden code comes first", closePayload(1005, "\xff"), 1002, "*", 1002},
+		{"24 empty", "", 1005, "", 0},
+		{"25 one byte", "\x03", 1002, "*", 1002},
+		{"28 reason", closePayload(4321, "für immer"), 4321, "für immer", 4321},
+		{"28 longest reason", closePayload(1000, strings.Repeat("r", 123)), 1000, strings.Repeat("r", 123), 1000},
+		{"29 FF", closePayload(1000, "\xff"), 1007, "*", 1007},
+		{"29 truncated", closePayload(1000, "abc\xe2\x82"), 1007, "*", 1007},
+		{"29 surrogate", closePayload(3000, "\xed\xa0\x80"), 1007, "*", 1007},
+		{"29 forbidden code comes first", closePayload(1005, "\xff"), 1002, "*", 1002},
 	}
 	for _, code := range []StatusCode{0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535} {
-		rows = append(rows, row{26, fmt.Sprint(code), closePayload(code, "") + "why", 1002, "*", 1002})
+		rows = append(rows, row{fmt.Sprint("26 status ", code), closePayload(code, "") + "why", 1002, "*", 1002})
 	}
 	rows[len(rows)-13].payload = "\x00\x00why" // closePayload takes 0 for no payload
 	for _, code := range []StatusCode{1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999} {
-		row := row{28, fmt.Sprint(code), closePayload(code, "why"), code, "why", code}
+		corner := "28"
 		if 1012 <= code && code <= 1014 {
-			row.row = 27
+			corner = "27"
 		}
-		rows = append(rows, row)
+		rows = append(rows, row{fmt.Sprint(corner, " status ", code), closePayload(code, "why"), code, "why", code})
 	}
-	rows = slices.DeleteFunc(rows, func(r row) bool { return r.row != number })
 	overRoles(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for _, row := range rows {
@@ -87,35 +85,29 @@ func closing(c *Conn, code StatusCode, reason string) <-chan error {
 	return done
 }
 
-func TestClose(t *testing.T) { testClose(t, 0) }
-
-func testClose(t *testing.T, number int) {
+func TestClose(t *testing.T) {
 	rows := []struct {
-		row    int // of the corner cases
 		name   string
 		code   StatusCode
 		reason string
 		sent   string
 	}{
-		{0, "1000", 1000, "", ""},
-		{0, "1011", 1011, "because", "because"},
-		{0, "1014", 1014, "", ""},
-		{0, "3000", 3000, "", ""},
-		{0, "4999", 4999, "é", "é"},
-		{30, "fits", 1000, strings.Repeat("r", 123), strings.Repeat("r", 123)},
-		{30, "124 bytes", 1000, strings.Repeat("r", 124), strings.Repeat("r", 123)},
-		{30, "much too long", 1000, strings.Repeat("r", 1<<20), strings.Repeat("r", 123)},
-		{30, "cut before a rune of two", 1000, strings.Repeat("é", 100), strings.Repeat("é", 61)},
-		{30, "cut before a rune of three", 1000, "12" + strings.Repeat("€", 100), "12" + strings.Repeat("€", 40)},
-		{30, "cut before a rune of four", 1000, strings.Repeat("𝄞", 31), strings.Repeat("𝄞", 30)},
-		{30, "rune that just fits", 1000, "123" + strings.Repeat("𝄞", 31), "123" + strings.Repeat("𝄞", 30)},
+		{"1000", 1000, "", ""},
+		{"1011", 1011, "because", "because"},
+		{"1014", 1014, "", ""},
+		{"3000", 3000, "", ""},
+		{"4999", 4999, "é", "é"},
+		{"30 fits", 1000, strings.Repeat("r", 123), strings.Repeat("r", 123)},
+		{"30 124 bytes", 1000, strings.Repeat("r", 124), strings.Repeat("r", 123)},
+		{"30 much too long", 1000, strings.Repeat("r", 1<<20), strings.Repeat("r", 123)},
+		{"30 cut before a rune of two", 1000, strings.Repeat("é", 100), strings.Repeat("é", 61)},
+		{"30 cut before a rune of three", 1000, "12" + strings.Repeat("€", 100), "12" + strings.Repeat("€", 40)},
+		{"30 cut before a rune of four", 1000, strings.Repeat("𝄞", 31), strings.Repeat("𝄞", 30)},
+		{"30 rune that just fits", 1000, "123" + strings.Repeat("𝄞", 31), "123" + strings.Repeat("𝄞", 30)},
 	}
 	overRoles(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for _, row := range rows {
-			if row.row != number {
-				continue
-			}
 			t.Run(row.name, func(t *testing.T) {
 				c, p := s.start(t, UpgradeOptions{})
 				done := closing(c, row.code, row.reason)
@@ -141,7 +133,7 @@ func testClose(t *testing.T, number int) {
 }
 
 // Row 31: codes that are for local use, or nobody's, are refused, and nothing happens.
-func testCloseRefusesCodes(t *testing.T) {
+func TestCloseRefusesCodes(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		c, p := s.start(t, UpgradeOptions{})
@@ -155,7 +147,7 @@ func testCloseRefusesCodes(t *testing.T) {
 }
 
 // Row 32: what follows a close frame is ignored, and nothing follows ours.
-func testCloseIsLast(t *testing.T) {
+func TestCloseIsLast(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		t.Run("received", func(t *testing.T) {
 			noLeaks(t)
@@ -199,7 +191,7 @@ func testCloseIsLast(t *testing.T) {
 }
 
 // Row 33: both close at once. Each sends one close frame.
-func testCloseAtOnce(t *testing.T) {
+func TestCloseAtOnce(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for range 10 {
@@ -245,7 +237,7 @@ func (h half) CloseWrite() error {
 }
 
 // Row 33: a peer that does not play its part costs time, but not more than was promised.
-func testCloseTakesNoLonger(t *testing.T) {
+func TestCloseTakesNoLonger(t *testing.T) {
 	drain := func(p *peer) {
 		go io.Copy(io.Discard, p.nc)
 	}
@@ -351,7 +343,7 @@ func testCloseTakesNoLonger(t *testing.T) {
 
 // Row 33, in real time: the peer does not read, or reads and never answers. Queued messages and the close frame get
 // their time, then the connection is closed, and a Read ends with it.
-func testCloseUnanswered(t *testing.T) {
+func TestCloseUnanswered(t *testing.T) {
 	noLeaks(t)
 	var all sync.WaitGroup
 	for _, k := range []kind{overTCP, overTLS} {
@@ -382,7 +374,7 @@ func testCloseUnanswered(t *testing.T) {
 }
 
 // Row 34: what was queued before Close is delivered before its frame, also to a peer that reads late.
-func testCloseDeliversWhatIsQueued(t *testing.T) {
+func TestCloseDeliversWhatIsQueued(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for _, reader := range []bool{false, true} {
@@ -414,7 +406,7 @@ func testCloseDeliversWhatIsQueued(t *testing.T) {
 }
 
 // Queued messages are delivered as well when it is the peer, or its mistake, that ends the connection.
-func testQueuedMessagesPrecedeTheAnswer(t *testing.T) {
+func TestQueuedMessagesPrecedeTheAnswer(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for _, code := range []StatusCode{1001, 1002} {
@@ -440,7 +432,7 @@ func testQueuedMessagesPrecedeTheAnswer(t *testing.T) {
 }
 
 // Row 35: a connection cut, at any point, is status 1006 with the cause, the same at every later Read.
-func testCut(t *testing.T) {
+func TestCut(t *testing.T) {
 	overRoles(t, func(t *testing.T, s setup) {
 		cuts := []struct {
 			name string

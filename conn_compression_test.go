@@ -443,7 +443,7 @@ func TestHubCompressed(t *testing.T) {
 }
 
 // Row 55: until a client is accepted a message is bounded by 64 KiB, when inflated, too.
-func testDeflateBeforeConnect(t *testing.T) {
+func TestDeflateBeforeConnect(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{Compression: true})

@@ -305,7 +305,7 @@ func TestDialRefusesToDial(t *testing.T) {
 }
 
 // Row 46, as a client: nothing is smuggled into the request.
-func testDialSplitting(t *testing.T) {
+func TestDialSplitting(t *testing.T) {
 	wantNotDialed(t, []undialable{
 		{"ws://h/", header("X", "secret\r\nY: z"), "the value of X"},
 		{"ws://h/", header("X", "secret\nY: z"), "the value of X"},
@@ -393,7 +393,7 @@ func TestDialAddress(t *testing.T) {
 }
 
 // Row 45, and what else RFC 6455 §4.1 has a client refuse.
-func testDialAnswers(t *testing.T) {
+func TestDialAnswers(t *testing.T) {
 	head := func(status string, lines ...string) func(string) string {
 		return func(accept string) string {
 			return "HTTP/1.1 " + status + "\r\n" + strings.ReplaceAll(strings.Join(lines, "\r\n"), "$", accept)
@@ -513,7 +513,7 @@ func TestHandshakeErrorRetryAfter(t *testing.T) {
 }
 
 // Row 45: a subprotocol that was chosen though none was offered.
-func testDialUnofferedSubprotocol(t *testing.T) {
+func TestDialUnofferedSubprotocol(t *testing.T) {
 	noLeaks(t)
 	srv := answering(t, overTCP, func(accept string) string { return switching(accept, "Sec-WebSocket-Protocol: v1") })
 	if _, _, err := srv.dial(t, "/", DialOptions{}); err == nil || !strings.Contains(err.Error(), `subprotocol "v1"`) {
@@ -580,7 +580,7 @@ func TestDialNoAnswer(t *testing.T) {
 }
 
 // Row 47, as a client: frames that come with the head of the answer, or in whatever pieces.
-func testDialEarlyFrames(t *testing.T) {
+func TestDialEarlyFrames(t *testing.T) {
 	frame := func(p string) string {
 		return string(AppendHeader(nil, Header{Fin: true, Opcode: OpText, Length: int64(len(p))})) + p
 	}

@@ -80,49 +80,45 @@ func wantRefused(t testing.TB, a answer, got upgraded, status int) (sentence str
 	return sentence
 }
 
-func testUpgradeRefuses(t *testing.T, number int) {
+func TestUpgradeRefuses(t *testing.T) {
 	const version = "Sec-Websocket-Version"
 	rows := []struct {
-		row     int // of the corner cases
 		name    string
 		request string
 		status  int
 		header  [2]string // wanted in the answer
 	}{
-		{36, "HTTP 1.0", handshake("GET / HTTP/1.0"), 505, [2]string{}},
-		{37, "POST", handshake("POST / HTTP/1.1"), 405, [2]string{"Allow", "GET"}},
-		{37, "PUT", handshake("PUT / HTTP/1.1"), 405, [2]string{"Allow", "GET"}},
-		{39, "notupgrade", handshake(get, "Connection: notupgrade"), 426, [2]string{"Upgrade", "websocket"}},
-		{39, "upgradenot", handshake(get, "Connection: keep-alive, upgradenot"), 426, [2]string{"Upgrade", "websocket"}},
-		{39, "no Connection", handshake(get, "-Connection"), 426, [2]string{"Upgrade", "websocket"}},
-		{40, "no Upgrade", handshake(get, "-Upgrade"), 426, [2]string{"Upgrade", "websocket"}},
-		{40, "h2c", handshake(get, "Upgrade: h2c"), 426, [2]string{"Upgrade", "websocket"}},
-		{40, "websockets", handshake(get, "Upgrade: websockets"), 426, [2]string{"Upgrade", "websocket"}},
-		{41, "key absent", handshake(get, "-Sec-WebSocket-Key"), 400, [2]string{}},
-		{41, "key empty", handshake(get, "Sec-WebSocket-Key:"), 400, [2]string{}},
-		{41, "key not base64", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ!=="), 400, [2]string{}},
-		{41, "key of base64url", handshake(get, "Sec-WebSocket-Key: dGhl-_NhbXBsZSBub25jZQ=="), 400, [2]string{}},
-		{41, "key of 15 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"), 400, [2]string{}},
-		{41, "key of 17 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTE="), 400, [2]string{}},
-		{41, "key of 18 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTEy"), 400, [2]string{}},
-		{41, "key without padding", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ"), 400, [2]string{}},
-		{41, "key twice", handshake(get, "+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400, [2]string{}},
-		{42, "version absent", handshake(get, "-Sec-WebSocket-Version"), 426, [2]string{version, "13"}},
-		{42, "version 8", handshake(get, "Sec-WebSocket-Version: 8"), 426, [2]string{version, "13"}},
-		{42, "version 14", handshake(get, "Sec-WebSocket-Version: 14"), 426, [2]string{version, "13"}},
-		{42, "version 013", handshake(get, "Sec-WebSocket-Version: 013"), 426, [2]string{version, "13"}},
-		{42, "versions 13, 8", handshake(get, "Sec-WebSocket-Version: 13, 8"), 426, [2]string{version, "13"}},
-		{42, "version twice", handshake(get, "+Sec-WebSocket-Version: 13"), 426, [2]string{version, "13"}},
-		{48, "Content-Length", handshake(get, "Content-Length: 9") + "\x81\x83\x01\x02\x03\x04abc", 400, [2]string{}},
-		{48, "chunked", handshake(get, "Transfer-Encoding: chunked") + "3\r\nabc\r\n0\r\n\r\n", 400, [2]string{}},
+		{"36 HTTP 1.0", handshake("GET / HTTP/1.0"), 505, [2]string{}},
+		{"37 POST", handshake("POST / HTTP/1.1"), 405, [2]string{"Allow", "GET"}},
+		{"37 PUT", handshake("PUT / HTTP/1.1"), 405, [2]string{"Allow", "GET"}},
+		{"39 notupgrade", handshake(get, "Connection: notupgrade"), 426, [2]string{"Upgrade", "websocket"}},
+		{"39 upgradenot", handshake(get, "Connection: keep-alive, upgradenot"), 426, [2]string{"Upgrade", "websocket"}},
+		{"39 no Connection", handshake(get, "-Connection"), 426, [2]string{"Upgrade", "websocket"}},
+		{"40 no Upgrade", handshake(get, "-Upgrade"), 426, [2]string{"Upgrade", "websocket"}},
+		{"40 h2c", handshake(get, "Upgrade: h2c"), 426, [2]string{"Upgrade", "websocket"}},
+		{"40 websockets", handshake(get, "Upgrade: websockets"), 426, [2]string{"Upgrade", "websocket"}},
+		{"41 key absent", handshake(get, "-Sec-WebSocket-Key"), 400, [2]string{}},
+		{"41 key empty", handshake(get, "Sec-WebSocket-Key:"), 400, [2]string{}},
+		{"41 key not base64", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ!=="), 400, [2]string{}},
+		{"41 key of base64url", handshake(get, "Sec-WebSocket-Key: dGhl-_NhbXBsZSBub25jZQ=="), 400, [2]string{}},
+		{"41 key of 15 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"), 400, [2]string{}},
+		{"41 key of 17 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTE="), 400, [2]string{}},
+		{"41 key of 18 bytes", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTEy"), 400, [2]string{}},
+		{"41 key without padding", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ"), 400, [2]string{}},
+		{"41 key twice", handshake(get, "+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400, [2]string{}},
+		{"42 version absent", handshake(get, "-Sec-WebSocket-Version"), 426, [2]string{version, "13"}},
+		{"42 version 8", handshake(get, "Sec-WebSocket-Version: 8"), 426, [2]string{version, "13"}},
+		{"42 version 14", handshake(get, "Sec-WebSocket-Version: 14"), 426, [2]string{version, "13"}},
+		{"42 version 013", handshake(get, "Sec-WebSocket-Version: 013"), 426, [2]string{version, "13"}},
+		{"42 versions 13, 8", handshake(get, "Sec-WebSocket-Version: 13, 8"), 426, [2]string{version, "13"}},
+		{"42 version twice", handshake(get, "+Sec-WebSocket-Version: 13"), 426, [2]string{version, "13"}},
+		{"48 Content-Length", handshake(get, "Content-Length: 9") + "\x81\x83\x01\x02\x03\x04abc", 400, [2]string{}},
+		{"48 chunked", handshake(get, "Transfer-Encoding: chunked") + "3\r\nabc\r\n0\r\n\r\n", 400, [2]string{}},
 	}
 	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		srv, results := serveUpgrade(t, k, nil, nil)
 		for _, row := range rows {
-			if row.row != number {
-				continue
-			}
 			t.Run(row.name, func(t *testing.T) {
 				a := request(t, srv.raw(t), row.request)
 				wantRefused(t, a, within(t, results, "Upgrade"), row.status)
@@ -134,38 +130,32 @@ func testUpgradeRefuses(t *testing.T, number int) {
 	})
 }
 
-func TestUpgradeAccepts(t *testing.T) { testUpgradeAccepts(t, 0) }
-
-func testUpgradeAccepts(t *testing.T, number int) {
+func TestUpgradeAccepts(t *testing.T) {
 	manyOffers := strings.Repeat("permessage-deflate; client_max_window_bits; a=\"b\", ", 5000) + "x"
 	rows := []struct {
-		row     int // of the corner cases
 		name    string
 		request string
 	}{
-		{0, "plain", handshake(get)},
-		{38, "keep-alive, Upgrade", handshake(get, "Connection: keep-alive, Upgrade")},
-		{38, "UPGRADE", handshake(get, "Connection: UPGRADE")},
-		{38, "no space", handshake(get, "Connection: keep-alive,upgrade")},
-		{38, "several lines", handshake(get, "Connection: keep-alive", "+Connection: Upgrade")},
-		{38, "empty elements", handshake(get, "Connection: , ,\tUpgrade ,")},
-		{40, "websocket, h2c", handshake(get, "Upgrade: websocket, h2c")},
-		{40, "h2c, WebSocket", handshake(get, "Upgrade: h2c, WebSocket")},
-		{40, "several lines", handshake(get, "Upgrade: h2c", "+Upgrade: WEBSOCKET")},
-		{41, "key with other trailing bits", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==")},
-		{48, "Content-Length 0", handshake(get, "Content-Length: 0")},
-		{50, "unclosed quote", handshake(get, `Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits="15`)},
-		{50, "thousands of offers", handshake(get, "Sec-WebSocket-Extensions: "+manyOffers)},
-		{50, "thousands of quotes", handshake(get, "Sec-WebSocket-Extensions: "+strings.Repeat(`"`, 100_000))},
-		{0, "header names in lower case", strings.NewReplacer("Sec-WebSocket", "sec-websocket", "Upgrade:", "upgrade:", "Connection:", "connection:").Replace(handshake(get))},
+		{"plain", handshake(get)},
+		{"38 keep-alive, Upgrade", handshake(get, "Connection: keep-alive, Upgrade")},
+		{"38 UPGRADE", handshake(get, "Connection: UPGRADE")},
+		{"38 no space", handshake(get, "Connection: keep-alive,upgrade")},
+		{"38 several lines", handshake(get, "Connection: keep-alive", "+Connection: Upgrade")},
+		{"38 empty elements", handshake(get, "Connection: , ,\tUpgrade ,")},
+		{"40 websocket, h2c", handshake(get, "Upgrade: websocket, h2c")},
+		{"40 h2c, WebSocket", handshake(get, "Upgrade: h2c, WebSocket")},
+		{"40 several lines", handshake(get, "Upgrade: h2c", "+Upgrade: WEBSOCKET")},
+		{"41 key with other trailing bits", handshake(get, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==")},
+		{"48 Content-Length 0", handshake(get, "Content-Length: 0")},
+		{"50 unclosed quote", handshake(get, `Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits="15`)},
+		{"50 thousands of offers", handshake(get, "Sec-WebSocket-Extensions: "+manyOffers)},
+		{"50 thousands of quotes", handshake(get, "Sec-WebSocket-Extensions: "+strings.Repeat(`"`, 100_000))},
+		{"header names in lower case", strings.NewReplacer("Sec-WebSocket", "sec-websocket", "Upgrade:", "upgrade:", "Connection:", "connection:").Replace(handshake(get))},
 	}
 	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		srv, results := serveUpgrade(t, k, nil, nil)
 		for _, row := range rows {
-			if row.row != number {
-				continue
-			}
 			t.Run(row.name, func(t *testing.T) {
 				nc := srv.raw(t)
 				a := request(t, nc, row.request)
@@ -195,7 +185,7 @@ func testUpgradeAccepts(t *testing.T, number int) {
 }
 
 // Row 43. Without an option, a page may connect to where it came from.
-func testUpgradeOrigin(t *testing.T) {
+func TestUpgradeOrigin(t *testing.T) {
 	const (
 		plain  = "plain"
 		secure = "TLS"
@@ -308,7 +298,7 @@ func testUpgradeOrigin(t *testing.T) {
 	})
 }
 
-func testUpgradeSubprotocol(t *testing.T) {
+func TestUpgradeSubprotocol(t *testing.T) {
 	const offer = "Sec-WebSocket-Protocol: "
 	rows := []struct {
 		name   string
@@ -360,7 +350,7 @@ func testUpgradeSubprotocol(t *testing.T) {
 
 // Headers of the application go with the response; those of the handshake are not its to set, and no line break gets
 // through (row 46).
-func testUpgradeResponseHeaders(t *testing.T) {
+func TestUpgradeResponseHeaders(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		srv, results := serveUpgrade(t, k, nil, func(w http.ResponseWriter) {
@@ -409,7 +399,7 @@ func testUpgradeResponseHeaders(t *testing.T) {
 }
 
 // Row 47: what came in the segment of the handshake, or in the next, is not lost.
-func testUpgradeEarlyData(t *testing.T) {
+func TestUpgradeEarlyData(t *testing.T) {
 	frames := &peer{client: true}
 	stream, want := sample(frames)
 	large := strings.Repeat("x", 10_000)
@@ -473,7 +463,7 @@ type (
 
 func (w unwrapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func testUpgradeThroughMiddleware(t *testing.T) {
+func TestUpgradeThroughMiddleware(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		wrapped := func(t *testing.T, wrap func(http.ResponseWriter) http.ResponseWriter) (*server, <-chan upgraded) {
 			results := make(chan upgraded, 1)
@@ -523,7 +513,7 @@ func testUpgradeThroughMiddleware(t *testing.T) {
 }
 
 // Row 52: over HTTP/2 there is nothing to hijack.
-func testUpgradeHTTP2(t *testing.T) {
+func TestUpgradeHTTP2(t *testing.T) {
 	results := make(chan upgraded, 1)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := Upgrade(w, r, nil)

@@ -12,30 +12,11 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-var deflateCorners = []corner{
-	{"9 RSV1 on control frames and continuations, compressed", testDeflateReservedBits},
-	{"21 UTF-8 after inflating", testDeflateUTF8},
-	{"55 a compressed message before connect", testDeflateBeforeConnect},
-	{"56 bomb", testDeflateBomb},
-	{"57 invalid deflate data", testDeflateInvalid},
-	{"58 offers that are declined", of(58, testDeflateOffers)},
-	{"59 client_max_window_bits", of(59, testDeflateOffers)},
-	{"60 quoted values", of(60, testDeflateOffers)},
-	{"61 no context takeover", of(61, testDeflateOffers)},
-	{"62 windows", of(62, testDeflateOffers)},
-	{"63 empty messages, tails, BFINAL", testDeflateTails},
-	{"64 fragments, uncompressed messages between", testDeflateFragments},
-	{"64 stream cut anywhere", testDeflateEveryCut},
-	{"65 context", testDeflateContext},
-	{"66 answers to a client", testDeflateAnswers},
-}
 
 // startDeflate connects a Conn that has agreed with its peer on compression, by a handshake of Upgrade or Dial in
 // which the peer's header has the parameters.
@@ -142,7 +123,7 @@ func wantViolation(t *testing.T, c *Conn, p *peer, code StatusCode) {
 
 // Row 9: with compression agreed on, RSV1 is still illegal on control and continuation frames, and RSV2 and RSV3
 // anywhere.
-func testDeflateReservedBits(t *testing.T) {
+func TestDeflateReservedBits(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for name, frames := range map[string]func(p *peer) []byte{
@@ -174,7 +155,7 @@ func testDeflateReservedBits(t *testing.T) {
 }
 
 // Row 21: UTF-8 is checked after inflating, and in a long message before all of it has come.
-func testDeflateUTF8(t *testing.T) {
+func TestDeflateUTF8(t *testing.T) {
 	noise := func(n int) string { // text that does not become much smaller
 		r := rand.New(rand.NewPCG(21, 21))
 		b := make([]byte, n)
@@ -220,7 +201,7 @@ func testDeflateUTF8(t *testing.T) {
 }
 
 // Row 56: a message is bounded by what it inflates to, and a bomb is not inflated beyond that.
-func testDeflateBomb(t *testing.T) {
+func TestDeflateBomb(t *testing.T) {
 	const limit = 128 << 10 // little, because compressing and inflating under the race detector is slow
 	opts := UpgradeOptions{ReadLimit: limit}
 	bomb := string(bomb(1 << 30))
@@ -290,7 +271,7 @@ func testDeflateBomb(t *testing.T) {
 }
 
 // Row 57.
-func testDeflateInvalid(t *testing.T) {
+func TestDeflateInvalid(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for name, message := range map[string]string{
@@ -321,7 +302,7 @@ func testDeflateInvalid(t *testing.T) {
 
 // Rows 58 to 62: how a server answers an offer. TestAcceptDeflate has more offers; these show that the answer is what
 // is sent and kept to.
-func testDeflateOffers(t *testing.T, row int) {
+func TestDeflateOffers(t *testing.T) {
 	const yes = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 	message := strings.Repeat("a text of which there is enough to refer back, ", 100)
 	overKinds(t, func(t *testing.T, k kind) {
@@ -332,32 +313,28 @@ func testDeflateOffers(t *testing.T, row int) {
 			offers []string
 			want   string // "": declined
 		}{
-			{"58/unknown parameter", []string{"permessage-deflate; foo"}, ""},
-			{"58/duplicate parameter", []string{"permessage-deflate; client_max_window_bits; client_max_window_bits"}, ""},
-			{"58/=07", []string{"permessage-deflate; server_max_window_bits=07"}, ""},
-			{"58/=16", []string{"permessage-deflate; server_max_window_bits=16"}, ""},
-			{"58/=", []string{"permessage-deflate; server_max_window_bits="}, ""},
-			{"58/wrong quotes", []string{`permessage-deflate; server_max_window_bits="10`}, ""},
-			{"58/server_max_window_bits without a value", []string{"permessage-deflate; server_max_window_bits"}, ""},
-			{"58/the first acceptable wins", []string{"permessage-deflate; foo, permessage-deflate; server_max_window_bits=10, permessage-deflate"}, yes + "; server_max_window_bits=10"},
-			{"58/on another line", []string{"foo", "permessage-deflate"}, yes},
-			{"58/nothing offered", nil, ""},
-			{"59/offered", []string{"permessage-deflate; client_max_window_bits=9"}, yes},
-			{"59/offered without a value", []string{"permessage-deflate; client_max_window_bits"}, yes},
-			{"60/quoted", []string{`permessage-deflate; server_max_window_bits="12"; client_max_window_bits="9"`}, yes + "; server_max_window_bits=12"},
-			{"61/server_no_context_takeover", []string{"permessage-deflate; server_no_context_takeover"}, yes},
-			{"61/client_no_context_takeover", []string{"permessage-deflate; client_no_context_takeover"}, yes},
-			{"61/takeover wanted", []string{"permessage-deflate"}, yes},
-			{"62/8 bits", []string{"permessage-deflate; server_max_window_bits=8"}, yes + "; server_max_window_bits=8"},
-			{"62/9 bits", []string{"permessage-deflate; server_max_window_bits=9"}, yes + "; server_max_window_bits=9"},
-			{"62/14 bits", []string{"permessage-deflate; server_max_window_bits=14"}, yes + "; server_max_window_bits=14"},
-			{"62/15 bits", []string{"permessage-deflate; server_max_window_bits=15"}, yes + "; server_max_window_bits=15"},
+			{"58 unknown parameter", []string{"permessage-deflate; foo"}, ""},
+			{"58 duplicate parameter", []string{"permessage-deflate; client_max_window_bits; client_max_window_bits"}, ""},
+			{"58 =07", []string{"permessage-deflate; server_max_window_bits=07"}, ""},
+			{"58 =16", []string{"permessage-deflate; server_max_window_bits=16"}, ""},
+			{"58 =", []string{"permessage-deflate; server_max_window_bits="}, ""},
+			{"58 wrong quotes", []string{`permessage-deflate; server_max_window_bits="10`}, ""},
+			{"58 server_max_window_bits without a value", []string{"permessage-deflate; server_max_window_bits"}, ""},
+			{"58 the first acceptable wins", []string{"permessage-deflate; foo, permessage-deflate; server_max_window_bits=10, permessage-deflate"}, yes + "; server_max_window_bits=10"},
+			{"58 on another line", []string{"foo", "permessage-deflate"}, yes},
+			{"58 nothing offered", nil, ""},
+			{"59 offered", []string{"permessage-deflate; client_max_window_bits=9"}, yes},
+			{"59 offered without a value", []string{"permessage-deflate; client_max_window_bits"}, yes},
+			{"60 quoted", []string{`permessage-deflate; server_max_window_bits="12"; client_max_window_bits="9"`}, yes + "; server_max_window_bits=12"},
+			{"61 server_no_context_takeover", []string{"permessage-deflate; server_no_context_takeover"}, yes},
+			{"61 client_no_context_takeover", []string{"permessage-deflate; client_no_context_takeover"}, yes},
+			{"61 takeover wanted", []string{"permessage-deflate"}, yes},
+			{"62 8 bits", []string{"permessage-deflate; server_max_window_bits=8"}, yes + "; server_max_window_bits=8"},
+			{"62 9 bits", []string{"permessage-deflate; server_max_window_bits=9"}, yes + "; server_max_window_bits=9"},
+			{"62 14 bits", []string{"permessage-deflate; server_max_window_bits=14"}, yes + "; server_max_window_bits=14"},
+			{"62 15 bits", []string{"permessage-deflate; server_max_window_bits=15"}, yes + "; server_max_window_bits=15"},
 		} {
-			number, name, _ := strings.Cut(test.name, "/")
-			if number != strconv.Itoa(row) {
-				continue
-			}
-			t.Run(name, func(t *testing.T) {
+			t.Run(test.name, func(t *testing.T) {
 				nc := srv.raw(t)
 				head := handshakeHead
 				for _, offer := range test.offers {
@@ -391,7 +368,7 @@ func testDeflateOffers(t *testing.T, row int) {
 }
 
 // Row 63: what some senders do.
-func testDeflateTails(t *testing.T) {
+func TestDeflateTails(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		c, p := s.startDeflate(t, UpgradeOptions{}, "")
@@ -443,7 +420,7 @@ func deflatedSample(p *peer) (stream []byte, want []incomingMessage, pings int) 
 }
 
 // Row 64: RSV1 on the first fragment only, pings between them, uncompressed messages between compressed ones.
-func testDeflateFragments(t *testing.T) {
+func TestDeflateFragments(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		c, p := s.startDeflate(t, UpgradeOptions{}, "")
@@ -463,7 +440,7 @@ func testDeflateFragments(t *testing.T) {
 }
 
 // Rows 17 and 64: the same stream cut anywhere gives the same messages.
-func testDeflateEveryCut(t *testing.T) {
+func TestDeflateEveryCut(t *testing.T) {
 	for _, client := range []bool{false, true} {
 		p := &peer{client: !client}
 		stream, want, _ := deflatedSample(p)
@@ -554,7 +531,7 @@ func TestReadDeflatedMemory(t *testing.T) {
 }
 
 // Row 65: no message can refer to one before it, of this connection or of another, also after an error.
-func testDeflateContext(t *testing.T) {
+func TestDeflateContext(t *testing.T) {
 	const secret = "the secret is 4711, the secret is 4711"
 	var b bytes.Buffer
 	w, err := flate.NewWriterDict(&b, 9, []byte(secret))
@@ -582,7 +559,7 @@ func testDeflateContext(t *testing.T) {
 }
 
 // Row 66: what a client makes of a server's answer to its offer.
-func testDeflateAnswers(t *testing.T) {
+func TestDeflateAnswers(t *testing.T) {
 	for _, test := range []struct {
 		answer string
 		ok     bool

@@ -10,58 +10,9 @@ import (
 	"testing"
 )
 
-// hubCorners are the rows of hub and events.
-var hubCorners = []corner{
-	{"67 malformed envelopes", testBadInput},
-	{"67 any bytes as an envelope", testAnyEnvelope},
-	{"68 nesting depth and array lengths", testEnvelopeBounds},
-	{"69 acks that nobody waits for", testAckIgnored},
-	{"69 ack after a time-out or a cancel", testCallContext},
-	{"69 ack after the disconnect", testCallDisconnected},
-	{"70 huge and negative ids", testBadIDs},
-	{"70 duplicate ids", testDuplicateIDs},
-	{"71 reserved event names", testReservedNames},
-	{"72 panic in a handler", testPanics},
-	{"72 panic in a message's methods", testPanicsInMessages},
-	{"73 join and leave racing", testLastMemberRaces},
-	{"73 join after disconnect", testRoomsAroundAConnection},
-	{"74 publish inside a handler", testEmitInsideHandlers},
-	{"74 broadcast during shutdown", testShutdownRaces},
-	{"74 leave during a broadcast", testLeaveDuringBroadcast},
-	{"75 slow consumer, on a network", testSessionSlowConsumer},
-	{"75 slow consumer, to the byte and by the clock", testSessionSlowConsumerPolicy},
-	{"75 slow but steady", testSessionSlowButSteady},
-	{"75 Emit never waits", testSessionStalled},
-	{"76 own message back from the Bus, outage of the Bus", testBus},
-	{"77 shutdown", testShutdown},
-	{"77 shutdown honours its context", testShutdownHonoursContext},
-	{"77 shutdown with a stalled client", testShutdownWithStalledClient},
-	{"78 jitter, to its end", testBackoffSpreads},
-	{"78 a crowd comes back", testClientsSpread},
-	{"78 when to try again, by the clock", testClientSchedule},
-	{"78 refused", testClientRefused},
-	{"78 refused when it comes back", testClientRefusedLater},
-	{"78 a context that ends", testClientConnectContext},
-	{"78 whatever ends a connection; rooms rejoined", testClientReconnects},
-	{"78 pending calls", testClientRetries},
-	{"78 nothing is left", testClientClose},
-	{"79 pings, by the clock", testSessionPings},
-	{"79 ping time-out, by the clock", testSessionPingTimeout},
-	{"79 any byte is life", testSessionAnyByteIsLife},
-	{"79 message time-out, by the clock", testSessionMessageTimeout},
-	{"79 dribbled messages", testSessionDribbles},
-	{"79 suspended while the hub does not read", testInboxSuspendsTheHeartbeat},
-	{"79 time-outs on a network", testSessionTimeouts},
-	{"80 room names, told to a client", testBadRooms},
-	{"80 room names", testJoinRefuses},
-	{"80 ten thousand rooms", testManyRooms},
-	{"81 logs", testLogEscapes},
-	{"81 logs of panics", testPanicsInMessages},
-}
-
 // Row 67: whatever a client sends as a text, it gets an answer or none, and is heard afterwards; what is not UTF-8 costs
 // it the connection. Nobody else notices, and nothing panics.
-func testAnyEnvelope(t *testing.T) {
+func TestAnyEnvelope(t *testing.T) {
 	seeds := []string{
 		`{"event":"say","data":{"a":[1,-2.5e3,true,null,"\u00e9\n"]},"id":7}`,
 		`{"event":"say","args":[1,"two",{}],"id":9007199254740991}`,
@@ -113,7 +64,7 @@ func testAnyEnvelope(t *testing.T) {
 }
 
 // Row 68: an argument may be nested 128 levels deep, and a list may be as long as a message may be large.
-func testEnvelopeBounds(t *testing.T) {
+func TestEnvelopeBounds(t *testing.T) {
 	nested := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -138,7 +89,7 @@ func testEnvelopeBounds(t *testing.T) {
 
 // Row 70: ids are the client's own affair. Two events with the same one are two answers with it, and an id that the hub
 // uses for a question of its own is another's.
-func testDuplicateIDs(t *testing.T) {
+func TestDuplicateIDs(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -164,7 +115,7 @@ func testDuplicateIDs(t *testing.T) {
 
 // Row 73: the last member leaves while others join. Whoever is in the room afterwards is reached through it, and when
 // all have left there is none.
-func testLastMemberRaces(t *testing.T) {
+func TestLastMemberRaces(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -216,7 +167,7 @@ func testLastMemberRaces(t *testing.T) {
 
 // Row 74: handlers emit to everyone and to the room that they are leaving, join, disconnect others, and ask; all of
 // them at once.
-func testEmitInsideHandlers(t *testing.T) {
+func TestEmitInsideHandlers(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -266,7 +217,7 @@ func testEmitInsideHandlers(t *testing.T) {
 
 // Row 74: who leaves while broadcasts are under way gets nothing after Leave has returned, and the others get all of it,
 // in order.
-func testLeaveDuringBroadcast(t *testing.T) {
+func TestLeaveDuringBroadcast(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -306,7 +257,7 @@ func testLeaveDuringBroadcast(t *testing.T) {
 }
 
 // Row 80: the rooms of one client are bounded, by a thousand unless an option says otherwise, and the bound is told.
-func testManyRooms(t *testing.T) {
+func TestManyRooms(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})

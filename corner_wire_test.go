@@ -20,90 +20,8 @@ import (
 	"time"
 )
 
-// wireCorners are the rows of frames, closing and handshakes.
-var wireCorners = []corner{
-	{"1 top bit of a length", of(1, testReadViolation)},
-	{"1 top bit of a length, allocations", testHugeLength},
-	{"2 length 2^62", of(2, testReadViolation)},
-	{"3 16 MB declared, little sent", testReadMemory},
-	{"4 fragments over the limit", of(4, testReadViolation)},
-	{"5 length not minimal", of(5, testReadViolation)},
-	{"6 unmasked frame from a client", of(6, testReadViolation)},
-	{"7 masked frame from a server", of(7, testReadViolation)},
-	{"8 reserved bits", of(8, testReadViolation)},
-	{"9 RSV1 on control frames and continuations", of(9, testReadViolation)},
-	{"10 reserved opcodes", of(10, testReadViolation)},
-	{"11 control frames fragmented or long", of(11, testReadViolation)},
-	{"12 fragments out of order", of(12, testReadViolation)},
-	{"13 ping within a message", testReadPingWithinMessage},
-	{"14 ping payload echoed", testReadPingEchoed},
-	{"15 unsolicited pongs", testReadUnsolicitedPong},
-	{"16 ping flood", testReadPingFlood},
-	{"17 bytes one at a time, frames in one segment", testReadPiecemeal},
-	{"17 header cut anywhere", testCutHeaders},
-	{"17 stream cut anywhere", testReadEveryCut},
-	{"18 zero-length messages and fragments", testReadEmpty},
-	{"19 invalid UTF-8", testReadNotUTF8},
-	{"19 truncated UTF-8", testReadTruncatedUTF8},
-	{"20 rune split over fragments", testSplitRunes},
-	{"22 masking keys", testMaskingKeys},
-	{"23 mask key zero", testReadZeroMask},
-
-	{"24 empty close", of(24, testCloseReceived)},
-	{"25 close payload of one byte", of(25, testCloseReceived)},
-	{"26 close codes that must not be sent", of(26, testCloseReceived)},
-	{"27 close codes of IANA", of(27, testCloseReceived)},
-	{"28 close codes of applications", of(28, testCloseReceived)},
-	{"29 close reason not UTF-8", of(29, testCloseReceived)},
-	{"30 long close reason", of(30, testClose)},
-	{"31 close codes refused to the application", testCloseRefusesCodes},
-	{"32 data after a close frame", testCloseIsLast},
-	{"33 both close at once", testCloseAtOnce},
-	{"33 close not answered, by the clock", testCloseTakesNoLonger},
-	{"33 close not answered or not read, on a network", testCloseUnanswered},
-	{"34 queued messages before Close", testCloseDeliversWhatIsQueued},
-	{"34 queued messages before the answer", testQueuedMessagesPrecedeTheAnswer},
-	{"35 connection cut", testCut},
-	{"35 connection cut, OnDisconnect", testCutDisconnectsOnce},
-
-	{"36 HTTP 1.0", of(36, testUpgradeRefuses)},
-	{"37 POST", of(37, testUpgradeRefuses)},
-	{"38 Connection: keep-alive, Upgrade", of(38, testUpgradeAccepts)},
-	{"39 Connection: notupgrade", of(39, testUpgradeRefuses)},
-	{"40 Upgrade: websocket, h2c", of(40, testUpgradeAccepts)},
-	{"40 Upgrade to something else", of(40, testUpgradeRefuses)},
-	{"41 key absent or malformed", of(41, testUpgradeRefuses)},
-	{"41 key with other trailing bits", of(41, testUpgradeAccepts)},
-	{"42 version", of(42, testUpgradeRefuses)},
-	{"43 origins", testUpgradeOrigin},
-	{"44 subprotocols", testUpgradeSubprotocol},
-	{"45 wrong answers to a client", testDialAnswers},
-	{"45 subprotocol that was not requested", testDialUnofferedSubprotocol},
-	{"46 response splitting", testUpgradeResponseHeaders},
-	{"46 request splitting", testDialSplitting},
-	{"47 early data, server", testUpgradeEarlyData},
-	{"47 early data, client", testDialEarlyFrames},
-	{"48 GET with a body", of(48, testUpgradeRefuses)},
-	{"48 GET with an empty body", of(48, testUpgradeAccepts)},
-	{"49 slow-loris, by the clock", testSlowLoris},
-	{"49 slow-loris, on a network", testSlowLorisTCP},
-	{"49 large headers", testLargeHeaders},
-	{"50 extensions", of(50, testUpgradeAccepts)},
-	{"51 wrapped and hijacked ResponseWriters", testUpgradeThroughMiddleware},
-	{"52 HTTP 2", testUpgradeHTTP2},
-	{"52 HTTP 2, hub", testHubHTTP2},
-	{"53 Accept refuses", testAcceptRefuses},
-	{"53 Accept comes before the 101", testAcceptFirst},
-	{"54 token expiry, by the clock", testSessionDisconnectAt},
-	{"54 token expiry and logout under a heartbeat", testExpiryUnderHeartbeat},
-	{"55 connections", testMaxConnections},
-	{"55 connections of a client", testMaxConnectionsPerClient},
-	{"55 messages", testSessionMessageSize},
-	{"55 messages, to the byte", testSessionMessageBounds},
-}
-
 // Rows 1 and 2: a length that is refused costs nothing.
-func testHugeLength(t *testing.T) {
+func TestHugeLength(t *testing.T) {
 	for top, code := range map[byte]StatusCode{0x80: StatusProtocolError, 0x40: StatusMessageTooBig} {
 		t.Run(fmt.Sprintf("%#x", top), func(t *testing.T) {
 			wantAllocated(t, 32<<10, code, rawHeader(0x82, 127, top, 0, 0, 0, 0, 0, 0, 0))
@@ -113,7 +31,7 @@ func testHugeLength(t *testing.T) {
 
 // Row 17: a header of each form is cut at each of its positions, of which there are at most 14. The rest is sent when the
 // beginning has been read, so that TCP does not put them together again.
-func testCutHeaders(t *testing.T) {
+func TestCutHeaders(t *testing.T) {
 	overRoles(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		c, p := s.start(t, UpgradeOptions{})
@@ -135,7 +53,7 @@ func testCutHeaders(t *testing.T) {
 }
 
 // Row 20: runes of each length are split at each place, with an empty fragment and a ping in between.
-func testSplitRunes(t *testing.T) {
+func TestSplitRunes(t *testing.T) {
 	overRoles(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		c, p := s.start(t, UpgradeOptions{})
@@ -155,7 +73,7 @@ func testSplitRunes(t *testing.T) {
 }
 
 // Row 22: the masking key of each frame is fresh, whatever kind it is, and comes from crypto/rand.
-func testMaskingKeys(t *testing.T) {
+func TestMaskingKeys(t *testing.T) {
 	keys := func(t *testing.T, c *Conn, p *peer) (keys [][4]byte) {
 		for range 100 {
 			mustWrite(t, c, OpText, "the same again")
@@ -207,7 +125,7 @@ func testMaskingKeys(t *testing.T) {
 }
 
 // Row 35: a cut disconnects the socket, once.
-func testCutDisconnectsOnce(t *testing.T) {
+func TestCutDisconnectsOnce(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -239,7 +157,7 @@ func wireHandlers(t testing.TB) map[string]http.Handler {
 
 // Row 49: a client that sends its headers a byte a second has as long as http.Server.ReadHeaderTimeout says: hijacking
 // does not come in its way.
-func testSlowLoris(t *testing.T) {
+func TestSlowLoris(t *testing.T) {
 	for _, name := range []string{"Upgrade", "Hub"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -266,7 +184,7 @@ func testSlowLoris(t *testing.T) {
 }
 
 // The same over a network, where it takes a moment. Afterwards others, who have longer, are served as before.
-func testSlowLorisTCP(t *testing.T) {
+func TestSlowLorisTCP(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
 	s := serveWith(t, overTCP, h, 50*time.Millisecond)
@@ -292,7 +210,7 @@ func wantNoHandshake(t testing.TB, nc net.Conn) {
 
 // Row 49: ten thousand headers, or a line of a megabyte. http.Server.MaxHeaderBytes bounds what is read, and a Hub, which
 // keeps the headers for as long as the client stays, takes 64 KiB.
-func testLargeHeaders(t *testing.T) {
+func TestLargeHeaders(t *testing.T) {
 	var many strings.Builder
 	for i := range 10_000 {
 		fmt.Fprintf(&many, "X-%d: y\r\n", i)
@@ -331,7 +249,7 @@ func testLargeHeaders(t *testing.T) {
 }
 
 // Row 52: the hub says over HTTP/2 what Upgrade says, to a GET and to a CONNECT.
-func testHubHTTP2(t *testing.T) {
+func TestHubHTTP2(t *testing.T) {
 	srv := httptest.NewUnstartedServer(newHub(t, Options{Accept: func(*http.Request) (context.Context, error) {
 		t.Error("Accept was asked")
 		return nil, nil
@@ -360,7 +278,7 @@ func testHubHTTP2(t *testing.T) {
 }
 
 // Row 53: Accept is asked before anything is upgraded, and about each client.
-func testAcceptFirst(t *testing.T) {
+func TestAcceptFirst(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		asked, gate := make(chan string), make(chan struct{})
@@ -406,7 +324,7 @@ func (h *Hub) checkArrived(t testing.TB, want int) {
 }
 
 // Row 54: neither pings and pongs nor events put off the end that DisconnectAt sets, and Disconnect is at once.
-func testExpiryUnderHeartbeat(t *testing.T) {
+func TestExpiryUnderHeartbeat(t *testing.T) {
 	for name, end := range map[string]func(*Socket){
 		"DisconnectAt": func(s *Socket) { s.DisconnectAt(time.Now().Add(30 * time.Millisecond)) },
 		"Disconnect":   (*Socket).Disconnect,
@@ -445,7 +363,7 @@ func testExpiryUnderHeartbeat(t *testing.T) {
 }
 
 // Row 55: one more connection than the hub may have is refused until one has gone, whatever has become of it.
-func testMaxConnections(t *testing.T) {
+func TestMaxConnections(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		var accepts atomic.Int32
@@ -490,7 +408,7 @@ func testMaxConnections(t *testing.T) {
 }
 
 // Row 55: the same for the connections of one client, by the network's account or the application's.
-func testMaxConnectionsPerClient(t *testing.T) {
+func TestMaxConnectionsPerClient(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		t.Run("by address", func(t *testing.T) {
 			noLeaks(t)

@@ -294,7 +294,7 @@ func keepLittle(nc net.Conn) {
 
 // A client that is not read from does not count as silent: its heartbeat is suspended, and begins anew when it is read
 // from again.
-func testInboxSuspendsTheHeartbeat(t *testing.T) {
+func TestInboxSuspendsTheHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{MaxInboxEvents: 2})
 		left := leavings(h)

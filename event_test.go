@@ -259,7 +259,7 @@ func (m misuser) hears(sends, wants string) {
 }
 
 // Row 71: the names that a client may not use.
-func testReservedNames(t *testing.T) {
+func TestReservedNames(t *testing.T) {
 	overMisusers(t, func(m misuser) {
 		for _, name := range []string{"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"} {
 			message := `"message":"event: \"` + name + `\" is reserved"`
@@ -274,7 +274,7 @@ func testReservedNames(t *testing.T) {
 }
 
 // Row 70: the ids that are none.
-func testBadIDs(t *testing.T) {
+func TestBadIDs(t *testing.T) {
 	overMisusers(t, func(m misuser) {
 		for _, id := range []string{`-1`, `-0`, `1.0`, `1e3`, `0.5`, `9007199254740992`, `123456789012345678901234567890`, `"7"`, `null`, `true`, `[]`, `{}`} {
 			const message = `"message":"id: expected an integer from 0 to 9007199254740991"`
@@ -287,7 +287,7 @@ func testBadIDs(t *testing.T) {
 }
 
 // Row 80: what Join refuses is told by a handler that returns its error.
-func testBadRooms(t *testing.T) {
+func TestBadRooms(t *testing.T) {
 	overMisusers(t, func(m misuser) {
 		long := strings.Repeat("é", 128)
 		for _, test := range []struct{ room, problem string }{
@@ -329,9 +329,9 @@ func (c *clumsy) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &c.N)
 }
 
-// Panics in what the application does with a message, beside its handlers (testPanics), are contained as well, and
+// Panics in what the application does with a message, beside its handlers (TestPanics), are contained as well, and
 // stand in the log with their stacks. What clients choose is escaped there.
-func testPanicsInMessages(t *testing.T) {
+func TestPanicsInMessages(t *testing.T) {
 	tests := []struct{ data, where string }{{"1", "Validate"}, {"2", "MarshalJSON"}, {"3", "UnmarshalJSON"}, {"4", "Data"}, {"5", "a handler"}}
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -365,7 +365,7 @@ func testPanicsInMessages(t *testing.T) {
 }
 
 // Errors that a client is not told are logged, with what the client chose escaped.
-func testLogEscapes(t *testing.T) {
+func TestLogEscapes(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		logger, log := newLog()

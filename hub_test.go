@@ -194,7 +194,7 @@ func bodyOf(t testing.TB, r answer) string {
 	return string(b)
 }
 
-func testAcceptRefuses(t *testing.T) {
+func TestAcceptRefuses(t *testing.T) {
 	tests := []struct {
 		name   string
 		err    error
@@ -490,7 +490,7 @@ func TestOnDisconnect(t *testing.T) {
 	})
 }
 
-func testShutdown(t *testing.T) {
+func TestShutdown(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -555,7 +555,7 @@ func testShutdown(t *testing.T) {
 }
 
 // Shutdown's ctx bounds the wait for a handler that does not come back; a later call waits again.
-func testShutdownHonoursContext(t *testing.T) {
+func TestShutdownHonoursContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{})
 		gate := make(chan struct{})
@@ -583,7 +583,7 @@ func testShutdownHonoursContext(t *testing.T) {
 
 // A client that does not read cannot hold up the others' farewell, nor Shutdown for longer than a stalled network is
 // waited for. Shutdown says that it has missed something.
-func testShutdownWithStalledClient(t *testing.T) {
+func TestShutdownWithStalledClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := New(Options{Logger: slog.New(slog.DiscardHandler)})
 		srv := serve(t, overPipe, h)
@@ -610,7 +610,7 @@ func testShutdownWithStalledClient(t *testing.T) {
 
 // Clients that come while a hub shuts down are refused with 503 or, if they were upgraded already, with 1001.
 // Broadcasts go on meanwhile, and everything ends.
-func testShutdownRaces(t *testing.T) {
+func TestShutdownRaces(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
@@ -675,7 +675,7 @@ func testShutdownRaces(t *testing.T) {
 }
 
 // What a client gets wrong is its own affair: it is told, it may go on, and nobody else hears of it.
-func testBadInput(t *testing.T) {
+func TestBadInput(t *testing.T) {
 	const badID = "id: expected an integer from 0 to 9007199254740991"
 	report := func(event, message string) string {
 		if event != "" {
@@ -732,7 +732,7 @@ func testBadInput(t *testing.T) {
 }
 
 // A panic costs the socket whose function it was, and no other.
-func testPanics(t *testing.T) {
+func TestPanics(t *testing.T) {
 	const broken = `{"id":1,"error":{"message":"internal error"}}`
 	tests := []struct {
 		where string

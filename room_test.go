@@ -399,7 +399,7 @@ func TestLeaveIsFinal(t *testing.T) {
 	}
 }
 
-func testJoinRefuses(t *testing.T) {
+func TestJoinRefuses(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{MaxRooms: 3})
 	s, other := newMailbox(t, h), newMailbox(t, h)
@@ -451,7 +451,7 @@ func testJoinRefuses(t *testing.T) {
 	}
 }
 
-func testRoomsAroundAConnection(t *testing.T) {
+func TestRoomsAroundAConnection(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{MaxRooms: 2})

@@ -47,7 +47,7 @@ func wantReason(t testing.TB, left <-chan Reason, want Reason) {
 
 // Pings come at intervals, the first ones not earlier, and not all at once. Neither an idle connection nor its heartbeat is
 // a message that takes too long.
-func testSessionPings(t *testing.T) {
+func TestSessionPings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const interval, timeout = 8 * time.Second, 6 * time.Second
 		h := newHub(t, Options{PingInterval: interval, PingTimeout: timeout, MessageTimeout: 5 * time.Second})
@@ -87,7 +87,7 @@ func testSessionPings(t *testing.T) {
 	})
 }
 
-func testSessionPingTimeout(t *testing.T) {
+func TestSessionPingTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{PingInterval: 8 * time.Second, PingTimeout: 6 * time.Second})
 		left := leavings(h)
@@ -126,7 +126,7 @@ func TestSessionConnectTimeout(t *testing.T) {
 	}
 }
 
-func testSessionMessageTimeout(t *testing.T) {
+func TestSessionMessageTimeout(t *testing.T) {
 	tests := []struct {
 		name  string
 		begin func(p *peer) []byte
@@ -160,7 +160,7 @@ func testSessionMessageTimeout(t *testing.T) {
 	}
 }
 
-func testSessionDisconnectAt(t *testing.T) {
+func TestSessionDisconnectAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{PingInterval: time.Hour})
 		left := leavings(h)
@@ -196,7 +196,7 @@ func testSessionDisconnectAt(t *testing.T) {
 }
 
 // The same over a network, in real time.
-func testSessionTimeouts(t *testing.T) {
+func TestSessionTimeouts(t *testing.T) {
 	tests := []struct {
 		name    string
 		options Options
@@ -298,7 +298,7 @@ func TestSessionBinary(t *testing.T) {
 }
 
 // Who is not accepted yet may send less.
-func testSessionMessageSize(t *testing.T) {
+func TestSessionMessageSize(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{MaxMessageSize: 100_000})
@@ -319,7 +319,7 @@ func testSessionMessageSize(t *testing.T) {
 }
 
 // Who does not read is dropped, and nobody else notices.
-func testSessionSlowConsumer(t *testing.T) {
+func TestSessionSlowConsumer(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{MaxQueued: 64 << 10})
 	left := leavings(h)
@@ -343,7 +343,7 @@ func testSessionSlowConsumer(t *testing.T) {
 
 // Emit does not wait for a client that takes nothing; what is volatile is lost for that one only. A client with a full
 // queue is given up when it took nothing for five seconds.
-func testSessionStalled(t *testing.T) {
+func TestSessionStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{MaxQueued: 10_000})
 		left := leavings(h)
@@ -493,7 +493,7 @@ func TestSessionReasonOfReset(t *testing.T) {
 }
 
 // The bounds of a message's size hold to the byte.
-func testSessionMessageBounds(t *testing.T) {
+func TestSessionMessageBounds(t *testing.T) {
 	frame := func(p *peer, head, tail string, size int) []byte {
 		return p.frame(OpText, head+strings.Repeat("x", size-len(head)-len(tail))+tail)
 	}
@@ -574,7 +574,7 @@ func TestSessionConnectInTime(t *testing.T) {
 }
 
 // Whatever a client sends is a sign of life.
-func testSessionAnyByteIsLife(t *testing.T) {
+func TestSessionAnyByteIsLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{MessageTimeout: time.Hour})
 		left := leavings(h)
@@ -622,7 +622,7 @@ func chunks(b []byte, n int) (pieces [][]byte) {
 
 // A message has MessageTimeout from its first byte to its last, however it dribbles and whatever comes in between;
 // what ends in time is not counted together.
-func testSessionDribbles(t *testing.T) {
+func TestSessionDribbles(t *testing.T) {
 	tests := []struct {
 		name     string
 		segments func(p *peer) [][]byte // one every five seconds
@@ -683,7 +683,7 @@ func testSessionDribbles(t *testing.T) {
 	}
 }
 
-// The real network has its deadlines, too, which no bubble shows; testSessionTimeouts has the others.
+// The real network has its deadlines, too, which no bubble shows; TestSessionTimeouts has the others.
 func TestSessionDeadlinesOverTCP(t *testing.T) {
 	const short = 40 * time.Millisecond
 	noLeaks(t)
@@ -705,7 +705,7 @@ func TestSessionDeadlinesOverTCP(t *testing.T) {
 
 // A slow consumer is dropped exactly as Options.MaxQueued says. It gets the rest of what was being written, and status
 // 1008; the other member is neither delayed nor told anything else.
-func testSessionSlowConsumerPolicy(t *testing.T) {
+func TestSessionSlowConsumerPolicy(t *testing.T) {
 	const bound = 100_000
 	text := `{"event":"e","data":"` + strings.Repeat("x", 1000) + `"}`
 	size := len(sealFrame(append(newFrame(0), text...), OpText))
@@ -791,7 +791,7 @@ func testSessionSlowConsumerPolicy(t *testing.T) {
 }
 
 // A client that reads slowly, but takes something every few seconds, keeps its place.
-func testSessionSlowButSteady(t *testing.T) {
+func TestSessionSlowButSteady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const bound = 100_000
 		h := newHub(t, Options{MaxQueued: bound, PingInterval: 24 * time.Hour})
