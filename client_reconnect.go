@@ -368,7 +368,7 @@ func (c *Client) drop(l *link, reason Reason) {
 
 // detach is the end of a link, for its reader: it tells the application, and has the client reconnect.
 func (c *Client) detach(l *link) {
-	reason := endReason(l.conn)
+	reason := l.conn.endReason()
 	c.drop(l, reason)
 	c.mu.Lock()
 	if reason == ReasonMessageTooBig { // a recovered session would bring the same message again

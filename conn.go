@@ -11,32 +11,6 @@ import (
 	"time"
 )
 
-// State is where a Conn is in its life, in the words of the WebSocket API's readyState.
-type State int32
-
-// The four states and their readyState numbers.
-const (
-	StateConnecting State = iota // the opening handshake is not over
-	StateOpen
-	StateClosing // a close frame was sent, received, or both
-	StateClosed  // the network connection is closed
-)
-
-// String returns the WebSocket API's name for the state.
-func (s State) String() string {
-	switch s {
-	case StateConnecting:
-		return "CONNECTING"
-	case StateOpen:
-		return "OPEN"
-	case StateClosing:
-		return "CLOSING"
-	case StateClosed:
-		return "CLOSED"
-	}
-	return "unknown state"
-}
-
 // Conn is a WebSocket connection (RFC 6455), made by Upgrade or Dial: a good connection by itself, for those who need no
 // Hub.
 //

@@ -148,3 +148,18 @@ func (c *Conn) linger(unread bool) {
 	// The peer ends this, or the ending.
 	_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c.nc}, make([]byte, 256))
 }
+
+// endReason returns the reason of a connection whose reading has ended with an error.
+func (c *Conn) endReason() Reason {
+	e, ok := errors.AsType[*CloseError](c.in.err)
+	switch {
+	case ok && c.in.violated && e.Code == StatusMessageTooBig:
+		return ReasonMessageTooBig
+	case !ok || c.in.violated:
+		return ReasonTransportError
+	case e.Code != StatusAbnormalClosure, errors.Is(e, io.EOF):
+		// A close frame, or a cut, which is how many clients leave.
+		return ReasonTransportClose
+	}
+	return ReasonTransportError
+}

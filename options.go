@@ -3,9 +3,7 @@ package atrium
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
-	"math"
 	"net/http"
 	"time"
 )
@@ -197,24 +195,6 @@ func (o Options) normalize() Options {
 		o.Logger = slog.Default()
 	}
 	return o
-}
-
-// endless is more than anything will reach, and little enough to add to.
-const endless = 1 << 60
-
-// noBound is endless for an int, which may have 32 bits.
-const noBound = min(endless, math.MaxInt)
-
-func setDefault[N time.Duration | int | int64](field *N, value N, name string) {
-	if *field < 0 {
-		panic(fmt.Sprintf("atrium: Options.%s is negative", name))
-	}
-	if most := int64(endless); int64(*field) > most {
-		*field = N(most)
-	}
-	if *field == 0 {
-		*field = value
-	}
 }
 
 // tick is the grain of the hub's clock: a 64th of the ping interval, or less where a shorter time-out needs it.

@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
@@ -10,34 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-)
-
-// Reason says why a socket was disconnected. The strings are Socket.IO's where it has one.
-type Reason string
-
-// The reasons a socket disconnects for.
-const (
-	// ReasonServerDisconnect: Disconnect and its kin, of a Socket or a Target.
-	ReasonServerDisconnect Reason = "server namespace disconnect"
-	// ReasonClientDisconnect: the client left the namespace, with Socket.IO's disconnect().
-	ReasonClientDisconnect Reason = "client namespace disconnect"
-	// ReasonShutdown: Hub.Shutdown.
-	ReasonShutdown Reason = "server shutting down"
-	// ReasonPingTimeout: nothing was heard from the client for Options.PingTimeout after a ping.
-	ReasonPingTimeout Reason = "ping timeout"
-	// ReasonTransportClose: the client closed the connection, or it was cut.
-	ReasonTransportClose Reason = "transport close"
-	// ReasonTransportError: the network failed, or the client broke RFC 6455.
-	ReasonTransportError Reason = "transport error"
-	// ReasonMessageTooBig: the client sent a message over Options.MaxMessageSize, or over 64 KiB before it was accepted.
-	ReasonMessageTooBig Reason = "message too big"
-	// ReasonParseError: the client sent what its protocol has no form for.
-	ReasonParseError Reason = "parse error"
-	// ReasonForcedServerClose: the hub gave up on the client: a handler panicked, or a message took longer than
-	// Options.MessageTimeout, or events came far faster than they were handled.
-	ReasonForcedServerClose Reason = "forced server close"
-	// ReasonSlowConsumer: the client does not read fast enough; see Options.MaxQueued.
-	ReasonSlowConsumer Reason = "slow consumer"
 )
 
 // closeMode says what becomes of what is queued for a client that is disconnected for the reason.
@@ -337,7 +308,7 @@ func (s *session) receive() error {
 // over is the end of reading.
 func (s *session) over() {
 	s.countWindow(-1)
-	reason := endReason(s.conn)
+	reason := s.conn.endReason()
 	if e, ok := errors.AsType[*CloseError](s.conn.in.err); ok && s.conn.in.violated && !s.ended.Load() {
 		s.logViolation(reason, e.Reason)
 	}
@@ -351,21 +322,6 @@ func (s *session) countWindow(change int32) {
 	if z := s.transport.agreed(); z.agreed() {
 		s.config.windows[s.wire][z.windowBits].Add(change)
 	}
-}
-
-// endReason tells from the error that ended the reading what happened to the connection.
-func endReason(c *Conn) Reason {
-	e, ok := errors.AsType[*CloseError](c.in.err)
-	switch {
-	case ok && c.in.violated && e.Code == StatusMessageTooBig:
-		return ReasonMessageTooBig
-	case !ok || c.in.violated:
-		return ReasonTransportError
-	case e.Code != StatusAbnormalClosure, errors.Is(e, io.EOF):
-		// A close frame, or a cut, which is how many clients leave.
-		return ReasonTransportClose
-	}
-	return ReasonTransportError
 }
 
 // logViolation tells the log that the session ends because its client broke a rule.

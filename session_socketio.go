@@ -1,9 +1,7 @@
 package atrium
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"slices"
 	"strconv"
 	"sync"
@@ -218,11 +216,6 @@ func (s closeStatus) appendJSON(b []byte) []byte {
 	return append(appendQuoted(append(b, `,"reason":`...), s.Reason), '}')
 }
 
-// appendMessagePacket appends an Engine.IO message that is a Socket.IO packet.
-func appendMessagePacket(b []byte, p packet, binaries []span) []byte {
-	return appendPacket(append(b, byte(engineMessage)), p, binaries)
-}
-
 func (c *socketIOCodec) appendConnected(b []byte, namespace, id, pid string) []byte {
 	data := appendQuoted([]byte(`{"sid":`), id)
 	if pid != "" {
@@ -247,36 +240,4 @@ func (c *socketIOCodec) appendError(b []byte, namespace, event string, id int64,
 	}
 	body := appendErrorBody(nil, event, message, data)
 	return appendMessagePacket(b, packet{kind: packetEvent, namespace: namespace, event: "error", args: body, n: 1, id: noID}, nil)
-}
-
-// ackError is what an acknowledgement says instead of an answer.
-func ackError(message string, data []byte) []byte {
-	return append(appendMessage([]byte(`{"error":{`), message, data), "}}"...)
-}
-
-// failure returns the error that an acknowledgement of appendError's form tells, or that it is itself; nil if it is of
-// another.
-func failure(p packet) *Error {
-	if p.refused != nil {
-		return p.refused
-	}
-	if p.n != 1 || !bytes.HasPrefix(p.args, []byte(`{"error":{`)) {
-		return nil
-	}
-	var ack struct {
-		Error struct {
-			Message *string         `json:"message"`
-			Data    json.RawMessage `json:"data"`
-		} `json:"error"`
-	}
-	d := json.NewDecoder(bytes.NewReader(p.args))
-	d.DisallowUnknownFields() // with more in it, it is an application's own
-	if d.Decode(&ack) != nil || ack.Error.Message == nil {
-		return nil
-	}
-	fail := &Error{Message: *ack.Error.Message}
-	if ack.Error.Data != nil {
-		fail.Data = ack.Error.Data
-	}
-	return fail
 }
