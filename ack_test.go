@@ -19,7 +19,7 @@ func connected(t testing.TB, h *Hub, srv *server) (*client, *Socket) {
 	t.Helper()
 	c := srv.connect(t, nil)
 	c.settle()
-	s := h.main().socket(c.sid)
+	s := h.Namespace.socket(c.sid)
 	if err := s.Join("room"); err != nil {
 		t.Fatal(err)
 	}

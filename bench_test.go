@@ -123,7 +123,7 @@ func BenchmarkFanOut(b *testing.B) {
 				for _, h := range hubs {
 					for h.roomSize("room") < members/nodes {
 					}
-					h.main().await([]string{"room"})
+					h.Namespace.await([]string{"room"})
 				}
 				got := make(chan struct{}, members*outstanding)
 				drain(conns, got)

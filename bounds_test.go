@@ -106,7 +106,7 @@ func TestBoundsCountMemory(t *testing.T) {
 		"events kept for Recovery": func(t *testing.T) (int, any) {
 			l := newLounge(t, overPipe, Options{Recovery: Recovery{MaxBytes: bound}})
 			l.enter(t, "") // who may come back
-			r := l.main().recovery
+			r := l.recovery
 			for number := uint64(0); number == 0 || r.dropped == 0; number++ { // until the first goes
 				l.To("room-" + strconv.FormatUint(number, 10)).Emit("x")
 			}
@@ -185,7 +185,7 @@ func TestPendingClientIsBounded(t *testing.T) {
 	noLeaks(t)
 	goOn := make(chan bool)
 	h := newHub(t, Options{})
-	h.NamespaceFunc(func(string) bool { return true }).Use(func(*Socket) error { <-goOn; return nil })
+	h.OfFunc(func(string) bool { return true }).Use(func(*Socket) error { <-goOn; return nil })
 	overTransports(t, h, func(t *testing.T, open func() talker) {
 		c := open()
 		s := h.list()[0]

@@ -158,8 +158,8 @@ var hubTraps = []hubTrap{
 		h.OnEmit(func(string, []json.RawMessage) { p.spring() })
 		h.Handle("e", func(*Event) { h.To("nobody").Emit("out") })
 	}, sent: `42["e"]`, log: "OnEmit panicked"},
-	{name: "NamespaceFunc", use: func(h *Hub, p *trap) {
-		h.NamespaceFunc(func(string) bool { p.spring(); return true })
+	{name: "OfFunc", use: func(h *Hub, p *trap) {
+		h.OfFunc(func(string) bool { p.spring(); return true })
 	}, sent: "40/odd,", log: "namespace=/odd"},
 	{name: "ClientKey", set: func(o *Options, p *trap) {
 		o.MaxConnectionsPerClient = 100

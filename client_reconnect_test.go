@@ -133,7 +133,7 @@ func TestClientRecovers(t *testing.T) {
 	h.To("lobby").Emit("news", 0)
 	want("0")
 	for round := range 3 {
-		s := h.main().socket(c.ID())
+		s := h.Namespace.socket(c.ID())
 		s.session.transport.closeNow()
 		within(t, left, "OnDisconnect")
 		for n := range 10 {
@@ -683,7 +683,7 @@ func TestClientAuthFunc(t *testing.T) {
 			t.Errorf("attempt %d: got %v, want %q", i, err, want)
 		}
 	}
-	h.main().socket(c.ID()).session.transport.closeNow()
+	h.Namespace.socket(c.ID()).session.transport.closeNow()
 	if got := within(t, names, "a client"); got != 5 {
 		t.Errorf("the auth is number %d", got)
 	}
@@ -759,7 +759,7 @@ func TestClientSchedule(t *testing.T) {
 		wantAt("at first", 0, 1*time.Second, 3*time.Second, 7*time.Second, 12*time.Second, 17*time.Second)
 
 		cut := func() {
-			h.main().socket(c.ID()).session.transport.closeNow()
+			h.Namespace.socket(c.ID()).session.transport.closeNow()
 			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
@@ -814,7 +814,7 @@ func TestClientRetryAfter(t *testing.T) {
 		errs := newChannel[error]()
 		c.OnConnectError(func(err error) { errs <- err })
 		busy(401, "1")
-		h.main().socket(c.ID()).session.transport.closeNow()
+		h.Namespace.socket(c.ID()).session.transport.closeNow()
 		refused, ok := (<-errs).(*Error)
 		if !ok || refused.Status != 401 || c.State() != StateClosed {
 			t.Errorf("%v, with status %v", c.State(), refused)

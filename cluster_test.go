@@ -114,7 +114,7 @@ func TestClusterEmit(t *testing.T) {
 func TestClusterForms(t *testing.T) {
 	noLeaks(t)
 	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{Compression: true})
-	admin := [2]*Namespace{all[0].Namespace("/admin"), all[1].Namespace("/admin")}
+	admin := [2]*Namespace{all[0].Of("/admin"), all[1].Of("/admin")}
 	io, plain := all[1].socketIO(t), all[1].connect(t, nil)
 	io.join("/admin")
 	io.join("")

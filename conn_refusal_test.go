@@ -172,7 +172,7 @@ func TestUnknownNamespaceIsLogged(t *testing.T) {
 	e := serve(t, overTCP, h).polls(t)
 	e.post("40/typo,").want(t, 200, "ok")
 	e.get().want(t, 200, `44/typo,{"message":"Invalid namespace"}`)
-	if got := out.String(); !strings.Contains(got, "namespace=/typo") || !strings.Contains(got, "NamespaceFunc") {
+	if got := out.String(); !strings.Contains(got, "namespace=/typo") || !strings.Contains(got, "OfFunc") {
 		t.Errorf("the log says %q", got)
 	}
 	e.leave()

@@ -59,7 +59,7 @@ func TestValidateOfAnotherForm(t *testing.T) {
 // To register nil panics at once, not when the first client comes.
 func TestRegisterNil(t *testing.T) {
 	h := newHub(t, Options{})
-	n := h.Namespace("/n")
+	n := h.Of("/n")
 	c := NewClient("http://example.com", ClientOptions{})
 	for name, f := range map[string]func(){
 		"On":             func() { On[*Socket, int](h, "e", nil) },
@@ -72,7 +72,7 @@ func TestRegisterNil(t *testing.T) {
 		"OnConnect":      func() { n.OnConnect(nil) },
 		"OnDisconnect":   func() { h.OnDisconnect(nil) },
 		"OnEmit":         func() { h.OnEmit(nil) },
-		"NamespaceFunc":  func() { h.NamespaceFunc(nil) },
+		"OfFunc":         func() { h.OfFunc(nil) },
 		"Handle ":        func() { c.Handle("e", nil) },
 		"HandleAny ":     func() { c.HandleAny(nil) },
 		"OnConnect ":     func() { c.OnConnect(nil) },

@@ -161,7 +161,7 @@ func TestTypedHandlers(t *testing.T) {
 			}
 			return nil
 		})
-		OnCall(h.main(), "call", func(s *Socket, v valueValid) (map[string]any, error) {
+		OnCall(h.Namespace, "call", func(s *Socket, v valueValid) (map[string]any, error) {
 			return map[string]any{"n": v.N, "me": s.ID() != ""}, nil
 		})
 		OnCall(h, "nothing", func(*Socket, any) (*int, error) { return nil, nil })

@@ -9,13 +9,15 @@ import (
 	"sync/atomic"
 )
 
-// Hub is the event hub: an http.Handler that clients connect to, and their meeting place. It is its own main
-// Namespace, "/", and has all the methods of one: Use, OnConnect, To, Emit and the others. Make one with New, mount it on
+// Hub is the event hub: an http.Handler that clients connect to, with their namespaces. Make one with New, mount it on
 // a mux, and end it with Shutdown.
 //
 // All methods may be called from any goroutine.
 type Hub struct {
-	mainNamespace
+	// Namespace is the main namespace, "/": its methods, Use, OnConnect, To, Emit and the others, are the Hub's. It is
+	// not to be set.
+	*Namespace
+
 	options Options
 	log     *limitedLog // options.Logger, for what clients cause
 	node    string      // the beginning of its sockets' ids
@@ -40,9 +42,6 @@ type Hub struct {
 	empty      chan struct{} // closed when closing and nobody is left
 }
 
-// mainNamespace is Namespace; embedded by this name, it leaves Hub free to have a method called Namespace.
-type mainNamespace = Namespace
-
 // New makes a Hub. It starts nothing: a hub without clients costs nothing but its memory. One with a Bus joins the
 // others at once, and is to be ended with Shutdown.
 func New(options Options) *Hub {
@@ -65,8 +64,9 @@ func New(options Options) *Hub {
 		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.log)
 	}
 	h.nodes.hub = h
+	h.Namespace = new(Namespace)
 	h.init(h, "/", newRegistrar())
-	h.namespaces = map[string]*Namespace{"/": &h.mainNamespace}
+	h.namespaces = map[string]*Namespace{"/": h.Namespace}
 	h.refs = 1
 	h.polls = make(map[string]*polling)
 	if h.cluster != nil {
@@ -75,11 +75,11 @@ func New(options Options) *Hub {
 	return h
 }
 
-// Namespace returns the namespace of that name, which comes into being with the first call. A name begins with "/";
+// Of returns the namespace of that name, which comes into being with the first call. A name begins with "/";
 // "/" is the hub itself. Only Socket.IO clients connect to other namespaces than that; they are refused those that no
-// call of Namespace has named. A name that does not begin with "/", has a comma or a control character in it, or is
-// longer than 256 bytes makes Namespace panic.
-func (h *Hub) Namespace(name string) *Namespace {
+// call of Of has named. A name that does not begin with "/", has a comma or a control character in it, or is
+// longer than 256 bytes makes Of panic.
+func (h *Hub) Of(name string) *Namespace {
 	if !validNamespace(name) {
 		panic(fmt.Sprintf("atrium: %.300q cannot be the name of a namespace", name))
 	}
@@ -95,17 +95,17 @@ func (h *Hub) Namespace(name string) *Namespace {
 	return n
 }
 
-// NamespaceFunc returns a namespace that stands for many: what is registered with it holds in every namespace whose name
-// match accepts and that no call of Namespace has named. Such a namespace comes into being with its first socket, has
-// rooms of its own and goes with its last socket; Socket.Namespace returns it. The namespace that NamespaceFunc
+// OfFunc returns a namespace that stands for many: what is registered with it holds in every namespace whose name
+// match accepts and that no call of Of has named. Such a namespace comes into being with its first socket, has
+// rooms of its own and goes with its last socket; Socket.Namespace returns it. The namespace that OfFunc
 // returns has no sockets itself, and what is emitted to it reaches nobody. One client is in at most 100 namespaces.
 //
 // match runs for each client that asks for such a name, in any goroutine; if it panics, the client is refused. A
 // regular expression's MatchString is one:
 //
-//	h.NamespaceFunc(regexp.MustCompile(`^/project-[0-9]+$`).MatchString)
-func (h *Hub) NamespaceFunc(match func(name string) bool) *Namespace {
-	mustFunc(match == nil, "NamespaceFunc")
+//	h.OfFunc(regexp.MustCompile(`^/project-[0-9]+$`).MatchString)
+func (h *Hub) OfFunc(match func(name string) bool) *Namespace {
+	mustFunc(match == nil, "OfFunc")
 	n := new(Namespace)
 	n.init(h, "", newRegistrar())
 	h.mu.Lock()
@@ -114,7 +114,7 @@ func (h *Hub) NamespaceFunc(match func(name string) bool) *Namespace {
 	return n
 }
 
-// pattern is a NamespaceFunc.
+// pattern is a OfFunc.
 type pattern struct {
 	match     func(name string) bool
 	registrar *registrar
@@ -150,11 +150,11 @@ func (h *Hub) enterable(name string) *Namespace {
 	return n
 }
 
-// matches calls a NamespaceFunc's function. If that panics, or ends its goroutine, it does not match.
+// matches calls a OfFunc's function. If that panics, or ends its goroutine, it does not match.
 func (h *Hub) matches(p pattern, name string) bool {
 	matched := false
 	guardApart(func() { matched = p.match(name) }, func(what ...any) {
-		h.log.error("atrium: the function of a NamespaceFunc panicked", append(what, clientText("namespace", name))...)
+		h.log.error("atrium: the function of a OfFunc panicked", append(what, clientText("namespace", name))...)
 	})
 	return matched
 }

@@ -51,7 +51,7 @@ func TestHandshake(t *testing.T) {
 		if at := hs.Time(); at.Before(before) || at.After(time.Now()) {
 			t.Errorf("time %v", at)
 		}
-		if s := c.socket(h); s.Namespace() != h.main() || s.Namespace().Name() != "/" {
+		if s := c.socket(h); s.Namespace() != h.Namespace || s.Namespace().Name() != "/" {
 			t.Errorf("namespace %q", s.Namespace().Name())
 		}
 	})

@@ -338,7 +338,7 @@ func (a *arrival) seat(s *session, namespace string) (*seat, *Error) {
 	n := a.hub.enterable(namespace)
 	if n == nil {
 		a.hub.log.warn("atrium: refused a client an unknown namespace", clientText("namespace", namespace),
-			hint("Hub.Namespace makes one, NamespaceFunc many"))
+			hint("Hub.Of makes one, Hub.OfFunc many"))
 		return nil, &Error{Message: "Invalid namespace"}
 	}
 	handshake := *a.handshake // each has its own auth value

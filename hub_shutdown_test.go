@@ -110,16 +110,16 @@ func TestShutdownNamesTenHandlers(t *testing.T) {
 	})
 }
 
-// A function of a NamespaceFunc runs where the connection is read: whatever it does, that goes on, the client is refused
+// A function of a OfFunc runs where the connection is read: whatever it does, that goes on, the client is refused
 // the namespace, and the hub can be shut down.
-func TestGoexitInNamespaceFunc(t *testing.T) {
+func TestGoexitInOfFunc(t *testing.T) {
 	ends := map[string]func(){"Goexit": runtime.Goexit, "panic": func() { panic("oops") }}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
 			logger, log := newLog()
 			h := newEcho(t, Options{Logger: logger})
-			h.NamespaceFunc(func(string) bool { end(); return true })
+			h.OfFunc(func(string) bool { end(); return true })
 			srv := serve(t, overTCP, h)
 			const refusal = `44/odd,{"message":"Invalid namespace"}`
 			c := srv.direct(t)
@@ -134,7 +134,7 @@ func TestGoexitInNamespaceFunc(t *testing.T) {
 			e.post("40/odd,").want(t, 200, "ok")
 			e.get().want(t, 200, refusal)
 			e.leave()
-			if text := log.String(); !strings.Contains(text, "the function of a NamespaceFunc panicked") || !strings.Contains(text, "namespace=/odd") {
+			if text := log.String(); !strings.Contains(text, "the function of a OfFunc panicked") || !strings.Contains(text, "namespace=/odd") {
 				t.Errorf("the log has %s", text)
 			}
 		})

@@ -88,7 +88,7 @@ func (s *server) offer(t testing.TB) *client {
 func (c *client) socket(h *Hub) *Socket {
 	c.t.Helper()
 	c.settle()
-	s := h.main().socket(c.sid)
+	s := h.Namespace.socket(c.sid)
 	if s == nil {
 		c.t.Fatal("the hub does not know the client")
 	}
@@ -150,7 +150,7 @@ func (h *Hub) awaitCountedOut(t testing.TB) {
 // shutdown is counted until its request has been dealt with.
 func (h *Hub) checkNobody(t testing.TB) {
 	t.Helper()
-	h.main().checkEmpty(t)
+	h.Namespace.checkEmpty(t)
 	h.awaitCountedOut(t)
 	// A connection is counted out before the last of its functions has returned.
 	eventually(t, "the last session to be over", func() bool { return len(h.list()) == 0 })

@@ -27,7 +27,7 @@ type Namespace struct {
 	rooms map[string]*room
 
 	recovery  *recovery  // nil: off
-	registrar *registrar // shared by the namespaces that one NamespaceFunc stands for
+	registrar *registrar // shared by the namespaces that one OfFunc stands for
 	refs      int        // such a namespace exists while this is above zero: its sockets; guarded by the hub's lock
 }
 

@@ -52,12 +52,12 @@ func TestNamespaces(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
-		admin := h.Namespace("/admin")
-		if h.Namespace("/admin") != admin || h.Namespace("/") != h.main() || admin.Name() != "/admin" {
+		admin := h.Of("/admin")
+		if h.Of("/admin") != admin || h.Of("/") != h.Namespace || admin.Name() != "/admin" {
 			t.Error("a name means two namespaces")
 		}
 		left := make(chan string, 4)
-		for _, n := range []*Namespace{h.main(), admin} {
+		for _, n := range []*Namespace{h.Namespace, admin} {
 			n.OnConnect(func(s *Socket) { s.Join("room") })
 			n.OnDisconnect(func(s *Socket, why Reason) { left <- s.Namespace().Name() + " " + string(why) })
 			OnCall(n, "where", func(s *Socket, _ any) (string, error) { return s.Namespace().Name(), nil })
@@ -101,22 +101,22 @@ func TestNamespaceNames(t *testing.T) {
 					t.Errorf("%.20q is a namespace", name)
 				}
 			}()
-			h.Namespace(name)
+			h.Of(name)
 		}()
 	}
 	for _, name := range []string{"/", "/a", "/a/b?c=d", "/é", "/" + strings.Repeat("x", 255)} {
-		h.Namespace(name)
+		h.Of(name)
 	}
 }
 
-// A NamespaceFunc stands for many namespaces, which come and go with their sockets.
-func TestNamespaceFunc(t *testing.T) {
+// A OfFunc stands for many namespaces, which come and go with their sockets.
+func TestOfFunc(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
-		fixed := h.Namespace("/project-0")
+		fixed := h.Of("/project-0")
 		OnCall(fixed, "who", func(*Socket, any) (string, error) { return "fixed", nil })
-		projects := h.NamespaceFunc(regexp.MustCompile(`^/project-[0-9]+$`).MatchString)
+		projects := h.OfFunc(regexp.MustCompile(`^/project-[0-9]+$`).MatchString)
 		projects.Use(func(s *Socket) error {
 			if s.Namespace().Name() == "/project-13" {
 				return Errorf("no such project")
@@ -162,10 +162,10 @@ func TestNamespaceFunc(t *testing.T) {
 }
 
 // Clients that come to and leave a namespace of a function at the same time are always in the same one.
-func TestNamespaceFuncRaces(t *testing.T) {
+func TestOfFuncRaces(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
-	h.NamespaceFunc(func(string) bool { return true })
+	h.OfFunc(func(string) bool { return true })
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
@@ -226,7 +226,7 @@ func TestOnEmit(t *testing.T) {
 	h.Emit("all", 1, "two")
 	h.To("nowhere").Emit("nobody")
 	s.Emit("one", []int{3})
-	h.Namespace("/other").Emit("elsewhere")
+	h.Of("/other").Emit("elsewhere")
 	a.want(`{"event":"all","args":[1,"two"]}`)
 	b.want(`{"event":"all","args":[1,"two"]}`)
 	a.want(`{"event":"one","data":[3]}`)
@@ -240,7 +240,7 @@ func TestDisconnectClient(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		h := newHub(t, Options{})
-		admin := h.Namespace("/admin")
+		admin := h.Of("/admin")
 		h.Handle("end", func(e *Event) {
 			for i := range 50 {
 				h.Emit("last", i)
@@ -251,7 +251,7 @@ func TestDisconnectClient(t *testing.T) {
 			admin.Emit("too late")
 		})
 		left := make(chan Reason, 2)
-		for _, n := range []*Namespace{h.main(), admin} {
+		for _, n := range []*Namespace{h.Namespace, admin} {
 			n.OnDisconnect(func(_ *Socket, why Reason) { left <- why })
 		}
 		c := serve(t, k, h).socketIO(t)
@@ -369,9 +369,9 @@ func TestEchoAnything(t *testing.T) {
 func TestNamespacesBounded(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
-	h.NamespaceFunc(regexp.MustCompile("^/free").MatchString)
+	h.OfFunc(regexp.MustCompile("^/free").MatchString)
 	goOn := make(chan struct{})
-	h.NamespaceFunc(regexp.MustCompile("^/slow").MatchString).Use(func(*Socket) error { <-goOn; return nil })
+	h.OfFunc(regexp.MustCompile("^/slow").MatchString).Use(func(*Socket) error { <-goOn; return nil })
 	tooMany := func(namespace string) string {
 		return fmt.Sprintf(`44%s,{"message":"namespace: expected at most %d for one client"}`, namespace, maxSeats)
 	}
@@ -411,11 +411,11 @@ func TestNamespacesBounded(t *testing.T) {
 	})
 }
 
-// A NamespaceFunc's function that panics refuses the client, whatever reads its connection.
-func TestNamespaceFuncPanics(t *testing.T) {
+// A OfFunc's function that panics refuses the client, whatever reads its connection.
+func TestOfFuncPanics(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
-	h.NamespaceFunc(func(name string) bool { return strings.Split(name, "-")[1] == "a" })
+	h.OfFunc(func(name string) bool { return strings.Split(name, "-")[1] == "a" })
 	overTransports(t, h, func(t *testing.T, open func() talker) {
 		c := open()
 		c.say("40/x")

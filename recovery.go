@@ -30,7 +30,7 @@ type Recovery struct {
 	MaxDisconnection time.Duration
 	// MaxBytes bounds what is kept in each namespace, in bytes: events, and the rooms of those who are away, but not
 	// their values. Beyond it the oldest go first, and a client that needs them begins anew; so does one that has
-	// missed more than Options.MaxQueued. The namespaces that one NamespaceFunc stands for have one bound together, and
+	// missed more than Options.MaxQueued. The namespaces that one OfFunc stands for have one bound together, and
 	// each drops its own oldest. Zero means 16 MiB.
 	MaxBytes int
 }

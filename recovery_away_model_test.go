@@ -189,7 +189,7 @@ func (m *awayModel) step() {
 	case g.away:
 		m.comeBack(g)
 	}
-	m.l.main().recovery.check(m.t)
+	m.l.recovery.check(m.t)
 	live := 0
 	for _, g := range m.all {
 		if !g.away {

@@ -208,7 +208,7 @@ func TestRecovery(t *testing.T) {
 		if err := l.Emit("bad", func() {}); err == nil {
 			t.Error("a function was encoded")
 		}
-		l.main().recovery.check(t)
+		l.recovery.check(t)
 
 		back := l.enter(t, proof(g.pid, offsetOf(t, first)))
 		wantMissed(t, back, `42["lost",2]`, `42["everyone"]`, `42["rooms",1,"x"]`, `451-["id",{"_placeholder":true,"num":0}]`, `data`,
@@ -239,11 +239,11 @@ func TestRecovery(t *testing.T) {
 		if wantMissed(t, again, `42["live"]`, `42["again"]`); again.id != g.id {
 			t.Error("it is another socket")
 		}
-		l.main().recovery.check(t)
+		l.recovery.check(t)
 		again.socket.Disconnect()
 		again.want("41")
 		within(t, l.went, "OnDisconnect")
-		l.main().recovery.check(t)
+		l.recovery.check(t)
 	})
 }
 
@@ -286,7 +286,7 @@ func TestRecoveryRefused(t *testing.T) {
 			if back.id == g.id || back.pid == g.pid || back.socket.Recovered() || len(back.missed) > 0 {
 				t.Errorf("it came back as %s, with %q", back.id, back.missed)
 			}
-			l.main().recovery.check(t)
+			l.recovery.check(t)
 		})
 	}
 }
@@ -349,7 +349,7 @@ func TestRecoveryPlainClients(t *testing.T) {
 	plain := l.connect(t, map[string]string{"pid": "x"})
 	within(t, l.came, "OnConnect").Emit("alone")
 	plain.want(`{"event":"alone"}`)
-	r := l.main().recovery
+	r := l.recovery
 	if l.Emit("nobody"); r.last() != 0 {
 		t.Error("an event is kept for nobody")
 	}
@@ -363,7 +363,7 @@ func TestRecoveryPlainClients(t *testing.T) {
 // Without the option nothing is added, and nothing is asked.
 func TestRecoveryOff(t *testing.T) {
 	h := newHub(t, Options{})
-	if h.main().recovery != nil {
+	if h.recovery != nil {
 		t.Fatal("something is kept")
 	}
 	c := serve(t, overTCP, h).socketIO(t)
@@ -419,7 +419,7 @@ func TestRecoveryTakeover(t *testing.T) {
 				t.Error("the old connection lives")
 			}
 		}
-		l.main().recovery.check(t)
+		l.recovery.check(t)
 	})
 }
 
@@ -460,7 +460,7 @@ func TestRecoveryRace(t *testing.T) {
 		if n, _ := l.To(g.id).Count(t.Context()); n != 1 || live == 0 {
 			t.Fatalf("%d of %d are %s, %d connected", live, asking, g.id, n)
 		}
-		l.main().recovery.check(t)
+		l.recovery.check(t)
 		for _, g2 := range guests {
 			g2.CloseNow()
 		}
@@ -550,7 +550,7 @@ func TestRecoveryUnderTraffic(t *testing.T) {
 			for _, m := range g.missed {
 				see(m)
 			}
-			l.main().recovery.check(t)
+			l.recovery.check(t)
 		}
 		close(stop)
 		for n := <-emitted; last < n; {
@@ -597,7 +597,7 @@ func TestRecoveryRoomNames(t *testing.T) {
 func TestRecoveryExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLounge(t, overPipe, Options{Recovery: Recovery{MaxDisconnection: 2 * time.Minute}})
-		r := l.main().recovery
+		r := l.recovery
 		quiet := l.enter(t, "")
 		quiet.settleEvent(t, l)
 		l.Emit("lost")
@@ -706,7 +706,7 @@ func TestRecoveryInterrupted(t *testing.T) {
 	within(t, g.socket.Context().Done(), "the end")
 	impatient := l.socketIO(t)
 	impatient.send("40" + proof(g.pid, ""))
-	r := l.main().recovery
+	r := l.recovery
 	claimed := func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -728,7 +728,7 @@ func TestRecoveryInterrupted(t *testing.T) {
 func TestRecoveryBytes(t *testing.T) {
 	noLeaks(t)
 	l := newLounge(t, overTCP, Options{Recovery: Recovery{MaxBytes: 20 << 10}})
-	r := l.main().recovery
+	r := l.recovery
 	l.enter(t, "") // stays
 	early := l.enter(t, "")
 	l.cut(early)
@@ -776,7 +776,7 @@ func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
 	noLeaks(t)
 	const most = 20 << 10
 	l := newLounge(t, overTCP, Options{Recovery: Recovery{MaxBytes: most}})
-	many := l.NamespaceFunc(func(string) bool { return true })
+	many := l.OfFunc(func(string) bool { return true })
 	connected := make(chan *Socket)
 	many.OnConnect(func(s *Socket) { connected <- s })
 	l.enter(t, "") // stays
@@ -818,12 +818,12 @@ func TestRecoveryMissedTooMuch(t *testing.T) {
 	}
 }
 
-// Namespaces keep their own, and one that NamespaceFunc stands for stays while somebody may come back.
+// Namespaces keep their own, and one that OfFunc stands for stays while somebody may come back.
 func TestRecoveryNamespaces(t *testing.T) {
 	noLeaks(t)
 	l := newLounge(t, overTCP, Options{})
 	came, went := make(chan *Socket, 1), make(chan Reason, 1)
-	rooms := l.NamespaceFunc(func(name string) bool { return strings.HasPrefix(name, "/room-") })
+	rooms := l.OfFunc(func(name string) bool { return strings.HasPrefix(name, "/room-") })
 	rooms.OnConnect(func(s *Socket) { came <- s })
 	rooms.OnDisconnect(func(_ *Socket, why Reason) { went <- why })
 	connect := func(auth string) (*guest, *Socket) {
@@ -956,7 +956,7 @@ func TestRecoveryPolling(t *testing.T) {
 			if n, _ := l.Count(t.Context()); n != 1 {
 				t.Errorf("%d sockets", n)
 			}
-			l.main().recovery.check(t)
+			l.recovery.check(t)
 			back.do("POST", "1") // or the hub's end waits for another GET
 		})
 	}

@@ -213,7 +213,7 @@ func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
 			t.Errorf("%d dropped", n)
 		}
 		other.send(everyNode, clusterMessage{kind: clusterDisconnect, question: 1 << 20, namespace: "/"})
-		eventually(t, "the client to be disconnected", func() bool { return h.main().everyone.count() == 0 })
+		eventually(t, "the client to be disconnected", func() bool { return h.Namespace.everyone.count() == 0 })
 		synctest.Wait()
 		if n := h.cluster.calling.Load(); n != 0 {
 			t.Errorf("%d calls are under way after it has gone", n)

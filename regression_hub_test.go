@@ -220,7 +220,7 @@ func TestPingAfterALateAnswer(t *testing.T) {
 func TestDisconnectedFromManyMayCross(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
-	h.NamespaceFunc(func(string) bool { return true })
+	h.OfFunc(func(string) bool { return true })
 	c := serve(t, overTCP, h).socketIO(t)
 	c.join("")
 	name := func(i int) string { return fmt.Sprintf("/n%d", i) }

@@ -143,7 +143,7 @@ func welcome(namespace string) string { return `~40` + namespace + `\{"sid":"[\w
 func TestSocketIOConnect(t *testing.T) {
 	noLeaks(t)
 	h := newEcho(t, Options{})
-	guarded := h.Namespace("/guarded")
+	guarded := h.Of("/guarded")
 	guarded.Use(func(s *Socket) error {
 		var auth struct{ Token string }
 		s.Handshake().Bind(&auth)
@@ -263,7 +263,7 @@ func TestSocketIOEvents(t *testing.T) {
 func TestSocketIONamespaces(t *testing.T) {
 	noLeaks(t)
 	h := newEcho(t, Options{})
-	custom := h.Namespace("/custom")
+	custom := h.Of("/custom")
 	left := make(chan Reason, 10)
 	custom.OnDisconnect(func(s *Socket, why Reason) { left <- why })
 	On(custom, "throw me out", func(s *Socket, _ any) error { s.Disconnect(); return nil })
@@ -421,7 +421,7 @@ func TestSocketIODisconnectInUse(t *testing.T) {
 	noLeaks(t)
 	h := newEcho(t, Options{})
 	for name, err := range map[string]error{"/gone": nil, "/gone-and-refused": Errorf("no")} {
-		n := h.Namespace(name)
+		n := h.Of(name)
 		n.Use(func(s *Socket) error { s.Disconnect(); return err })
 		n.OnConnect(func(*Socket) { t.Error("it is connected") })
 	}

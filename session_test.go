@@ -383,7 +383,7 @@ func (p *peer) arrive(h *Hub) *Socket {
 	sid := strings.TrimSuffix(strings.TrimPrefix(hello, `{"event":"connect","data":{"sid":"`), `"}}`)
 	p.send(p.frame(OpText, `{"event":"settle","id":999}`))
 	p.want(OpText, `{"id":999,"error":{"message":"event: \"settle\" is not one that this server knows"}}`)
-	s := h.main().socket(sid)
+	s := h.Namespace.socket(sid)
 	if s == nil {
 		p.t.Fatalf("nobody is known by the id in %s", hello)
 	}

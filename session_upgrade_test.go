@@ -242,7 +242,7 @@ func (e *engine) wantForgotten(h *Hub) {
 func newEcho(t testing.TB, options Options) *Hub {
 	h := newHub(t, options)
 	t.Cleanup(func() { h.checkForgotten(t) }) // before newHub's cleanup: sessions are only forgotten when they are over
-	for _, n := range []*Namespace{h.main(), h.Namespace("/custom")} {
+	for _, n := range []*Namespace{h.Namespace, h.Of("/custom")} {
 		n.OnConnect(func(s *Socket) {
 			var auth any
 			s.Handshake().Bind(&auth)

@@ -125,7 +125,7 @@ func (l *lounge) away(t testing.TB, when string) (g *guest, resume func() *guest
 	}
 	back := &guest{ioClient: l.socketIO(t)}
 	back.send("40" + proof(g.pid, ""))
-	r := l.main().recovery
+	r := l.recovery
 	eventually(t, "the claim", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -182,7 +182,7 @@ func (d *deed) check(t *testing.T, l *lounge, on *Hub, when string) {
 	if err := d.do(on, g.socket); err != nil {
 		t.Fatal(err)
 	}
-	r := l.main().recovery
+	r := l.recovery
 	if when != "back" {
 		r.check(t)
 		if n, _ := l.Count(t.Context()); n != 0 {
@@ -207,7 +207,7 @@ func (d *deed) check(t *testing.T, l *lounge, on *Hub, when string) {
 			for m := back.next(); m != "41" && !strings.HasPrefix(m, `42["disconnect_reason"`); m = back.next() {
 				t.Fatalf("got %s", m)
 			}
-			if l.main().socket(g.id) != nil {
+			if l.Namespace.socket(g.id) != nil {
 				t.Error("it is there")
 			}
 			back = l.enter(t, proof(g.pid, ""))
@@ -244,10 +244,10 @@ func (d *deed) check(t *testing.T, l *lounge, on *Hub, when string) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if _, in := l.main().recovery.absent[g.id]; in {
+	if _, in := l.recovery.absent[g.id]; in {
 		t.Error("it is held for away")
 	}
-	l.main().recovery.check(t)
+	l.recovery.check(t)
 }
 
 // A token that expires while its owner is away is no way back, and one that is renewed meanwhile is.
@@ -280,7 +280,7 @@ func TestDisconnectAtWhileAway(t *testing.T) {
 					g, resume := l.away(t, when)
 					g.socket.DisconnectAt(at(test.after))
 					time.Sleep(30 * time.Second)
-					r := l.main().recovery
+					r := l.recovery
 					if r.check(t); (len(r.sessions) == 1) != test.stays {
 						t.Errorf("%s: %d sessions are kept", test.name, len(r.sessions))
 					}
@@ -317,7 +317,7 @@ func TestDisconnectClientWhileAway(t *testing.T) {
 		t.Run(back, func(t *testing.T) {
 			noLeaks(t)
 			l := newLounge(t, overTCP, Options{})
-			admin := l.Namespace("/admin")
+			admin := l.Of("/admin")
 			came, went := make(chan *Socket, 10), make(chan Reason, 10)
 			admin.OnConnect(func(s *Socket) { came <- s })
 			admin.OnDisconnect(func(_ *Socket, why Reason) { went <- why })
@@ -410,7 +410,7 @@ func TestRecoveryOfRoomsThatWereLeft(t *testing.T) {
 		if test.stays {
 			wantMissed(t, back, want...)
 		}
-		l.main().recovery.check(t)
+		l.recovery.check(t)
 		l.cut(back)
 	}
 }
@@ -422,7 +422,7 @@ func TestRecoveryBytesOfWhoIsAway(t *testing.T) {
 	l.enter(t, "") // stays
 	g := l.enter(t, "")
 	l.cut(g)
-	r := l.main().recovery
+	r := l.recovery
 	for i := range 200 {
 		g.socket.Join(fmt.Sprint(i, strings.Repeat("x", 200)))
 		r.check(t)

@@ -290,7 +290,7 @@ func TestDisconnectWithInUse(t *testing.T) {
 	io.send("40")
 	io.want(`44{"message":"full","data":{"code":4003,"reason":"full"}}`)
 
-	h.Namespace("/silent").Use(func(s *Socket) error { return s.DisconnectWith(4004, "") })
+	h.Of("/silent").Use(func(s *Socket) error { return s.DisconnectWith(4004, "") })
 	io.send("40/silent")
 	io.want(`44/silent,{"message":"server namespace disconnect","data":{"code":4004,"reason":""}}`)
 }

@@ -289,13 +289,10 @@ func newHub(t testing.TB, options Options) *Hub {
 		}
 		h.sessions.clock.mu.Lock()
 		defer h.sessions.clock.mu.Unlock()
-		h.main().checkEmpty(t)
+		h.Namespace.checkEmpty(t)
 	})
 	return h
 }
-
-// main returns the hub's main namespace.
-func (h *Hub) main() *Namespace { return &h.mainNamespace }
 
 // checkEmpty checks that nobody has left anything in the namespace.
 func (n *Namespace) checkEmpty(t testing.TB) {

@@ -433,7 +433,7 @@ func newLabHub(l *labHub) *atrium.Hub {
 	})
 	h.Handle("up-count", func(e *atrium.Event) { e.Reply(count(e.Socket(), "up")) })
 
-	admin := h.Namespace("/admin")
+	admin := h.Of("/admin")
 	admin.Use(func(s *atrium.Socket) error {
 		var auth struct{ Name string }
 		defer func() { s.Set("name", auth.Name) }()
