@@ -201,7 +201,7 @@ func BenchmarkEmit(b *testing.B) {
 				if i%1024 == 0 {
 					h.everyone.each(func(s *Socket) {
 						o := &s.session.conn.out
-						o.queue, o.bytes = o.queue[:0], 0 // as if all had left, and the room for the next were there
+						o.frames.items, o.bytes = o.frames.items[:0], 0 // as if all had left, and the room for the next were there
 					})
 				}
 			}

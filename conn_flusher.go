@@ -5,16 +5,15 @@ import (
 	"sync"
 )
 
-// waker is something that is owed a wake: what is queued in it leaves when it is woken.
+// waker is a transport in which something is queued that is sent when wake is called.
 type waker interface{ wake() }
 
-// flusher wakes those in whom a broadcast has queued something, so that the broadcaster does not have to: with
-// goroutines that exist while there is something to do, at most one a processor. While they are busy, later
-// broadcasts are queued in them too, and leave together.
+// flusher wakes the transports in which a broadcast has queued something, so that the broadcaster does not have to. Its
+// goroutines, at most one for each processor, exist only while there is work. While they are busy, later broadcasts are
+// queued in the same transports, and are written together.
 type flusher struct {
 	mu      sync.Mutex // guards:
-	queue   []waker    // queue[head:] is owed a wake
-	head    int
+	owed    fifo[waker]
 	workers int
 }
 
@@ -22,14 +21,10 @@ type flusher struct {
 func (f *flusher) add(list ...waker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.head > 0 && len(f.queue)+len(list) > cap(f.queue) {
-		// The room in front is used again, or a queue that never runs empty would grow for ever.
-		left := copy(f.queue, f.queue[f.head:])
-		clear(f.queue[left:])
-		f.queue, f.head = f.queue[:left], 0
+	for _, w := range list {
+		f.owed.push(w)
 	}
-	f.queue = append(f.queue, list...)
-	for most := min(runtime.GOMAXPROCS(0), len(f.queue)-f.head); f.workers < most; f.workers++ {
+	for most := min(runtime.GOMAXPROCS(0), f.owed.len()); f.workers < most; f.workers++ {
 		go f.work()
 	}
 }
@@ -37,30 +32,26 @@ func (f *flusher) add(list ...waker) {
 func (f *flusher) work() {
 	var batch [32]waker
 	for {
-		n := f.take(batch[:])
+		n := f.pop(batch[:])
 		if n == 0 {
 			return
 		}
-		for _, o := range batch[:n] {
-			o.wake()
+		for _, w := range batch[:n] {
+			w.wake()
 		}
 	}
 }
 
-// take moves some of the queue into batch. If there is nothing, the caller is no worker any more.
-func (f *flusher) take(batch []waker) int {
+// pop moves wakes that are owed into batch. If there are none, the caller stops being a worker.
+func (f *flusher) pop(batch []waker) (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := copy(batch, f.queue[f.head:])
-	clear(f.queue[f.head : f.head+n])
-	f.head += n
-	if f.head == len(f.queue) {
-		f.queue, f.head = f.queue[:0], 0
-		if cap(f.queue) > 1<<16 {
-			f.queue = nil
-		}
+	for n < len(batch) && f.owed.len() > 0 {
+		batch[n], _ = f.owed.pop()
+		n++
 	}
 	if n == 0 {
+		f.owed.shrink(1 << 16)
 		f.workers--
 	}
 	return n

@@ -694,8 +694,8 @@ func TestOutboxWriteFails(t *testing.T) {
 		default:
 			t.Error("who waits for the end is not released")
 		}
-		if n := o.buffered(); n != 0 || o.queue != nil || o.state != idle {
-			t.Errorf("left: %d bytes, %d frames, state %d", n, len(o.queue), o.state)
+		if n := o.buffered(); n != 0 || o.frames.items != nil || o.state != idle {
+			t.Errorf("left: %d bytes, %d frames, state %d", n, o.frames.len(), o.state)
 		}
 		err := o.closedError()
 		if e, ok := errors.AsType[*CloseError](err); !ok || e.Code != StatusAbnormalClosure || !errors.Is(err, reset) {
@@ -721,11 +721,11 @@ func TestOutboxIdle(t *testing.T) {
 			o.pushPing(numberedFrame(OpPing, 1, 8))
 			o.pushPong(numberedFrame(OpPong, 1, 8))
 			g.passAll()
-			if cap(o.queue) > keptFrames || o.pings != nil || o.pongs != nil || len(o.partial) > 0 || o.state != idle || o.bytes != 0 {
+			if cap(o.frames.items) > keptFrames || o.pings != nil || o.pongs != nil || len(o.partial) > 0 || o.state != idle || o.bytes != 0 {
 				t.Errorf("an idle outbox keeps a queue of %d, %d bytes of pings, %d of pongs, %d of a frame, state=%d, bytes=%d",
-					cap(o.queue), cap(o.pings), cap(o.pongs), len(o.partial), o.state, o.bytes)
+					cap(o.frames.items), cap(o.pings), cap(o.pongs), len(o.partial), o.state, o.bytes)
 			}
-			for _, frame := range o.queue[:cap(o.queue)] {
+			for _, frame := range o.frames.items[:cap(o.frames.items)] {
 				if frame != nil {
 					t.Error("an idle outbox keeps a frame")
 				}

@@ -19,17 +19,16 @@ const (
 // frameQueue holds the frames that wait to be written, and takes them apart into chunks for single writes. Pings and
 // pongs overtake data at the next frame boundary. It has no lock: an outbox guards it.
 type frameQueue struct {
-	queue   [][]byte // queue[head:] waits
-	partial []byte   // the unwritten rest of a frame whose beginning was written
-	pongs   []byte   // whole frames
-	pings   []byte   // whole frames
-	bytes   int      // of all the above, and of what is being written
-	head    int32
+	frames  fifo[[]byte] // that wait
+	partial []byte       // the unwritten rest of a frame whose beginning was written
+	pongs   []byte       // whole frames
+	pings   []byte       // whole frames
+	bytes   int          // of all the above, and of what is being written
 }
 
 // add queues a frame behind all data.
 func (q *frameQueue) add(frame []byte) {
-	q.queue = append(q.queue, frame)
+	q.frames.push(frame)
 	q.bytes += len(frame)
 }
 
@@ -50,7 +49,7 @@ func (q *frameQueue) addPong(frame []byte) {
 }
 
 // cost is what the queue takes of memory, in bytes: more than its frames have if they are small.
-func (q *frameQueue) cost() int { return q.bytes + (len(q.queue)-int(q.head))*frameOverhead }
+func (q *frameQueue) cost() int { return q.bytes + q.frames.len()*frameOverhead }
 
 // next returns what to write next: a frame or a piece of one, where it lies, or as many whole frames as go into a
 // buffer; nil if there is nothing. It takes the buffer from the pool if it needs one. The bytes count until they are
@@ -63,7 +62,7 @@ func (q *frameQueue) next(buf **[]byte) []byte {
 		}
 		return chunk
 	}
-	waiting, control := len(q.queue)-int(q.head), len(q.pongs)+len(q.pings)
+	waiting, control := q.frames.len(), len(q.pongs)+len(q.pings)
 	if waiting+control == 0 {
 		return nil
 	}
@@ -75,8 +74,8 @@ func (q *frameQueue) next(buf **[]byte) []byte {
 	}
 	chunk := append(append((**buf)[:0], q.pongs...), q.pings...)
 	q.pongs, q.pings = q.pongs[:0], q.pings[:0]
-	for int(q.head) < len(q.queue) {
-		if frame := q.queue[q.head]; len(chunk)+len(frame) > writeChunk {
+	for q.frames.len() > 0 {
+		if frame := *q.frames.at(0); len(chunk)+len(frame) > writeChunk {
 			if len(chunk) > 0 {
 				return chunk
 			}
@@ -98,25 +97,8 @@ func (q *frameQueue) begin(frame []byte) []byte {
 
 // pop takes the first frame off the queue; nil if there is none.
 func (q *frameQueue) pop() []byte {
-	if int(q.head) == len(q.queue) {
-		return nil
-	}
-	frame := q.queue[q.head]
-	q.queue[q.head] = nil
-	q.head++
-	if int(q.head) == len(q.queue) {
-		q.queue, q.head = q.queue[:0], 0
-	} else if q.head >= keptFrames && int(q.head) > len(q.queue)/2 {
-		left := q.queue[q.head:]
-		if cap(q.queue) > 8*max(len(left), keptFrames) { // far more room than there is need for
-			q.queue = append(make([][]byte, 0, 2*len(left)), left...)
-		} else {
-			kept := copy(q.queue, left)
-			clear(q.queue[kept:])
-			q.queue = q.queue[:kept]
-		}
-		q.head = 0
-	}
+	frame, _ := q.frames.pop()
+	q.frames.shrink(8 * keptFrames)
 	return frame
 }
 
@@ -131,9 +113,7 @@ func (q *frameQueue) dropWaiting() {
 
 // shrink gives back the room of an empty queue, but for a few frames'.
 func (q *frameQueue) shrink() {
-	if cap(q.queue) > keptFrames {
-		q.queue = nil
-	}
+	q.frames.shrink(keptFrames)
 	q.pongs, q.pings = nil, nil
 }
 

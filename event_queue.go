@@ -9,8 +9,7 @@ type queue[T any] struct {
 	limit int // bytes; a single item may be larger
 
 	mu      sync.Mutex // guards:
-	items   []sized[T] // items[head:] waits
-	head    int
+	items   fifo[sized[T]]
 	bytes   int // of those, overhead included
 	running bool
 	closed  bool
@@ -37,13 +36,7 @@ func (q *queue[T]) push(item T, size int) bool {
 	if q.bytes > 0 && q.bytes+size > q.limit {
 		return false
 	}
-	if len(q.items) == cap(q.items) && q.head > len(q.items)/2 {
-		// The room in front is used again, or a queue that never runs empty would grow for ever.
-		kept := copy(q.items, q.items[q.head:])
-		clear(q.items[kept:])
-		q.items, q.head = q.items[:kept], 0
-	}
-	q.items = append(q.items, sized[T]{item, size})
+	q.items.push(sized[T]{item, size})
 	q.bytes += size
 	if !q.running {
 		q.running = true
@@ -73,16 +66,13 @@ func (q *queue[T]) run() {
 func (q *queue[T]) next() (item T, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.head == len(q.items) {
-		q.items, q.head, q.running = nil, 0, false
-		return item, false
-	}
-	next := &q.items[q.head]
-	item = next.item
+	next, ok := q.items.pop()
 	q.bytes -= next.size
-	*next = sized[T]{}
-	q.head++
-	return item, true
+	if !ok {
+		q.items.shrink(0)
+		q.running = false
+	}
+	return next.item, ok
 }
 
 // close drops what waits, and returns how many items that was, and what comes. An item that is being served is served
@@ -91,7 +81,7 @@ func (q *queue[T]) close() (dropped int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	dropped = len(q.items) - q.head
-	q.items, q.head, q.bytes = nil, 0, 0
+	dropped = q.items.len()
+	q.items, q.bytes = fifo[sized[T]]{}, 0
 	return dropped
 }

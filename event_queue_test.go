@@ -14,7 +14,7 @@ func TestQueueNeverEmpty(t *testing.T) {
 			t.Fatal("the queue is empty")
 		}
 	}
-	if n := cap(q.items); n > 64 {
+	if n := cap(q.items.items); n > 64 {
 		t.Errorf("a queue of 10 messages has room for %d", n)
 	}
 	if want := 10 * (1 + queueOverhead); q.bytes != want {
@@ -50,7 +50,7 @@ func TestQueueBound(t *testing.T) {
 	}
 	within(t, serving, "one more")
 	q.close()
-	if !q.push(30, 1) || len(q.items) != 0 {
+	if !q.push(30, 1) || q.items.len() != 0 {
 		t.Error("it is not closed")
 	}
 	goOn <- struct{}{}

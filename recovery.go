@@ -56,8 +56,7 @@ type recovery struct {
 	sessions map[string]*kept // by pid, whether away or not
 	absent   map[string]*kept // by id, those that are away
 	away     list.List        // of *kept, those of them that may be claimed, in the order of their leaving
-	events   []keptEvent      // events[head:]
-	head     int
+	events   fifo[keptEvent]
 	dropped  uint64 // the number of the last event that is not kept any more
 	bytes    int    // of the events, and of those who are away
 	timed    bool   // the timer is set
@@ -123,7 +122,7 @@ func (r *recovery) unlock() {
 }
 
 // last is the number of the last event. The lock is held, as in all that follows and says nothing else.
-func (r *recovery) last() uint64 { return r.dropped + uint64(len(r.events)-r.head) }
+func (r *recovery) last() uint64 { return r.dropped + uint64(r.events.len()) }
 
 // open begins to keep a new client's session.
 func (r *recovery) open(pid, id string, s *session) *kept {
@@ -160,7 +159,7 @@ func (r *recovery) keep(m *message, to recipients) {
 			e.size += len(name) + roomOverhead
 		}
 	}
-	r.events = append(r.events, e)
+	r.events.push(e)
 	r.charge(e.size)
 	r.shrink()
 	r.arm()
@@ -226,7 +225,7 @@ func (r *recovery) forget(k *kept) {
 	if len(r.sessions) == 0 { // nobody is left who could ask for an event
 		r.dropped = r.last()
 		r.charge(-r.bytes)
-		r.events, r.head, r.timed = nil, 0, false
+		r.events, r.timed = fifo[keptEvent]{}, false
 		r.clock.stop(&r.timer)
 	}
 }
@@ -266,7 +265,7 @@ func (r *recovery) missed(k *kept, offset uint64) (forms []*wireForm, sent uint6
 	bytes := 0
 	sent = k.sent
 	for number := offset + 1; number <= r.last(); number++ {
-		e := &r.events[r.head+int(number-r.dropped-1)]
+		e := r.events.at(int(number - r.dropped - 1))
 		if e.to.include(k, number) {
 			forms, sent = append(forms, &e.form), number
 			bytes += len(e.form.whole) + frameOverhead
@@ -292,7 +291,7 @@ func (r *recovery) charge(bytes int) {
 func (r *recovery) shrink() {
 	for r.bytes > 0 && r.total.Load() > r.maxBytes {
 		oldest := r.away.Front()
-		if r.head < len(r.events) && (oldest == nil || r.events[r.head].at <= oldest.Value.(*kept).until-r.stays) {
+		if r.events.len() > 0 && (oldest == nil || r.events.at(0).at <= oldest.Value.(*kept).until-r.stays) {
 			r.dropEvent()
 		} else {
 			r.forget(oldest.Value.(*kept))
@@ -301,18 +300,10 @@ func (r *recovery) shrink() {
 }
 
 func (r *recovery) dropEvent() {
-	r.charge(-r.events[r.head].size)
-	r.events[r.head] = keptEvent{}
-	r.head++
+	e, _ := r.events.pop()
+	r.events.shrink(0)
+	r.charge(-e.size)
 	r.dropped++
-	if r.head > 64 && r.head > len(r.events)/2 {
-		kept := copy(r.events, r.events[r.head:])
-		clear(r.events[kept:])
-		r.events, r.head = r.events[:kept], 0
-	}
-	if r.head == len(r.events) {
-		r.events, r.head = nil, 0
-	}
 }
 
 // sweep drops what is too old. It is the timer's fire, and locks.
@@ -320,7 +311,7 @@ func (r *recovery) sweep() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := nanotime()
-	for r.head < len(r.events) && r.events[r.head].at+r.remembers <= now {
+	for r.events.len() > 0 && r.events.at(0).at+r.remembers <= now {
 		r.dropEvent()
 	}
 	for e := r.away.Front(); e != nil && e.Value.(*kept).until <= now; e = r.away.Front() {
@@ -333,8 +324,8 @@ func (r *recovery) sweep() {
 // arm sets the timer for what will be too old first.
 func (r *recovery) arm() {
 	var when int64
-	if r.head < len(r.events) {
-		when = r.events[r.head].at + r.remembers
+	if r.events.len() > 0 {
+		when = r.events.at(0).at + r.remembers
 	}
 	if e := r.away.Front(); e != nil && (when == 0 || e.Value.(*kept).until < when) {
 		when = e.Value.(*kept).until

@@ -133,7 +133,7 @@ func (r *recovery) check(t testing.TB) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	bytes, away := 0, 0
-	for _, e := range r.events[r.head:] {
+	for _, e := range r.events.items[r.events.head:] {
 		bytes += e.size
 	}
 	for e := r.away.Front(); e != nil; e = e.Next() {

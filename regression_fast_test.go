@@ -51,11 +51,11 @@ func TestBugOutboxKeepsTheRoomOfABacklog(t *testing.T) {
 	for range backlog {
 		o.push(frame, forWriter)
 	}
-	for len(o.queue)-int(o.head) > left {
+	for o.frames.len() > left {
 		o.pop()
 	}
-	if cap(o.queue) > 10*left {
-		t.Errorf("%d frames wait in a queue with room for %d", left, cap(o.queue))
+	if cap(o.frames.items) > 10*left {
+		t.Errorf("%d frames wait in a queue with room for %d", left, cap(o.frames.items))
 	}
 	for n := left; ; n-- {
 		if got := o.pop(); got == nil {

@@ -170,7 +170,7 @@ func TestDoneToWhoIsAway(t *testing.T) {
 func (r *recovery) keeps(event string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.events[r.head:], func(e keptEvent) bool {
+	return slices.ContainsFunc(r.events.items[r.events.head:], func(e keptEvent) bool {
 		return strings.Contains(string(e.form.payload), fmt.Sprintf(`[%q,`, event))
 	})
 }

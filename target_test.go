@@ -135,7 +135,7 @@ func TestEmitEncodesOnce(t *testing.T) {
 		for _, box := range boxes {
 			o := &box.session.conn.out
 			o.mu.Lock()
-			for _, frame := range o.queue[o.head:] {
+			for _, frame := range o.frames.items[o.frames.head:] {
 				frames[&frame[0]]++
 			}
 			o.mu.Unlock()
