@@ -312,7 +312,7 @@ func TestCallDisconnected(t *testing.T) {
 			"cut":               func(c *client, _ *Socket) { c.CloseNow() },
 			"closed":            func(c *client, _ *Socket) { c.Close(StatusNormalClosure, "") },
 			"Disconnect":        func(_ *client, s *Socket) { s.Disconnect() },
-			"Target.Disconnect": func(_ *client, s *Socket) { h.To(s.ID()).Disconnect() },
+			"Target.Disconnect": func(_ *client, s *Socket) { h.To(s.ID()).Disconnect(t.Context()) },
 		} {
 			c, s := connected(t, h, srv)
 			if err := within(t, inUse, "Use"); !errors.Is(err, ErrDisconnected) {

@@ -123,7 +123,7 @@ func BenchmarkFanOut(b *testing.B) {
 				for _, h := range hubs {
 					for h.roomSize("room") < members/nodes {
 					}
-					h.Namespace.await([]string{"room"})
+					h.await(b.Context(), []string{"room"})
 				}
 				got := make(chan struct{}, members*outstanding)
 				drain(conns, got)

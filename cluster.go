@@ -221,9 +221,10 @@ func (c *cluster) outcome(fault busFault, err error) {
 	c.health.note(fault, err)
 }
 
-// await waits until what is published to the topics reaches this node. It gives up soon, and at once if the Bus fails.
-func (c *cluster) await(names []string) {
-	var limit <-chan time.Time
+// await waits until what is published to the topics reaches this node. It gives up when ctx ends, or after clusterWait if
+// ctx has no deadline, and at once if the Bus fails.
+func (c *cluster) await(ctx context.Context, names []string) {
+	var cancel context.CancelFunc
 	for _, name := range names {
 		ready := c.topics.pending(name)
 		if ready == nil {
@@ -232,17 +233,26 @@ func (c *cluster) await(names []string) {
 		if c.health.fails() {
 			return
 		}
-		if limit == nil {
-			limit = time.After(clusterWait)
+		if cancel == nil {
+			ctx, cancel = withLimit(ctx, clusterWait)
+			defer cancel()
 		}
 		select {
 		case <-ready:
-		case <-limit:
+		case <-ctx.Done():
 			return
 		case <-c.topics.ctx.Done():
 			return
 		}
 	}
+}
+
+// withLimit gives a context without a deadline one.
+func withLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, limit)
 }
 
 // others lists the other nodes.

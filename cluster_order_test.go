@@ -63,9 +63,9 @@ func TestQuestionOvertakesEvent(t *testing.T) {
 		name string
 		ask  func(to Target) error
 	}{
-		{"Disconnect", Target.Disconnect},
-		{"Leave", func(to Target) error { return to.Leave("room") }},
-		{"Join", func(to Target) error { return to.Join("other") }},
+		{"Disconnect", func(to Target) error { return to.Disconnect(context.Background()) }},
+		{"Leave", func(to Target) error { return to.Leave(context.Background(), "room") }},
+		{"Join", func(to Target) error { return to.Join(context.Background(), "other") }},
 		{"Call", call},
 	} {
 		for _, target := range []struct {
@@ -127,7 +127,7 @@ func TestQuestionAfterLostEvent(t *testing.T) {
 		bus.hold(roomTopic("/", "room"), true)
 		all[0].To("room").Emit("lost")
 		start := time.Now()
-		if err := all[0].To("room").Leave("other"); err != nil || time.Since(start) != maxHold {
+		if err := all[0].To("room").Leave(t.Context(), "other"); err != nil || time.Since(start) != maxHold {
 			t.Errorf("Leave: %v after %v, want nil after %v", err, time.Since(start), maxHold)
 		}
 		start = time.Now()
@@ -139,7 +139,7 @@ func TestQuestionAfterLostEvent(t *testing.T) {
 		}
 		bus.hold("", false)
 		start = time.Now()
-		if err := all[0].To("room").Disconnect(); err != nil || time.Since(start) != 0 {
+		if err := all[0].To("room").Disconnect(ctx); err != nil || time.Since(start) != 0 {
 			t.Errorf("Disconnect after a later marker: %v after %v", err, time.Since(start))
 		}
 	})
@@ -153,7 +153,7 @@ func TestQuestionAboutUnheardRoom(t *testing.T) {
 		bus.hold(roomTopic("/", "room"), true)
 		all[0].To("room").Emit("e")
 		start := time.Now()
-		if err := all[0].To("room").Disconnect(); err != nil || time.Since(start) != 0 {
+		if err := all[0].To("room").Disconnect(t.Context()); err != nil || time.Since(start) != 0 {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 	})

@@ -42,7 +42,7 @@ func newHouses(t testing.TB, k kind, n int, bus Bus, options Options) houses {
 			}
 			<-time.After(time.Millisecond)
 		}
-		h.cluster.await([]string{everyNode, nodeTopic(h.node)})
+		h.cluster.await(t.Context(), []string{everyNode, nodeTopic(h.node)})
 	}
 	return all
 }
@@ -170,10 +170,10 @@ func TestClusterQuestions(t *testing.T) {
 		if diff := cmp.Diff(ids, got); diff != "" || err != nil {
 			t.Error(diff, err)
 		}
-		if err := h.To(clients[0].sid, clients[5].sid).Join("pair"); err != nil {
+		if err := h.To(clients[0].sid, clients[5].sid).Join(ctx, "pair"); err != nil {
 			t.Error(err)
 		}
-		rooms, err := h.RoomsEverywhere(ctx)
+		rooms, err := h.Rooms(ctx)
 		if diff := cmp.Diff([]RoomInfo{{"pair", 2}, {"room", 6}}, rooms); diff != "" || err != nil {
 			t.Error(diff, err)
 		}
@@ -245,19 +245,19 @@ func TestClusterQuestions(t *testing.T) {
 			t.Error(r)
 		}
 
-		if err := h.To("pair").Leave("pair"); err != nil {
+		if err := h.To("pair").Leave(ctx, "pair"); err != nil {
 			t.Error(err)
 		}
 		if n, err := h.To("pair").Count(ctx); n != 0 || err != nil {
 			t.Error(n, err)
 		}
-		if err := h.To("room").Join(strings.Repeat("x", 300)); !errors.Is(err, ErrRoomName) {
+		if err := h.To("room").Join(ctx, strings.Repeat("x", 300)); !errors.Is(err, ErrRoomName) {
 			t.Error(err)
 		}
-		if err := h.To(clients[0].sid).Join(clients[2].sid); err == nil || !strings.Contains(err.Error(), "another socket") {
+		if err := h.To(clients[0].sid).Join(ctx, clients[2].sid); err == nil || !strings.Contains(err.Error(), "another socket") {
 			t.Error(err)
 		}
-		if err := h.To(clients[0].sid).Disconnect(); err != nil {
+		if err := h.To(clients[0].sid).Disconnect(ctx); err != nil {
 			t.Error(err)
 		}
 		clients[0].wantClosed(StatusNormalClosure)
@@ -511,10 +511,17 @@ func TestClusterMissingNode(t *testing.T) {
 		if wantMissing(err); n != 1 {
 			t.Error(n)
 		}
-		if wantMissing(h.To("room").Join("other")); time.Since(start) != 2*time.Second {
+		if err := h.To(c.sid).Join(ctx, "other"); !errors.Is(err, context.DeadlineExceeded) || len(h.LocalRooms()) != 0 {
+			t.Errorf("with a context that has ended: %v, in %v", err, h.LocalRooms())
+		}
+		if wantMissing(h.To("room").Join(t.Context(), "other")); time.Since(start) != 2*time.Second {
 			t.Errorf("after %v", time.Since(start))
 		}
-		wantMissing(h.To("room").Leave("other"))
+		short, cancel := context.WithTimeout(t.Context(), time.Second/4)
+		defer cancel()
+		if wantMissing(h.To("room").Leave(short, "other")); time.Since(start) != 9*time.Second/4 {
+			t.Errorf("after %v", time.Since(start))
+		}
 		// While it is being asked it is found to have gone.
 		n, err = h.Count(t.Context())
 		if e, ok := errors.AsType[*ClusterError](err); !ok || !slices.Equal(e.Missing, []string{"ghost"}) || e.Err != nil || n != 1 {
@@ -626,7 +633,7 @@ func TestClusterOutage(t *testing.T) {
 					clients[0].want(fmt.Sprintf(`{"event":"n","data":%d}`, i))
 				}
 				took(clusterWait, "Join", func() { sockets[0].Join("room") })
-				took(clusterWait, "Join of many", func() { all[0].To("room").Join("rooms", "of", "all") })
+				took(clusterWait, "Join of many", func() { all[0].To("room").Join(t.Context(), "rooms", "of", "all") })
 				<-time.After(3 * time.Second)
 				took(0, "Join while it is known to fail", func() { sockets[0].Join("another", "two") })
 				took(clusterWait, "a new client", func() { all[0].connect(t, nil).CloseNow() })

@@ -137,7 +137,7 @@ func TestLastMemberRaces(t *testing.T) {
 							t.Error(err)
 						}
 						if i%2 == 0 { // through the hub, too
-							h.To(s.ID()).Leave("room")
+							h.To(s.ID()).Leave(t.Context(), "room")
 						} else {
 							s.Leave("room")
 						}
@@ -155,7 +155,7 @@ func TestLastMemberRaces(t *testing.T) {
 				}
 				all[i].Leave("room")
 			}
-			if rooms := h.Rooms(); len(rooms) > 0 {
+			if rooms := h.LocalRooms(); len(rooms) > 0 {
 				t.Fatalf("left over: %v", rooms)
 			}
 		}
@@ -175,12 +175,12 @@ func TestEmitInsideHandlers(t *testing.T) {
 		h.OnDisconnect(func(s *Socket, _ Reason) { h.To("room").Emit("left"); s.Broadcast().Emit("left") })
 		OnCall(h, "everything", func(s *Socket, _ any) (int, error) {
 			s.Leave("room")
-			err := errors.Join(h.To("room").Emit("said"), h.Emit("said"), s.Emit("said"), s.Join("room"), h.To("room").Join("other"))
-			h.To("room").Leave("other")
+			err := errors.Join(h.To("room").Emit("said"), h.Emit("said"), s.Emit("said"), s.Join("room"), h.To("room").Join(t.Context(), "other"))
+			h.To("room").Leave(t.Context(), "other")
 			n, countErr := h.To("room").Count(s.Context())
 			return n, errors.Join(err, countErr)
 		})
-		h.Handle("out", func(e *Event) { h.To("room").Disconnect() })
+		h.Handle("out", func(e *Event) { h.To("room").Disconnect(t.Context()) })
 		srv := serve(t, k, h)
 		const clients, times = 4, 10
 		var heard []<-chan *string
@@ -275,10 +275,10 @@ func TestManyRooms(t *testing.T) {
 		c, s := connected(t, h, serve(t, k, h))
 		c.send(`{"event":"join","data":10000,"id":1}`)
 		c.want(`{"id":1,"error":{"message":"room: expected at most 1000 rooms, this would be number 1001"}}`)
-		if joined, _ := Value[int](s, "joined"); joined != 999 || len(s.Rooms()) != 1000 || len(h.Rooms()) != 1000 {
-			t.Errorf("joined %d, in %d of %d", joined, len(s.Rooms()), len(h.Rooms())) // it was in one before
+		if joined, _ := Value[int](s, "joined"); joined != 999 || len(s.Rooms()) != 1000 || len(h.LocalRooms()) != 1000 {
+			t.Errorf("joined %d, in %d of %d", joined, len(s.Rooms()), len(h.LocalRooms())) // it was in one before
 		}
 		c.CloseNow()
-		eventually(t, "the rooms to go", func() bool { return len(h.Rooms()) == 0 })
+		eventually(t, "the rooms to go", func() bool { return len(h.LocalRooms()) == 0 })
 	})
 }

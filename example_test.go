@@ -306,7 +306,7 @@ func ExampleTarget() {
 		n, _ := t.Count(ctx)
 		fmt.Print(n, " ")
 	}
-	fmt.Println(h.Rooms())
+	fmt.Println(h.LocalRooms())
 	// Output: 2 3 1 2 0 [{blue 2} {green 1} {red 2}]
 }
 

@@ -416,7 +416,7 @@ func TestUseBeforeDelivery(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if rooms := h.Rooms(); len(rooms) != 0 {
+		if rooms := h.LocalRooms(); len(rooms) != 0 {
 			t.Errorf("rooms %v", rooms)
 		}
 		if !slices.Equal(s.Rooms(), []string{"a"}) {
@@ -474,8 +474,8 @@ func TestOnDisconnect(t *testing.T) {
 		eventually(t, "three events in the inbox", func() bool { return s.inbox.waiting() == 3 })
 		s.Disconnect()
 		s.Disconnect()
-		if n, _ := h.Count(t.Context()); n != 0 || len(h.Rooms()) != 0 {
-			t.Errorf("after Disconnect %d sockets, rooms %v", n, h.Rooms())
+		if n, _ := h.Count(t.Context()); n != 0 || len(h.LocalRooms()) != 0 {
+			t.Errorf("after Disconnect %d sockets, rooms %v", n, h.LocalRooms())
 		}
 		close(gate)
 		c.wantClosed(StatusNormalClosure)

@@ -110,11 +110,11 @@ func TestManyNames(t *testing.T) {
 			if err := b.Join(append(twice, "one more")...); !errors.Is(err, ErrTooManyRooms) || len(b.Rooms()) != 0 {
 				t.Error(err, len(b.Rooms()))
 			}
-			if err := l.To(twice...).To(b.id).Join(names[:n/2]...); err != nil {
+			if err := l.To(twice...).To(b.id).Join(t.Context(), names[:n/2]...); err != nil {
 				t.Error(err)
 			}
-			if rooms := a.Rooms(); !slices.Equal(rooms, sorted) || len(b.Rooms()) != n/2 || len(l.Rooms()) != n {
-				t.Errorf("%d rooms, %d, %d", len(rooms), len(b.Rooms()), len(l.Rooms()))
+			if rooms := a.Rooms(); !slices.Equal(rooms, sorted) || len(b.Rooms()) != n/2 || len(l.LocalRooms()) != n {
+				t.Errorf("%d rooms, %d, %d", len(rooms), len(b.Rooms()), len(l.LocalRooms()))
 			}
 			l.To(twice...).Emit("both")
 			l.To(names[n/2:]...).To("x").Emit("a")
@@ -126,11 +126,11 @@ func TestManyNames(t *testing.T) {
 				}
 			}
 			a.Leave(names[1:]...)
-			if err := l.To(names...).Leave(names[1:]...); err != nil {
+			if err := l.To(names...).Leave(t.Context(), names[1:]...); err != nil {
 				t.Error(err)
 			}
-			if diff := cmp.Diff(names[:1], a.Rooms()); diff != "" || len(l.Rooms()) != 1 {
-				t.Error(diff, l.Rooms())
+			if diff := cmp.Diff(names[:1], a.Rooms()); diff != "" || len(l.LocalRooms()) != 1 {
+				t.Error(diff, l.LocalRooms())
 			}
 		})
 	}

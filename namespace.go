@@ -204,11 +204,11 @@ func (n *Namespace) Socket(id string) (s *Socket, ok bool) {
 // RoomInfo describes a room.
 type RoomInfo struct {
 	Name    string `json:"name"`
-	Sockets int    `json:"sockets"` // members on this node
+	Sockets int    `json:"sockets"` // members: of LocalRooms on this node, of Rooms on all
 }
 
-// Rooms lists the rooms that have members on this node, by name. See RoomsEverywhere.
-func (n *Namespace) Rooms() []RoomInfo {
+// LocalRooms lists the rooms that have members on this node, by name.
+func (n *Namespace) LocalRooms() []RoomInfo {
 	n.mu.RLock()
 	rooms := slices.Collect(maps.Values(n.rooms))
 	n.mu.RUnlock()

@@ -131,7 +131,7 @@ func (m *awayModel) emit() {
 		g.mail = append(g.mail, fmt.Sprintf(`42["n",%d]`, m.event))
 	}
 	if on != m.l.Hub { // what is done next may be done by another topic
-		if err := target.Leave(); err != nil {
+		if err := target.Leave(m.t.Context()); err != nil {
 			m.t.Fatal(err)
 		}
 	}
@@ -140,7 +140,10 @@ func (m *awayModel) emit() {
 // act does something to a target, or to one by the Socket that it had first.
 func (m *awayModel) act() {
 	target, _, whom := m.target()
-	join, leave, disconnect := target.Join, target.Leave, target.Disconnect
+	ctx := m.t.Context()
+	join := func(rooms ...string) error { return target.Join(ctx, rooms...) }
+	leave := func(rooms ...string) error { return target.Leave(ctx, rooms...) }
+	disconnect := func() error { return target.Disconnect(ctx) }
 	if m.rng.IntN(3) == 0 {
 		g := m.all[m.rng.IntN(len(m.all))]
 		whom = []*modelGuest{g}

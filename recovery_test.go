@@ -190,8 +190,8 @@ func TestRecovery(t *testing.T) {
 		first := g.next()
 		l.To("a").Emit("lost", 2) // on its way when the connection broke
 		l.cut(g)
-		if n, _ := l.Count(t.Context()); n != 0 || len(l.Rooms()) != 0 || s.Context().Err() == nil {
-			t.Errorf("away, and there are %d sockets in %v", n, l.Rooms())
+		if n, _ := l.Count(t.Context()); n != 0 || len(l.LocalRooms()) != 0 || s.Context().Err() == nil {
+			t.Errorf("away, and there are %d sockets in %v", n, l.LocalRooms())
 		}
 
 		l.Emit("everyone")
@@ -556,7 +556,7 @@ func TestRecoveryUnderTraffic(t *testing.T) {
 		for n := <-emitted; last < n; {
 			see(g.next())
 		}
-		if rooms := l.Rooms(); len(rooms) != 1 || rooms[0].Sockets != 1 {
+		if rooms := l.LocalRooms(); len(rooms) != 1 || rooms[0].Sockets != 1 {
 			t.Errorf("the rooms are %v", rooms)
 		}
 	})

@@ -220,7 +220,7 @@ func (m *roomsModel) check() {
 		m.checkTarget(name, m.h.To(name), ids)
 	}
 	slices.SortFunc(rooms, func(a, b RoomInfo) int { return cmp.Compare(a.Name, b.Name) })
-	if got := m.h.Rooms(); !slices.Equal(got, rooms) {
+	if got := m.h.LocalRooms(); !slices.Equal(got, rooms) {
 		m.t.Fatalf("step %d: Rooms: %v, want %v", m.step, got, rooms)
 	}
 	for _, s := range m.all {
@@ -293,13 +293,13 @@ func TestRoomsConcurrent(t *testing.T) {
 				case op < 85:
 					h.Except(a).Emit("x")
 				case op < 90:
-					h.To(a).Leave(b)
+					h.To(a).Leave(t.Context(), b)
 				case op < 95:
-					if err := h.To(a).Join(b); err != nil {
+					if err := h.To(a).Join(t.Context(), b); err != nil {
 						t.Error(err)
 					}
 				case op < 99:
-					h.Rooms()
+					h.LocalRooms()
 					h.Sockets(t.Context())
 				case i < sockets/2:
 					dropped[i].Do(s.drop)
@@ -336,7 +336,7 @@ func TestRoomsConcurrent(t *testing.T) {
 		}
 	}
 	got := make(map[string]int)
-	for _, r := range h.Rooms() {
+	for _, r := range h.LocalRooms() {
 		got[r.Name] = r.Sockets
 	}
 	if !maps.Equal(got, members) {
@@ -418,11 +418,11 @@ func TestJoinRefuses(t *testing.T) {
 		if err := s.Join(test.names...); !errors.Is(err, test.want) {
 			t.Errorf("Join %.30q: %v, want %v", test.names, err, test.want)
 		}
-		if err := h.To(s.id).Join(test.names...); !errors.Is(err, test.want) {
+		if err := h.To(s.id).Join(t.Context(), test.names...); !errors.Is(err, test.want) {
 			t.Errorf("Target.Join %.30q: %v, want %v", test.names, err, test.want)
 		}
-		if len(s.Rooms()) != 0 || len(h.Rooms()) != 0 {
-			t.Errorf("Join %.30q: the socket is in %q, the hub has %v", test.names, s.Rooms(), h.Rooms())
+		if len(s.Rooms()) != 0 || len(h.LocalRooms()) != 0 {
+			t.Errorf("Join %.30q: the socket is in %q, the hub has %v", test.names, s.Rooms(), h.LocalRooms())
 		}
 	}
 	// What is named twice or is there already counts once, and the socket's own id is no room.
@@ -463,7 +463,7 @@ func TestRoomsAroundAConnection(t *testing.T) {
 				t.Errorf("a third room inside Use: %v", err)
 			}
 			s.Leave("dropped")
-			if got := h.Rooms(); len(got) != 0 {
+			if got := h.LocalRooms(); len(got) != 0 {
 				t.Errorf("inside Use there are the rooms %v", got)
 			}
 			return h.To("early").Emit("lost") // nobody is there yet
@@ -474,7 +474,7 @@ func TestRoomsAroundAConnection(t *testing.T) {
 			if got := s.Rooms(); !slices.Equal(got, []string{"early"}) || !s.In("early") {
 				t.Errorf("in OnDisconnect, Rooms: %q", got)
 			}
-			if got := h.Rooms(); len(got) != 0 {
+			if got := h.LocalRooms(); len(got) != 0 {
 				t.Errorf("after the disconnect there are the rooms %v", got)
 			}
 			left <- s
@@ -487,8 +487,8 @@ func TestRoomsAroundAConnection(t *testing.T) {
 			t.Error(err)
 		}
 		s.Leave("early")
-		if got := s.Rooms(); !slices.Equal(got, []string{"early"}) || len(h.Rooms()) != 0 {
-			t.Errorf("after all, Rooms: %q, and the hub's %v", got, h.Rooms())
+		if got := s.Rooms(); !slices.Equal(got, []string{"early"}) || len(h.LocalRooms()) != 0 {
+			t.Errorf("after all, Rooms: %q, and the hub's %v", got, h.LocalRooms())
 		}
 	})
 }

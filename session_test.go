@@ -434,7 +434,7 @@ func TestSessionReasons(t *testing.T) {
 			ReasonServerDisconnect, 1000, "server namespace disconnect"},
 		{"DisconnectAt", func(_ *Hub, s *Socket, _ *peer) { s.DisconnectAt(time.Now().Add(-time.Hour)) },
 			ReasonServerDisconnect, 1000, "server namespace disconnect"},
-		{"Target.Disconnect", func(h *Hub, s *Socket, _ *peer) { h.To("room").Disconnect() },
+		{"Target.Disconnect", func(h *Hub, s *Socket, _ *peer) { h.To("room").Disconnect(t.Context()) },
 			ReasonServerDisconnect, 1000, "server namespace disconnect"},
 		{"a panic", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(OpText, `{"event":"panic"}`)) },
 			ReasonForcedServerClose, 1011, "internal error"},

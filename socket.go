@@ -100,7 +100,8 @@ func (s *Socket) Except(rooms ...string) Target { return s.Broadcast().Except(ro
 // nothing, unless the client may come back (Options.Recovery).
 //
 // What is emitted to a room after Join has returned reaches the socket. With a Bus that holds for what other nodes emit,
-// too: the first of a node to join a room waits for the Bus, a second at most, and not while it fails.
+// too, for which Join may wait: the first of a node to join a room waits until the Bus has subscribed to it, a second at
+// most, and not while the Bus fails. Otherwise Join does not wait.
 func (s *Socket) Join(rooms ...string) error {
 	names, err := newRoomNames(rooms)
 	if err != nil {
@@ -109,7 +110,7 @@ func (s *Socket) Join(rooms ...string) error {
 	if err := s.member().join(names); err != nil {
 		return err
 	}
-	s.ns.await(names.rooms)
+	s.ns.await(context.Background(), names.rooms)
 	return nil
 }
 

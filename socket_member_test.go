@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,7 +22,7 @@ func newLounges(t testing.TB, k kind, options Options) (*lounge, *Hub) {
 		for len(h.Nodes().List()) == 0 {
 			<-time.After(time.Millisecond)
 		}
-		h.cluster.await([]string{everyNode, nodeTopic(h.node)})
+		h.cluster.await(context.Background(), []string{everyNode, nodeTopic(h.node)})
 	}
 	return l, other
 }
@@ -38,41 +39,43 @@ var (
 
 	// These may be done on any node.
 	deedsOfTargets = []deed{
-		{"To(id).Disconnect", func(h *Hub, s *Socket) error { return h.To(s.ID()).Disconnect() }, nil},
-		{"To(id).DisconnectWith", func(h *Hub, s *Socket) error { return h.To(s.ID()).DisconnectWith(4001, "banned") }, nil},
-		{"To(room).Disconnect", func(h *Hub, s *Socket) error { return h.To("secret").Disconnect() }, nil},
-		{"To(id, room).Disconnect", func(h *Hub, s *Socket) error { return h.To("elsewhere", s.ID()).Disconnect() }, nil},
-		{"everyl.Disconnect", func(h *Hub, s *Socket) error { return h.Except().Disconnect() }, nil},
-		{"Except(other).Disconnect", func(h *Hub, s *Socket) error { return h.Except("elsewhere").Disconnect() }, nil},
-		{"Except(room).Disconnect", func(h *Hub, s *Socket) error { return h.Except("secret").Disconnect() }, both},
-		{"Except(id).Disconnect", func(h *Hub, s *Socket) error { return h.Except(s.ID()).Disconnect() }, both},
-		{"To(room).Except(room).Disconnect", func(h *Hub, s *Socket) error { return h.To("secret").Except("hall").Disconnect() }, both},
-		{"To(other).Disconnect", func(h *Hub, s *Socket) error { return h.To("elsewhere").Disconnect() }, both},
-		{"nobody.Disconnect", func(h *Hub, s *Socket) error { return h.To().Disconnect() }, both},
-		{"To(id).Leave", func(h *Hub, s *Socket) error { return h.To(s.ID()).Leave("secret") }, []string{"hall"}},
-		{"To(room).Leave", func(h *Hub, s *Socket) error { return h.To("hall").Leave("secret", "elsewhere") }, []string{"hall"}},
-		{"everyl.Leave", func(h *Hub, s *Socket) error { return h.Except().Leave("secret", "hall") }, []string{}},
-		{"Except(room).Leave", func(h *Hub, s *Socket) error { return h.Except("hall").Leave("secret") }, both},
-		{"To(id).Join", func(h *Hub, s *Socket) error { return h.To(s.ID()).Join("more", "hall", s.ID()) }, []string{"hall", "more", "secret"}},
-		{"To(room).Join", func(h *Hub, s *Socket) error { return h.To("secret").Join("more") }, []string{"hall", "more", "secret"}},
-		{"Except(room).Join", func(h *Hub, s *Socket) error { return h.Except("secret").Join("more") }, both},
+		{"To(id).Disconnect", func(h *Hub, s *Socket) error { return h.To(s.ID()).Disconnect(context.Background()) }, nil},
+		{"To(id).DisconnectWith", func(h *Hub, s *Socket) error {
+			return h.To(s.ID()).DisconnectWith(context.Background(), 4001, "banned")
+		}, nil},
+		{"To(room).Disconnect", func(h *Hub, s *Socket) error { return h.To("secret").Disconnect(context.Background()) }, nil},
+		{"To(id, room).Disconnect", func(h *Hub, s *Socket) error { return h.To("elsewhere", s.ID()).Disconnect(context.Background()) }, nil},
+		{"everyl.Disconnect", func(h *Hub, s *Socket) error { return h.Except().Disconnect(context.Background()) }, nil},
+		{"Except(other).Disconnect", func(h *Hub, s *Socket) error { return h.Except("elsewhere").Disconnect(context.Background()) }, nil},
+		{"Except(room).Disconnect", func(h *Hub, s *Socket) error { return h.Except("secret").Disconnect(context.Background()) }, both},
+		{"Except(id).Disconnect", func(h *Hub, s *Socket) error { return h.Except(s.ID()).Disconnect(context.Background()) }, both},
+		{"To(room).Except(room).Disconnect", func(h *Hub, s *Socket) error { return h.To("secret").Except("hall").Disconnect(context.Background()) }, both},
+		{"To(other).Disconnect", func(h *Hub, s *Socket) error { return h.To("elsewhere").Disconnect(context.Background()) }, both},
+		{"nobody.Disconnect", func(h *Hub, s *Socket) error { return h.To().Disconnect(context.Background()) }, both},
+		{"To(id).Leave", func(h *Hub, s *Socket) error { return h.To(s.ID()).Leave(context.Background(), "secret") }, []string{"hall"}},
+		{"To(room).Leave", func(h *Hub, s *Socket) error { return h.To("hall").Leave(context.Background(), "secret", "elsewhere") }, []string{"hall"}},
+		{"everyl.Leave", func(h *Hub, s *Socket) error { return h.Except().Leave(context.Background(), "secret", "hall") }, []string{}},
+		{"Except(room).Leave", func(h *Hub, s *Socket) error { return h.Except("hall").Leave(context.Background(), "secret") }, both},
+		{"To(id).Join", func(h *Hub, s *Socket) error { return h.To(s.ID()).Join(context.Background(), "more", "hall", s.ID()) }, []string{"hall", "more", "secret"}},
+		{"To(room).Join", func(h *Hub, s *Socket) error { return h.To("secret").Join(context.Background(), "more") }, []string{"hall", "more", "secret"}},
+		{"Except(room).Join", func(h *Hub, s *Socket) error { return h.Except("secret").Join(context.Background(), "more") }, both},
 		{"Leave and Join", func(h *Hub, s *Socket) error {
-			return errors.Join(h.To(s.ID()).Leave("secret", "hall"), h.To(s.ID()).Join("secret"))
+			return errors.Join(h.To(s.ID()).Leave(context.Background(), "secret", "hall"), h.To(s.ID()).Join(context.Background(), "secret"))
 		}, []string{"secret"}},
 		{"Join of too many", func(h *Hub, s *Socket) error {
-			return wantError(ErrTooManyRooms, h.To(s.ID()).Join("1", "2", "3"))
+			return wantError(ErrTooManyRooms, h.To(s.ID()).Join(context.Background(), "1", "2", "3"))
 		}, both},
 		{"Join of an id", func(h *Hub, s *Socket) error {
-			return wantError(ErrRoomName, h.To(s.ID()).Join("more", newSocketID(h.node)))
+			return wantError(ErrRoomName, h.To(s.ID()).Join(context.Background(), "more", newSocketID(h.node)))
 		}, both},
 	}
 	deedsOfSockets = []deed{
 		{"Disconnect", func(h *Hub, s *Socket) error { s.Disconnect(); return nil }, nil},
 		{"DisconnectWith", func(h *Hub, s *Socket) error { return s.DisconnectWith(4001, "banned") }, nil},
 		{"DisconnectClient", func(h *Hub, s *Socket) error { s.DisconnectClient(); return nil }, nil},
-		{"Volatile().Disconnect", func(h *Hub, s *Socket) error { return s.Volatile().Disconnect() }, nil},
-		{"Broadcast().Disconnect", func(h *Hub, s *Socket) error { return s.Broadcast().Disconnect() }, both},
-		{"To(room).Leave", func(h *Hub, s *Socket) error { return s.To("secret").Leave("secret") }, both},
+		{"Volatile().Disconnect", func(h *Hub, s *Socket) error { return s.Volatile().Disconnect(context.Background()) }, nil},
+		{"Broadcast().Disconnect", func(h *Hub, s *Socket) error { return s.Broadcast().Disconnect(context.Background()) }, both},
+		{"To(room).Leave", func(h *Hub, s *Socket) error { return s.To("secret").Leave(context.Background(), "secret") }, both},
 		{"Leave", func(h *Hub, s *Socket) error { s.Leave("secret", "elsewhere"); return nil }, []string{"hall"}},
 		{"Join", func(h *Hub, s *Socket) error { return s.Join("more", "more", s.ID()) }, []string{"hall", "more", "secret"}},
 		{"Join of too many", func(h *Hub, s *Socket) error { return wantError(ErrTooManyRooms, s.Join("1", "2", "3")) }, both},

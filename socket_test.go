@@ -304,7 +304,7 @@ func TestDisconnectWithUnfit(t *testing.T) {
 	plain := srv.connect(t, nil)
 	s := plain.socket(h)
 	for _, code := range []StatusCode{0, 999, StatusNoStatusReceived, StatusAbnormalClosure, StatusTLSHandshake, 2000, 5000} {
-		if err := errors.Join(s.DisconnectWith(code, ""), h.all().DisconnectWith(code, "")); !errors.Is(err, errCloseCode) {
+		if err := errors.Join(s.DisconnectWith(code, ""), h.all().DisconnectWith(t.Context(), code, "")); !errors.Is(err, errCloseCode) {
 			t.Errorf("%d: %v", code, err)
 		}
 	}
@@ -312,7 +312,7 @@ func TestDisconnectWithUnfit(t *testing.T) {
 	io := srv.socketIO(t)
 	io.join("")
 	long := strings.Repeat("€", 50)
-	if err := h.all().DisconnectWith(StatusPolicyViolation, "\xff"+long); err != nil {
+	if err := h.all().DisconnectWith(t.Context(), StatusPolicyViolation, "\xff"+long); err != nil {
 		t.Fatal(err)
 	}
 	cut := "\uFFFD" + strings.Repeat("€", 40) // 123 bytes
@@ -334,7 +334,7 @@ func TestClusterDisconnectWith(t *testing.T) {
 			c.socket(h.Hub).Join("room")
 			clients = append(clients, c)
 		}
-		if err := all[0].To("room").DisconnectWith(4001, "banned"); err != nil {
+		if err := all[0].To("room").DisconnectWith(t.Context(), 4001, "banned"); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range clients {
@@ -343,7 +343,7 @@ func TestClusterDisconnectWith(t *testing.T) {
 			}
 		}
 		again := all[1].connect(t, nil)
-		if err := all[0].To(again.sid).Disconnect(); err != nil {
+		if err := all[0].To(again.sid).Disconnect(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if e := wantClosed(t, again.Conn, StatusNormalClosure); e.Reason != string(ReasonServerDisconnect) {

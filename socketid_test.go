@@ -109,12 +109,12 @@ func TestSocketOfANodeNotHeardOf(t *testing.T) {
 		c.want(fmt.Sprintf(`{"event":"n","data":%d}`, i))
 	}
 	forget()
-	if err := all[0].To(c.sid).Join("room"); err != nil {
+	if err := all[0].To(c.sid).Join(t.Context(), "room"); err != nil {
 		t.Error(err)
 	}
 	eventually(t, "it to be in the room", func() bool { return s.In("room") })
 	// One whose node is gone for good is not waited for.
-	if err := all[0].To(newSocketID("ghost")).Disconnect(); err != nil {
+	if err := all[0].To(newSocketID("ghost")).Disconnect(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

@@ -258,36 +258,37 @@ func (t Target) list() []*Socket {
 	return list
 }
 
-// Join puts the sockets into the rooms, those of clients that are away (Options.Recovery), too. Its error names the
-// sockets that could not join, and why (see Socket.Join); it matches a *ClusterError if nodes have not answered within a
-// second.
-func (t Target) Join(rooms ...string) error {
+// Join puts the sockets into the rooms, those of clients that are away (Options.Recovery), too. It waits for the other
+// nodes until ctx ends, or for a second if ctx has no deadline; if ctx has ended already, nothing happens. Its error
+// names the sockets that could not join, and why (see Socket.Join), and matches a *ClusterError if nodes have not
+// answered.
+func (t Target) Join(ctx context.Context, rooms ...string) error {
 	names, err := newRoomNames(rooms)
 	if err != nil {
 		return err
 	}
 	m := t.message(clusterJoin)
 	m.names = setOf(rooms)
-	return t.everywhere(&m, func() error { return t.join(names) })
+	return t.everywhere(ctx, &m, func(ctx context.Context) error { return t.join(ctx, names) })
 }
 
-func (t Target) join(names roomNames) error {
+func (t Target) join(ctx context.Context, names roomNames) error {
 	var failed []error
 	for _, who := range t.members() {
 		if err := who.join(names); err != nil {
 			failed = append(failed, fmt.Errorf("socket %s: %w", who.id(), err))
 		}
 	}
-	t.ns.await(names.rooms)
+	t.ns.await(ctx, names.rooms)
 	return errors.Join(failed...)
 }
 
-// Leave takes the sockets out of the rooms, those of clients that are away, too. Its error is a *ClusterError: nodes have
-// not answered within a second.
-func (t Target) Leave(rooms ...string) error {
+// Leave takes the sockets out of the rooms, those of clients that are away, too. It waits as Join does. Its error is
+// ctx's, or a *ClusterError if nodes have not answered.
+func (t Target) Leave(ctx context.Context, rooms ...string) error {
 	m := t.message(clusterLeave)
 	m.names = setOf(rooms)
-	return t.everywhere(&m, func() error {
+	return t.everywhere(ctx, &m, func(context.Context) error {
 		for _, who := range t.members() {
 			who.leave(m.names)
 		}
@@ -295,26 +296,26 @@ func (t Target) Leave(rooms ...string) error {
 	})
 }
 
-// Disconnect disconnects the sockets, and keeps clients that are away from coming back; see Socket.Disconnect. Its error
-// is a *ClusterError: nodes have not answered within a second.
-func (t Target) Disconnect() error { return t.disconnect(closeStatus{}) }
+// Disconnect disconnects the sockets, and keeps clients that are away from coming back; see Socket.Disconnect. It waits
+// for the other nodes as Join does. Its error is ctx's, or a *ClusterError if nodes have not answered.
+func (t Target) Disconnect(ctx context.Context) error { return t.disconnect(ctx, closeStatus{}) }
 
 // DisconnectWith disconnects the sockets with a status code and a reason; see Socket.DisconnectWith, and Disconnect for
 // what else its error may be.
-func (t Target) DisconnectWith(code StatusCode, reason string) error {
+func (t Target) DisconnectWith(ctx context.Context, code StatusCode, reason string) error {
 	status, err := newCloseStatus(code, reason)
 	if err != nil {
 		return err
 	}
-	return t.disconnect(status)
+	return t.disconnect(ctx, status)
 }
 
-func (t Target) disconnect(status closeStatus) error {
+func (t Target) disconnect(ctx context.Context, status closeStatus) error {
 	m := t.message(clusterDisconnect)
 	if status.Code != 0 {
 		m.args, m.n = status.appendJSON(nil), 1
 	}
-	return t.everywhere(&m, func() error {
+	return t.everywhere(ctx, &m, func(context.Context) error {
 		for _, who := range t.members() {
 			who.disconnect(status)
 		}

@@ -20,13 +20,13 @@ func (n *Namespace) topic(room string) string {
 }
 
 // await waits for the Bus to bring what others emit to the rooms.
-func (n *Namespace) await(rooms []string) {
+func (n *Namespace) await(ctx context.Context, rooms []string) {
 	if c := n.hub.cluster; c != nil {
 		topics := make([]string, len(rooms))
 		for i, room := range rooms {
 			topics[i] = n.topic(room)
 		}
-		c.await(topics)
+		c.await(ctx, topics)
 	}
 }
 
@@ -43,8 +43,8 @@ func (n *Namespace) subscribeAway(rooms []string) {
 // awaitAll is await for a socket that has entered, to which more is emitted than by its rooms.
 func (s *Socket) awaitAll() {
 	if c := s.ns.hub.cluster; c != nil {
-		c.await([]string{everyNode, nodeTopic(c.node), s.ns.topic("")})
-		s.ns.await(s.Rooms())
+		c.await(context.Background(), []string{everyNode, nodeTopic(c.node), s.ns.topic("")})
+		s.ns.await(context.Background(), s.Rooms())
 	}
 }
 
@@ -154,25 +154,25 @@ func (h *Hub) answer(q *clusterMessage) []json.RawMessage {
 	case clusterJoin:
 		names, err := newRoomNames(q.names)
 		if err == nil {
-			err = t.join(names)
+			err = t.join(context.Background(), names)
 		}
 		if err != nil {
 			return encodeAll([]string{err.Error()})
 		}
 	case clusterLeave:
-		_ = t.Leave(q.names...) // which cannot fail here
+		_ = t.Leave(context.Background(), q.names...) // which cannot fail here
 	case clusterDisconnect:
 		var status closeStatus
 		if json.Unmarshal(q.args, &status) != nil || !status.Code.onWire() {
 			status = closeStatus{} // it was not given
 		}
-		_ = t.disconnect(status) // likewise
+		_ = t.disconnect(context.Background(), status) // likewise
 	case clusterSockets:
 		return encodeAll(t.sockets())
 	case clusterCount:
 		return encodeAll(t.count())
 	case clusterRooms:
-		return encodeAll(t.ns.Rooms())
+		return encodeAll(t.ns.LocalRooms())
 	}
 	return nil
 }
@@ -201,14 +201,17 @@ func (t Target) ask(m *clusterMessage) *question {
 }
 
 // everywhere does something here and has the other nodes do it, who are asked by m.
-func (t Target) everywhere(m *clusterMessage, here func() error) error {
+func (t Target) everywhere(ctx context.Context, m *clusterMessage, here func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	q := t.ask(m)
 	if q == nil {
-		return here()
+		return here(ctx)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), clusterWait)
+	ctx, cancel := withLimit(ctx, clusterWait)
 	defer cancel()
-	err := here()
+	err := here(ctx)
 	values, incomplete := q.wait(ctx)
 	errs := []error{err, incomplete}
 	for _, text := range decodeAll[string](values) {
@@ -228,7 +231,7 @@ func gather[T any](ctx context.Context, t Target, kind clusterKind, here func() 
 	if q == nil {
 		return list, nil
 	}
-	ctx, cancel := t.ns.hub.callContext(ctx)
+	ctx, cancel := withLimit(ctx, t.ns.hub.options.CallTimeout)
 	defer cancel()
 	values, err := q.wait(ctx)
 	return append(list, decodeAll[T](values)...), err
@@ -246,20 +249,12 @@ func decodeAll[T any](values []json.RawMessage) []T {
 	return list
 }
 
-// callContext gives a context without a deadline that of Options.CallTimeout.
-func (h *Hub) callContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, h.options.CallTimeout)
-}
-
 // callEverywhere calls the target's sockets on all nodes.
 func (t Target) callEverywhere(ctx context.Context, m *message) ([]Reply, error) {
 	if r, _ := t.elsewhere(); r == noOtherNode {
 		return t.call(ctx, m), nil
 	}
-	ctx, cancel := t.ns.hub.callContext(ctx)
+	ctx, cancel := withLimit(ctx, t.ns.hub.options.CallTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	about := t.message(clusterCall)
@@ -341,10 +336,10 @@ func (f *foreignReply) take() Reply {
 	return r
 }
 
-// RoomsEverywhere lists the rooms that have members on any node, by name, with the members on all of them. It waits as
-// Target.Sockets does, and its error means that some were not counted.
-func (n *Namespace) RoomsEverywhere(ctx context.Context) ([]RoomInfo, error) {
-	all, err := gather(ctx, n.all(), clusterRooms, n.Rooms)
+// Rooms lists the rooms that have members on any node, by name, with the members on all of them. It waits as
+// Target.Sockets does, and its error means that some were not counted. LocalRooms does not wait.
+func (n *Namespace) Rooms(ctx context.Context) ([]RoomInfo, error) {
+	all, err := gather(ctx, n.all(), clusterRooms, n.LocalRooms)
 	slices.SortFunc(all, func(a, b RoomInfo) int { return strings.Compare(a.Name, b.Name) })
 	merged := all[:0]
 	for _, r := range all {

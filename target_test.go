@@ -36,8 +36,8 @@ func TestEmitOrder(t *testing.T) {
 				case 6:
 					err = h.To("room").Except("other").Emit("n", i, strings.Repeat("x", i))
 				case 7:
-					h.To(s.ID()).Leave("room")
-					if err := h.Except("other").Join("room"); err != nil {
+					h.To(s.ID()).Leave(t.Context(), "room")
+					if err := h.Except("other").Join(t.Context(), "room"); err != nil {
 						t.Error(err)
 					}
 					err = h.To("room", "other").Local().Emit("n", i)
@@ -273,7 +273,7 @@ func TestTargetsDoNotChange(t *testing.T) {
 	if _, err := base.Sockets(ended); !errors.Is(err, context.Canceled) {
 		t.Errorf("Sockets: %v", err)
 	}
-	base.Disconnect()
+	base.Disconnect(t.Context())
 	if n, _ := h.Count(t.Context()); n != 1 {
 		t.Errorf("after Disconnect %d sockets are left", n)
 	}

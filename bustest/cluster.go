@@ -292,10 +292,10 @@ func (c *cluster) move(random *rand.Rand, rooms int, room func(int) string) {
 	for range 10 {
 		from, to := room(random.IntN(rooms)), room(random.IntN(rooms))
 		h := c.hub(random.IntN(3))
-		if err := h.To(from).Join(to); err != nil {
+		if err := h.To(from).Join(context.Background(), to); err != nil {
 			c.t.Error(err)
 		}
-		if err := h.To(from).Leave(from); err != nil {
+		if err := h.To(from).Leave(context.Background(), from); err != nil {
 			c.t.Error(err)
 		}
 	}

@@ -33,7 +33,7 @@ func (c *cluster) order() {
 		if n%2 == 0 {
 			c.call(to, n)
 		}
-		if err := to.Leave(name); err != nil {
+		if err := to.Leave(context.Background(), name); err != nil {
 			c.t.Fatal(err)
 		}
 		await(c.t, fmt.Sprintf("event %d, which was emitted before Leave", n), func() bool { return m.latest(orderPublisher) == n })
@@ -46,7 +46,7 @@ func (c *cluster) order() {
 		if err := there.To(room(n)).Emit("e", heard{orderPublisher, n, room(n)}); err != nil {
 			c.t.Fatal(err)
 		}
-		if err := there.To(room(n)).Disconnect(); err != nil {
+		if err := there.To(room(n)).Disconnect(context.Background()); err != nil {
 			c.t.Fatal(err)
 		}
 		await(c.t, fmt.Sprintf("event %d, which was emitted before Disconnect", n), func() bool { return m.latest(orderPublisher) == n })

@@ -205,7 +205,7 @@ func FuzzEngine(f *testing.F) {
 		if err := h.probe(h.bystander, 0, func(answer) {}); err != nil {
 			t.Fatalf("the bystander: %v", err)
 		}
-		if rooms := h.Rooms(); len(rooms) != 0 {
+		if rooms := h.LocalRooms(); len(rooms) != 0 {
 			t.Errorf("the rooms left are %v", rooms)
 		}
 	})

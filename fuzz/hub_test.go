@@ -447,7 +447,7 @@ func FuzzHub(f *testing.F) {
 		if count, err := h.Count(context.Background()); count != 1 || err != nil {
 			t.Errorf("%d sockets are left, %v", count, err)
 		}
-		if rooms := h.Rooms(); !slices.Equal(rooms, []atrium.RoomInfo{{Name: "window", Sockets: 1}}) {
+		if rooms := h.LocalRooms(); !slices.Equal(rooms, []atrium.RoomInfo{{Name: "window", Sockets: 1}}) {
 			t.Errorf("the rooms left are %v", rooms)
 		}
 	})

@@ -69,7 +69,7 @@ func Machines(ctx context.Context) ([]atrium.RoomInfo, error) {
 	defer client.Close()                                       // after the hub's Shutdown
 	h := atrium.New(atrium.Options{Bus: redisbus.New(client)}) // or natsbus.New(conn)
 	h.To("lobby").Emit("said", "hello")                        // on every machine
-	rooms, err := h.RoomsEverywhere(ctx)                       // err names the machines that have not answered
+	rooms, err := h.Rooms(ctx)                                 // err names the machines that have not answered
 	// [end]
 	return rooms, err
 }

@@ -124,8 +124,8 @@ func (a *app) people(ctx context.Context, room string) ([]string, error) {
 // [kick]
 
 // kick disconnects all devices of a user, on every node, also those that are away and could be recovered.
-func (a *app) kick(id string) error {
-	return a.hub.To("user:"+id).DisconnectWith(closeKicked, "kicked")
+func (a *app) kick(ctx context.Context, id string) error {
+	return a.hub.To("user:"+id).DisconnectWith(ctx, closeKicked, "kicked")
 }
 
 // ban keeps a user out. The store comes first, so that who comes back meets it.
@@ -133,7 +133,7 @@ func (a *app) ban(ctx context.Context, id string) error {
 	if err := a.users.Ban(ctx, id); err != nil {
 		return err
 	}
-	return a.hub.To("user:"+id).DisconnectWith(closeBanned, "banned")
+	return a.hub.To("user:"+id).DisconnectWith(ctx, closeBanned, "banned")
 }
 
 // [end]

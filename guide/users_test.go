@@ -130,7 +130,7 @@ func TestKickAndBan(t *testing.T) {
 		code int
 		back bool
 	}{
-		{"kick", func() error { return a.kick("7") }, closeKicked, true},
+		{"kick", func() error { return a.kick(t.Context(), "7") }, closeKicked, true},
 		{"ban", func() error { return a.ban(t.Context(), "7") }, closeBanned, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestKickWhileAway(t *testing.T) {
 			network.Close()
 			synctest.Wait() // both ends know
 			if kicked {
-				if err := a.kick("7"); err != nil {
+				if err := a.kick(t.Context(), "7"); err != nil {
 					t.Error(err)
 				}
 			}

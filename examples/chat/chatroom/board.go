@@ -93,7 +93,7 @@ func (b *board) tellOf(changed []string) {
 		b.hub.To(room).Local().Emit("people", map[string]any{"room": strings.TrimPrefix(room, public), "people": people})
 	}
 	rooms := []atrium.RoomInfo{}
-	for _, room := range ask(b.hub.RoomsEverywhere) {
+	for _, room := range ask(b.hub.Rooms) {
 		if name, ok := strings.CutPrefix(room.Name, public); ok {
 			rooms = append(rooms, atrium.RoomInfo{Name: name, Sockets: room.Sockets})
 		}
