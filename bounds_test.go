@@ -378,7 +378,7 @@ func TestMaxQueuedTotalOfPolling(t *testing.T) {
 	h.quota.take(nil)
 	h.add(p.session, "")
 	p.session.letIn()
-	for p.takes() <= 100_000 {
+	for p.status().cost <= 100_000 {
 		p.session.sendText(append(newFrame(10), '6'))
 	}
 	h.backlog.look()

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// heartbeat is how often a node says that it is there, and nodeTimeout after what silence the others take it for gone.
-	heartbeat   = time.Second
-	nodeTimeout = 5 * time.Second
+	// nodeHeartbeat is how often a node says that it is there, and nodeTimeout after what silence the others take it for gone.
+	nodeHeartbeat = time.Second
+	nodeTimeout   = 5 * time.Second
 	// busTimeout bounds a Publish and a Subscribe.
 	busTimeout = 2 * time.Second
 	// clusterWait is how long what has no context waits for the Bus and the other nodes.
@@ -138,7 +138,7 @@ func (c *cluster) tick() {
 			c.lose(node)
 		}
 	}
-	c.clock.schedule(&c.beat, after(heartbeat))
+	c.clock.schedule(&c.beat, after(nodeHeartbeat))
 }
 
 // lose takes a node for gone: nothing that was asked of it will be answered. c.mu is held.

@@ -37,11 +37,11 @@ func TestDeafNodeKnows(t *testing.T) {
 					t.Errorf("Ready before: %v", err)
 				}
 				bus.hold(topic, true)
-				<-time.After(nodeTimeout + 3*heartbeat)
+				<-time.After(nodeTimeout + 3*nodeHeartbeat)
 				if err := h.Ready(); !errors.Is(err, ErrBus) || !errors.Is(err, errForbidden) || !strings.Contains(err.Error(), topic) {
 					t.Errorf("Ready: %v", err)
 				}
-				if s := h.Nodes().Stats(); s.Failing <= 0 || s.Failing > 3*heartbeat {
+				if s := h.Nodes().Stats(); s.Failing <= 0 || s.Failing > 3*nodeHeartbeat {
 					t.Errorf("%+v", s)
 				}
 				start := time.Now()
@@ -52,7 +52,7 @@ func TestDeafNodeKnows(t *testing.T) {
 					t.Errorf("the log does not have the broker's words:\n%s", log.String())
 				}
 				bus.hold("", true)
-				<-time.After(2 * heartbeat)
+				<-time.After(2 * nodeHeartbeat)
 				if err := h.Ready(); err != nil {
 					t.Errorf("Ready after: %v", err)
 				}
@@ -148,7 +148,7 @@ type eagerBus struct{ Bus }
 
 func (b eagerBus) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
 	cancel, err := b.Bus.Subscribe(ctx, topic, deliver)
-	time.Sleep(2 * heartbeat)
+	time.Sleep(2 * nodeHeartbeat)
 	return cancel, err
 }
 
@@ -158,7 +158,7 @@ func TestNodeThatHearsItselfEarlyStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := NewMemoryBus()
 		other := newHub(t, Options{Bus: memory})
-		<-time.After(heartbeat / 2)
+		<-time.After(nodeHeartbeat / 2)
 		h := newHub(t, Options{Bus: eagerBus{memory}})
 		for range 5 {
 			<-time.After(nodeTimeout)
@@ -189,7 +189,7 @@ func TestRefusedNodeIsMissed(t *testing.T) {
 		bus := &refusingBus{Bus: memory}
 		bus.refuses.Store(true)
 		other, h := newHub(t, Options{Bus: memory}), newHub(t, Options{Bus: bus})
-		<-time.After(2 * heartbeat)
+		<-time.After(2 * nodeHeartbeat)
 		for range 3 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			_, err := other.Count(ctx)
@@ -203,7 +203,7 @@ func TestRefusedNodeIsMissed(t *testing.T) {
 			<-time.After(nodeTimeout)
 		}
 		bus.refuses.Store(false)
-		<-time.After(2 * heartbeat)
+		<-time.After(2 * nodeHeartbeat)
 		for _, h := range []*Hub{h, other} {
 			if n, err := h.Count(t.Context()); n != 0 || err != nil || h.Ready() != nil || len(h.Nodes().List()) != 1 {
 				t.Errorf("Count: %d, %v; ready: %v; nodes: %v", n, err, h.Ready(), h.Nodes().List())
@@ -253,7 +253,7 @@ func TestQuestionNoticesOutage(t *testing.T) {
 		}()
 		synctest.Wait()
 		bus.fails.Store(true)
-		if err := <-asked; !errors.Is(err, ErrBus) || time.Since(start) > 2*heartbeat {
+		if err := <-asked; !errors.Is(err, ErrBus) || time.Since(start) > 2*nodeHeartbeat {
 			t.Errorf("Count: %v after %v", err, time.Since(start))
 		}
 	})

@@ -736,13 +736,13 @@ func TestClusterMuted(t *testing.T) {
 		<-time.After(busTimeout)
 		for i := range 10 {
 			took("a Join that is known to fail", 0, fmt.Sprint(i))
-			<-time.After(heartbeat)
+			<-time.After(nodeHeartbeat)
 		}
 		s.Leave(s.Rooms()...)
 		<-time.After(minLinger + 2*busTimeout)
 		bus.hangs.Store(false)
 		bus.muted.Store(false)
-		<-time.After(busTimeout + 2*heartbeat) // what hangs has failed, and the node hears itself again
+		<-time.After(busTimeout + 2*nodeHeartbeat) // what hangs has failed, and the node hears itself again
 		if err := h.Ready(); err != nil {
 			t.Errorf("Ready with the Bus back: %v", err)
 		}

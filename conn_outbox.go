@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"sync"
@@ -41,7 +42,7 @@ type outbox struct {
 	closing    bool    // no more data is accepted
 	later      bool    // there is a goroutine that will wake
 	blocked    bool    // the kernel has refused bytes, which the drainer is waiting to write
-	ahead      int32   // writes that the network took while a ping waited
+	passed     int32   // see queueStatus.passedPings
 	err        error   // why nothing will be written any more; nil while something may
 	ending     *ending // of a closing connection, which goes on to its next step when err is set
 	writing    int64   // nanotime when the drainer's write in progress began; 0: none
@@ -289,7 +290,7 @@ func (o *outbox) wrote(n int, err error, blocked bool) bool {
 	}
 	o.bytes -= n
 	if n > 0 && len(o.pings) > 0 {
-		o.ahead++
+		o.passed++
 	}
 	if o.cost() < max(o.limit/2, 1) {
 		o.signal(&o.room)
@@ -339,26 +340,23 @@ func (o *outbox) stalledFor(d time.Duration) bool {
 	return o.writing != 0 && nanotime()-o.writing >= int64(d)
 }
 
-// overdue reports whether the peer is a slow consumer by now: over the limit and stalled. If it is over the limit
-// only, look says when to look again, by nanotime; otherwise look is 0. It locks.
-func (o *outbox) overdue() (slow bool, look int64) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.cost() <= o.limit || o.err != nil {
-		return false, 0
-	}
-	since := o.writing
-	if since == 0 {
-		since = nanotime()
-	}
-	return o.stalledFor(stallTimeout), since + int64(stallTimeout)
+// queueStatus is what is queued for a peer, and how the peer takes it.
+type queueStatus struct {
+	bytes       int   // queued or being written
+	cost        int   // what the queue takes of memory, in bytes; see Options.MaxQueued
+	slowAt      int64 // nanotime at which the peer is a slow consumer unless it takes something; 0: within the limit
+	passedPings int32 // writes that the network took while a ping waited
 }
 
-// aheadOfPings counts the writes that the network took while a ping waited. It locks.
-func (o *outbox) aheadOfPings() int32 {
+// status locks.
+func (o *outbox) status() queueStatus {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.ahead
+	s := queueStatus{bytes: o.bytes, cost: o.cost(), passedPings: o.passed}
+	if s.cost > o.limit && o.err == nil {
+		s.slowAt = cmp.Or(o.writing, nanotime()) + int64(stallTimeout)
+	}
+	return s
 }
 
 // buffered returns how many bytes are queued or being written. It locks.

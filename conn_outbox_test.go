@@ -277,7 +277,8 @@ func (m *outboxModel) check() {
 	if state != want {
 		m.errorf("state is %d, want %d", state, want)
 	}
-	if slow, _ := m.o.overdue(); slow != (m.cost() > m.o.limit && m.stalledFor(stallTimeout)) {
+	at := m.o.status().slowAt
+	if slow := at != 0 && at <= nanotime(); slow != (m.cost() > m.o.limit && m.stalledFor(stallTimeout)) {
 		m.errorf("overdue is %t with %d bytes of %d", slow, m.cost(), m.o.limit)
 	}
 	if len(m.g.current) > 2*writeChunk {
@@ -497,20 +498,20 @@ func TestOutboxTooSlow(t *testing.T) {
 			}
 			want(t, o, overLimit)
 			<-time.After(stallTimeout - 1)
-			if slow, look := o.overdue(); slow || look != nanotime()+1 {
-				t.Errorf("overdue: %t, look in %d ns, want 1", slow, look-nanotime())
+			if left := o.status().slowAt - nanotime(); left != 1 {
+				t.Errorf("slow in %d ns, want 1", left)
 			}
 			want(t, o, overLimit)
 			<-time.After(1)
-			if slow, _ := o.overdue(); !slow {
-				t.Error("not overdue")
+			if left := o.status().slowAt - nanotime(); left != 0 {
+				t.Errorf("slow in %d ns, want 0", left)
 			}
 			want(t, o, tooSlow)
 			g.pass() // the kernel took something: that is life, though the rest is still too much
 			want(t, o, overLimit)
 			g.passAll()
-			if slow, look := o.overdue(); slow || look != 0 {
-				t.Errorf("an empty outbox is overdue: %t, %d", slow, look)
+			if at := o.status().slowAt; at != 0 {
+				t.Errorf("an empty outbox is slow at %d", at)
 			}
 		})
 	})

@@ -216,14 +216,12 @@ func (o *Options) compression() (compression, error) {
 // sessionConfig is what the sessions need to know of the options.
 func (o *Options) sessionConfig() *sessionConfig {
 	compression, _ := o.compression() // normalize has seen the error
+	clock := newWheel(o.tick())
 	return &sessionConfig{
 		compression:    compression,
-		clock:          newWheel(o.tick()),
+		clock:          clock,
 		flusher:        new(flusher),
-		pingInterval:   o.PingInterval,
-		pingTimeout:    o.PingTimeout,
-		connectTimeout: o.ConnectTimeout,
-		messageTimeout: o.MessageTimeout,
+		timeouts:       timeouts{o.PingInterval, o.PingTimeout, o.ConnectTimeout, o.MessageTimeout, time.Duration(clock.tick)},
 		closeTimeout:   o.CloseTimeout,
 		maxMessageSize: o.MaxMessageSize,
 		maxAttachments: o.MaxAttachments,

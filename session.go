@@ -3,7 +3,6 @@ package atrium
 import (
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -24,13 +23,10 @@ func (r Reason) closeMode() closeMode {
 
 // sessionConfig is what all sessions of a hub share.
 type sessionConfig struct {
-	log            *limitedLog
-	clock          *wheel
-	flusher        *flusher
-	pingInterval   time.Duration
-	pingTimeout    time.Duration
-	connectTimeout time.Duration
-	messageTimeout time.Duration
+	log     *limitedLog
+	clock   *wheel
+	flusher *flusher
+	timeouts
 	closeTimeout   time.Duration
 	maxMessageSize int64
 	maxAttachments int
@@ -80,24 +76,16 @@ type session struct {
 	// is left: when all its handlers have returned.
 	left    func(everything bool)
 	timer   timer
-	born    int64 // nanotime
 	reading reading
 
 	ended atomic.Bool // the client has left, or was made to
 	parts atomic.Int32
 	wire  protocol // the codec's
 
-	// mu guards closed and seats, checking the heartbeat: pingAt and what follows it, and awaiting and ahead. They
-	// stand so that they need little room.
-	awaiting bool // a pong is
-	closed   bool // nobody takes a seat any more
-	mu       sync.Mutex
-	ahead    int32   // the transport's ahead when the ping was sent
-	seats    []*seat // those given up included whose functions have not all returned
-	checking sync.Mutex
-	pingAt   int64  // nanotime of the next ping, or of the one whose pong is awaited
-	heard    uint32 // the connection's fills when it was sent
-	pauses   uint32 // the reading's pauses then
+	mu        sync.Mutex // guards:
+	closed    bool       // nobody takes a seat any more
+	seats     []*seat    // those given up included whose functions have not all returned
+	heartbeat heartbeat
 }
 
 // codec is a protocol of events over messages.
@@ -130,7 +118,7 @@ type closeStatus struct {
 
 // newSession makes a session that reads conn, or one of a client that polls, whose transport is still to be set.
 func newSession(config *sessionConfig, conn *Conn, codec codec, wire protocol) *session {
-	s := &session{config: config, codec: codec, wire: wire, born: nanotime()}
+	s := &session{config: config, codec: codec, wire: wire, heartbeat: newHeartbeat(nanotime(), &config.timeouts)}
 	s.parts.Store(1)
 	s.reading.pending.Store(true)
 	s.reading.session = s
@@ -139,15 +127,8 @@ func newSession(config *sessionConfig, conn *Conn, codec codec, wire protocol) *
 		s.transport = (*webSocket)(conn)
 	}
 	s.timer.fire = s.check
-	// Clients that come together, after a restart say, are not pinged together. None is pinged before the interval that
-	// its handshake has told it.
-	s.pingAt = s.born + int64(config.pingInterval) + rand.Int64N(config.firstPingSpread()+1)
 	return s
 }
-
-// firstPingSpread is how much later than after an interval the first ping may come, in nanoseconds. A client waits for
-// it until the interval and the ping time-out have passed.
-func (c *sessionConfig) firstPingSpread() int64 { return int64(min(c.pingInterval, c.pingTimeout) / 4) }
 
 // attach makes conn what is read.
 func (s *session) attach(conn *Conn) {
@@ -263,7 +244,7 @@ func (s *session) recheck() {
 // start begins to serve the client, in a goroutine of its own.
 func (s *session) start() {
 	s.countWindow(+1)
-	s.config.clock.scheduleBefore(&s.timer, s.nextCheck(s.born))
+	s.config.clock.scheduleBefore(&s.timer, s.heartbeat.nextCheck(s.heartbeat.born, &s.config.timeouts, s.observe()))
 	if s.ended.Load() {
 		s.config.clock.stop(&s.timer)
 	}

@@ -1,112 +1,181 @@
 package atrium
 
-// The deadlines of a session: the heartbeat, the time-outs of connecting and of messages, and the slow consumer.
+import (
+	"math/rand/v2"
+	"time"
+)
 
-// check looks at all the session's deadlines. It is the timer's fire, and for whoever has noticed that time has passed.
+// timeouts bound what a session waits for. They are Options' fields of these names.
+type timeouts struct {
+	pingInterval   time.Duration
+	pingTimeout    time.Duration
+	connectTimeout time.Duration
+	messageTimeout time.Duration
+	tick           time.Duration // the grain of the clock: a check may be two ticks late
+}
+
+// firstPingSpread is how much later than the interval the first ping may come, in nanoseconds. A client waits for it
+// until the interval and the ping timeout have passed.
+func (t *timeouts) firstPingSpread() int64 { return int64(min(t.pingInterval, t.pingTimeout) / 4) }
+
+// heartbeat decides when a client is pinged and when its session has waited too long: for a pong, for the client to
+// connect, for the rest of a message, or for a slow consumer. It is a value without side effects: session.check tells
+// it what is seen and does what it says.
+type heartbeat struct {
+	born         int64  // nanotime at which the session began
+	pingAt       int64  // nanotime of the next ping; while awaitingPong, of the last, or of what began its timeout anew
+	received     uint32 // observation.received when the ping was sent
+	passedPings  int32  // observation.passedPings then, or when the timeout last began anew
+	pauses       uint32 // observation.pauses, likewise
+	awaitingPong bool
+}
+
+// newHeartbeat returns the heartbeat of a session that begins now. Clients that come together, after a restart for
+// example, are not pinged together. None is pinged before the interval that its handshake has told it.
+func newHeartbeat(now int64, t *timeouts) heartbeat {
+	return heartbeat{born: now, pingAt: now + int64(t.pingInterval) + rand.Int64N(t.firstPingSpread()+1)}
+}
+
+// observation is what a check sees of a session.
+type observation struct {
+	transportStatus
+	pending bool   // no socket of the client was accepted yet
+	pauses  uint32 // reading.pauses
+}
+
+// paused reports whether the connection is not read at the moment, because an inbox is full.
+func (o *observation) paused() bool { return o.pauses%2 != 0 }
+
+// action is what a check leads to.
+type action uint8
+
+const (
+	actNothing action = iota
+	actPing
+	actConnectTimeout // and this and all that follow end the session
+	actMessageTimeout
+	actSlowConsumer
+	actPingTimeout
+)
+
+// next returns what is to be done now. Unless that ends the session, look is the nanotime of the next check.
+func (h *heartbeat) next(now int64, t *timeouts, seen observation) (do action, look int64) {
+	switch {
+	case seen.pending && now-h.born >= int64(t.connectTimeout):
+		return actConnectTimeout, 0
+	case seen.unfinished != 0 && now-seen.unfinished >= int64(t.messageTimeout):
+		return actMessageTimeout, 0
+	case seen.slowAt != 0 && now >= seen.slowAt:
+		return actSlowConsumer, 0
+	}
+	if h.awaitingPong {
+		switch {
+		case seen.received != h.received: // anything that is received answers the ping
+			h.awaitingPong = false
+			h.pingAt += int64(t.pingInterval)
+		case seen.pauses != h.pauses || seen.paused():
+			// The hub did not read. The timeout begins anew, and something has to be on its way to the client: writing to
+			// one that has gone fails sooner or later.
+			h.pingAt, h.pauses = now, seen.pauses
+			if seen.bytes == 0 {
+				do = actPing
+			}
+		case seen.passedPings != h.passedPings:
+			// The ping waits for the end of a long frame, which the client reads. The timeout begins anew.
+			h.pingAt, h.passedPings = now, seen.passedPings
+		case now >= h.pongBy(t):
+			return actPingTimeout, 0
+		}
+	}
+	if !h.awaitingPong && now >= h.pingAt {
+		h.awaitingPong, h.pingAt = true, now
+		h.received, h.passedPings, h.pauses = seen.received, seen.passedPings, seen.pauses
+		do = actPing
+	}
+	return do, h.nextCheck(now, t, seen)
+}
+
+// pongBy returns when the ping timeout ends. What the first ping was late, by its spread and by the clock's two ticks,
+// is taken off, so that a client that sends nothing at all is gone when it expects to be.
+func (h *heartbeat) pongBy(t *timeouts) int64 {
+	from := h.pingAt
+	if first := h.born + int64(t.pingInterval); from <= first+t.firstPingSpread()+2*int64(t.tick) {
+		from = first
+	}
+	return from + int64(t.pingTimeout)
+}
+
+// nextCheck returns when to look again.
+func (h *heartbeat) nextCheck(now int64, t *timeouts, seen observation) int64 {
+	next := h.pingAt
+	if h.awaitingPong {
+		// An answer that has come, early or late, must not make the next ping late.
+		intervals := (now-h.pingAt)/int64(t.pingInterval) + 1
+		next = min(next+intervals*int64(t.pingInterval), h.pongBy(t))
+		if seen.paused() {
+			// The peer's TCP answers a first ping with a reset, and only then does writing a second fail.
+			next = min(next, h.pingAt+int64(t.pingTimeout)/2)
+		}
+	}
+	next = min(next, now+int64(t.messageTimeout))
+	if seen.pending {
+		next = min(next, h.born+int64(t.connectTimeout))
+	}
+	if seen.unfinished != 0 {
+		next = min(next, seen.unfinished+int64(t.messageTimeout))
+	}
+	if seen.slowAt != 0 {
+		next = min(next, seen.slowAt)
+	}
+	return next
+}
+
+// observe returns what a check sees.
+func (s *session) observe() observation {
+	return observation{s.transport.status(), s.reading.pending.Load(), s.reading.pauses.Load()}
+}
+
+// check enforces the session's deadlines. It runs when the timer fires, and may be called at any time.
 func (s *session) check() {
-	s.checking.Lock()
-	defer s.checking.Unlock()
 	if s.ended.Load() {
 		return
 	}
+	s.mu.Lock()
 	now := nanotime()
-	c := s.config
-	if s.reading.pending.Load() && now-s.born >= int64(c.connectTimeout) {
+	do, look := s.heartbeat.next(now, &s.config.timeouts, s.observe())
+	s.mu.Unlock()
+	switch do {
+	case actConnectTimeout:
 		s.end(ReasonForcedServerClose, StatusPolicyViolation, "connect timeout")
 		return
-	}
-	if since := s.transport.unfinished(); since != 0 && now-since >= int64(c.messageTimeout) {
+	case actMessageTimeout:
 		s.end(ReasonForcedServerClose, StatusPolicyViolation, "message timeout")
 		return
-	}
-	if slow, _ := s.transport.overdue(); slow {
+	case actSlowConsumer:
 		s.endSlow()
 		return
-	}
-	if s.awaiting {
-		heard := s.transport.heard()
-		switch {
-		case heard != s.heard:
-			s.awaiting = false
-			s.pingAt += int64(c.pingInterval)
-		case s.reading.pausedSince(s.pauses):
-			// It was we who did not read. The time-out begins anew; but a client that has gone is noticed by writing.
-			s.pingAt, s.pauses = now, s.reading.pauses.Load()
-			if !s.probe() {
-				s.endUnwritable()
-				return
-			}
-		case s.ahead != s.transport.ahead():
-			// The ping waits for the end of a long frame, which the client reads. The time-out begins anew.
-			s.pingAt, s.ahead = now, s.transport.ahead()
-		case now >= s.pongBy():
-			s.end(ReasonPingTimeout, StatusPolicyViolation, string(ReasonPingTimeout))
+	case actPingTimeout:
+		s.end(ReasonPingTimeout, StatusPolicyViolation, string(ReasonPingTimeout))
+		return
+	case actPing:
+		if !s.ping() {
 			return
 		}
 	}
-	if !s.awaiting && now >= s.pingAt {
-		s.awaiting, s.pingAt, s.heard, s.pauses = true, now, s.transport.heard(), s.reading.pauses.Load()
-		s.ahead = s.transport.ahead()
-		if !s.ping() && s.transport.open() {
-			s.endUnwritable()
-			return
-		}
-	}
-	c.clock.scheduleBefore(&s.timer, s.nextCheck(now))
+	s.config.clock.scheduleBefore(&s.timer, look)
 }
 
-// pongBy is when the answer to the ping that is awaited has to be there, or anything else: the ping time-out after the
-// ping. What the first ping was late, by its spread and by the clock's two ticks, is taken off, so that a client that says
-// nothing at all is gone when it expects to be.
-func (s *session) pongBy() int64 {
-	c := s.config
-	from := s.pingAt
-	if first := s.born + int64(c.pingInterval); from <= first+c.firstPingSpread()+2*c.clock.tick {
-		from = first
-	}
-	return from + int64(c.pingTimeout)
-}
-
-// endUnwritable ends a session because writing has failed and reading does not notice.
-func (s *session) endUnwritable() { s.end(ReasonTransportError, StatusInternalError, "") }
-
-// probe sees to it that something is on its way to a client that is not read from: to write to one that has gone fails
-// sooner or later. It reports false if that has happened.
-func (s *session) probe() bool {
-	return s.transport.buffered() > 0 || s.ping() || !s.transport.open()
-}
-
-// ping queues a ping; the pings that are due at a time leave like a broadcast.
+// ping queues a ping; the pings that are due at a time leave like a broadcast. If it cannot be queued although nobody
+// has begun to close the connection, writing has failed and reading has not noticed: ping ends the session and reports
+// false.
 func (s *session) ping() bool {
 	queued, wake := s.transport.pushPing(s.codec.ping())
 	if wake {
 		s.config.flusher.add(s.transport)
 	}
-	return queued
-}
-
-// nextCheck is when to look again.
-func (s *session) nextCheck(now int64) int64 {
-	c := s.config
-	next := s.pingAt
-	if s.awaiting {
-		// An answer that has come, early or late, must not make the next ping late.
-		intervals := (now-s.pingAt)/int64(c.pingInterval) + 1
-		next = min(next+intervals*int64(c.pingInterval), s.pongBy())
-		if s.reading.paused() {
-			// The peer's TCP refuses a first ping, and only then writing a second fails: see probe.
-			next = min(next, s.pingAt+int64(c.pingTimeout)/2)
-		}
+	if queued || !s.transport.status().open {
+		return true
 	}
-	next = min(next, now+int64(c.messageTimeout))
-	if s.reading.pending.Load() {
-		next = min(next, s.born+int64(c.connectTimeout))
-	}
-	if since := s.transport.unfinished(); since != 0 {
-		next = min(next, since+int64(c.messageTimeout))
-	}
-	if _, look := s.transport.overdue(); look != 0 {
-		next = min(next, look)
-	}
-	return next
+	s.end(ReasonTransportError, StatusInternalError, "")
+	return false
 }

@@ -118,15 +118,6 @@ func (t *polling) queue(packets ...[]byte) {
 // cost is what the queue takes of memory, in bytes, as outbox.cost.
 func (t *polling) cost() int { return t.bytes + len(t.packets)*frameOverhead }
 
-func (t *polling) takes() int {
-	if ws := t.upgraded.Load(); ws != nil {
-		return ws.takes()
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.cost()
-}
-
 // wake lets a waiting GET look again. It locks.
 func (t *polling) wake() {
 	if ws := t.upgraded.Load(); ws != nil {
@@ -150,15 +141,6 @@ func (t *polling) agreed() compression {
 		return ws.agreed()
 	}
 	return compression{}
-}
-
-func (t *polling) buffered() int {
-	if ws := t.upgraded.Load(); ws != nil {
-		return ws.buffered()
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.bytes
 }
 
 func (t *polling) waitUntilHalf(ctx context.Context) error {
@@ -198,47 +180,22 @@ func (t *polling) permit(size int64, queued int) {
 	}
 }
 
-func (t *polling) heard() uint32 {
-	n := t.received.Load()
+// status implements transport. A POST has a deadline of its own, so that no message is incomplete.
+func (t *polling) status() transportStatus {
+	received := t.received.Load()
 	if ws := t.upgraded.Load(); ws != nil {
-		n += ws.heard()
-	}
-	return n
-}
-
-func (t *polling) unfinished() int64 {
-	if ws := t.upgraded.Load(); ws != nil {
-		return ws.unfinished()
-	}
-	return 0 // a POST has a deadline of its own
-}
-
-func (t *polling) ahead() int32 {
-	if ws := t.upgraded.Load(); ws != nil {
-		return ws.ahead()
-	}
-	return 0
-}
-
-func (t *polling) overdue() (slow bool, look int64) {
-	if ws := t.upgraded.Load(); ws != nil {
-		return ws.overdue()
+		status := ws.status()
+		status.received += received
+		return status
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.cost() <= t.limit || t.ended {
-		return false, 0
+	status := transportStatus{received: received, open: !t.closing && !t.ended}
+	status.bytes, status.cost = t.bytes, t.cost()
+	if status.cost > t.limit && !t.ended {
+		status.slowAt = t.absent + int64(stallTimeout)
 	}
-	return nanotime()-t.absent >= int64(stallTimeout), t.absent + int64(stallTimeout)
-}
-
-func (t *polling) open() bool {
-	if ws := t.upgraded.Load(); ws != nil {
-		return ws.open()
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return !t.closing && !t.ended
+	return status
 }
 
 // close implements transport: what is queued and the close packet wait for a GET for a while, unless the queue is

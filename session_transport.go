@@ -15,32 +15,29 @@ type transport interface {
 	wake()
 	// agreed returns what was agreed on compression.
 	agreed() compression
-	buffered() int
-	// takes returns how much memory what is queued takes, in bytes; see Options.MaxQueued.
-	takes() int
 	waitUntilHalf(ctx context.Context) error
 
 	// permit bounds, from now on, the messages that are received and what is queued, in bytes.
 	permit(size int64, queued int)
-	// heard counts how often something was received.
-	heard() uint32
-	// unfinished is since when, by nanotime, a message is incomplete; 0 if none is.
-	unfinished() int64
-	// ahead counts what the network has taken ahead of a ping that waits to leave.
-	ahead() int32
-	// overdue is as outbox.overdue.
-	overdue() (slow bool, look int64)
+	// status returns what the transport has seen and what is queued, at one moment.
+	status() transportStatus
 
 	// close sends what is queued, unless mode says otherwise, and then ends the connection. It does not wait. With
 	// noCloseFrame it is the peer who has ended it.
 	close(code StatusCode, text string, mode closeMode)
-	// open reports whether nobody has begun to end it.
-	open() bool
 	// closeNow ends the connection at once.
 	closeNow()
 	// missed is the error of a connection that has ended before all that was to be delivered had left, because the peer
 	// did not take it; nil otherwise.
 	missed() error
+}
+
+// transportStatus is what a session sees of its transport.
+type transportStatus struct {
+	queueStatus
+	received   uint32 // how often something was received
+	unfinished int64  // nanotime since when the rest of a message is waited for; 0: no message is incomplete
+	open       bool   // nobody has begun to close the connection
 }
 
 // webSocket is a Conn as a transport.
@@ -57,16 +54,13 @@ func (t *webSocket) push(f *wireForm, volatile bool, by pusher) (v verdict, wake
 func (t *webSocket) pushPing(f *wireForm) (queued, wake bool) { return t.out.pushPing(f.whole) }
 func (t *webSocket) wake()                                    { t.out.wake() }
 func (t *webSocket) agreed() compression                      { return t.compression }
-func (t *webSocket) takes() int                               { return t.out.takes() }
-func (t *webSocket) buffered() int                            { return t.out.buffered() }
 func (t *webSocket) waitUntilHalf(ctx context.Context) error  { return t.out.waitUntilHalf(ctx) }
-func (t *webSocket) heard() uint32                            { return t.fills.Load() }
-func (t *webSocket) unfinished() int64                        { return t.partialSince.Load() }
-func (t *webSocket) ahead() int32                             { return t.out.aheadOfPings() }
-func (t *webSocket) overdue() (slow bool, look int64)         { return t.out.overdue() }
-func (t *webSocket) open() bool                               { return (*Conn)(t).State() == StateOpen }
 func (t *webSocket) closeNow()                                { _ = (*Conn)(t).cut(net.ErrClosed) }
 func (t *webSocket) missed() error                            { return t.out.closedBy().missed() }
+
+func (t *webSocket) status() transportStatus {
+	return transportStatus{t.out.status(), t.fills.Load(), t.partialSince.Load(), (*Conn)(t).State() == StateOpen}
+}
 
 func (t *webSocket) permit(size int64, queued int) {
 	t.readLimit.Store(size)

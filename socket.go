@@ -239,7 +239,7 @@ func (s *Socket) Flush(ctx context.Context) error { return s.session.transport.w
 
 // Buffered returns how many bytes are queued for the client and not yet taken by the network. Options.MaxQueued counts
 // some more for each message.
-func (s *Socket) Buffered() int { return s.session.transport.buffered() }
+func (s *Socket) Buffered() int { return s.session.transport.status().bytes }
 
 // handle implements owner: it runs the application's functions, and bears their panics.
 func (s *Socket) handle(in incoming) {

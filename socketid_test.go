@@ -80,7 +80,7 @@ func TestRoomNamedLikeAForgottenNodesSocket(t *testing.T) {
 		}
 		refused("together")
 		bus.fails.Store(true)
-		<-time.After(nodeTimeout + 2*heartbeat)
+		<-time.After(nodeTimeout + 2*nodeHeartbeat)
 		if len(all[0].Nodes().List()) != 0 {
 			t.Fatal("the other node is not forgotten")
 		}
