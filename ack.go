@@ -46,20 +46,22 @@ func CallValues(ctx context.Context, c Caller, event string, args ...any) ([]jso
 	if r.Err != nil {
 		return nil, r.Err
 	}
-	return rawValues(r.Values[1 : len(r.Values)-1]), nil
+	return parseArray(r.Values).values(), nil
 }
 
-// setAnswer sets what the other end has answered: n JSON values joined by commas. It does not keep them.
-func (r *Reply) setAnswer(joined []byte, n int) {
-	r.Values = make(json.RawMessage, 0, len("[]")+len(joined))
-	r.Values = append(append(append(r.Values, '['), joined...), ']')
-	if n > 0 {
-		end := len(r.Values) - 1
-		if n > 1 {
-			end, _ = skipValue(r.Values, 1)
-		}
+// newReply returns what an acknowledgement says: fail, or the answer, of which it keeps nothing.
+func newReply(answer args, fail *Error) (r Reply) {
+	if fail != nil {
+		r.Err = fail
+		return r
+	}
+	r.Values = make(json.RawMessage, 0, len("[]")+len(answer.json))
+	r.Values = append(append(append(r.Values, '['), answer.json...), ']')
+	if answer.n > 0 {
+		end := 1 + answer.first().end
 		r.Data = r.Values[1:end:end]
 	}
+	return r
 }
 
 func (s *Socket) call(ctx context.Context, event string, args []any) Reply {
@@ -91,7 +93,7 @@ func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, e
 func (t Target) call(ctx context.Context, m *message) []Reply {
 	h := t.ns.hub
 	c := &call{id: h.calls.Add(1) - 1, done: make(chan struct{})}
-	m.id = c.id
+	m.ackID = c.id
 	t.deflate(m)
 	d := deliveries.Get().(*delivery)
 	c.mu.Lock()
@@ -241,7 +243,7 @@ func (p *pendingCalls) fail() {
 
 // acknowledge implements owner. An answer to a call that is over, or to one that another socket was asked, changes
 // nothing.
-func (s *Socket) acknowledge(id int64, args []byte, n int, fail *Error) bool {
+func (s *Socket) acknowledge(id int64, answer args, fail *Error) bool {
 	if id >= s.ns.hub.calls.Load() {
 		return false
 	}
@@ -249,12 +251,6 @@ func (s *Socket) acknowledge(id int64, args []byte, n int, fail *Error) bool {
 	if pending.call == nil {
 		return true
 	}
-	var r Reply
-	if fail != nil {
-		r.Err = fail
-	} else {
-		r.setAnswer(args, n)
-	}
-	pending.call.answered(pending.index, r)
+	pending.call.answered(pending.index, newReply(answer, fail))
 	return true
 }

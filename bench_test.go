@@ -85,7 +85,7 @@ func roundTrip(b *testing.B, nc net.Conn, frame []byte, n int) {
 // deliveries.
 func BenchmarkFanOut(b *testing.B) {
 	const members = 1000
-	frame := sealFrame(appendEvent(newFrame(0), "said", []byte(`"hello, everybody"`), 1, noID), OpText)
+	frame := sealFrame(appendEvent(newFrame(0), dataOf("said", `"hello, everybody"`, 1, noID)), OpText)
 	// drain makes each connection report every frame it has received.
 	drain := func(conns []net.Conn, got chan<- struct{}) {
 		for _, c := range conns {
@@ -219,7 +219,7 @@ func BenchmarkClusterMessage(b *testing.B) {
 		}
 		out := Target{ns: &Namespace{name: "/"}, scoped: true, rooms: []string{"room"}}.message(clusterEvent)
 		out.from = "abcde"
-		out.put(m)
+		out.eventData = m.eventData
 		encoded := out.encode()
 		b.Run(fmt.Sprintf("encode/bytes=%d", size), func(b *testing.B) {
 			b.ReportAllocs()
@@ -234,7 +234,7 @@ func BenchmarkClusterMessage(b *testing.B) {
 				if !ok {
 					b.Fatal("it is none")
 				}
-				in.take().release()
+				acquireMessage(in.namespace, in.eventData).release()
 			}
 		})
 	}

@@ -35,7 +35,7 @@ func TestBoundsCountMemory(t *testing.T) {
 			m := newMailbox(t, newHub(t, Options{}))
 			out := &m.session.conn.out
 			for out.limit = bound; out.takes() < bound; {
-				m.answer(1, arguments{})
+				m.answer(1, args{})
 			}
 			t.Cleanup(m.drop)
 			return out.takes(), m
@@ -54,7 +54,7 @@ func TestBoundsCountMemory(t *testing.T) {
 			p := newPolling(newHub(t, Options{MaxQueued: bound}).sessions, codec)
 			p.permit(1<<20, bound)
 			for p.cost() < bound {
-				p.session.sendText(codec.appendAck(newFrame(48), "/", 1, arguments{}))
+				p.session.sendText(codec.appendAck(newFrame(48), "/", 1, args{}))
 			}
 			return p.cost(), p
 		},
@@ -84,20 +84,20 @@ func TestBoundsCountMemory(t *testing.T) {
 		},
 		"messages to a Bus": func(t *testing.T) (int, any) {
 			q := &queue[outgoing]{limit: bound, running: true}
-			message := (&clusterMessage{kind: clusterEvent, from: "12345", namespace: "/", event: "x"}).encode()
+			message := (&clusterMessage{kind: clusterEvent, from: "12345", namespace: "/", eventData: eventData{name: "x"}}).encode()
 			for q.push(outgoing{topic: "t", msg: bytes.Clone(message)}, 1+len(message)) {
 			}
 			return q.bytes, q
 		},
 		"notices of other nodes": func(t *testing.T) (int, any) {
 			q := &queue[clusterMessage]{limit: bound, running: true}
-			message := (&clusterMessage{kind: clusterNotice, from: "12345", event: "x", args: []byte("1"), n: 1}).encode()
+			message := (&clusterMessage{kind: clusterNotice, from: "12345", eventData: dataOf("x", "1", 1, noID)}).encode()
 			for {
 				m, ok := parseClusterMessage(message)
 				if !ok {
 					t.Fatal("a message is malformed")
 				}
-				m.args = bytes.Clone(m.args)
+				m.args = m.args.clone()
 				if !q.push(m, m.size()) {
 					return q.bytes, q
 				}

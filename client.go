@@ -228,15 +228,15 @@ func (c *Client) encode(event string, args []any, id int64) (*parcel, error) {
 		return nil, err
 	}
 	defer m.release()
-	p := packet{kind: packetEvent, namespace: m.namespace, event: event, args: m.args.Bytes(), n: m.n, id: id}
-	return newParcel(p, m.binaries), nil
+	m.ackID = id
+	return newParcel(packet{kind: packetEvent, namespace: m.namespace, eventData: m.eventData}), nil
 }
 
 // newParcel encodes a packet. It does not keep p.args.
-func newParcel(p packet, binaries []span) *parcel {
-	m := &parcel{text: appendMessagePacket(make([]byte, 0, 32+len(p.namespace)+len(p.event)+len(p.args)), p, binaries)}
-	for _, at := range binaries {
-		m.attachments = append(m.attachments, appendAttachment(nil, p.args, at))
+func newParcel(p packet) *parcel {
+	m := &parcel{text: appendMessagePacket(make([]byte, 0, 32+len(p.namespace)+len(p.name)+len(p.args.json)), p)}
+	for _, at := range p.args.attachments {
+		m.attachments = append(m.attachments, appendAttachment(nil, p.args.json, at))
 	}
 	return m
 }
@@ -362,7 +362,7 @@ func (c *Client) dispatch(e *Event) {
 	}
 	if handler := f.handlers[e.name]; handler != nil {
 		handler(c, e)
-	} else if len(f.any) == 0 && e.id != noID {
+	} else if len(f.any) == 0 && e.ackID != noID {
 		e.ReplyError(Errorf("event: %q is not one that this client knows", e.name))
 	}
 	e.finish()

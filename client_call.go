@@ -104,20 +104,14 @@ func (c *Client) remove(k *clientCall) {
 // acknowledge takes the server's answer. One that nobody waits for changes nothing.
 func (c *Client) acknowledge(p packet) {
 	c.mu.Lock()
-	k := c.calls.waiting[p.id]
+	k := c.calls.waiting[p.ackID]
 	if k == nil || !k.sent {
 		c.mu.Unlock()
 		return
 	}
 	c.remove(k)
 	c.mu.Unlock()
-	var r Reply
-	if fail := failure(p); fail != nil {
-		r.Err = fail
-	} else {
-		r.setAnswer(p.args, p.n)
-	}
-	k.done <- r
+	k.done <- newReply(p.args, failure(p))
 }
 
 // resend puts the calls that were sent, and will be again, in front of what waits to be sent, and returns those that

@@ -191,7 +191,7 @@ func (l *link) greet(handshake []byte) error {
 	l.heartbeat = time.AfterFunc(maxHeartbeat, l.check)
 	l.noteLook()
 	l.heartbeat.Reset(min(l.limit, lookInterval)) // not before l.heartbeat is there for check
-	l.write(newParcel(packet{kind: packetConnect, namespace: c.options.Namespace, args: l.auth, id: noID}, nil))
+	l.write(newParcel(newPacket(packetConnect, c.options.Namespace, l.auth)))
 	return nil
 }
 
@@ -204,14 +204,14 @@ func (l *link) packet(p packet) error {
 	switch p.kind {
 	case packetConnect:
 		var in struct{ Sid, Pid string }
-		if err := json.Unmarshal(p.args, &in); err != nil || in.Sid == "" {
-			return l.fail(fmt.Errorf(`expected the socket's id, such as {"sid":"…"}, got %.60q; has it version 2 of Socket.IO?`, p.args))
+		if err := json.Unmarshal(p.args.json, &in); err != nil || in.Sid == "" {
+			return l.fail(fmt.Errorf(`expected the socket's id, such as {"sid":"…"}, got %.60q; has it version 2 of Socket.IO?`, p.args.json))
 		}
 		if !c.attach(l, in.Sid, in.Pid) {
 			return l.fail(fmt.Errorf("the namespace %q: connected twice", p.namespace))
 		}
 	case packetConnectError:
-		refused := connectError(p.args)
+		refused := connectError(p.args.json)
 		if l.isConnected() {
 			return l.fail(fmt.Errorf("refused after it was connected: %w", refused))
 		}
@@ -248,22 +248,22 @@ func connectError(data []byte) *Error {
 
 // event puts an event into the inbox.
 func (l *link) event(p packet) error {
-	if reservedEvent(p.event) {
-		return l.fail(fmt.Errorf("event: %q is reserved", p.event))
+	if reservedEvent(p.name) {
+		return l.fail(fmt.Errorf("event: %q is reserved", p.name))
 	}
 	c := l.client
 	offset := ""
-	if p.id == noID {
-		offset = c.takeOffset(&p)
+	if p.ackID == noID {
+		offset = c.takeOffset(&p.args)
 	}
-	e := &Event{sender: l, name: p.event, args: p.args, n: p.n, id: p.id, binaries: p.binaries}
+	e := &Event{sender: l, eventData: p.eventData}
 	note := func() { c.run(e, func() { c.dispatch(e) }) }
 	if p.refused != nil {
 		note = func() { e.ReplyError(p.refused) }
 	}
-	switch c.inbox.push(incoming{kind: incomingNote, event: p.event, args: p.args, note: note}) {
+	switch c.inbox.push(incoming{kind: incomingNote, eventData: p.eventData, note: note}) {
 	case flooded:
-		c.options.Logger.Warn("atrium: the server sends far faster than its events are handled", slog.String("event", p.event))
+		c.options.Logger.Warn("atrium: the server sends far faster than its events are handled", slog.String("event", p.name))
 		return l.end(ReasonTransportError)
 	case taken:
 		if offset != "" {
@@ -276,14 +276,14 @@ func (l *link) event(p packet) error {
 // takeOffset returns the offset of an event; "" if it has none: see recovery.go, and what Socket.IO's protocol calls an
 // offset, the string behind the arguments. Whether a server added it or an application's event just ends with a string,
 // nobody can tell. Digits alone are how a Hub writes it, so they are taken off the arguments.
-func (c *Client) takeOffset(p *packet) string {
-	if p.n == 0 || p.args[len(p.args)-1] != '"' {
+func (c *Client) takeOffset(a *args) string {
+	if a.n == 0 || a.json[len(a.json)-1] != '"' {
 		return ""
 	}
-	if slices.ContainsFunc(p.binaries, func(b span) bool { return b.end == len(p.args) }) {
+	if slices.ContainsFunc(a.attachments, func(b span) bool { return b.end == len(a.json) }) {
 		return "" // it was bytes
 	}
-	last := splitValues(nil, p.args)[p.n-1]
+	last := a.values()[a.n-1]
 	offset, ok := unquote(last)
 	if !ok || len(offset) > maxOffset {
 		return ""
@@ -295,8 +295,8 @@ func (c *Client) takeOffset(p *packet) string {
 		return ""
 	}
 	if offset != "" && strings.Trim(offset, "0123456789") == "" {
-		p.n--
-		p.args = bytes.TrimRight(p.args[:len(p.args)-len(last)], ", \t\r\n") // no value ends with these
+		a.n--
+		a.json = bytes.TrimRight(a.json[:len(a.json)-len(last)], ", \t\r\n") // no value ends with these
 	}
 	return offset
 }
@@ -312,15 +312,17 @@ func (c *Client) noteOffset(l *link, offset string) {
 }
 
 // answer implements sender. Acknowledgements are for the connection that asked for them.
-func (l *link) answer(id int64, args arguments) {
+func (l *link) answer(id int64, answer args) {
 	c := l.client
-	m := newParcel(packet{kind: packetAck, namespace: c.options.Namespace, id: id, args: args.json, n: args.n}, args.binaries)
+	ack := packet{kind: packetAck, namespace: c.options.Namespace, eventData: eventData{args: answer, ackID: id}}
+	m := newParcel(ack)
 	c.mu.Lock()
 	err := c.tooBig(m)
 	c.mu.Unlock()
 	if err != nil {
 		c.options.Logger.Warn("atrium: an answer is bigger than the server takes", slog.Any("error", err))
-		m = newParcel(packet{kind: packetAck, namespace: c.options.Namespace, id: id, args: ackError(err.Error(), nil), n: 1}, nil)
+		ack.args = ackError(err.Error(), nil)
+		m = newParcel(ack)
 	}
 	l.write(m)
 }
@@ -334,7 +336,7 @@ func (l *link) answerError(event string, id int64, message string, data []byte) 
 		l.logger(event).Warn("atrium: an event could not be handled", slog.String("error", message))
 		return
 	}
-	l.answer(id, arguments{json: ackError(message, data), n: 1})
+	l.answer(id, ackError(message, data))
 }
 
 // logger implements sender.

@@ -458,7 +458,7 @@ func (c *Client) Close() error {
 	l := c.link
 	if l != nil && l.usable() {
 		l.over, l.reason = true, ReasonIOClientDisconnect
-		leave := newParcel(packet{kind: packetDisconnect, namespace: c.options.Namespace, id: noID}, nil)
+		leave := newParcel(newPacket(packetDisconnect, c.options.Namespace, nil))
 		_, _ = l.push(leave, forWriter) // beginClose wakes the outbox
 	}
 	c.mu.Unlock()

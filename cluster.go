@@ -1,7 +1,6 @@
 package atrium
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -302,7 +301,7 @@ func (c *cluster) receive(t *topic, msg []byte) {
 	case clusterEvent:
 		c.host.deliver(&m)
 	case clusterNotice:
-		m.args = bytes.Clone(m.args)
+		m.args = m.args.clone()
 		if !c.notices.push(m, m.size()) {
 			c.counts.dropped.Add(1)
 		}

@@ -60,15 +60,14 @@ type clusterMessage struct {
 	volatile bool
 	compress uint8
 	names    []string // of rooms to join or leave
-	event    string
-	args     []byte // JSON values joined by commas: the event's, or the answer's
-	n        int    // how many
-	binaries []span // where in args attachments stand
+
+	// An event, or the values of an answer. The ackID does not travel: each node gives its own.
+	eventData
 }
 
 // size is about what it takes of memory once it has been parsed, in bytes.
 func (m *clusterMessage) size() int {
-	size := 256 + len(m.args) + len(m.binaries)*spanSize
+	size := 256 + m.args.size()
 	for _, names := range [][]string{m.rooms, m.except, m.names} {
 		for _, name := range names {
 			size += len(name) + 32
@@ -91,7 +90,7 @@ const (
 
 // encode returns the message, but for its number: see setClusterNumber.
 func (m *clusterMessage) encode() []byte {
-	b := make([]byte, 0, 64+len(m.namespace)+len(m.event)+len(m.args)+32*(len(m.rooms)+len(m.except)+len(m.names)))
+	b := make([]byte, 0, 64+len(m.namespace)+len(m.name)+len(m.args.json)+32*(len(m.rooms)+len(m.except)+len(m.names)))
 	b = append(b, clusterVersion, byte(m.kind))
 	b = append(b, make([]byte, 8)...)
 	b = appendClusterString(b, m.from)
@@ -116,15 +115,15 @@ func (m *clusterMessage) encode() []byte {
 			b = appendClusterString(b, s)
 		}
 	}
-	b = appendClusterString(b, m.event)
-	b = binary.AppendUvarint(b, uint64(m.n))
-	b = binary.AppendUvarint(b, uint64(len(m.binaries)))
-	for _, at := range m.binaries {
+	b = appendClusterString(b, m.name)
+	b = binary.AppendUvarint(b, uint64(m.args.n))
+	b = binary.AppendUvarint(b, uint64(len(m.args.attachments)))
+	for _, at := range m.args.attachments {
 		b = binary.AppendUvarint(b, uint64(at.start))
 		b = binary.AppendUvarint(b, uint64(at.end))
 	}
-	b = binary.AppendUvarint(b, uint64(len(m.args)))
-	b = append(b, m.args...)
+	b = binary.AppendUvarint(b, uint64(len(m.args.json)))
+	b = append(b, m.args.json...)
 	if m.after != 0 { // a release that does not know of it ignores what stands behind
 		b = binary.AppendUvarint(b, m.after)
 	}
@@ -149,7 +148,7 @@ func appendClusterString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// parseClusterMessage reads a message, whose args stay where they are. It reports false for what is none: another
+// parseClusterMessage reads a message, whose args alias b. It reports false for what is none: another
 // program, or a version to come, may use the same topics.
 func parseClusterMessage(b []byte) (m clusterMessage, ok bool) {
 	if len(b) < clusterFromAt || b[0] != clusterVersion {
@@ -167,26 +166,26 @@ func parseClusterMessage(b []byte) (m clusterMessage, ok bool) {
 	m.limit = time.Duration(r.uvarint(uint64(math.MaxInt64/time.Millisecond))) * time.Millisecond
 	m.namespace = string(r.bytes())
 	m.rooms, m.except, m.names = r.strings(), r.strings(), r.strings()
-	m.event = string(r.bytes())
-	m.n = r.int()
+	m.name, m.ackID = string(r.bytes()), noID
+	m.args.n = r.int()
 	for range r.length() {
 		if r.bad {
 			break
 		}
-		m.binaries = append(m.binaries, span{r.int(), r.int()})
+		m.args.attachments = append(m.args.attachments, span{r.int(), r.int()})
 	}
-	m.args = r.bytes()
+	m.args.json = r.bytes()
 	if len(r.rest) > 0 {
 		m.after = r.uvarint(math.MaxUint64)
 	}
-	return m, !r.bad && len(m.from) == nodeIDLength && m.attachmentsFit()
+	return m, !r.bad && len(m.from) == nodeIDLength && attachmentsFit(m.args)
 }
 
-// attachmentsFit reports whether binaries are strings in args, in order.
-func (m *clusterMessage) attachmentsFit() bool {
+// attachmentsFit reports whether the attachments are strings in the JSON, in order.
+func attachmentsFit(a args) bool {
 	end := 0
-	return !slices.ContainsFunc(m.binaries, func(at span) bool {
-		fits := at.start >= end && at.end <= len(m.args) && at.end-at.start >= len(`""`) && m.args[at.start] == '"' && m.args[at.end-1] == '"'
+	return !slices.ContainsFunc(a.attachments, func(at span) bool {
+		fits := at.start >= end && at.end <= len(a.json) && at.end-at.start >= len(`""`) && a.json[at.start] == '"' && a.json[at.end-1] == '"'
 		end = at.end
 		return !fits
 	})

@@ -1,7 +1,6 @@
 package atrium
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -57,8 +56,8 @@ func (c *cluster) ask(node string, m *clusterMessage) *question {
 func (c *cluster) answered(m *clusterMessage) {
 	var values []json.RawMessage
 	if m.from != c.node {
-		// Not by rawValues: a reply may be as deep as it takes, and something is around it here.
-		list := append(append([]byte{'['}, m.args...), ']')
+		// Not by values: a reply may be as deep as it takes, and something is around it here.
+		list := append(append([]byte{'['}, m.args.json...), ']')
 		if json.Unmarshal(list, &values) != nil {
 			return // as one of which a part was lost
 		}
@@ -140,7 +139,7 @@ func (c *cluster) reply(m *clusterMessage, underWay *atomic.Int32) {
 		c.counts.dropped.Add(1)
 		return
 	}
-	m.args = bytes.Clone(m.args)
+	m.args = m.args.clone()
 	go func() {
 		defer underWay.Add(-1)
 		c.hold(m)
@@ -174,15 +173,16 @@ func (c *cluster) answer(m *clusterMessage) {
 			size += len(values[n]) + 1
 			n++
 		}
-		args := make([]byte, 0, size)
+		joined := make([]byte, 0, size)
 		for i, v := range values[:n] {
 			if i > 0 {
-				args = append(args, ',')
+				joined = append(joined, ',')
 			}
-			args = append(args, v...)
+			joined = append(joined, v...)
 		}
 		values = values[n:]
-		c.send(nodeTopic(m.from), &clusterMessage{kind: clusterAnswer, question: m.question, part: part, last: len(values) == 0, args: args, n: n})
+		c.send(nodeTopic(m.from), &clusterMessage{kind: clusterAnswer, question: m.question, part: part, last: len(values) == 0,
+			eventData: eventData{args: args{json: joined, n: n}}})
 		if len(values) == 0 {
 			return
 		}

@@ -472,7 +472,7 @@ func TestClusterFirstMoment(t *testing.T) {
 			t.Error("they do not know each other")
 		}
 		unheard := &foreigner{bus: bus, node: "ghost"}
-		unheard.send(everyNode, clusterMessage{kind: clusterNotice, event: "news"})
+		unheard.send(everyNode, clusterMessage{kind: clusterNotice, eventData: eventData{name: "news"}})
 		synctest.Wait()
 		if !slices.Contains(a.Nodes().List(), "ghost") {
 			t.Error("who sends something is not there")
@@ -544,7 +544,7 @@ func TestClusterMissingNode(t *testing.T) {
 		dead.send(everyNode, clusterMessage{kind: clusterHello})
 		synctest.Wait()
 		q := h.cluster.ask("", &clusterMessage{kind: clusterCount})
-		dead.send(nodeTopic(h.node), clusterMessage{kind: clusterAnswer, question: q.number, part: 1, last: true, args: []byte("1"), n: 1})
+		dead.send(nodeTopic(h.node), clusterMessage{kind: clusterAnswer, question: q.number, part: 1, last: true, eventData: dataOf("", "1", 1, noID)})
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		values, err := q.wait(ctx)
@@ -868,7 +868,7 @@ func TestClusterMalformed(t *testing.T) {
 	noLeaks(t)
 	bus := NewMemoryBus()
 	h := newHouses(t, overTCP, 1, bus, Options{})[0]
-	good := (&clusterMessage{kind: clusterEvent, from: "other", namespace: "/", event: "e"}).encode()
+	good := (&clusterMessage{kind: clusterEvent, from: "other", namespace: "/", eventData: eventData{name: "e"}}).encode()
 	setClusterNumber(good, 2)
 	later := bytes.Clone(good)
 	later[0] = clusterVersion + 1
@@ -916,10 +916,10 @@ func TestClusterShutdown(t *testing.T) {
 
 // FuzzClusterMessage: what was encoded is read again, and nothing that is not panics.
 func FuzzClusterMessage(f *testing.F) {
-	m := clusterMessage{kind: clusterEvent, from: "abcde", namespace: "/", scoped: true, rooms: []string{"a", "b"}, event: "e",
-		args: []byte(`"AQI=",1`), n: 2, binaries: []span{{0, 6}}, limit: time.Second, question: 7, part: 3, last: true, after: 5}
+	m := clusterMessage{kind: clusterEvent, from: "abcde", namespace: "/", scoped: true, rooms: []string{"a", "b"},
+		eventData: dataOf("e", `"AQI=",1`, 2, noID, span{0, 6}), limit: time.Second, question: 7, part: 3, last: true, after: 5}
 	f.Add(m.encode())
-	m.args, m.n, m.binaries = []byte(`"no base64",]}`), 7, []span{{0, 11}}
+	m.args = args{[]byte(`"no base64",]}`), 7, []span{{0, 11}}}
 	f.Add(m.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, ok := parseClusterMessage(b)
@@ -929,14 +929,15 @@ func FuzzClusterMessage(f *testing.F) {
 		again := m.encode()
 		setClusterNumber(again, m.number)
 		n, ok := parseClusterMessage(again)
-		if diff := cmp.Diff(m, n, cmp.AllowUnexported(clusterMessage{}, span{})); !ok || diff != "" {
+		if diff := cmp.Diff(m, n, cmp.AllowUnexported(clusterMessage{}, eventData{}, args{}, span{})); !ok || diff != "" {
 			t.Errorf("%v %s", ok, diff)
 		}
 		// Whatever stands in it, the clients are sent some message.
-		out := m.take()
+		out := acquireMessage(m.namespace, m.eventData)
 		out.form(plainProtocol)
 		out.form(socketIOProtocol).textPackets()
-		rawValues(out.args.Bytes())
+		out.args.first()
+		out.args.values()
 		out.release()
 	})
 }

@@ -6,27 +6,22 @@ import (
 	"log/slog"
 	"maps"
 	"reflect"
-	"slices"
 	"strings"
 )
 
 // Event is an event that the other end has sent, in its raw form. It belongs to the handler that it was given to, until
 // the handler returns.
 type Event struct {
-	sender   sender
-	name     string
-	args     []byte // JSON values joined by commas
-	n        int
-	id       int64  // of the acknowledgement asked for; noID if none
-	answered bool   // by the handler; not used any more after Later
-	later    *Ack   // nil unless Later was called
-	binaries []span // where in args attachments stand
+	sender sender
+	eventData
+	answered bool // by the handler; not used any more after Later
+	later    *Ack // nil unless Later was called
 }
 
 // sender is the other end as one who has sent an event: a *Socket at the server, a *Client at the client.
 type sender interface {
 	// answer sends the acknowledgement with that id.
-	answer(id int64, args arguments)
+	answer(id int64, answer args)
 	// answerError says what was wrong with an event: in its acknowledgement if it asked for one, else as it can.
 	answerError(event string, id int64, message string, data []byte)
 	// logger is for what concerns an event.
@@ -46,7 +41,7 @@ func (e *Event) Socket() *Socket {
 
 // Args returns the arguments as they were sent. They may be kept.
 func (e *Event) Args() []json.RawMessage {
-	return rawValues(e.args)
+	return e.args.values()
 }
 
 // Bind decodes the arguments in their order into what the pointers point to, as json.Unmarshal does, and validates
@@ -54,89 +49,50 @@ func (e *Event) Args() []json.RawMessage {
 // too many is ignored. An error is an *Error that names the field and what was expected, or what Validate has returned;
 // either is fit for ReplyError.
 func (e *Event) Bind(pointers ...any) error {
-	at := skipSpace(e.args, 0)
+	next := 0
 	for i, p := range pointers {
-		start, end := 0, 0
-		if i < e.n {
-			start = at
-			end, _ = skipValue(e.args, start) // it was valid when it was received
-			at = skipComma(e.args, end)
-		}
+		var at span
+		at, next = e.args.value(next)
 		what := "data"
 		if len(pointers) > 1 {
 			what = fmt.Sprintf("argument %d", i+1)
 		}
-		if err := e.bind(start, end, p, what); err != nil {
+		if err := e.bind(at, p, what); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// decodeAny decodes e.args[start:end], a value, as json.Unmarshal does into an any, but attachments as Binary.
-func (e *Event) decodeAny(start, end int) any {
-	at := span{start, end}
-	if slices.Contains(e.binaries, at) {
-		return Binary(appendAttachment([]byte{}, e.args, at)) // nil would be null
-	}
-	if !slices.ContainsFunc(e.binaries, func(b span) bool { return start < b.start && b.end < end }) {
-		var v any
-		_ = json.Unmarshal(e.args[start:end], &v) // it was valid when it was received
-		return v
-	}
-	if e.args[start] == '[' {
-		list := []any{}
-		for i := skipSpace(e.args, start+1); e.args[i] != ']'; {
-			end, _ := skipValue(e.args, i)
-			list = append(list, e.decodeAny(i, end))
-			i = skipInnerComma(e.args, end)
-		}
-		return list
-	}
-	object := make(map[string]any)
-	for i := skipSpace(e.args, start+1); e.args[i] != '}'; {
-		end, value, _ := skipKey(e.args, i)
-		key, _ := unquote(e.args[i:end])
-		end, _ = skipValue(e.args, value)
-		object[key] = e.decodeAny(value, end)
-		i = skipInnerComma(e.args, end)
-	}
-	return object
-}
-
 // first decodes the first argument, which is the one that typed handlers take.
 func (e *Event) first(v any) error {
-	end := len(e.args)
-	if e.n > 1 {
-		end, _ = skipValue(e.args, 0)
-	}
-	return e.bind(0, end, v, "data")
+	return e.bind(e.args.first(), v, "data")
 }
 
-// bind decodes e.args[start:end], which is empty if there is no such argument.
-func (e *Event) bind(start, end int, v any, what string) error {
-	if into, ok := v.(*any); ok && start < end && len(e.binaries) > 0 {
-		*into = e.decodeAny(start, end)
+// bind decodes the argument at at, which is empty if there is no such argument.
+func (e *Event) bind(at span, v any, what string) error {
+	if into, ok := v.(*any); ok && at.start < at.end && len(e.args.attachments) > 0 {
+		*into = e.args.decodeAny(at)
 		return nil
 	}
-	return bind(e.args[start:end], v, what)
+	return bind(e.args.json[at.start:at.end], v, what)
 }
 
 // Reply sends the acknowledgement that the sender asked for. It returns ErrNoAck if there was none asked for, or it
 // is given already, and another error if an argument cannot be encoded. Later is for what takes a while.
-func (e *Event) Reply(args ...any) error {
+func (e *Event) Reply(values ...any) error {
 	if e.later != nil {
-		return e.later.Reply(args...)
+		return e.later.Reply(values...)
 	}
-	if e.id == noID || e.answered {
+	if e.ackID == noID || e.answered {
 		return ErrNoAck
 	}
-	encoded, err := encodeArgs(args, e.sender.maxAttachments())
+	answer, err := encodeArgs(values, e.sender.maxAttachments())
 	if err != nil {
 		return fmt.Errorf("atrium: reply to %q: %w", e.name, err)
 	}
 	e.answered = true
-	e.sender.answer(e.id, encoded)
+	e.sender.answer(e.ackID, answer)
 	return nil
 }
 
@@ -154,13 +110,13 @@ func (e *Event) fail(message string, data []byte) {
 		e.later.fail(message, data)
 	case !e.answered:
 		e.answered = true
-		e.sender.answerError(e.name, e.id, message, data)
+		e.sender.answerError(e.name, e.ackID, message, data)
 	}
 }
 
 // finish sends the empty acknowledgement of a handler that has given none and does not mean to.
 func (e *Event) finish() {
-	if e.id != noID && !e.answered && e.later == nil {
+	if e.ackID != noID && !e.answered && e.later == nil {
 		_ = e.Reply() // nothing to encode
 	}
 }
@@ -250,7 +206,7 @@ func OnCall[S, T, R any](r Registrar[S], event string, f func(S, T) (R, error)) 
 			result, err = f(s, v)
 			err = errorOf(err)
 		}
-		if err == nil && e.id != noID {
+		if err == nil && e.ackID != noID {
 			err = e.Reply(result)
 		}
 		if err != nil {

@@ -42,8 +42,8 @@ func TestValidateOfAnotherForm(t *testing.T) {
 		"On nodes":            func() { On(h.Nodes(), "e", func(string, silentValid) error { return nil }) },
 		"OnCall":              func() { OnCall(h, "e", func(*Socket, *contextValid) (int, error) { return 0, nil }) },
 		"OnAck":               func() { OnAck(h, "e", func(*Socket, silentValid, *Ack) error { return nil }) },
-		"Event.Bind":          func() { (&Event{args: []byte("{}"), n: 1}).Bind(new(boolValid)) },
-		"Event.Bind, pointer": func() { (&Event{args: []byte("{}"), n: 1}).Bind(new(*contextValid)) },
+		"Event.Bind":          func() { (&Event{eventData: dataOf("", "{}", 1, noID)}).Bind(new(boolValid)) },
+		"Event.Bind, pointer": func() { (&Event{eventData: dataOf("", "{}", 1, noID)}).Bind(new(*contextValid)) },
 		"Handshake.Bind":      func() { new(Handshake).Bind(new(silentValid)) },
 	} {
 		wantPanic(t, name, "expected func() error, got a func(", f)

@@ -8,16 +8,12 @@ import (
 
 // incoming is one thing for a socket, or a Client, to deal with: its connect, an event, its leaving.
 type incoming struct {
-	kind   incomingKind
-	event  string
-	args   []byte // JSON values joined by commas; of a connect, the auth value or nothing
-	n      int    // how many
-	id     int64  // of the acknowledgement asked for; noID if none
+	kind incomingKind
+	// Of a connect, args are the auth value or nothing; of a problem, args.json says what it is, as text.
+	eventData
 	reason Reason // of leaving
 	note   func() // of a note: deals with it
 	since  int64  // nanotime when it began to be handled; 0: not yet
-	// binaries are where in args attachments stand.
-	binaries []span
 }
 
 type incomingKind uint8
@@ -25,7 +21,7 @@ type incomingKind uint8
 const (
 	incomingConnect incomingKind = iota
 	incomingEvent
-	incomingProblem // a message that could not be read: args says why, as text
+	incomingProblem // a message that could not be read
 	incomingLeave
 	incomingNote // something of a Client's
 )
@@ -36,7 +32,7 @@ const incomingOverhead = 256
 
 // size is what it takes of memory, in bytes.
 func (in *incoming) size() int {
-	return len(in.event) + len(in.args) + len(in.binaries)*spanSize + incomingOverhead
+	return len(in.name) + in.args.size() + incomingOverhead
 }
 
 // reading is what the inboxes of a connection tell each other and its reader.
@@ -278,7 +274,7 @@ func (b *inbox) next() (in incoming, ok bool) {
 		b.items[b.head-1] = incoming{}
 	}
 	in = b.items[b.head]
-	b.items[b.head] = incoming{kind: in.kind, event: in.event, since: nanotime()}
+	b.items[b.head] = incoming{kind: in.kind, eventData: eventData{name: in.name}, since: nanotime()}
 	b.head++
 	if more := b.head < len(b.items); b.reading.more.Load() != more {
 		b.reading.more.Store(more)
@@ -286,7 +282,7 @@ func (b *inbox) next() (in incoming, ok bool) {
 	return in, true
 }
 
-// current says what is being handled, and since when: its kind, event and since are set. It reports false if nothing is.
+// current says what is being handled, and since when: its kind, name and since are set. It reports false if nothing is.
 func (b *inbox) current() (in incoming, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -27,7 +27,7 @@ type inboxOwner struct {
 
 func (o *inboxOwner) handle(in incoming) {
 	<-o.gate
-	o.handled = append(o.handled, in.id)
+	o.handled = append(o.handled, in.ackID)
 }
 
 func newTestInbox(maxCount, maxBytes int) (*inbox, *inboxOwner) {
@@ -72,7 +72,7 @@ func TestInboxOrder(t *testing.T) {
 		want := make([]int64, n)
 		for i := range want {
 			want[i] = int64(i)
-			if r := b.push(incoming{id: int64(i)}); r != taken {
+			if r := b.push(incoming{eventData: eventData{ackID: int64(i)}}); r != taken {
 				t.Fatalf("push %d: %v", i, r)
 			}
 		}
@@ -99,7 +99,7 @@ func TestInboxBounds(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b, o := newTestInbox(test.maxCount, test.maxBytes)
-				in := incoming{event: "0123456789", args: make([]byte, 90)}
+				in := incoming{eventData: eventData{name: "0123456789", args: args{json: make([]byte, 90)}}}
 				for i := range 8 {
 					wantPaused(t, b, b.pushing(in), false)
 					if !b.isRunning() {
@@ -132,7 +132,7 @@ func TestInboxBounds(t *testing.T) {
 func TestInboxLargeEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, o := newTestInbox(8, 100)
-		wantPaused(t, b, b.pushing(incoming{args: make([]byte, 1000)}), false)
+		wantPaused(t, b, b.pushing(incoming{eventData: eventData{args: args{json: make([]byte, 1000)}}}), false)
 		second := b.pushing(incoming{})
 		wantPaused(t, b, second, true)
 		o.pass(2)
@@ -176,17 +176,17 @@ func TestInboxWhileCalling(t *testing.T) {
 func TestInboxPushLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, o := newTestInbox(2, 1<<20)
-		b.push(incoming{id: 1})
-		b.push(incoming{id: 2})
-		third := b.pushing(incoming{id: 3})
+		b.push(incoming{eventData: eventData{ackID: 1}})
+		b.push(incoming{eventData: eventData{ackID: 2}})
+		third := b.pushing(incoming{eventData: eventData{ackID: 3}})
 		wantPaused(t, b, third, true)
-		b.pushLast(incoming{id: 99})
+		b.pushLast(incoming{eventData: eventData{ackID: 99}})
 		synctest.Wait()
 		wantPaused(t, b, third, false)
 		if r := <-third; r != ignored {
 			t.Errorf("a waiting push: %v", r)
 		}
-		if r := b.push(incoming{id: 4}); r != ignored {
+		if r := b.push(incoming{eventData: eventData{ackID: 4}}); r != ignored {
 			t.Errorf("a later push: %v", r)
 		}
 		o.pass(3)

@@ -22,7 +22,7 @@ type Ack struct {
 // hold up the socket's next events. What is needed of the event beside that is to be taken before the handler returns.
 func (e *Event) Later() *Ack {
 	if e.later == nil {
-		e.later = &Ack{sender: e.sender, event: e.name, id: e.id}
+		e.later = &Ack{sender: e.sender, event: e.name, id: e.ackID}
 		e.later.given.Store(e.answered)
 	}
 	return e.later
@@ -30,18 +30,18 @@ func (e *Event) Later() *Ack {
 
 // Reply sends the acknowledgement. Its errors are those of Event.Reply: ErrNoAck, or that an argument cannot be encoded,
 // after which it may be called again.
-func (a *Ack) Reply(args ...any) error {
+func (a *Ack) Reply(values ...any) error {
 	if a.id == noID || a.given.Load() {
 		return ErrNoAck
 	}
-	encoded, err := encodeArgs(args, a.sender.maxAttachments())
+	answer, err := encodeArgs(values, a.sender.maxAttachments())
 	if err != nil {
 		return fmt.Errorf("atrium: reply to %q: %w", a.event, err)
 	}
 	if !a.given.CompareAndSwap(false, true) {
 		return ErrNoAck
 	}
-	a.sender.answer(a.id, encoded)
+	a.sender.answer(a.id, answer)
 	return nil
 }
 

@@ -1,8 +1,6 @@
 package atrium
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"sync"
 	"unicode/utf8"
@@ -12,11 +10,8 @@ import (
 // when the first receiver needs it, and shared by all receivers of that form. It belongs to one goroutine, which
 // releases it; the frames live on.
 type message struct {
-	event    string
-	args     encoder // JSON values joined by commas
-	n        int     // how many
-	binaries []span  // where in args a Binary stands
-	id       int64   // the acknowledgement asked for; noID if none
+	eventData
+	encoder  encoder // of args, unless they came from another node
 	volatile bool
 	offset   []byte // a last argument for Socket.IO's clients: see Recovery; empty: none
 	number   uint64 // the offset's, if the event is kept; 0 if not
@@ -32,38 +27,30 @@ const maxKeptArgs = 64 << 10
 
 // newMessage encodes an event. Its error is the caller's mistake: a name that cannot be used, an argument that cannot be
 // encoded, or more Binary values than maxAttachments.
-func newMessage(namespace, event string, args []any, maxAttachments int) (*message, error) {
+func newMessage(namespace, event string, values []any, maxAttachments int) (*message, error) {
 	if err := checkEventName(event); err != nil {
 		return nil, err
 	}
-	m := blankMessage(namespace, event)
-	err := m.args.encode(args)
-	if err != nil {
-		m.release()
-		return nil, fmt.Errorf("atrium: event %q: %w", event, err)
-	}
-	m.n = len(args)
-	if m.binaries, err = findBinaries(m.args.Bytes(), args); err == nil {
-		err = checkCount(m.binaries, maxAttachments)
-	}
-	if err != nil {
+	m := acquireMessage(namespace, eventData{name: event, ackID: noID})
+	var err error
+	if m.args, err = m.encoder.encode(values, maxAttachments); err != nil {
 		m.release()
 		return nil, fmt.Errorf("atrium: event %q: %w", event, err)
 	}
 	return m, nil
 }
 
-// blankMessage returns a message whose arguments are still to be set.
-func blankMessage(namespace, event string) *message {
+// acquireMessage returns a message of an event.
+func acquireMessage(namespace string, e eventData) *message {
 	m := messages.Get().(*message)
-	m.event, m.id, m.volatile, m.namespace, m.forms = event, noID, false, namespace, [protocols]wireForm{}
+	m.eventData, m.volatile, m.namespace = e, false, namespace
 	m.offset, m.number = m.offset[:0], 0
 	return m
 }
 
 func (m *message) release() {
-	m.forms = [protocols]wireForm{}
-	if m.args.Cap() <= maxKeptArgs {
+	m.eventData, m.forms = eventData{}, [protocols]wireForm{}
+	if m.encoder.Cap() <= maxKeptArgs {
 		messages.Put(m)
 	}
 }
@@ -83,33 +70,22 @@ func (m *message) form(wire protocol) *wireForm {
 	if f.whole != nil {
 		return f
 	}
-	b := newFrame(64 + len(m.event) + m.args.Len())
+	b := newFrame(64 + len(m.name) + len(m.args.json))
 	switch wire {
 	case plainProtocol:
-		b = appendEvent(b, m.event, m.args.Bytes(), m.n, m.id)
+		b = appendEvent(b, m.eventData)
 	case socketIOProtocol:
-		args, n := m.socketIOArgs()
-		b = appendMessagePacket(b, packet{kind: packetEvent, namespace: m.namespace, event: m.event, args: args, n: n, id: m.id}, m.binaries)
+		b = appendMessagePacket(b, packet{kind: packetEvent, namespace: m.namespace, eventData: m.eventData})
+		if len(m.offset) > 0 {
+			b = append(b[:len(b)-len("]")], ',') // the name stands before it
+			b = append(append(b, m.offset...), ']')
+		}
 	}
 	f.set(b)
 	if wire == socketIOProtocol {
-		f.attach(m.args.Bytes(), m.binaries)
+		f.attach(m.args)
 	}
 	return f
-}
-
-// socketIOArgs returns the arguments with the offset behind them. They are good until m.args changes.
-func (m *message) socketIOArgs() (args []byte, n int) {
-	if len(m.offset) == 0 {
-		return m.args.Bytes(), m.n
-	}
-	size := m.args.Len()
-	defer m.args.Truncate(size)
-	if m.n > 0 {
-		m.args.WriteByte(',')
-	}
-	m.args.Write(m.offset)
-	return m.args.Bytes(), m.n + 1
 }
 
 // wireForm is a message as the clients of one protocol get it: a text frame, and smaller ones that mean the same for
@@ -136,11 +112,11 @@ func (f *wireForm) set(b []byte) {
 	f.whole, f.payload = sealFrame(b, OpText), b[headerRoom:]
 }
 
-// attach adds attachments, which stand in args.
-func (f *wireForm) attach(args []byte, binaries []span) {
-	for _, at := range binaries {
-		f.rest = append(f.rest, sealFrame(appendAttachment(newFrame(at.end-at.start), args, at), OpBinary)...)
-		f.base64 = append(f.base64, appendEngineBase64(nil, args[at.start+1:at.end-1]))
+// attach adds the attachments that stand in a.
+func (f *wireForm) attach(a args) {
+	for _, at := range a.attachments {
+		f.rest = append(f.rest, sealFrame(appendAttachment(newFrame(at.end-at.start), a.json, at), OpBinary)...)
+		f.base64 = append(f.base64, appendEngineBase64(nil, a.json[at.start+1:at.end-1]))
 	}
 	f.whole = append(f.whole, f.rest...)
 }
@@ -208,51 +184,6 @@ func insteadOf(event string) string {
 		return ": use Disconnect to send it, and OnDisconnect to handle it"
 	}
 	return "" // the others have a meaning in JavaScript only
-}
-
-// encoder holds arguments as JSON.
-type encoder struct {
-	bytes.Buffer
-	json *json.Encoder
-}
-
-// encode replaces what e holds with args: JSON values joined by commas.
-func (e *encoder) encode(args []any) error {
-	e.Reset()
-	if e.json == nil {
-		e.json = json.NewEncoder(&e.Buffer)
-		e.json.SetEscapeHTML(false) // it is not HTML, and JSON.parse has no use for \u003c instead of <
-	}
-	for i, arg := range args {
-		if i > 0 {
-			e.WriteByte(',')
-		}
-		if err := e.json.Encode(arg); err != nil {
-			return fmt.Errorf("argument %d cannot be encoded: %w", i+1, err)
-		}
-		e.Truncate(e.Len() - 1) // Encode's newline
-	}
-	return nil
-}
-
-// arguments are what a message without an event name has: an acknowledgement.
-type arguments struct {
-	json     []byte // values joined by commas
-	n        int    // how many
-	binaries []span // where in json a Binary stands
-}
-
-// encodeArgs encodes arguments. Its error is the caller's mistake, as newMessage's is.
-func encodeArgs(args []any, maxAttachments int) (arguments, error) {
-	var e encoder
-	if err := e.encode(args); err != nil {
-		return arguments{}, err
-	}
-	binaries, err := findBinaries(e.Bytes(), args)
-	if err == nil {
-		err = checkCount(binaries, maxAttachments)
-	}
-	return arguments{e.Bytes(), len(args), binaries}, err
 }
 
 // newFrame returns a buffer to append a payload of about size bytes to. sealFrame makes it a frame, in place.

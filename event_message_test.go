@@ -28,7 +28,7 @@ func TestMessageFrame(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.id = test.id
+		m.ackID = test.id
 		frame := m.form(plainProtocol).whole
 		if again := m.form(plainProtocol).whole; &again[0] != &frame[0] {
 			t.Error("the frame was made twice")
@@ -44,13 +44,13 @@ func TestMessageFrame(t *testing.T) {
 // A released message is used again; what was made of it before stays as it is.
 func TestMessageReuse(t *testing.T) {
 	m, _ := newMessage("/", "first", []any{strings.Repeat("a", 1000)}, defaultMaxAttachments)
-	m.id, m.volatile = 5, true
+	m.ackID, m.volatile = 5, true
 	frame := m.form(plainProtocol).whole
 	kept := bytes.Clone(frame)
 	m.release()
 	for range 100 {
 		m, err := newMessage("/", "second", []any{strings.Repeat("b", 1000)}, defaultMaxAttachments)
-		if err != nil || m.id != noID || m.volatile || m.n != 1 || bytes.Contains(m.form(plainProtocol).whole, []byte("first")) {
+		if err != nil || m.ackID != noID || m.volatile || m.args.n != 1 || bytes.Contains(m.form(plainProtocol).whole, []byte("first")) {
 			t.Fatalf("something of the first message is left: %+v, %v", m, err)
 		}
 		m.release()
@@ -105,8 +105,8 @@ func TestMessageThatCannotBeEncoded(t *testing.T) {
 			t.Errorf("the cause is lost: %v", err)
 		}
 		m, err := newMessage("/", "e", []any{1}, defaultMaxAttachments)
-		if err != nil || m.args.String() != "1" {
-			t.Errorf("the next message: %q, %v", m.args.String(), err)
+		if err != nil || string(m.args.json) != "1" {
+			t.Errorf("the next message: %q, %v", m.args.json, err)
 		}
 		m.release()
 	}

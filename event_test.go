@@ -85,7 +85,7 @@ func TestBindDecodes(t *testing.T) {
 	}
 	for _, test := range tests {
 		name := fmt.Sprintf("%s into %T", test.value, test.into)
-		e := &Event{args: []byte(strings.TrimSpace(test.value)), n: min(1, len(test.value))}
+		e := &Event{eventData: dataOf("", strings.TrimSpace(test.value), min(1, len(test.value)), noID)}
 		err := e.Bind(test.into)
 		if test.problem != "" {
 			if shown, ok := err.(*Error); !ok || shown.Message != test.problem {
@@ -106,7 +106,7 @@ func TestBindDecodes(t *testing.T) {
 }
 
 func TestBindSeveral(t *testing.T) {
-	e := &Event{args: []byte(`1 , "two",[3], {"N":-4}`), n: 4}
+	e := &Event{eventData: dataOf("", `1 , "two",[3], {"N":-4}`, 4, noID)}
 	if got, want := e.Args(), []json.RawMessage{[]byte(`1`), []byte(`"two"`), []byte(`[3]`), []byte(`{"N":-4}`)}; !cmp.Equal(got, want) {
 		t.Errorf("Args: %q", got)
 	}
@@ -117,7 +117,7 @@ func TestBindSeveral(t *testing.T) {
 	if err := e.Bind(&n, &s, &list); err != nil || n != 1 || s != "two" || !cmp.Equal(list, []int{3}) {
 		t.Errorf("%d, %q, %v, %v", n, s, list, err)
 	}
-	if err := (&Event{args: []byte(`1`), n: 1}).Bind(&n, &kept, &null); err != nil || kept != 7 || null != "kept" {
+	if err := (&Event{eventData: dataOf("", "1", 1, noID)}).Bind(&n, &kept, &null); err != nil || kept != 7 || null != "kept" {
 		t.Errorf("missing arguments: %v, %v, %v", kept, null, err)
 	}
 	for _, test := range []struct {

@@ -120,7 +120,7 @@ func (r runningHandler) String() string {
 	case incomingConnect:
 		what = "Use or OnConnect"
 	case incomingEvent, incomingProblem:
-		what = fmt.Sprintf("event %.100q", r.in.event)
+		what = fmt.Sprintf("event %.100q", r.in.name)
 	}
 	since := time.Duration(nanotime() - r.in.since)
 	return fmt.Sprintf("%s of socket %s, for %v", what, r.socket.id, since.Round(time.Millisecond))

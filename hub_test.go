@@ -824,7 +824,7 @@ func TestAnswers(t *testing.T) {
 	h.Handle("nothing", func(*Event) {})
 	h.Handle("reply", func(e *Event) {
 		first := e.Reply(1, "two")
-		if asked := e.id != noID; asked != (first == nil) || !asked && !errors.Is(first, ErrNoAck) {
+		if asked := e.ackID != noID; asked != (first == nil) || !asked && !errors.Is(first, ErrNoAck) {
 			t.Errorf("Reply: %v", first)
 		}
 		if err := e.Reply(3); !errors.Is(err, ErrNoAck) {

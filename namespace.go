@@ -145,10 +145,10 @@ func (n *Namespace) emitted(m *message) {
 	if len(listeners) == 0 {
 		return
 	}
-	args := rawValues(m.args.Bytes())
+	args := m.args.values()
 	for _, f := range listeners {
-		guard(func() { f(m.event, args) }, func(what ...any) {
-			n.hub.log.error("atrium: OnEmit panicked", append(what, slog.String("event", m.event))...)
+		guard(func() { f(m.name, args) }, func(what ...any) {
+			n.hub.log.error("atrium: OnEmit panicked", append(what, slog.String("event", m.name))...)
 		})
 	}
 }

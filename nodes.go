@@ -46,9 +46,7 @@ func (n *Nodes) Emit(event string, args ...any) error {
 	}
 	defer m.release()
 	if c := n.hub.cluster; c != nil {
-		out := clusterMessage{kind: clusterNotice}
-		out.put(m)
-		c.send(everyNode, &out)
+		c.send(everyNode, &clusterMessage{kind: clusterNotice, eventData: m.eventData})
 	}
 	return nil
 }
@@ -68,13 +66,13 @@ func (n *Nodes) handle(event string, f func(string, *Event)) {
 // notice implements clusterHost, and bears the panics of the application's functions.
 func (h *Hub) notice(m *clusterMessage) {
 	handlers := h.nodes.handlers.Load()
-	if handlers == nil || (*handlers)[m.event] == nil {
+	if handlers == nil || (*handlers)[m.name] == nil {
 		return
 	}
 	from := &otherNode{name: m.from, log: h.options.Logger}
-	e := &Event{sender: from, name: m.event, args: m.args, n: m.n, id: noID, binaries: m.binaries}
-	guard(func() { (*handlers)[m.event](m.from, e) }, func(what ...any) {
-		from.logger(m.event).Error("atrium: a handler panicked", what...)
+	e := &Event{sender: from, eventData: m.eventData}
+	guard(func() { (*handlers)[m.name](m.from, e) }, func(what ...any) {
+		from.logger(m.name).Error("atrium: a handler panicked", what...)
 	})
 }
 
@@ -84,7 +82,7 @@ type otherNode struct {
 	log  *slog.Logger
 }
 
-func (n *otherNode) answer(int64, arguments) {}
+func (n *otherNode) answer(int64, args) {}
 
 func (n *otherNode) answerError(event string, _ int64, message string, _ []byte) {
 	n.logger(event).Error("atrium: an event of another node was refused", slog.String("error", message))

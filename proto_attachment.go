@@ -47,7 +47,7 @@ type assembler struct {
 }
 
 // take takes the next message, and does not keep it. done means that it was the last of p, which is the caller's to
-// keep, its event and namespace included.
+// keep, its name and namespace included.
 func (a *assembler) take(m enginePacket, limits attachmentLimits) (p packet, done bool, err *Error) {
 	switch {
 	case m.binary && a.assembly == nil:
@@ -67,20 +67,20 @@ func (a *assembler) take(m enginePacket, limits attachmentLimits) (p packet, don
 		a.assembly, err = newAssembly(p, limits)
 		return packet{}, false, err
 	}
-	p.args = bytes.Clone(p.args)
+	p.args = p.args.clone()
 	return p, true, nil
 }
 
 // newAssembly begins to assemble p, a binary packet just parsed. The error is what is wrong with the placeholders.
 func newAssembly(p packet, limits attachmentLimits) (*assembly, *Error) {
-	p.args = bytes.Clone(p.args)
-	a := &assembly{packet: p, missing: p.attachments, room: limits.bytes - len(p.args), limits: limits}
+	p.args = p.args.clone()
+	a := &assembly{packet: p, missing: p.attachments, room: limits.bytes - len(p.args.json), limits: limits}
 	if p.attachments > limits.count {
 		a.packet.refused = Errorf("attachments: expected at most %d, got %d", limits.count, p.attachments)
 		return a, nil
 	}
 	var err *Error
-	if a.places, err = findPlaceholders(p.args, p.attachments); err != nil {
+	if a.places, err = findPlaceholders(p.args.json, p.attachments); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -110,31 +110,32 @@ func (a *assembly) add(attachment []byte) (p packet, done bool, err *Error) {
 	p.kind -= packetBinaryEvent - packetEvent
 	p.attachments = 0
 	if !refused {
-		p.args, p.binaries = a.fill()
+		p.args = a.fill()
 		a.attachments = nil
 	}
 	return p, true, nil
 }
 
-// fill returns the arguments with the attachments in place, and where they stand.
-func (a *assembly) fill() (filled []byte, binaries []span) {
-	args := a.packet.args
-	size := len(args)
+// fill returns the arguments with the attachments in place.
+func (a *assembly) fill() args {
+	text := a.packet.args.json
+	size := len(text)
 	for _, place := range a.places {
 		size += len(`""`) + base64.StdEncoding.EncodedLen(len(a.attachments[place.num])) - (place.end - place.start)
 	}
-	filled = make([]byte, 0, size)
+	filled := args{json: make([]byte, 0, size), n: a.packet.args.n}
 	from := 0
 	for _, place := range a.places {
-		filled = append(filled, args[from:place.start]...)
-		start := len(filled)
-		filled = append(filled, '"')
-		filled = base64.StdEncoding.AppendEncode(filled, a.attachments[place.num])
-		filled = append(filled, '"')
-		binaries = append(binaries, span{start, len(filled)})
+		b := append(filled.json, text[from:place.start]...)
+		start := len(b)
+		b = append(b, '"')
+		b = base64.StdEncoding.AppendEncode(b, a.attachments[place.num])
+		b = append(b, '"')
+		filled.json, filled.attachments = b, append(filled.attachments, span{start, len(b)})
 		from = place.end
 	}
-	return append(filled, args[from:]...), binaries
+	filled.json = append(filled.json, text[from:]...)
+	return filled
 }
 
 // findPlaceholders looks for placeholders in args, valid JSON, and judges them. A placeholder has its two keys and
@@ -230,23 +231,23 @@ func marksPlaceholder(b []byte, i, end int) bool {
 	return string(key) == name
 }
 
-// appendPlaceholders appends args with placeholders where binaries says.
-func appendPlaceholders(dst, args []byte, binaries []span) []byte {
+// appendPlaceholders appends a.json with placeholders where attachments stand.
+func appendPlaceholders(dst []byte, a args) []byte {
 	from := 0
-	for num, binary := range binaries {
-		dst = append(dst, args[from:binary.start]...)
+	for num, at := range a.attachments {
+		dst = append(dst, a.json[from:at.start]...)
 		dst = append(dst, `{"_placeholder":true,"num":`...)
 		dst = strconv.AppendInt(dst, int64(num), 10)
 		dst = append(dst, '}')
-		from = binary.end
+		from = at.end
 	}
-	return append(dst, args[from:]...)
+	return append(dst, a.json[from:]...)
 }
 
-// appendAttachment appends the attachment that stands at binary in args, as raw bytes. For a polling client
-// appendEngineBase64 takes args[binary.start+1:binary.end-1] as it is.
-func appendAttachment(dst, args []byte, binary span) []byte {
+// appendAttachment appends the attachment that stands in json at at, as raw bytes. For a polling client
+// appendEngineBase64 takes json[at.start+1:at.end-1] as it is.
+func appendAttachment(dst, json []byte, at span) []byte {
 	// It is base64: findBinaries has found what encoding/json has written.
-	dst, _ = base64.StdEncoding.AppendDecode(dst, args[binary.start+1:binary.end-1])
+	dst, _ = base64.StdEncoding.AppendDecode(dst, json[at.start+1:at.end-1])
 	return dst
 }

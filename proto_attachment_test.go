@@ -32,7 +32,7 @@ func TestAssembly(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", test.in, err)
 		}
-		clear(p.args) // the assembly has its own
+		clear(p.args.json) // the assembly has its own
 		for i, attachment := range test.attachments {
 			b := []byte(attachment)
 			whole, done, err := a.add(b)
@@ -40,8 +40,8 @@ func TestAssembly(t *testing.T) {
 			if err != nil || done != (i == len(test.attachments)-1) {
 				t.Fatalf("%s: attachment %d: %v, %v", test.in, i, done, err)
 			}
-			if done && (string(whole.args) != test.want || whole.kind != p.kind-3 || whole.attachments != 0) {
-				t.Errorf("%s: %+v with %s, want %s", test.in, whole, whole.args, test.want)
+			if done && (string(whole.args.json) != test.want || whole.kind != p.kind-3 || whole.attachments != 0) {
+				t.Errorf("%s: %+v with %s, want %s", test.in, whole, whole.args.json, test.want)
 			}
 		}
 	}
@@ -83,7 +83,7 @@ func TestAssemblyLimit(t *testing.T) {
 	}
 	for _, test := range []struct {
 		limit, good int
-	}{{len(p.args) + 20, 2}, {len(p.args) + 19, 1}, {len(p.args) + 9, 0}, {0, 0}} {
+	}{{len(p.args.json) + 20, 2}, {len(p.args.json) + 19, 1}, {len(p.args.json) + 9, 0}, {0, 0}} {
 		a, err := newAssembly(p, attachmentLimits{defaultMaxAttachments, test.limit})
 		if err != nil {
 			t.Fatal(err)
@@ -117,7 +117,7 @@ func TestAssemblyBind(t *testing.T) {
 	}
 	var got upload
 	var last any
-	e := Event{args: p.args, n: p.n}
+	e := Event{eventData: dataOf("", string(p.args.json), p.args.n, noID)} // no attachments: as at a plain client
 	if err := e.Bind(&got, &last); err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func BenchmarkAssembly(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if whole, done, err := a.add(attachment); !done || err != nil || len(whole.args) < len(attachment) {
+		if whole, done, err := a.add(attachment); !done || err != nil || len(whole.args.json) < len(attachment) {
 			b.Fatal(done, err)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
@@ -51,14 +50,6 @@ func findBinaries(encoded []byte, args []any) ([]span, error) {
 		}
 	}
 	return f.found, nil
-}
-
-// checkCount judges how many Binary values there are to send.
-func checkCount(binaries []span, most int) error {
-	if len(binaries) > most {
-		return fmt.Errorf("%d binary values, more than the %d of MaxAttachments", len(binaries), most)
-	}
-	return nil
 }
 
 // binaryFinder walks over compact JSON.

@@ -3,7 +3,6 @@ package atrium
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"math/bits"
 	"strconv"
 	"unicode/utf16"
@@ -306,32 +305,6 @@ func (o *objectReader) next() bool {
 	return true
 }
 
-// splitValues appends to dst each of the values in list, without the space around them. list is what stands
-// between the brackets of a valid array; the values alias it.
-func splitValues(dst [][]byte, list []byte) [][]byte {
-	for i := skipSpace(list, 0); i < len(list); {
-		end, err := skipValue(list, i)
-		if err != nil {
-			return dst // only if list is not what it must be
-		}
-		dst = append(dst, list[i:end:end])
-		i = skipComma(list, end)
-	}
-	return dst
-}
-
-// countValues returns how many values splitValues would append.
-func countValues(list []byte) (n int) {
-	for i := skipSpace(list, 0); i < len(list); n++ {
-		end, err := skipValue(list, i)
-		if err != nil {
-			return n
-		}
-		i = skipComma(list, end)
-	}
-	return n
-}
-
 // skipComma returns where the value behind the one that ends at i begins, in a valid list.
 func skipComma(list []byte, i int) int {
 	return skipSpace(list, skipSpace(list, i)+1)
@@ -451,14 +424,4 @@ func appendQuoted(dst []byte, s string) []byte {
 	}
 	dst = append(dst, s[start:]...)
 	return append(dst, '"')
-}
-
-// rawValues splits JSON values joined by commas.
-func rawValues(joined []byte) []json.RawMessage {
-	values := splitValues(nil, joined)
-	args := make([]json.RawMessage, len(values))
-	for i, v := range values {
-		args[i] = v
-	}
-	return args
 }

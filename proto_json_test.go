@@ -164,41 +164,6 @@ func TestSkipPlain(t *testing.T) {
 	}
 }
 
-func TestSplitValues(t *testing.T) {
-	for _, test := range []struct {
-		list string
-		want []string
-	}{
-		{"", nil},
-		{"  ", nil},
-		{"1", []string{"1"}},
-		{" 1 ", []string{"1"}},
-		{"1,2", []string{"1", "2"}},
-		{"\n\t1 , \"a,b\" ,[1,2], {\"c\":[3,4]}\r\n", []string{"1", `"a,b"`, "[1,2]", `{"c":[3,4]}`}},
-		{"null,null,null", []string{"null", "null", "null"}},
-		{`"\",","]"`, []string{`"\","`, `"]"`}},
-	} {
-		var got []string
-		for _, value := range splitValues(nil, []byte(test.list)) {
-			got = append(got, string(value))
-		}
-		if diff := cmp.Diff(test.want, got); diff != "" {
-			t.Errorf("splitValues(%q): %s", test.list, diff)
-		}
-		if n := countValues([]byte(test.list)); n != len(test.want) {
-			t.Errorf("countValues(%q) = %d", test.list, n)
-		}
-	}
-	first := [][]byte{[]byte("0")}
-	if got := splitValues(first, []byte("1,2")); len(got) != 3 || string(got[0]) != "0" {
-		t.Errorf("splitValues does not append: %q", got)
-	}
-	got := splitValues(nil, []byte("1,2"))
-	if _ = append(got[0], "xx"...); string(got[1]) != "2" {
-		t.Error("appending to one value overwrites the next")
-	}
-}
-
 func TestObjectReader(t *testing.T) {
 	for _, test := range []struct {
 		in   string
@@ -388,13 +353,10 @@ func FuzzJSON(f *testing.F) {
 			if err := json.Unmarshal(b, &want); err != nil {
 				t.Fatal(err)
 			}
-			inside := b[start+1 : end-1]
-			same := func(a []byte, b json.RawMessage) bool { return bytes.Equal(a, b) }
-			if values := splitValues(nil, inside); !slices.EqualFunc(values, want, same) {
-				t.Fatalf("splitValues = %q, want %q", values, want)
-			}
-			if n := countValues(inside); n != len(want) {
-				t.Fatalf("countValues = %d, want %d", n, len(want))
+			a := parseArray(b[start:end])
+			same := func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }
+			if values := a.values(); a.n != len(want) || !slices.EqualFunc(values, want, same) {
+				t.Fatalf("parseArray: %d values, %q, want %q", a.n, values, want)
 			}
 		}
 		if got && b[start] == '{' && utf8.Valid(b) {
@@ -414,11 +376,11 @@ func FuzzJSON(f *testing.F) {
 }
 
 func TestJSONAllocatesNothing(t *testing.T) {
-	b, list := []byte(chatMessage), []byte(`1,{"a":[2]},"three"`)
-	values, quoted := make([][]byte, 0, 8), make([]byte, 0, 1024)
+	b, list := []byte(chatMessage), []byte(`[1,{"a":[2]},"three"]`)
+	quoted := make([]byte, 0, 1024)
 	for name, f := range map[string]func(){
 		"skipValue":    func() { _, _ = skipValue(b, 0) },
-		"splitValues":  func() { values = splitValues(values[:0], list) },
+		"parseArray":   func() { parseArray(list).first() },
 		"appendQuoted": func() { quoted = appendQuoted(quoted[:0], chatMessage) },
 		"objectReader": func() {
 			for object := (objectReader{b: b}); object.next(); {

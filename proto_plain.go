@@ -17,20 +17,17 @@ import (
 // twice is refused: two readers could each take another of the two.
 
 const (
-	noID = -1
 	// maxID is the greatest integer up to which a JavaScript number, and so every client, is exact.
 	maxID = 1<<53 - 1
 	// maxEventName bounds an event's name, in bytes.
 	maxEventName = 256
 )
 
-// envelope is one plain message. event is empty for an acknowledgement, which has an id.
+// envelope is one plain message: an event, or an acknowledgement, which has no name. Its arguments alias the message:
+// none without data and args, one for "data":x, two for "args":[a,b].
 type envelope struct {
-	event string
-	args  []byte // the arguments as JSON values separated by commas; it aliases the parsed message
-	n     int    // how many arguments: 0 without data and args, 1 for "data":x, 2 for "args":[a,b]
-	id    int64  // noID if none was given
-	fail  *Error // an acknowledgement's error, whose Data is a json.RawMessage of its own or nil
+	eventData
+	fail *Error // an acknowledgement's error, whose Data is a json.RawMessage of its own or nil
 }
 
 // fields is a set of an envelope's keys.
@@ -48,7 +45,7 @@ const (
 // the envelope then holds the event and the id and nothing else, each if it was given in a valid form before the
 // message stopped being JSON: the answer can name them.
 func parseEnvelope(b []byte) (envelope, *Error) {
-	env := envelope{id: noID}
+	env := envelope{eventData: eventData{ackID: noID}}
 	var first *Error
 	refuse := func(message string) {
 		if first == nil {
@@ -75,22 +72,21 @@ func parseEnvelope(b []byte) (envelope, *Error) {
 		switch value := object.value; field {
 		case fieldEvent:
 			if name, ok := unquote(value); ok && 1 <= len(name) && len(name) <= maxEventName {
-				env.event = name
+				env.name = name
 			} else {
 				refuse("event: expected a string of 1 to 256 bytes")
 			}
 		case fieldID:
 			if id, ok := parseID(value); ok {
-				env.id = id
+				env.ackID = id
 			} else {
 				refuse("id: expected an integer from 0 to 9007199254740991")
 			}
 		case fieldData:
-			env.args, env.n = value, 1
+			env.args = args{json: value, n: 1}
 		case fieldArgs:
 			if value[0] == '[' {
-				env.args = bytes.Trim(value[1:len(value)-1], " \t\r\n")
-				env.n = countValues(env.args)
+				env.args = parseArray(value)
 			} else {
 				refuse("args: expected an array")
 			}
@@ -122,7 +118,7 @@ func parseEnvelope(b []byte) (envelope, *Error) {
 		refuse("data and error: expected only one of them")
 	}
 	if first != nil {
-		return envelope{event: env.event, id: env.id}, first
+		return envelope{eventData: eventData{name: env.name, ackID: env.ackID}}, first
 	}
 	return env, nil
 }
@@ -193,24 +189,23 @@ func parseFail(value []byte) (fail *Error, problem string) {
 	return fail, ""
 }
 
-// appendEvent appends an event with the n arguments args, JSON values separated by commas. id is noID if no
-// acknowledgement is wanted.
-func appendEvent(dst []byte, event string, args []byte, n int, id int64) []byte {
+// appendEvent appends an event.
+func appendEvent(dst []byte, e eventData) []byte {
 	dst = append(dst, `{"event":`...)
-	dst = appendQuoted(dst, event)
-	dst = appendArgs(dst, args, n)
-	if id != noID {
+	dst = appendQuoted(dst, e.name)
+	dst = appendArgs(dst, e.args)
+	if e.ackID != noID {
 		dst = append(dst, `,"id":`...)
-		dst = strconv.AppendInt(dst, id, 10)
+		dst = strconv.AppendInt(dst, e.ackID, 10)
 	}
 	return append(dst, '}')
 }
 
-// appendAck appends the acknowledgement of id with the n arguments args.
-func appendAck(dst []byte, id int64, args []byte, n int) []byte {
+// appendAck appends the acknowledgement of id.
+func appendAck(dst []byte, id int64, a args) []byte {
 	dst = append(dst, `{"id":`...)
 	dst = strconv.AppendInt(dst, id, 10)
-	dst = appendArgs(dst, args, n)
+	dst = appendArgs(dst, a)
 	return append(dst, '}')
 }
 
@@ -241,17 +236,17 @@ func appendErrorBody(dst []byte, event, message string, data []byte) []byte {
 	return append(appendMessage(dst, message, data), '}')
 }
 
-// appendArgs appends the field that carries n arguments, a comma before it; nothing if there are none.
-func appendArgs(dst, args []byte, n int) []byte {
-	switch n {
+// appendArgs appends the field that carries arguments, a comma before it; nothing if there are none.
+func appendArgs(dst []byte, a args) []byte {
+	switch a.n {
 	case 0:
 		return dst
 	case 1:
 		dst = append(dst, `,"data":`...)
-		return append(dst, args...)
+		return append(dst, a.json...)
 	}
 	dst = append(dst, `,"args":[`...)
-	dst = append(dst, args...)
+	dst = append(dst, a.json...)
 	return append(dst, ']')
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // envelopesEqual lets cmp look into envelopes.
-var envelopesEqual = cmp.AllowUnexported(envelope{})
+var envelopesEqual = cmp.AllowUnexported(envelope{}, eventData{}, args{}, span{})
 
 func TestParseEnvelope(t *testing.T) {
 	longest := strings.Repeat("é", maxEventName/2)
@@ -20,38 +20,38 @@ func TestParseEnvelope(t *testing.T) {
 		in   string
 		want envelope
 	}{
-		{`{"event":"a"}`, envelope{event: "a", id: noID}},
-		{`{"event":"a","data":1}`, envelope{event: "a", args: []byte("1"), n: 1, id: noID}},
-		{`{"event":"a","data":1,"id":7}`, envelope{event: "a", args: []byte("1"), n: 1, id: 7}},
-		{`{"id":7,"data":1,"event":"a"}`, envelope{event: "a", args: []byte("1"), n: 1, id: 7}},
-		{`{"event":"a","id":0}`, envelope{event: "a", id: 0}},
-		{`{"event":"a","id":9007199254740991}`, envelope{event: "a", id: maxID}},
-		{"\n{ \"event\"\t: \"a\" , \"data\" : [ 1 , 2 ] }\r\n", envelope{event: "a", args: []byte("[ 1 , 2 ]"), n: 1, id: noID}},
-		{`{"event":"a","data":null}`, envelope{event: "a", args: []byte("null"), n: 1, id: noID}},
-		{`{"event":"a","data":{"event":1,"id":"x"}}`, envelope{event: "a", args: []byte(`{"event":1,"id":"x"}`), n: 1, id: noID}},
-		{`{"event":"a","args":[]}`, envelope{event: "a", id: noID}},
-		{`{"event":"a","args":[ ]}`, envelope{event: "a", id: noID}},
-		{`{"event":"a","args":[1]}`, envelope{event: "a", args: []byte("1"), n: 1, id: noID}},
-		{`{"event":"a","args":[ 1, [2,3] ,{"b":[4,5]} ]}`, envelope{event: "a", args: []byte(`1, [2,3] ,{"b":[4,5]}`), n: 3, id: noID}},
-		{`{"event":"a","args":["],",null]}`, envelope{event: "a", args: []byte(`"],",null`), n: 2, id: noID}},
+		{`{"event":"a"}`, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","data":1}`, envelope{eventData: dataOf("a", "1", 1, noID)}},
+		{`{"event":"a","data":1,"id":7}`, envelope{eventData: dataOf("a", "1", 1, 7)}},
+		{`{"id":7,"data":1,"event":"a"}`, envelope{eventData: dataOf("a", "1", 1, 7)}},
+		{`{"event":"a","id":0}`, envelope{eventData: dataOf("a", "", 0, 0)}},
+		{`{"event":"a","id":9007199254740991}`, envelope{eventData: dataOf("a", "", 0, maxID)}},
+		{"\n{ \"event\"\t: \"a\" , \"data\" : [ 1 , 2 ] }\r\n", envelope{eventData: dataOf("a", "[ 1 , 2 ]", 1, noID)}},
+		{`{"event":"a","data":null}`, envelope{eventData: dataOf("a", "null", 1, noID)}},
+		{`{"event":"a","data":{"event":1,"id":"x"}}`, envelope{eventData: dataOf("a", `{"event":1,"id":"x"}`, 1, noID)}},
+		{`{"event":"a","args":[]}`, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","args":[ ]}`, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","args":[1]}`, envelope{eventData: dataOf("a", "1", 1, noID)}},
+		{`{"event":"a","args":[ 1, [2,3] ,{"b":[4,5]} ]}`, envelope{eventData: dataOf("a", `1, [2,3] ,{"b":[4,5]}`, 3, noID)}},
+		{`{"event":"a","args":["],",null]}`, envelope{eventData: dataOf("a", `"],",null`, 2, noID)}},
 
 		// Keys and names may be escaped; keys are matched as they are otherwise.
-		{`{"\u0065vent":"\u0061\n","\u0069\u0064":1}`, envelope{event: "a\n", id: 1}},
-		{`{"event":"a","Event":"b","EVENT":1,"ID":"x","Data":1,"Args":2,"error ":3}`, envelope{event: "a", id: noID}},
-		{`{"event":"a","":[],"more":{"event":"b"},"more":2}`, envelope{event: "a", id: noID}},
-		{`{"event":"` + longest + `"}`, envelope{event: longest, id: noID}},
-		{`{"event":"\ud83d"}`, envelope{event: "\ufffd", id: noID}},
-		{`{"event":"connect"}`, envelope{event: "connect", id: noID}}, // reserved names are not this layer's matter
+		{`{"\u0065vent":"\u0061\n","\u0069\u0064":1}`, envelope{eventData: dataOf("a\n", "", 0, 1)}},
+		{`{"event":"a","Event":"b","EVENT":1,"ID":"x","Data":1,"Args":2,"error ":3}`, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","":[],"more":{"event":"b"},"more":2}`, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"` + longest + `"}`, envelope{eventData: dataOf(longest, "", 0, noID)}},
+		{`{"event":"\ud83d"}`, envelope{eventData: dataOf("\ufffd", "", 0, noID)}},
+		{`{"event":"connect"}`, envelope{eventData: dataOf("connect", "", 0, noID)}}, // reserved names are not this layer's matter
 
 		// Acknowledgements.
-		{`{"id":7}`, envelope{id: 7}},
-		{`{"id":7,"data":{"ok":true}}`, envelope{id: 7, args: []byte(`{"ok":true}`), n: 1}},
-		{`{"id":7,"args":[1,2]}`, envelope{id: 7, args: []byte("1,2"), n: 2}},
-		{`{"id":7,"error":{"message":"Required"}}`, envelope{id: 7, fail: &Error{Message: "Required"}}},
-		{`{"error":{"message":""},"id":7}`, envelope{id: 7, fail: &Error{}}},
+		{`{"id":7}`, envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"id":7,"data":{"ok":true}}`, envelope{eventData: dataOf("", `{"ok":true}`, 1, 7)}},
+		{`{"id":7,"args":[1,2]}`, envelope{eventData: dataOf("", "1,2", 2, 7)}},
+		{`{"id":7,"error":{"message":"Required"}}`, envelope{eventData: dataOf("", "", 0, 7), fail: &Error{Message: "Required"}}},
+		{`{"error":{"message":""},"id":7}`, envelope{eventData: dataOf("", "", 0, 7), fail: &Error{}}},
 		{`{"id":7,"error":{"message":"\u0052","data":{"field":"x"},"more":1}}`,
-			envelope{id: 7, fail: &Error{Message: "R", Data: json.RawMessage(`{"field":"x"}`)}}},
-		{`{"id":7,"error":{"data":null,"message":"x"}}`, envelope{id: 7, fail: &Error{Message: "x", Data: json.RawMessage("null")}}},
+			envelope{eventData: dataOf("", "", 0, 7), fail: &Error{Message: "R", Data: json.RawMessage(`{"field":"x"}`)}}},
+		{`{"id":7,"error":{"data":null,"message":"x"}}`, envelope{eventData: dataOf("", "", 0, 7), fail: &Error{Message: "x", Data: json.RawMessage("null")}}},
 	} {
 		got, err := parseEnvelope([]byte(test.in))
 		if err != nil {
@@ -76,7 +76,7 @@ func TestEnvelopeRefused(t *testing.T) {
 		fail    = `error: expected an object such as {"message":"Required"}`
 		onlyAck = "error: expected only in an acknowledgement"
 	)
-	none := envelope{id: noID}
+	none := envelope{eventData: dataOf("", "", 0, noID)}
 	for _, test := range []struct {
 		in   string
 		want string
@@ -100,15 +100,15 @@ func TestEnvelopeRefused(t *testing.T) {
 		{`{"event":""}`, event, none},
 		{`{"event":null}`, event, none},
 		{`{"event":1}`, event, none},
-		{`{"event":true,"id":7}`, event, envelope{id: 7}},
-		{`{"event":["a"],"id":7}`, event, envelope{id: 7}},
+		{`{"event":true,"id":7}`, event, envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"event":["a"],"id":7}`, event, envelope{eventData: dataOf("", "", 0, 7)}},
 		{`{"event":{"a":1}}`, event, none},
 		{`{"event":"` + strings.Repeat("a", maxEventName+1) + `"}`, event, none},
 		{`{"event":"` + strings.Repeat(`\u00e9`, maxEventName/2) + `a"}`, event, none},
 
-		{`{"event":"a","id":null}`, id, envelope{event: "a", id: noID}},
-		{`{"event":"a","id":"7"}`, id, envelope{event: "a", id: noID}},
-		{`{"event":"a","id":[7]}`, id, envelope{event: "a", id: noID}},
+		{`{"event":"a","id":null}`, id, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","id":"7"}`, id, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","id":[7]}`, id, envelope{eventData: dataOf("a", "", 0, noID)}},
 		{`{"id":-1}`, id, none},
 		{`{"id":-0}`, id, none},
 		{`{"id":1.0}`, id, none},
@@ -121,53 +121,53 @@ func TestEnvelopeRefused(t *testing.T) {
 		{`{"id":` + strings.Repeat("9", 1000) + `}`, id, none},
 		{`{"id":true}`, id, none},
 
-		{`{"event":"a","args":1,"id":7}`, args, envelope{event: "a", id: 7}},
-		{`{"event":"a","args":null}`, args, envelope{event: "a", id: noID}},
-		{`{"event":"a","args":{"0":1}}`, args, envelope{event: "a", id: noID}},
-		{`{"event":"a","args":"[]"}`, args, envelope{event: "a", id: noID}},
-		{`{"event":"a","data":1,"args":[2],"id":7}`, onlyOne, envelope{event: "a", id: 7}},
-		{`{"args":[],"data":null,"event":"a"}`, onlyOne, envelope{event: "a", id: noID}},
-		{`{"args":[],"id":7,"data":1}`, onlyOne, envelope{id: 7}},
+		{`{"event":"a","args":1,"id":7}`, args, envelope{eventData: dataOf("a", "", 0, 7)}},
+		{`{"event":"a","args":null}`, args, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","args":{"0":1}}`, args, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","args":"[]"}`, args, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","data":1,"args":[2],"id":7}`, onlyOne, envelope{eventData: dataOf("a", "", 0, 7)}},
+		{`{"args":[],"data":null,"event":"a"}`, onlyOne, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"args":[],"id":7,"data":1}`, onlyOne, envelope{eventData: dataOf("", "", 0, 7)}},
 
-		{`{"id":7,"error":null}`, fail, envelope{id: 7}},
-		{`{"id":7,"error":"x"}`, fail, envelope{id: 7}},
-		{`{"id":7,"error":{}}`, fail, envelope{id: 7}},
-		{`{"id":7,"error":{"data":1}}`, fail, envelope{id: 7}},
-		{`{"id":7,"error":{"Message":"x"}}`, fail, envelope{id: 7}},
-		{`{"id":7,"error":[{"message":"x"}]}`, fail, envelope{id: 7}},
-		{`{"id":7,"error":{"message":1}}`, "error: message: expected a string", envelope{id: 7}},
-		{`{"id":7,"error":{"message":null}}`, "error: message: expected a string", envelope{id: 7}},
-		{`{"id":7,"error":{"message":"x","message":"y"}}`, "error: message: given twice", envelope{id: 7}},
-		{`{"id":7,"error":{"message":"x","data":1,"data":2}}`, "error: data: given twice", envelope{id: 7}},
-		{`{"event":"a","id":7,"error":{"message":"x"}}`, onlyAck, envelope{event: "a", id: 7}},
-		{`{"error":{"message":"x"},"event":"a"}`, onlyAck, envelope{event: "a", id: noID}},
-		{`{"id":7,"error":{"message":"x"},"data":1}`, "data and error: expected only one of them", envelope{id: 7}},
-		{`{"id":7,"error":{"message":"x"},"args":[]}`, "data and error: expected only one of them", envelope{id: 7}},
+		{`{"id":7,"error":null}`, fail, envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"id":7,"error":"x"}`, fail, envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"id":7,"error":{}}`, fail, envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"id":7,"error":{"data":1}}`, fail, envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"id":7,"error":{"Message":"x"}}`, fail, envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"id":7,"error":[{"message":"x"}]}`, fail, envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"id":7,"error":{"message":1}}`, "error: message: expected a string", envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"id":7,"error":{"message":null}}`, "error: message: expected a string", envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"id":7,"error":{"message":"x","message":"y"}}`, "error: message: given twice", envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"id":7,"error":{"message":"x","data":1,"data":2}}`, "error: data: given twice", envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"event":"a","id":7,"error":{"message":"x"}}`, onlyAck, envelope{eventData: dataOf("a", "", 0, 7)}},
+		{`{"error":{"message":"x"},"event":"a"}`, onlyAck, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"id":7,"error":{"message":"x"},"data":1}`, "data and error: expected only one of them", envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"id":7,"error":{"message":"x"},"args":[]}`, "data and error: expected only one of them", envelope{eventData: dataOf("", "", 0, 7)}},
 
-		{`{"event":"a","event":"b"}`, "event: given twice", envelope{event: "a", id: noID}},
-		{`{"event":"a","\u0065vent":"a"}`, "event: given twice", envelope{event: "a", id: noID}},
+		{`{"event":"a","event":"b"}`, "event: given twice", envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","\u0065vent":"a"}`, "event: given twice", envelope{eventData: dataOf("a", "", 0, noID)}},
 		{`{"event":1,"event":"b"}`, event, none},
-		{`{"id":1,"id":2}`, "id: given twice", envelope{id: 1}},
-		{`{"event":"a","data":1,"data":1}`, "data: given twice", envelope{event: "a", id: noID}},
-		{`{"event":"a","args":[],"args":[]}`, "args: given twice", envelope{event: "a", id: noID}},
-		{`{"id":1,"error":{"message":"x"},"error":{}}`, "error: given twice", envelope{id: 1}},
+		{`{"id":1,"id":2}`, "id: given twice", envelope{eventData: dataOf("", "", 0, 1)}},
+		{`{"event":"a","data":1,"data":1}`, "data: given twice", envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","args":[],"args":[]}`, "args: given twice", envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"id":1,"error":{"message":"x"},"error":{}}`, "error: given twice", envelope{eventData: dataOf("", "", 0, 1)}},
 
 		// The first error is the one told, but what comes behind it is read.
-		{`{"args":5,"id":"x","event":"a"}`, args, envelope{event: "a", id: noID}},
-		{`{"id":"x","args":5,"event":"a"}`, id, envelope{event: "a", id: noID}},
-		{`{"args":5,"id":7,"event":}`, args, envelope{id: 7}},
+		{`{"args":5,"id":"x","event":"a"}`, args, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"id":"x","args":5,"event":"a"}`, id, envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"args":5,"id":7,"event":}`, args, envelope{eventData: dataOf("", "", 0, 7)}},
 
 		{`{`, "invalid JSON at byte 1: expected a key in quotes", none},
 		{`{"event"`, "invalid JSON at byte 8: expected ':'", none},
-		{`{"event":"a"`, "invalid JSON at byte 12: expected ',' or '}'", envelope{event: "a", id: noID}},
-		{`{"event":"a","id":7,}`, "invalid JSON at byte 20: expected a key in quotes", envelope{event: "a", id: 7}},
-		{`{"event":"a","id":007}`, "invalid JSON at byte 19: expected ',' or '}'", envelope{event: "a", id: 0}},
-		{`{"id":7,"event":'a'}`, "invalid JSON at byte 16: expected a value", envelope{id: 7}},
-		{`{"event":"a","data":[1,]}`, "invalid JSON at byte 23: expected a value", envelope{event: "a", id: noID}},
-		{`{"event":"a"} {"event":"b"}`, "invalid JSON at byte 14: expected nothing behind the object", envelope{event: "a", id: noID}},
-		{`{"event":"a"}]`, "invalid JSON at byte 13: expected nothing behind the object", envelope{event: "a", id: noID}},
+		{`{"event":"a"`, "invalid JSON at byte 12: expected ',' or '}'", envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a","id":7,}`, "invalid JSON at byte 20: expected a key in quotes", envelope{eventData: dataOf("a", "", 0, 7)}},
+		{`{"event":"a","id":007}`, "invalid JSON at byte 19: expected ',' or '}'", envelope{eventData: dataOf("a", "", 0, 0)}},
+		{`{"id":7,"event":'a'}`, "invalid JSON at byte 16: expected a value", envelope{eventData: dataOf("", "", 0, 7)}},
+		{`{"event":"a","data":[1,]}`, "invalid JSON at byte 23: expected a value", envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a"} {"event":"b"}`, "invalid JSON at byte 14: expected nothing behind the object", envelope{eventData: dataOf("a", "", 0, noID)}},
+		{`{"event":"a"}]`, "invalid JSON at byte 13: expected nothing behind the object", envelope{eventData: dataOf("a", "", 0, noID)}},
 		{"{\"event\":\"a\n\"}", "invalid JSON at byte 11: expected no control character in a string", none},
-		{`{"event":"a","data":` + strings.Repeat("[", 1_000_000), "invalid JSON at byte 148: expected at most 128 levels of nesting", envelope{event: "a", id: noID}},
+		{`{"event":"a","data":` + strings.Repeat("[", 1_000_000), "invalid JSON at byte 148: expected at most 128 levels of nesting", envelope{eventData: dataOf("a", "", 0, noID)}},
 	} {
 		name := test.in[:min(len(test.in), 80)]
 		got, err := parseEnvelope([]byte(test.in))
@@ -192,10 +192,10 @@ func TestParseEnvelopeAliasing(t *testing.T) {
 		t.Fatal(err)
 	}
 	copy(b, bytes.Repeat([]byte("x"), len(b)))
-	if env.event != "name" || string(env.args) != "xxxxxxxxxx" {
-		t.Errorf("event %q, args %q", env.event, env.args)
+	if env.name != "name" || string(env.args.json) != "xxxxxxxxxx" {
+		t.Errorf("event %q, args %q", env.name, env.args.json)
 	}
-	if _ = append(env.args, "yy"...); b[len(b)-1] != 'x' {
+	if _ = append(env.args.json, "yy"...); b[len(b)-1] != 'x' {
 		t.Error("appending to the arguments overwrites the message")
 	}
 
@@ -211,13 +211,13 @@ func TestParseEnvelopeAliasing(t *testing.T) {
 
 func TestAppendEnvelopes(t *testing.T) {
 	for _, test := range []struct{ got, want string }{
-		{string(appendEvent([]byte("x"), "a", nil, 0, noID)), `x{"event":"a"}`},
-		{string(appendEvent(nil, "a", nil, 0, 0)), `{"event":"a","id":0}`},
-		{string(appendEvent(nil, "a", []byte(`{"b":1}`), 1, noID)), `{"event":"a","data":{"b":1}}`},
-		{string(appendEvent(nil, "a\"\n", []byte("1,2"), 2, maxID)), `{"event":"a\"\n","args":[1,2],"id":9007199254740991}`},
-		{string(appendAck([]byte("x"), 7, nil, 0)), `x{"id":7}`},
-		{string(appendAck(nil, 7, []byte("null"), 1)), `{"id":7,"data":null}`},
-		{string(appendAck(nil, 7, []byte("1,[2],3"), 3)), `{"id":7,"args":[1,[2],3]}`},
+		{string(appendEvent([]byte("x"), dataOf("a", "", 0, noID))), `x{"event":"a"}`},
+		{string(appendEvent(nil, dataOf("a", "", 0, 0))), `{"event":"a","id":0}`},
+		{string(appendEvent(nil, dataOf("a", `{"b":1}`, 1, noID))), `{"event":"a","data":{"b":1}}`},
+		{string(appendEvent(nil, dataOf("a\"\n", "1,2", 2, maxID))), `{"event":"a\"\n","args":[1,2],"id":9007199254740991}`},
+		{string(appendAck([]byte("x"), 7, args{})), `x{"id":7}`},
+		{string(appendAck(nil, 7, args{json: []byte("null"), n: 1})), `{"id":7,"data":null}`},
+		{string(appendAck(nil, 7, args{json: []byte("1,[2],3"), n: 3})), `{"id":7,"args":[1,[2],3]}`},
 		{string(appendAckError([]byte("x"), 7, "Required", nil)), `x{"id":7,"error":{"message":"Required"}}`},
 		{string(appendAckError(nil, 7, "<\">", []byte("[1]"))), `{"id":7,"error":{"message":"<\">","data":[1]}}`},
 		{string(appendErrorEvent([]byte("x"), "typing", "no", nil)), `x{"event":"error","data":{"event":"typing","message":"no"}}`},
@@ -234,7 +234,7 @@ func TestAppendEnvelopes(t *testing.T) {
 // there. ok is false if the message is to be refused; the envelope then has the event and the id only.
 func slowEnvelope(t testing.TB, b []byte) (env envelope, ok bool) {
 	ok = true
-	env.id = noID
+	env.ackID = noID
 	given := make(map[string]string)
 	for _, field := range slowFields(t, b) {
 		if slowDepth(t, []byte(field.Value)) > maxDepth {
@@ -258,7 +258,7 @@ func slowEnvelope(t testing.TB, b []byte) (env envelope, ok bool) {
 	if hasEvent {
 		var name *string
 		if json.Unmarshal([]byte(event), &name) == nil && name != nil && *name != "" && len(*name) <= 256 {
-			env.event = *name
+			env.name = *name
 		} else {
 			ok = false
 		}
@@ -266,22 +266,22 @@ func slowEnvelope(t testing.TB, b []byte) (env envelope, ok bool) {
 	if hasID {
 		n, err := strconv.ParseUint(id, 10, 53)
 		if err == nil && strconv.FormatUint(n, 10) == id {
-			env.id = int64(n)
+			env.ackID = int64(n)
 		} else {
 			ok = false
 		}
 	}
-	left := envelope{event: env.event, id: env.id}
+	left := envelope{eventData: dataOf(env.name, "", 0, env.ackID)}
 	if hasData {
-		env.args, env.n = []byte(data), 1
+		env.args.json, env.args.n = []byte(data), 1
 	}
 	if hasArgs {
 		var values []json.RawMessage
 		if json.Unmarshal([]byte(args), &values) != nil || values == nil {
 			ok = false
 		}
-		if env.n = len(values); env.n > 0 {
-			env.args = bytes.TrimSpace([]byte(args[1 : len(args)-1]))
+		if env.args.n = len(values); env.args.n > 0 {
+			env.args.json = bytes.TrimSpace([]byte(args[1 : len(args)-1]))
 		}
 	}
 	if hasFail {
@@ -329,7 +329,7 @@ func FuzzEnvelope(f *testing.F) {
 		trimmed := bytes.Trim(b, " \t\r\n")
 		switch {
 		case len(trimmed) == 0 || trimmed[0] != '{':
-			if diff := cmp.Diff(envelope{id: noID}, env, envelopesEqual); err == nil || diff != "" {
+			if diff := cmp.Diff(envelope{eventData: dataOf("", "", 0, noID)}, env, envelopesEqual); err == nil || diff != "" {
 				t.Fatalf("no object, yet %v: %s", err, diff)
 			}
 			return
@@ -357,11 +357,11 @@ func FuzzEnvelope(f *testing.F) {
 		switch {
 		case env.fail != nil:
 			data, _ := env.fail.Data.(json.RawMessage)
-			again = appendAckError(nil, env.id, env.fail.Message, data)
-		case env.event == "":
-			again = appendAck(nil, env.id, env.args, env.n)
+			again = appendAckError(nil, env.ackID, env.fail.Message, data)
+		case env.name == "":
+			again = appendAck(nil, env.ackID, env.args)
 		default:
-			again = appendEvent(nil, env.event, env.args, env.n, env.id)
+			again = appendEvent(nil, env.eventData)
 		}
 		back, err := parseEnvelope(again)
 		if diff := cmp.Diff(env, back, envelopesEqual); err != nil || diff != "" || !json.Valid(again) {
@@ -369,8 +369,8 @@ func FuzzEnvelope(f *testing.F) {
 		}
 
 		var report struct{ Event, Message string }
-		back, err = parseEnvelope(appendErrorEvent(nil, env.event, string(b), []byte("[]")))
-		if err != nil || back.event != "error" || json.Unmarshal(back.args, &report) != nil || report.Event != env.event {
+		back, err = parseEnvelope(appendErrorEvent(nil, env.name, string(b), []byte("[]")))
+		if err != nil || back.name != "error" || json.Unmarshal(back.args.json, &report) != nil || report.Event != env.name {
 			t.Fatalf("the error event is %+v, %v", back, err)
 		}
 	})
@@ -390,8 +390,8 @@ func TestParseEnvelopeAllocations(t *testing.T) {
 			t.Errorf("%s: %v allocations, want %v", b, n, test.want)
 		}
 	}
-	buffer := make([]byte, 0, 1024)
-	if n := testing.AllocsPerRun(100, func() { buffer = appendEvent(buffer[:0], "send-msg", []byte(chatMessage), 1, 7) }); n != 0 {
+	e, buffer := dataOf("send-msg", chatMessage, 1, 7), make([]byte, 0, 1024)
+	if n := testing.AllocsPerRun(100, func() { buffer = appendEvent(buffer[:0], e) }); n != 0 {
 		t.Errorf("appendEvent: %v allocations", n)
 	}
 }
@@ -430,10 +430,10 @@ func BenchmarkParseEnvelopeEncodingJSON(b *testing.B) {
 }
 
 func BenchmarkAppendEvent(b *testing.B) {
-	data := []byte(`{"room":"lobby","text":"Good morning everyone, does anyone know?"}`)
+	e := dataOf("send-msg", `{"room":"lobby","text":"Good morning everyone, does anyone know?"}`, 1, 7)
 	buffer := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		buffer = appendEvent(buffer[:0], "send-msg", data, 1, 7)
+		buffer = appendEvent(buffer[:0], e)
 	}
 }

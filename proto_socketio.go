@@ -18,8 +18,8 @@ import (
 //	51-["photo",{"_placeholder":true,"num":0}]       BINARY_EVENT; one binary message follows
 //	61-12[{"_placeholder":true,"num":0}]             BINARY_ACK, likewise
 //
-// Arguments have the form that they have in an envelope, so that one path serves both kinds of client. What is
-// binary in them is attachment.go's matter; which packet may come when, and which names are reserved, the session's.
+// Attachments are put together by proto_attachment.go; which packet may come when, and which names are reserved, is for
+// the session to say.
 
 // packetType is a packet's type: its digit on the wire.
 type packetType uint8
@@ -44,21 +44,21 @@ const (
 	maxNamespace = 256
 )
 
-// packet is one Socket.IO packet, without its attachments.
+// packet is one Socket.IO packet.
 type packet struct {
 	kind        packetType
 	attachments int    // how many follow; only of the binary types, 1 or more
 	namespace   string // as it stands there, query string included; "/" if none does
-	event       string // of the event types
-	// args are the arguments as JSON values separated by commas, and n how many. Of a CONNECT they are the auth
-	// object or nothing, of a CONNECT_ERROR an object or a string. They alias the parsed message.
-	args []byte
-	n    int
-	id   int64 // of the acknowledgement asked for or given; noID if none
-	// binaries are where in args attachments stand that have come.
-	binaries []span
+	// Only events have a name. The args of a CONNECT are the auth object or nothing, those of a CONNECT_ERROR an object
+	// or a string. As parsed they alias the message, and hold placeholders; the assembler fills attachments in.
+	eventData
 	// refused is not nil if the attachments were too many: none has been kept. The sender is to be told.
 	refused *Error
+}
+
+// newPacket returns a packet that is no event and no acknowledgement. data is JSON, or nil for none.
+func newPacket(kind packetType, namespace string, data []byte) packet {
+	return packet{kind: kind, namespace: namespace, eventData: eventData{args: args{json: data}, ackID: noID}}
 }
 
 // parsePacket reads one packet. It refuses what socket.io-parser refuses, except reserved event names, and what no
@@ -68,7 +68,7 @@ func parsePacket(b []byte) (packet, *Error) {
 	if len(b) == 0 || b[0] < '0' || b[0] > '6' {
 		return packet{}, &Error{Message: "packet: expected a type from 0 to 6"}
 	}
-	p := packet{kind: packetType(b[0] - '0'), namespace: "/", id: noID}
+	p := packet{kind: packetType(b[0] - '0'), namespace: "/", eventData: eventData{ackID: noID}}
 	i := 1
 	if p.kind.binary() {
 		if p.attachments, i = parseAttachments(b, i); p.attachments == 0 {
@@ -83,7 +83,7 @@ func parsePacket(b []byte) (packet, *Error) {
 	}
 	if digits := skipDigits(b, i); digits > i {
 		var ok bool
-		if p.id, ok = parseID(b[i:digits]); !ok {
+		if p.ackID, ok = parseID(b[i:digits]); !ok {
 			return packet{}, &Error{Message: "ack id: expected an integer from 0 to 9007199254740991"}
 		}
 		i = digits
@@ -143,7 +143,7 @@ func (p *packet) parseData(b []byte, i int) *Error {
 		}
 		return p.parseArgs(b, i)
 	case packetAck, packetBinaryAck:
-		if p.id == noID {
+		if p.ackID == noID {
 			return &Error{Message: "ack id: expected the one that the event had"}
 		}
 		if first != '[' {
@@ -152,7 +152,7 @@ func (p *packet) parseData(b []byte, i int) *Error {
 		return p.parseArgs(b, i)
 	}
 
-	if p.id != noID {
+	if p.ackID != noID {
 		return &Error{Message: "ack id: expected only in an event or an acknowledgement"}
 	}
 	switch p.kind {
@@ -177,7 +177,7 @@ func (p *packet) parseData(b []byte, i int) *Error {
 	if err != nil {
 		return dataError(err)
 	}
-	p.args, p.n = b[i:end:end], 1
+	p.args = args{json: b[i:end:end], n: 1}
 	return expectEnd(b, end)
 }
 
@@ -198,15 +198,15 @@ func (p *packet) parseArgs(b []byte, i int) *Error {
 			return dataError(err)
 		}
 		if !named {
-			if p.event, named = eventName(b[i:end]); !named {
+			if p.name, named = eventName(b[i:end]); !named {
 				return errEventName()
 			}
 		} else {
-			if p.n == 0 {
+			if p.args.n == 0 {
 				start = i
 			}
-			p.n++
-			p.args = b[start:end:end]
+			p.args.n++
+			p.args.json = b[start:end:end]
 		}
 		i = skipSpace(b, end)
 		switch {
@@ -243,12 +243,12 @@ func expectEnd(b []byte, i int) *Error {
 	return nil
 }
 
-// appendPacket appends p. binaries are the places in p.args, in their order, that become attachments: then p is an
-// EVENT or ACK and is written as a binary one, and the caller sends what appendAttachment says right behind it.
-func appendPacket(dst []byte, p packet, binaries []span) []byte {
-	if len(binaries) > 0 {
+// appendPacket appends p. An EVENT or ACK with attachments is written as a binary one, and the caller sends what
+// appendAttachment says right behind it.
+func appendPacket(dst []byte, p packet) []byte {
+	if n := len(p.args.attachments); n > 0 {
 		p.kind += packetBinaryEvent - packetEvent
-		p.attachments = len(binaries)
+		p.attachments = n
 	}
 	dst = append(dst, '0'+byte(p.kind))
 	if p.kind.binary() {
@@ -259,33 +259,33 @@ func appendPacket(dst []byte, p packet, binaries []span) []byte {
 		dst = append(dst, p.namespace...)
 		dst = append(dst, ',')
 	}
-	if p.id != noID {
-		dst = strconv.AppendInt(dst, p.id, 10)
+	if p.ackID != noID {
+		dst = strconv.AppendInt(dst, p.ackID, 10)
 	}
 	switch p.kind {
 	case packetConnect, packetDisconnect, packetConnectError:
-		return append(dst, p.args...)
+		return append(dst, p.args.json...)
 	case packetEvent, packetBinaryEvent:
 		dst = append(dst, '[')
-		dst = appendQuoted(dst, p.event)
-		if p.n > 0 {
+		dst = appendQuoted(dst, p.name)
+		if p.args.n > 0 {
 			dst = append(dst, ',')
 		}
 	default:
 		dst = append(dst, '[')
 	}
-	dst = appendPlaceholders(dst, p.args, binaries)
+	dst = appendPlaceholders(dst, p.args)
 	return append(dst, ']')
 }
 
 // appendMessagePacket appends an Engine.IO message that is a Socket.IO packet.
-func appendMessagePacket(b []byte, p packet, binaries []span) []byte {
-	return appendPacket(append(b, byte(engineMessage)), p, binaries)
+func appendMessagePacket(b []byte, p packet) []byte {
+	return appendPacket(append(b, byte(engineMessage)), p)
 }
 
 // ackError is what an acknowledgement says instead of an answer.
-func ackError(message string, data []byte) []byte {
-	return append(appendMessage([]byte(`{"error":{`), message, data), "}}"...)
+func ackError(message string, data []byte) args {
+	return args{json: append(appendMessage([]byte(`{"error":{`), message, data), "}}"...), n: 1}
 }
 
 // failure returns the error that an acknowledgement of appendError's form tells, or that it is itself; nil if it is of
@@ -294,7 +294,7 @@ func failure(p packet) *Error {
 	if p.refused != nil {
 		return p.refused
 	}
-	if p.n != 1 || !bytes.HasPrefix(p.args, []byte(`{"error":{`)) {
+	if p.args.n != 1 || !bytes.HasPrefix(p.args.json, []byte(`{"error":{`)) {
 		return nil
 	}
 	var ack struct {
@@ -303,7 +303,7 @@ func failure(p packet) *Error {
 			Data    json.RawMessage `json:"data"`
 		} `json:"error"`
 	}
-	d := json.NewDecoder(bytes.NewReader(p.args))
+	d := json.NewDecoder(bytes.NewReader(p.args.json))
 	d.DisallowUnknownFields() // with more in it, it is an application's own
 	if d.Decode(&ack) != nil || ack.Error.Message == nil {
 		return nil

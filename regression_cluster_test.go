@@ -203,7 +203,7 @@ func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
 		}()
 		other := &foreigner{bus: bus, node: "other"}
 		for n := range uint64(maxAnswering + 10) {
-			other.send(everyNode, clusterMessage{kind: clusterCall, question: n + 1, namespace: "/", event: "q", limit: time.Hour})
+			other.send(everyNode, clusterMessage{kind: clusterCall, question: n + 1, namespace: "/", eventData: eventData{name: "q"}, limit: time.Hour})
 		}
 		synctest.Wait()
 		if n := h.cluster.calling.Load(); n != maxAnswering {

@@ -100,7 +100,7 @@ type codec interface {
 	// The following append a text message to newFrame's buffer.
 	appendConnected(b []byte, namespace, id, pid string) []byte
 	appendRefused(b []byte, namespace, message string, data []byte) []byte
-	appendAck(b []byte, namespace string, id int64, args arguments) []byte
+	appendAck(b []byte, namespace string, id int64, answer args) []byte
 	appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte
 
 	// refuse sends a client the message that refuses it the seat, and vacated tells one that its socket was

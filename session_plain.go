@@ -1,7 +1,5 @@
 package atrium
 
-import "bytes"
-
 // plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect message first.
 const plainSubprotocol = "atrium"
 
@@ -15,7 +13,7 @@ type plainCodec struct {
 func (c *plainCodec) begin(s *session) {
 	if s.conn.Subprotocol() != plainSubprotocol {
 		c.asked = true
-		c.seat.take(incoming{kind: incomingConnect, id: noID})
+		c.seat.take(incoming{kind: incomingConnect})
 	}
 }
 
@@ -39,14 +37,15 @@ func (c *plainCodec) receive(s *session, op Opcode, p []byte) {
 func (c *plainCodec) receiveConnect(p []byte) {
 	c.asked = true
 	e, problem := parseEnvelope(p)
-	if problem == nil && (e.event != "connect" || e.id != noID || e.n > 1) {
+	if problem == nil && (e.name != "connect" || e.ackID != noID || e.args.n > 1) {
 		problem = Errorf(`expected {"event":"connect","data":…} as the first message`)
 	}
 	if problem != nil {
 		c.seat.refuse(problem.Message, nil)
 		return
 	}
-	c.seat.take(incoming{kind: incomingConnect, args: bytes.Clone(e.args), n: e.n, id: noID})
+	e.args = e.args.clone()
+	c.seat.take(incoming{kind: incomingConnect, eventData: e.eventData})
 }
 
 // receiveEnvelope takes a message of a client that has asked to connect. What is wrong with it is told in its turn,
@@ -54,20 +53,22 @@ func (c *plainCodec) receiveConnect(p []byte) {
 func (c *plainCodec) receiveEnvelope(p []byte) {
 	e, problem := parseEnvelope(p)
 	switch {
-	case problem != nil && e.event == "":
-		e.id = noID // perhaps of an acknowledgement; it is not ours to answer
-	case problem == nil && e.event == "":
-		if c.seat.owner().acknowledge(e.id, e.args, e.n, e.fail) {
+	case problem != nil && e.name == "":
+		e.ackID = noID // perhaps of an acknowledgement; it is not ours to answer
+	case problem == nil && e.name == "":
+		if c.seat.owner().acknowledge(e.ackID, e.args, e.fail) {
 			return
 		}
-		problem = Errorf("id: expected the id of a call, %d is none", e.id)
-		e.id = noID
-	case problem == nil && reservedEvent(e.event):
-		problem = Errorf("event: %q is reserved", e.event)
+		problem = Errorf("id: expected the id of a call, %d is none", e.ackID)
+		e.ackID = noID
+	case problem == nil && reservedEvent(e.name):
+		problem = Errorf("event: %q is reserved", e.name)
 	}
-	in := incoming{kind: incomingEvent, event: e.event, args: bytes.Clone(e.args), n: e.n, id: e.id}
+	in := incoming{kind: incomingEvent, eventData: e.eventData}
 	if problem != nil {
-		in.kind, in.args = incomingProblem, []byte(problem.Message)
+		in.kind, in.args = incomingProblem, args{json: []byte(problem.Message)}
+	} else {
+		in.args = e.args.clone()
 	}
 	c.seat.take(in)
 }
@@ -88,16 +89,16 @@ func (c *plainCodec) vacated(p *seat, reason Reason, status closeStatus) {
 
 func (c *plainCodec) appendConnected(b []byte, _, id, _ string) []byte {
 	data := append(appendQuoted([]byte(`{"sid":`), id), '}')
-	return appendEvent(b, "connect", data, 1, noID)
+	return appendEvent(b, eventData{"connect", args{json: data, n: 1}, noID})
 }
 
 func (c *plainCodec) appendRefused(b []byte, _, message string, data []byte) []byte {
 	body := append(appendMessage([]byte{'{'}, message, data), '}')
-	return appendEvent(b, "connect_error", body, 1, noID)
+	return appendEvent(b, eventData{"connect_error", args{json: body, n: 1}, noID})
 }
 
-func (c *plainCodec) appendAck(b []byte, _ string, id int64, args arguments) []byte {
-	return appendAck(b, id, args.json, args.n)
+func (c *plainCodec) appendAck(b []byte, _ string, id int64, answer args) []byte {
+	return appendAck(b, id, answer)
 }
 
 func (c *plainCodec) appendError(b []byte, _, event string, id int64, message string, data []byte) []byte {

@@ -15,9 +15,9 @@ type seat struct {
 // owner is a Socket as its seat sees it.
 type owner interface {
 	handler
-	// acknowledge takes the answer to a Call. It runs where the connection is read, and its arguments are
+	// acknowledge takes the answer to a Call. It runs where the connection is read, and the answer is
 	// good until it returns. It reports whether a call with that id was ever made.
-	acknowledge(id int64, args []byte, n int, fail *Error) bool
+	acknowledge(id int64, answer args, fail *Error) bool
 	// leave takes the socket out of delivery, at once.
 	leave(reason Reason)
 }
@@ -66,14 +66,14 @@ func (p *seat) push(m *message) (wake, slow bool) {
 }
 
 // answer sends an acknowledgement, unless the client has been told that the socket is gone.
-func (p *seat) answer(id int64, args arguments) {
+func (p *seat) answer(id int64, answer args) {
 	if p.departed.Load() {
 		return
 	}
 	f := wireForms.Get().(*wireForm)
-	f.set(p.session.codec.appendAck(newFrame(48+len(args.json)), p.namespace, id, args))
+	f.set(p.session.codec.appendAck(newFrame(48+len(answer.json)), p.namespace, id, answer))
 	if p.session.wire == socketIOProtocol {
-		f.attach(args.json, args.binaries)
+		f.attach(answer)
 	}
 	p.session.send(f)
 	f.release()

@@ -142,20 +142,21 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 	}
 	switch p.kind {
 	case packetEvent:
-		if reservedEvent(p.event) {
-			return Errorf("event: %q is reserved", p.event)
+		if reservedEvent(p.name) {
+			return Errorf("event: %q is reserved", p.name)
 		}
-		in := incoming{kind: incomingEvent, event: p.event, args: p.args, n: p.n, id: p.id, binaries: p.binaries}
-		switch {
-		case p.event == "" || len(p.event) > maxEventName:
+		in := incoming{kind: incomingEvent, eventData: p.eventData}
+		problem := p.refused
+		if p.name == "" || len(p.name) > maxEventName {
 			// socket.io-parser lets such a name pass, so that it costs the event and not the connection.
-			in = incoming{kind: incomingProblem, args: []byte(errEventName().Message), id: p.id}
-		case p.refused != nil:
-			in = incoming{kind: incomingProblem, event: p.event, args: []byte(p.refused.Message), id: p.id}
+			in.name, problem = "", errEventName()
+		}
+		if problem != nil {
+			in.kind, in.args = incomingProblem, args{json: []byte(problem.Message)}
 		}
 		to.take(in)
 	case packetAck:
-		to.owner().acknowledge(p.id, p.args, p.n, failure(p))
+		to.owner().acknowledge(p.ackID, p.args, failure(p))
 	case packetDisconnect:
 		s.remove(to)
 		to.depart(ReasonClientDisconnect)
@@ -172,7 +173,7 @@ func (c *socketIOCodec) connect(s *session, p packet) *Error {
 	case err != nil:
 		s.sendText(c.appendRefused(newFrame(64), p.namespace, err.Message, nil))
 	case at != nil:
-		at.take(incoming{kind: incomingConnect, args: p.args, n: p.n, id: noID})
+		at.take(incoming{kind: incomingConnect, eventData: p.eventData})
 	}
 	return nil
 }
@@ -204,11 +205,11 @@ func (c *socketIOCodec) vacated(p *seat, reason Reason, status closeStatus) {
 		return
 	}
 	if told {
-		args := status.appendJSON(nil)
-		event := packet{kind: packetEvent, namespace: p.namespace, event: "disconnect_reason", args: args, n: 1, id: noID}
-		p.session.sendText(appendMessagePacket(newFrame(64+len(args)), event, nil))
+		data := status.appendJSON(nil)
+		event := eventData{"disconnect_reason", args{json: data, n: 1}, noID}
+		p.session.sendText(appendMessagePacket(newFrame(64+len(data)), packet{kind: packetEvent, namespace: p.namespace, eventData: event}))
 	}
-	p.session.sendText(appendMessagePacket(newFrame(32), packet{kind: packetDisconnect, namespace: p.namespace, id: noID}, nil))
+	p.session.sendText(appendMessagePacket(newFrame(32), newPacket(packetDisconnect, p.namespace, nil)))
 }
 
 func (s closeStatus) appendJSON(b []byte) []byte {
@@ -222,22 +223,23 @@ func (c *socketIOCodec) appendConnected(b []byte, namespace, id, pid string) []b
 		data = appendQuoted(append(data, `,"pid":`...), pid)
 	}
 	data = append(data, '}')
-	return appendMessagePacket(b, packet{kind: packetConnect, namespace: namespace, args: data, id: noID}, nil)
+	return appendMessagePacket(b, newPacket(packetConnect, namespace, data))
 }
 
 func (c *socketIOCodec) appendRefused(b []byte, namespace, message string, data []byte) []byte {
 	body := append(appendMessage([]byte{'{'}, message, data), '}')
-	return appendMessagePacket(b, packet{kind: packetConnectError, namespace: namespace, args: body, id: noID}, nil)
+	return appendMessagePacket(b, newPacket(packetConnectError, namespace, body))
 }
 
-func (c *socketIOCodec) appendAck(b []byte, namespace string, id int64, args arguments) []byte {
-	return appendMessagePacket(b, packet{kind: packetAck, namespace: namespace, id: id, args: args.json, n: args.n}, args.binaries)
+func (c *socketIOCodec) appendAck(b []byte, namespace string, id int64, answer args) []byte {
+	return appendMessagePacket(b, packet{kind: packetAck, namespace: namespace, eventData: eventData{args: answer, ackID: id}})
 }
 
 func (c *socketIOCodec) appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte {
 	if id != noID {
-		return c.appendAck(b, namespace, id, arguments{json: ackError(message, data), n: 1})
+		return c.appendAck(b, namespace, id, ackError(message, data))
 	}
 	body := appendErrorBody(nil, event, message, data)
-	return appendMessagePacket(b, packet{kind: packetEvent, namespace: namespace, event: "error", args: body, n: 1, id: noID}, nil)
+	report := eventData{"error", args{json: body, n: 1}, noID}
+	return appendMessagePacket(b, packet{kind: packetEvent, namespace: namespace, eventData: report})
 }

@@ -245,7 +245,7 @@ func (s *Socket) Buffered() int { return s.session.transport.status().bytes }
 func (s *Socket) handle(in incoming) {
 	var e *Event
 	if in.kind == incomingEvent {
-		e = &Event{sender: s, name: in.event, args: in.args, n: in.n, id: in.id, binaries: in.binaries}
+		e = &Event{sender: s, eventData: in.eventData}
 	}
 	defer func() {
 		if in.kind == incomingLeave {
@@ -267,14 +267,14 @@ func (s *Socket) handle(in incoming) {
 func (s *Socket) run(in incoming, e *Event) {
 	switch in.kind {
 	case incomingConnect:
-		s.connect(in.args)
+		s.connect(in.args.json)
 	case incomingEvent:
 		if s.isConnected() {
 			s.ns.dispatch(s, e)
 		}
 	case incomingProblem:
 		if s.isConnected() {
-			s.answerError(in.event, in.id, string(in.args), nil)
+			s.answerError(in.name, in.ackID, string(in.args.json), nil)
 		}
 	case incomingLeave:
 		if s.isConnected() {
@@ -301,7 +301,7 @@ func (s *Socket) loggerOf(in incoming) *slog.Logger {
 	case in.kind == incomingLeave:
 		return s.functionLogger("OnDisconnect")
 	case in.kind != incomingConnect:
-		return s.logger(in.event)
+		return s.logger(in.name)
 	case s.isConnected():
 		return s.functionLogger("OnConnect")
 	}

@@ -313,7 +313,7 @@ func (t Target) DisconnectWith(ctx context.Context, code StatusCode, reason stri
 func (t Target) disconnect(ctx context.Context, status closeStatus) error {
 	m := t.message(clusterDisconnect)
 	if status.Code != 0 {
-		m.args, m.n = status.appendJSON(nil), 1
+		m.args = args{json: status.appendJSON(nil), n: 1}
 	}
 	return t.everywhere(ctx, &m, func(context.Context) error {
 		for _, who := range t.members() {

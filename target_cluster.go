@@ -93,26 +93,12 @@ func (t Target) emitElsewhere(m *message) {
 		return
 	}
 	out := t.message(clusterEvent)
-	out.put(m)
+	out.eventData = m.eventData
 	topic := out.topic()
 	if r == oneOtherNode {
 		topic = nodeTopic(node)
 	}
 	t.ns.hub.cluster.send(topic, &out)
-}
-
-// put puts an event into a message between nodes: its arguments as they are encoded.
-func (out *clusterMessage) put(m *message) {
-	out.event, out.args, out.n, out.binaries = m.event, m.args.Bytes(), m.n, m.binaries
-}
-
-// take undoes put.
-func (in *clusterMessage) take() *message {
-	m := blankMessage(in.namespace, in.event)
-	m.args.Reset()
-	m.args.Write(in.args)
-	m.n, m.binaries, m.volatile = in.n, in.binaries, in.volatile
-	return m
 }
 
 // target is the target that the message is about, here. It reports false if nobody is in the namespace.
@@ -127,7 +113,8 @@ func (h *Hub) target(in *clusterMessage) (t Target, ok bool) {
 // deliver implements clusterHost.
 func (h *Hub) deliver(in *clusterMessage) {
 	if t, ok := h.target(in); ok {
-		m := in.take()
+		m := acquireMessage(in.namespace, in.eventData)
+		m.volatile = in.volatile
 		t.emit(m)
 		m.release()
 	}
@@ -141,7 +128,7 @@ func (h *Hub) answer(q *clusterMessage) []json.RawMessage {
 	}
 	switch q.kind {
 	case clusterCall:
-		m := q.take()
+		m := acquireMessage(q.namespace, q.eventData)
 		defer m.release()
 		ctx, cancel := context.WithTimeout(context.Background(), q.limit)
 		defer cancel()
@@ -163,7 +150,7 @@ func (h *Hub) answer(q *clusterMessage) []json.RawMessage {
 		_ = t.Leave(context.Background(), q.names...) // which cannot fail here
 	case clusterDisconnect:
 		var status closeStatus
-		if json.Unmarshal(q.args, &status) != nil || !status.Code.onWire() {
+		if json.Unmarshal(q.args.json, &status) != nil || !status.Code.onWire() {
 			status = closeStatus{} // it was not given
 		}
 		_ = t.disconnect(context.Background(), status) // likewise
@@ -258,7 +245,7 @@ func (t Target) callEverywhere(ctx context.Context, m *message) ([]Reply, error)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	about := t.message(clusterCall)
-	about.put(m)
+	about.eventData = m.eventData
 	about.limit = answerBefore(time.Until(deadline))
 	q := t.ask(&about)
 	replies := t.call(ctx, m)
@@ -318,7 +305,8 @@ func (f *foreignReply) take() Reply {
 	r := Reply{SocketID: f.ID}
 	switch f.Kind {
 	case "":
-		r.setAnswer(f.Data, min(len(f.Data), 1))
+		r = newReply(args{json: f.Data, n: min(len(f.Data), 1)}, nil)
+		r.SocketID = f.ID
 		if len(f.Values) > 0 && f.Values[0] == '[' {
 			r.Values = f.Values
 		}

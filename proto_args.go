@@ -1,0 +1,145 @@
+package atrium
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// args are the arguments of an event or an acknowledgement, in the form that they have on every wire.
+type args struct {
+	json        []byte // values joined by commas, without space around them all
+	n           int    // how many values
+	attachments []span // the string literals in json that hold an attachment, as base64
+}
+
+// eventData is an event as it travels, in either direction.
+type eventData struct {
+	name  string // "" for an acknowledgement
+	args  args
+	ackID int64 // of the acknowledgement asked for or given; noID if none
+}
+
+// noID is the ackID of an event that asks for no acknowledgement.
+const noID = -1
+
+// parseArray returns the values of a valid JSON array, which they alias.
+func parseArray(array []byte) args {
+	a := args{json: bytes.Trim(array[1:len(array)-1], " \t\r\n")}
+	for i := 0; i < len(a.json); a.n++ {
+		_, i = a.value(i)
+	}
+	return a
+}
+
+// clone returns a copy that does not alias the message that a was parsed from.
+func (a args) clone() args {
+	a.json = bytes.Clone(a.json)
+	return a
+}
+
+// size is what a takes of memory, in bytes.
+func (a args) size() int { return len(a.json) + len(a.attachments)*spanSize }
+
+// value returns where in a.json the value stands that begins at i, and where the next one begins: behind the end if
+// there is none. Behind the end the value is empty.
+func (a args) value(i int) (at span, next int) {
+	if i >= len(a.json) {
+		return span{}, i
+	}
+	end, err := skipValue(a.json, i)
+	if err != nil {
+		return span{}, len(a.json) // only if the JSON of another node is not valid
+	}
+	return span{i, end}, skipComma(a.json, end)
+}
+
+// first returns where the first value stands, the one that typed handlers and calls take. It is empty if there is none.
+func (a args) first() span {
+	if a.n <= 1 {
+		return span{0, len(a.json)}
+	}
+	at, _ := a.value(0)
+	return at
+}
+
+// values returns all values, which alias a.json.
+func (a args) values() []json.RawMessage {
+	list := []json.RawMessage{}
+	for i := 0; i < len(a.json); {
+		at, next := a.value(i)
+		list = append(list, json.RawMessage(a.json[at.start:at.end:at.end]))
+		i = next
+	}
+	return list
+}
+
+// decodeAny decodes the value at at, as json.Unmarshal does into an any, but attachments as Binary.
+func (a args) decodeAny(at span) any {
+	if slices.Contains(a.attachments, at) {
+		return Binary(appendAttachment([]byte{}, a.json, at)) // nil would be null
+	}
+	if !slices.ContainsFunc(a.attachments, func(b span) bool { return at.start < b.start && b.end < at.end }) {
+		var v any
+		_ = json.Unmarshal(a.json[at.start:at.end], &v) // it was valid when it was received
+		return v
+	}
+	if a.json[at.start] == '[' {
+		list := []any{}
+		for i := skipSpace(a.json, at.start+1); a.json[i] != ']'; {
+			end, _ := skipValue(a.json, i)
+			list = append(list, a.decodeAny(span{i, end}))
+			i = skipInnerComma(a.json, end)
+		}
+		return list
+	}
+	object := make(map[string]any)
+	for i := skipSpace(a.json, at.start+1); a.json[i] != '}'; {
+		end, value, _ := skipKey(a.json, i)
+		key, _ := unquote(a.json[i:end])
+		end, _ = skipValue(a.json, value)
+		object[key] = a.decodeAny(span{value, end})
+		i = skipInnerComma(a.json, end)
+	}
+	return object
+}
+
+// encodeArgs encodes arguments. Its error is the caller's mistake: one cannot be encoded, or they hold more than
+// maxAttachments Binary values.
+func encodeArgs(values []any, maxAttachments int) (args, error) {
+	var e encoder
+	return e.encode(values, maxAttachments)
+}
+
+// encoder encodes arguments into a buffer that it keeps.
+type encoder struct {
+	bytes.Buffer
+	json *json.Encoder
+}
+
+// encode is encodeArgs. What it returns is good until the next call.
+func (e *encoder) encode(values []any, maxAttachments int) (args, error) {
+	e.Reset()
+	if e.json == nil {
+		e.json = json.NewEncoder(&e.Buffer)
+		e.json.SetEscapeHTML(false) // it is not HTML, and JSON.parse has no use for \u003c instead of <
+	}
+	for i, v := range values {
+		if i > 0 {
+			e.WriteByte(',')
+		}
+		if err := e.json.Encode(v); err != nil {
+			return args{}, fmt.Errorf("argument %d cannot be encoded: %w", i+1, err)
+		}
+		e.Truncate(e.Len() - 1) // Encode's newline
+	}
+	attachments, err := findBinaries(e.Bytes(), values)
+	if err != nil {
+		return args{}, err
+	}
+	if len(attachments) > maxAttachments {
+		return args{}, fmt.Errorf("%d binary values, more than the %d of MaxAttachments", len(attachments), maxAttachments)
+	}
+	return args{e.Bytes(), len(values), attachments}, nil
+}
