@@ -14,54 +14,6 @@ import (
 	"time"
 )
 
-// connected returns a client, settled in the room "room", and its socket.
-func connected(t testing.TB, h *Hub, srv *server) (*client, *Socket) {
-	t.Helper()
-	c := srv.connect(t, nil)
-	c.settle()
-	s := h.Namespace.socket(c.sid)
-	if err := s.Join("room"); err != nil {
-		t.Fatal(err)
-	}
-	return c, s
-}
-
-type outcome[T any] struct {
-	v   T
-	err error
-}
-
-// begin runs f in a goroutine of its own.
-func begin[T any](f func() (T, error)) <-chan outcome[T] {
-	done := make(chan outcome[T], 1)
-	go func() {
-		v, err := f()
-		done <- outcome[T]{v, err}
-	}()
-	return done
-}
-
-func beginCall[T any](ctx context.Context, s *Socket) <-chan outcome[T] {
-	return begin(func() (T, error) { return Call[T](ctx, s, "q") })
-}
-
-// checkNoCalls checks that nothing waits for an answer of the sockets.
-func checkNoCalls(t testing.TB, sockets ...*Socket) {
-	t.Helper()
-	for _, s := range sockets {
-		s.calls.mu.Lock()
-		if s.calls.byID != nil {
-			t.Errorf("pending calls are left: %v", s.calls.byID)
-		}
-		s.calls.mu.Unlock()
-		if n := s.session.reading.calls.Load(); n != 0 {
-			t.Errorf("the session counts %d calls", n)
-		}
-	}
-}
-
-func asking(id int) string { return fmt.Sprintf(`{"event":"q","id":%d}`, id) }
-
 func TestCall(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)

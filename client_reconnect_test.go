@@ -18,13 +18,6 @@ import (
 	"time"
 )
 
-// reasons are those that a client is disconnected for.
-func reasons(c *Client) <-chan Reason {
-	left := newChannel[Reason]()
-	c.OnDisconnect(func(why Reason) { left <- why })
-	return left
-}
-
 // Whatever ends a connection, the client comes back, with its handlers, and rejoins; but not if the server has put it
 // out of its namespace.
 func TestClientReconnects(t *testing.T) {
@@ -714,12 +707,6 @@ func TestClientConnectInHandler(t *testing.T) {
 }
 
 // --- By the clock ---
-
-// bubble runs a test in a bubble of time, with a server over a pipe.
-func bubble(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, test)
-}
 
 // The schedule of attempts, to the instant: immediately, then as the Backoff says, from the beginning again only if a
 // connection has lasted.

@@ -4,78 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
-	"net"
-	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-// overUnix is one kind more.
-var overUnix = kind{"unix", func(t testing.TB) net.Listener {
-	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}, func(l net.Listener) (net.Conn, error) { return net.Dial("unix", l.Addr().String()) }}
-
-// overClientKinds runs a test once for each kind of connection that a Client may have.
-func overClientKinds(t *testing.T, test func(t *testing.T, k kind)) {
-	over(t, []kind{overPipe, overTCP, overUnix, overTLS}, test)
-}
-
-// soon is a Backoff for tests in real time.
-var soon = Backoff{Min: time.Millisecond, Max: 10 * time.Millisecond}
-
-// client makes a client of the server that is closed at the test's end.
-func (s *server) client(t testing.TB, options ClientOptions) *Client {
-	t.Helper()
-	return newClient(t, func() (net.Conn, error) { return s.kind.dial(s.listener) }, options)
-}
-
-// newClient makes a client that dials so.
-func newClient(t testing.TB, dial func() (net.Conn, error), options ClientOptions) *Client {
-	t.Helper()
-	options.Dial.DialContext = func(context.Context, string, string) (net.Conn, error) { return dial() }
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
-	}
-	if options.Backoff.Min == 0 {
-		options.Backoff = soon
-	}
-	c := NewClient("http://example.com", options)
-	t.Cleanup(func() { c.Close() })
-	return c
-}
-
-// mustConnect connects.
-func mustConnect(t testing.TB, c *Client) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := c.Connect(ctx); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// ask is Call for ten seconds.
-func ask[T any](t testing.TB, c Caller, event string, args ...any) T {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	v, err := Call[T](ctx, c, event, args...)
-	if err != nil {
-		t.Fatalf("%s: %v", event, err)
-	}
-	return v
-}
-
-// newChannel returns a channel with room for what a test may put into it.
-func newChannel[T any]() chan T { return make(chan T, 10_000) }
 
 type sum struct{ A, B int }
 

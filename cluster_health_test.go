@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -67,31 +66,6 @@ func TestDeafNodeKnows(t *testing.T) {
 	}
 }
 
-// forgetfulBus loses subscriptions, without a word.
-type forgetfulBus struct {
-	Bus
-	mu   sync.Mutex // guards:
-	lost map[string]*atomic.Bool
-}
-
-func (b *forgetfulBus) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
-	lost := new(atomic.Bool)
-	b.mu.Lock()
-	b.lost[topic] = lost
-	b.mu.Unlock()
-	return b.Bus.Subscribe(ctx, topic, func(msg []byte) {
-		if !lost.Load() {
-			deliver(msg)
-		}
-	})
-}
-
-func (b *forgetfulBus) lose(topic string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.lost[topic].Store(true)
-}
-
 // A subscription that the Bus has lost is made anew: of the node's own topics, of the namespace, and of a room.
 func TestLostSubscriptionIsRenewed(t *testing.T) {
 	for _, lost := range []string{"everyNode", "nodeTopic", "namespace", "room", "left room"} {
@@ -143,15 +117,6 @@ func TestLostSubscriptionIsRenewed(t *testing.T) {
 	}
 }
 
-// eagerBus brings messages for a while before Subscribe returns.
-type eagerBus struct{ Bus }
-
-func (b eagerBus) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
-	cancel, err := b.Bus.Subscribe(ctx, topic, deliver)
-	time.Sleep(2 * nodeHeartbeat)
-	return cancel, err
-}
-
 // A node that hears itself before Subscribe has returned, since it answers another node, begins to send its hellos all the
 // same.
 func TestNodeThatHearsItselfEarlyStarts(t *testing.T) {
@@ -167,19 +132,6 @@ func TestNodeThatHearsItselfEarlyStarts(t *testing.T) {
 			}
 		}
 	})
-}
-
-// refusingBus takes what is published and refuses every subscription.
-type refusingBus struct {
-	Bus
-	refuses atomic.Bool
-}
-
-func (b *refusingBus) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
-	if b.refuses.Load() {
-		return nil, errForbidden
-	}
-	return b.Bus.Subscribe(ctx, topic, deliver)
 }
 
 // A node whose subscriptions are refused is missed by the others, for its sockets are not among those that they count.
@@ -257,37 +209,6 @@ func TestQuestionNoticesOutage(t *testing.T) {
 			t.Errorf("Count: %v after %v", err, time.Since(start))
 		}
 	})
-}
-
-// queueingBus accepts what is published and sends it when it is flushed.
-type queueingBus struct {
-	*MemoryBus
-	mu     sync.Mutex // guards:
-	queued []outgoing
-	hangs  bool // Flush waits until its context ends
-}
-
-func (b *queueingBus) Publish(_ context.Context, topic string, msg []byte) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.queued = append(b.queued, outgoing{topic: topic, msg: msg})
-	return nil
-}
-
-func (b *queueingBus) Flush(ctx context.Context) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.hangs {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	for _, o := range b.queued {
-		if err := b.MemoryBus.Publish(ctx, o.topic, o.msg); err != nil {
-			return err
-		}
-	}
-	b.queued = nil
-	return nil
 }
 
 // Shutdown returns nil when what the hub has emitted, and its goodbye, have left the process.

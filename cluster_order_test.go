@@ -1,53 +1,13 @@
 package atrium
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-// heldBus holds back, or loses, what is published to one topic.
-type heldBus struct {
-	Bus
-	mu    sync.Mutex // guards:
-	topic string
-	loses bool
-	held  [][]byte
-}
-
-func (b *heldBus) Publish(ctx context.Context, topic string, msg []byte) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if topic != b.topic {
-		return b.Bus.Publish(ctx, topic, msg)
-	}
-	if !b.loses {
-		b.held = append(b.held, bytes.Clone(msg))
-	}
-	return nil
-}
-
-func (b *heldBus) hold(topic string, loses bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.topic, b.loses = topic, loses
-}
-
-func (b *heldBus) release(t *testing.T) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, msg := range b.held {
-		if err := b.Bus.Publish(t.Context(), b.topic, msg); err != nil {
-			t.Error(err)
-		}
-	}
-	b.topic, b.held = "", nil
-}
 
 // What is asked of a target does not overtake what the same goroutine has emitted to it, although the two go by
 // different topics.

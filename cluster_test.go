@@ -6,46 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-// houses are several hubs with one bus, each with a server.
-type houses []struct {
-	*Hub
-	*server
-}
-
-// newHouses starts n hubs and waits until they know each other.
-func newHouses(t testing.TB, k kind, n int, bus Bus, options Options) houses {
-	t.Helper()
-	options.Bus = bus
-	all := make(houses, n)
-	for i := range all {
-		all[i].Hub = newHub(t, options)
-		all[i].server = serve(t, k, all[i].Hub)
-	}
-	for _, h := range all {
-		// Not eventually, which is too busy for a synctest's clock to go on.
-		for patience := 10_000; len(h.Nodes().List()) < n-1; patience-- {
-			if patience == 0 {
-				t.Fatal("the nodes do not know each other")
-			}
-			<-time.After(time.Millisecond)
-		}
-		h.cluster.await(t.Context(), []string{everyNode, nodeTopic(h.node)})
-	}
-	return all
-}
 
 // What is emitted on one node reaches whom it is for on all of them, once, whatever they speak.
 func TestClusterEmit(t *testing.T) {
@@ -358,50 +327,6 @@ func TestNodes(t *testing.T) {
 	}
 }
 
-// spiedBus counts what is subscribed to and published.
-type spiedBus struct {
-	Bus
-	mu        sync.Mutex
-	topics    map[string]int
-	published map[string]int
-}
-
-func newSpiedBus() *spiedBus {
-	return &spiedBus{Bus: NewMemoryBus(), topics: make(map[string]int), published: make(map[string]int)}
-}
-
-func (b *spiedBus) Publish(ctx context.Context, topic string, msg []byte) error {
-	b.mu.Lock()
-	b.published[topic]++
-	b.mu.Unlock()
-	return b.Bus.Publish(ctx, topic, msg)
-}
-
-func (b *spiedBus) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
-	cancel, err := b.Bus.Subscribe(ctx, topic, deliver)
-	if err != nil {
-		return nil, err
-	}
-	b.change(topic, +1)
-	var once sync.Once
-	return func() { once.Do(func() { b.change(topic, -1) }); cancel() }, nil
-}
-
-func (b *spiedBus) change(topic string, by int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.topics[topic] += by
-	if b.topics[topic] == 0 {
-		delete(b.topics, topic)
-	}
-}
-
-func (b *spiedBus) subscribed(topic string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.topics[topic]
-}
-
 // A topic is subscribed to while it has local members, and a while longer; with recovery, for as long as one of them may
 // come back. Nothing stays behind.
 func TestClusterTopics(t *testing.T) {
@@ -444,21 +369,6 @@ func TestClusterTopics(t *testing.T) {
 			}
 		})
 	}
-}
-
-// foreigner is a node by hand.
-type foreigner struct {
-	bus    Bus
-	node   string
-	number uint64
-}
-
-func (f *foreigner) send(topic string, m clusterMessage) {
-	f.number++
-	m.from = f.node
-	b := m.encode()
-	setClusterNumber(b, f.number)
-	f.bus.Publish(context.Background(), topic, b)
 }
 
 // Nodes that start together know each other at once, and who is heard to say anything is there: what is asked would leave its
@@ -568,40 +478,6 @@ func TestClusterHeartbeatOfAPatientHub(t *testing.T) {
 	})
 }
 
-// illBus does as it is told.
-type illBus struct {
-	Bus
-	hangs atomic.Bool // calls wait until their contexts end
-	fails atomic.Bool
-}
-
-var errIll = errors.New("ill")
-
-func (b *illBus) sick(ctx context.Context) error {
-	if b.hangs.Load() {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	if b.fails.Load() {
-		return errIll
-	}
-	return nil
-}
-
-func (b *illBus) Publish(ctx context.Context, topic string, msg []byte) error {
-	if err := b.sick(ctx); err != nil {
-		return err
-	}
-	return b.Bus.Publish(ctx, topic, msg)
-}
-
-func (b *illBus) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
-	if err := b.sick(ctx); err != nil {
-		return nil, err
-	}
-	return b.Bus.Subscribe(ctx, topic, deliver)
-}
-
 // A Bus that fails or hangs costs local traffic nothing and waits no longer than it says; all comes back with it.
 func TestClusterOutage(t *testing.T) {
 	for _, how := range []string{"fails", "hangs"} {
@@ -682,16 +558,6 @@ func TestClusterOutage(t *testing.T) {
 	}
 }
 
-// modestBus takes small messages only, as NATS does unless it is told otherwise.
-type modestBus struct{ Bus }
-
-func (b modestBus) Publish(ctx context.Context, topic string, msg []byte) error {
-	if len(msg) > 1<<20 {
-		return errors.New("too large")
-	}
-	return b.Bus.Publish(ctx, topic, msg)
-}
-
 // A message that is too large for the broker is lost and logged, and is no outage.
 func TestClusterOversize(t *testing.T) {
 	noLeaks(t)
@@ -702,19 +568,6 @@ func TestClusterOversize(t *testing.T) {
 	if failed := h.Nodes().Stats().Failed; failed != 1 || h.Ready() != nil {
 		t.Errorf("%d failures, ready: %v", failed, h.Ready())
 	}
-}
-
-// mutedBus takes what is published and keeps it while its subscriptions hang, as a client may that connects again.
-type mutedBus struct {
-	illBus
-	muted atomic.Bool
-}
-
-func (b *mutedBus) Publish(ctx context.Context, topic string, msg []byte) error {
-	if b.muted.Load() {
-		return nil
-	}
-	return b.illBus.Publish(ctx, topic, msg)
 }
 
 // A Join does not wait for a Bus that is known not to subscribe, although that takes every heartbeat.
@@ -775,32 +628,6 @@ func TestClusterQueueFull(t *testing.T) {
 			t.Errorf("Shutdown again: %v after %v", err, time.Since(start))
 		}
 	})
-}
-
-// faultyBus repeats messages and brings them out of order, as no Bus should.
-type faultyBus struct {
-	Bus
-	mu      sync.Mutex
-	late    map[string][]byte
-	inOrder bool
-}
-
-func (b *faultyBus) Publish(ctx context.Context, topic string, msg []byte) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.inOrder && b.late[topic] == nil && rand.IntN(4) == 0 {
-		b.late[topic] = bytes.Clone(msg)
-		return nil
-	}
-	for range 1 + rand.IntN(3) {
-		b.Bus.Publish(ctx, topic, msg)
-	}
-	if late := b.late[topic]; late != nil && rand.IntN(2) == 0 {
-		b.Bus.Publish(ctx, topic, late)
-		b.Bus.Publish(ctx, topic, late)
-		delete(b.late, topic)
-	}
-	return nil
 }
 
 // Nothing is delivered twice, nor out of order, if the Bus repeats and reorders.

@@ -78,13 +78,6 @@ func TestCloseReceived(t *testing.T) {
 	})
 }
 
-// closing calls Close and hands over its result.
-func closing(c *Conn, code StatusCode, reason string) <-chan error {
-	done := make(chan error, 1)
-	go func() { done <- c.Close(code, reason) }()
-	return done
-}
-
 func TestClose(t *testing.T) {
 	rows := []struct {
 		name   string

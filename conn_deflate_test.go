@@ -3,7 +3,6 @@ package atrium
 import (
 	"bytes"
 	"compress/flate"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"math"
 	mathrand "math/rand/v2"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -154,37 +152,6 @@ func TestCheckDeflate(t *testing.T) {
 			}
 		})
 	}
-}
-
-// text is the same in e2e/zlib-vectors.mjs: n bytes of words, among them what stood up to 60,000 bytes before.
-func text(n, seed int) []byte {
-	words := []string{"room", "join", "leave", "message", "user", `"id":`, "true", "{", "}", ",", "[1,2]", "grüße"}
-	var parts []string
-	var all []byte
-	state := uint64(seed)
-	next := func(below int) int {
-		state = (state*1103515245 + 12345) & 0x7fffffff
-		return int(state>>16) % below
-	}
-	for len(all) < n {
-		var word string
-		if len(parts) > 50 && next(2) == 0 {
-			word = parts[len(parts)-1-next(min(len(parts), 12000))]
-		} else {
-			word = words[next(len(words))] // before the number, as in JavaScript
-			word = fmt.Sprintf("%s%d", word, next(1000))
-		}
-		parts = append(parts, word)
-		all = append(all, word...)
-	}
-	return all[:n]
-}
-
-// random returns n bytes that cannot be compressed.
-func random(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b)
-	return b
 }
 
 // TestDeflateRoundTrip, at every window size and level: what compress writes is read by inflate, and by a reader
@@ -550,15 +517,6 @@ func TestInflateBomb(t *testing.T) {
 			t.Errorf("%d bytes allocated", used)
 		}
 	})
-}
-
-// allocated returns how many bytes f allocates in all, which is more than it ever holds.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }
 
 // TestInflateProbe looks into good and bad messages that come in pieces.

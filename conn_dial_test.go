@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -27,121 +26,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
-
-// url returns the address to dial, with a path and query.
-func (s *server) url(rest string) string {
-	switch s.kind.name {
-	case overPipe.name:
-		return "ws://localhost" + rest
-	case overTLS.name:
-		return "wss://" + s.hostport() + rest
-	}
-	return "ws://" + s.hostport() + rest
-}
-
-// hostport returns the server's address by its name.
-func (s *server) hostport() string {
-	_, port, _ := net.SplitHostPort(s.listener.Addr().String())
-	return net.JoinHostPort("localhost", port)
-}
-
-// trusting returns opts with what it takes to reach the server: its certificate, or its pipe.
-func (s *server) trusting(opts DialOptions) *DialOptions {
-	if opts.TLSConfig == nil {
-		opts.TLSConfig = &tls.Config{RootCAs: testRoots()}
-	}
-	if s.kind.name == overPipe.name && opts.DialContext == nil {
-		opts.DialContext = func(context.Context, string, string) (net.Conn, error) { return s.kind.dial(s.listener) }
-	}
-	return &opts
-}
-
-// dial dials the server; the test has ten seconds for it.
-func (s *server) dial(t testing.TB, rest string, opts DialOptions) (*Conn, *http.Response, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	c, resp, err := Dial(ctx, s.url(rest), s.trusting(opts))
-	if c != nil {
-		t.Cleanup(func() { c.CloseNow() })
-	}
-	if (c == nil) == (err == nil) {
-		t.Fatalf("Dial returned %v and %v", c, err)
-	}
-	return c, resp, err
-}
-
-func testRoots() *x509.CertPool {
-	certificate, err := x509.ParseCertificate(testCertificate().Certificate[0])
-	if err != nil {
-		panic(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(certificate)
-	return roots
-}
-
-// dialScript starts a server that leaves each connection to talk, and closes it afterwards. The test ends when all of
-// them have ended.
-func dialScript(t testing.TB, k kind, talk func(nc net.Conn)) *server {
-	l := k.listen(t)
-	var talks sync.WaitGroup
-	talks.Go(func() {
-		for {
-			nc, err := l.Accept()
-			if err != nil {
-				return
-			}
-			talks.Go(func() {
-				defer nc.Close()
-				talk(nc)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		talks.Wait()
-	})
-	return &server{k, l}
-}
-
-// answering starts a server that answers every request with what answer makes of the right Sec-WebSocket-Accept.
-func answering(t testing.TB, k kind, answer func(accept string) string) *server {
-	return dialScript(t, k, func(nc net.Conn) {
-		r, err := http.ReadRequest(bufio.NewReader(nc))
-		if err != nil {
-			return
-		}
-		io.WriteString(nc, answer(acceptKey(r.Header.Get("Sec-WebSocket-Key"))))
-		io.Copy(io.Discard, nc) // until the client has gone
-	})
-}
-
-// switching is the head of a right answer, with additional lines.
-func switching(accept string, lines ...string) string {
-	head := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept + "\r\n"
-	for _, line := range lines {
-		head += line + "\r\n"
-	}
-	return head + "\r\n"
-}
-
-// echoHandler sends every message back.
-func echoHandler(opts *UpgradeOptions) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := Upgrade(w, r, opts)
-		if err != nil {
-			return
-		}
-		defer c.Close(StatusNormalClosure, "") // CloseNow would overtake the answer to a close frame
-		for {
-			op, p, err := c.Read(context.Background())
-			if err != nil || c.Write(context.Background(), op, p) != nil {
-				return
-			}
-		}
-	})
-}
 
 // wantEcho says something and expects to hear it again.
 func wantEcho(t testing.TB, c *Conn, text string) {

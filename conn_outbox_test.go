@@ -3,7 +3,6 @@ package atrium
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -12,62 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 )
-
-// A gate is a network connection that lets one write at a time through, when the test says so. It lives in a synctest
-// bubble: when synctest.Wait returns, a drainer is either in a write or gone.
-type gate struct {
-	net.Conn // nil: nothing else is called
-	let      chan admission
-	current  []byte // the write in progress, or nil
-	began    time.Time
-	handed   []byte // all that was given to Write
-	passed   []byte // all that Write took
-	writes   [][]byte
-}
-
-// An admission ends a write: with nil, all of it was taken.
-type admission struct {
-	n   int
-	err error
-}
-
-func newGate() *gate { return &gate{let: make(chan admission)} }
-
-func (g *gate) Write(p []byte) (int, error) {
-	g.current, g.began = p, time.Now()
-	g.handed = append(g.handed, p...)
-	g.writes = append(g.writes, p)
-	a := <-g.let
-	if a.err == nil {
-		a.n = len(p)
-	}
-	g.passed = append(g.passed, p[:a.n]...)
-	g.current = nil
-	return a.n, a.err
-}
-
-// pass lets the write in progress through and waits for what the drainer does then.
-func (g *gate) pass() {
-	g.let <- admission{}
-	synctest.Wait()
-}
-
-// passAll lets everything through.
-func (g *gate) passAll() {
-	for synctest.Wait(); g.current != nil; {
-		g.pass()
-	}
-}
-
-// numberedFrame returns a frame of n bytes of payload, at least eight, that says which it is.
-func numberedFrame(op Opcode, number, n int) []byte {
-	payload := make([]byte, max(n, 8))
-	binary.BigEndian.PutUint64(payload, uint64(number))
-	for i := 8; i < n; i++ {
-		payload[i] = byte(number + i)
-	}
-	return encodeFrame(Header{Fin: true, Opcode: op, Length: int64(len(payload))}, string(payload))
-}
 
 // outboxModel is what an outbox should be, in lists that are obviously right.
 type outboxModel struct {

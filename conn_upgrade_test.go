@@ -16,28 +16,7 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"weak"
 )
-
-// handshake returns a raw opening handshake. Changes are header lines: each replaces the lines of that name, one that
-// begins with "+" is added to them, and "-Name" removes them.
-func handshake(first string, changes ...string) string {
-	lines := []string{"Host: example.com", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"}
-	for _, change := range changes {
-		added, more := strings.CutPrefix(change, "+")
-		removed, _ := strings.CutPrefix(change, "-")
-		name, _, _ := strings.Cut(removed, ":")
-		if !more {
-			lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, name+":") })
-		}
-		if removed == change {
-			lines = append(lines, added)
-		}
-	}
-	return first + "\r\n" + strings.Join(append(lines, "", ""), "\r\n")
-}
-
-const get = "GET /path?query HTTP/1.1"
 
 // An upgraded is what Upgrade returned.
 type upgraded struct {
@@ -590,12 +569,6 @@ func TestUpgradeLetsGo(t *testing.T) {
 	if !bytes.HasPrefix(nc.written, []byte("HTTP/1.1 101 ")) {
 		t.Errorf("the answer was %q", nc.written)
 	}
-}
-
-// held reports whether anything still refers to p.
-func held[T any](p *T) func() bool {
-	w := weak.Make(p)
-	return func() bool { return w.Value() != nil }
 }
 
 // unwritable is a network connection that fails to be written to.

@@ -3,7 +3,6 @@ package atrium
 import (
 	"bytes"
 	"compress/gzip"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -23,15 +22,6 @@ func askScript(t *testing.T, method, target string, header http.Header, status i
 		t.Fatalf("%s %s %v: status %d, want %d", method, target, header, w.Code, status)
 	}
 	return w.Result()
-}
-
-func body(t *testing.T, r io.Reader) []byte {
-	t.Helper()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 var takesGzip = http.Header{"Accept-Encoding": {"br, gzip, deflate"}}

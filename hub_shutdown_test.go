@@ -141,14 +141,6 @@ func TestGoexitInOfFunc(t *testing.T) {
 	}
 }
 
-// panickingBus is a Bus of the application that panics.
-type panickingBus struct{}
-
-func (panickingBus) Publish(context.Context, string, []byte) error { panic("publish oops") }
-func (panickingBus) Subscribe(context.Context, string, func([]byte)) (func(), error) {
-	panic("subscribe oops")
-}
-
 // A Bus that panics is one that fails: the hub goes on alone, and the log says why.
 func TestBusPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

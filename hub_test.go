@@ -1,7 +1,6 @@
 package atrium
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -76,122 +75,6 @@ func TestChat(t *testing.T) {
 		}
 		alice.want(`{"event":"left","data":"transport close"}`)
 	})
-}
-
-// offer connects a client that has offered to authenticate and has not done so yet.
-func (s *server) offer(t testing.TB) *client {
-	t.Helper()
-	return &client{s.conn(t, "Sec-WebSocket-Protocol: atrium"), t, ""}
-}
-
-// socket returns the hub's end of the client when all that the client sent before is handled.
-func (c *client) socket(h *Hub) *Socket {
-	c.t.Helper()
-	c.settle()
-	s := h.Namespace.socket(c.sid)
-	if s == nil {
-		c.t.Fatal("the hub does not know the client")
-	}
-	return s
-}
-
-// listen reads in the background, so that pings are answered, and passes on what comes, and in the end a nil.
-func (c *client) listen() <-chan *string {
-	heard := make(chan *string, 10_000)
-	go func() {
-		defer close(heard)
-		for {
-			_, p, err := c.Read(context.Background())
-			if err != nil {
-				return
-			}
-			m := string(p)
-			heard <- &m
-		}
-	}()
-	return heard
-}
-
-// eventually waits, without sleeping, until the condition holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatalf("timed out: %s", what)
-		}
-	}
-}
-
-// waiting returns how many events are received and not yet handled.
-func (b *inbox) waiting() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.count
-}
-
-// leavings returns a channel that gets the reason for each leaving.
-func leavings(h *Hub) <-chan Reason {
-	left := make(chan Reason, 1000)
-	h.OnDisconnect(func(_ *Socket, why Reason) { left <- why })
-	return left
-}
-
-// awaitCountedOut waits until the quota counts nobody: neither who is live nor who is still being let in.
-func (h *Hub) awaitCountedOut(t testing.TB) {
-	t.Helper()
-	eventually(t, "all connections to be counted out", func() bool {
-		h.quota.mu.Lock()
-		defer h.quota.mu.Unlock()
-		return h.quota.total == 0 && len(h.quota.byClient) == 0
-	})
-}
-
-// checkNobody checks that nothing of any socket is left: live, counted, or on the clock. Who came too late for a
-// shutdown is counted until its request has been dealt with.
-func (h *Hub) checkNobody(t testing.TB) {
-	t.Helper()
-	h.Namespace.checkEmpty(t)
-	h.awaitCountedOut(t)
-	// A connection is counted out before the last of its functions has returned.
-	eventually(t, "the last session to be over", func() bool { return len(h.list()) == 0 })
-	h.sessions.clock.mu.Lock()
-	timers := h.sessions.clock.count
-	h.sessions.clock.mu.Unlock()
-	if timers != 0 {
-		t.Errorf("%d timers are scheduled", timers)
-	}
-}
-
-// logBuffer is where a test's hub logs to.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func newLog() (*slog.Logger, *logBuffer) {
-	l := new(logBuffer)
-	return slog.New(slog.NewTextHandler(l, nil)), l
-}
-
-func bodyOf(t testing.TB, r answer) string {
-	t.Helper()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }
 
 func TestAcceptRefuses(t *testing.T) {

@@ -3,49 +3,12 @@ package atrium
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 )
-
-// ioClient is a Socket.IO client over a WebSocket, as raw as can be.
-type ioClient struct{ *client }
-
-func (s *server) socketIO(t testing.TB) ioClient {
-	t.Helper()
-	nc := s.raw(t)
-	r := request(t, nc, strings.Replace(handshakeHead, "GET / ", "GET /socket.io/?EIO=4&transport=websocket ", 1)+"\r\n")
-	if r.StatusCode != http.StatusSwitchingProtocols {
-		body, _ := io.ReadAll(r.Body)
-		t.Fatalf("handshake: %s %s", r.Status, body)
-	}
-	c := ioClient{&client{newConn(nc, connConfig{client: true, readLimit: 1 << 20, maxQueued: 1 << 20, early: r.rest}), t, ""}}
-	t.Cleanup(func() { c.CloseNow() })
-	if hello := c.next(); !strings.HasPrefix(hello, `0{"sid":"`) {
-		t.Fatalf("the handshake is %s", hello)
-	}
-	return c
-}
-
-// join connects to a namespace and returns the socket's id.
-func (c ioClient) join(namespace string) (id string) {
-	c.t.Helper()
-	prefix := "40" + namespace
-	if namespace != "" {
-		prefix += ","
-	}
-	c.send(prefix)
-	var hello struct{ Sid string }
-	data, ok := strings.CutPrefix(c.next(), prefix)
-	if err := json.Unmarshal([]byte(data), &hello); !ok || err != nil || len(hello.Sid) != socketIDLength {
-		c.t.Fatalf("got %s, %v", data, err)
-	}
-	return hello.Sid
-}
 
 // Each namespace has its own functions, handlers, rooms and ids; a client has a socket in each that it joins.
 func TestNamespaces(t *testing.T) {

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,114 +16,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
-
-// lounge is a hub with recovery whose sockets tell when they come and go.
-type lounge struct {
-	*Hub
-	*server
-	came chan *Socket
-	went chan Reason
-}
-
-func newLounge(t testing.TB, k kind, options Options) *lounge {
-	if options.Recovery.MaxDisconnection == 0 {
-		options.Recovery.MaxDisconnection = time.Minute
-	}
-	l := &lounge{Hub: newHub(t, options), came: make(chan *Socket, 1000), went: make(chan Reason, 1000)}
-	l.OnConnect(func(s *Socket) { l.came <- s })
-	l.OnDisconnect(func(s *Socket, why Reason) { l.went <- why })
-	l.server = serve(t, k, l.Hub)
-	return l
-}
-
-// guest is a Socket.IO client that knows how to come back.
-type guest struct {
-	ioClient
-	id, pid string
-	missed  []string // what came before the CONNECT reply
-	socket  *Socket
-}
-
-// enter connects to "/" with an auth value, which is JSON or nothing.
-func (l *lounge) enter(t testing.TB, auth string) *guest {
-	t.Helper()
-	g := &guest{ioClient: l.socketIO(t)}
-	g.send("40" + auth)
-	g.hello()
-	g.socket = within(t, l.came, "OnConnect")
-	return g
-}
-
-// hello takes what is there up to the CONNECT reply, and that.
-func (g *guest) hello() {
-	g.t.Helper()
-	for {
-		m := g.next()
-		data, ok := strings.CutPrefix(m, "40")
-		if !ok {
-			g.missed = append(g.missed, m)
-			continue
-		}
-		var hello struct{ Sid, Pid string }
-		if err := json.Unmarshal([]byte(data), &hello); err != nil || len(hello.Sid) != socketIDLength || len(hello.Pid) != pidLength {
-			g.t.Fatalf("the reply is %s", m)
-		}
-		g.id, g.pid = hello.Sid, hello.Pid
-		return
-	}
-}
-
-// cut breaks the connection, and returns when the hub has noticed.
-func (l *lounge) cut(g *guest) {
-	g.t.Helper()
-	g.CloseNow()
-	if why := within(g.t, l.went, "OnDisconnect"); !why.recoverable() {
-		g.t.Fatalf("disconnected for %q", why)
-	}
-}
-
-// proof is what a client comes back with; without an offset if that is empty.
-func proof(pid, offset string) string {
-	if offset == "" {
-		return fmt.Sprintf(`{"pid":%q}`, pid)
-	}
-	return fmt.Sprintf(`{"pid":%q,"offset":%q}`, pid, offset)
-}
-
-// offset returns a packet's last argument.
-func offsetOf(t testing.TB, message string) string {
-	t.Helper()
-	_, list, _ := strings.Cut(message, "[")
-	var args []any
-	if err := json.Unmarshal([]byte("["+list), &args); err != nil {
-		t.Fatalf("%s: %v", message, err)
-	}
-	offset, ok := args[len(args)-1].(string)
-	if _, err := strconv.ParseUint(offset, 10, 64); !ok || err != nil {
-		t.Fatalf("%s has no offset", message)
-	}
-	return offset
-}
-
-// bare takes the offsets away.
-func bare(t testing.TB, messages []string) []string {
-	t.Helper()
-	var out []string
-	for _, m := range messages {
-		if strings.HasPrefix(m, "4") {
-			m = strings.Replace(m, `,"`+offsetOf(t, m)+`"]`, "]", 1)
-		}
-		out = append(out, m)
-	}
-	return out
-}
-
-func wantMissed(t testing.TB, g *guest, want ...string) {
-	t.Helper()
-	if diff := cmp.Diff(want, bare(t, g.missed)); diff != "" {
-		t.Fatal(diff)
-	}
-}
 
 // check compares what is counted with what is there.
 func (r *recovery) check(t testing.TB) {
@@ -288,15 +178,6 @@ func TestRecoveryRefused(t *testing.T) {
 			}
 			l.recovery.check(t)
 		})
-	}
-}
-
-// settleEvent has an event go to everyone, and waits for it.
-func (g *guest) settleEvent(t testing.TB, l *lounge) {
-	t.Helper()
-	l.Emit("settle")
-	if m := g.next(); !strings.HasPrefix(m, `42["settle",`) {
-		t.Fatalf("got %s", m)
 	}
 }
 
@@ -467,17 +348,6 @@ func TestRecoveryRace(t *testing.T) {
 	}
 }
 
-// takeHello is hello for a client that another may have replaced before it got the reply.
-func (g *guest) takeHello() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	_, p, err := g.Read(ctx)
-	var hello struct{ Sid string }
-	if data, ok := strings.CutPrefix(string(p), "40"); err == nil && ok && json.Unmarshal([]byte(data), &hello) == nil {
-		g.id = hello.Sid
-	}
-}
-
 // A client whose connections are cut again and again, noticed or not, misses nothing and gets nothing twice.
 func TestRecoveryUnderTraffic(t *testing.T) {
 	overPlain(t, func(t *testing.T, k kind) {
@@ -630,19 +500,6 @@ func TestRecoveryExpires(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.check(t)
 	})
-}
-
-// answerPings keeps a client alive that has nothing else to do.
-func (g *guest) answerPings() {
-	for {
-		_, p, err := g.Read(context.Background())
-		if err != nil {
-			return
-		}
-		if string(p) == "2" {
-			g.Write(context.Background(), OpText, []byte("3"))
-		}
-	}
 }
 
 // A client that goes silent is noticed late, and what it did not get meanwhile is still there.
@@ -870,20 +727,6 @@ type pollster struct {
 	t    testing.TB
 	http *http.Client
 	url  string
-}
-
-func (l *lounge) polls(t testing.TB) *pollster {
-	t.Helper()
-	p := &pollster{t, &http.Client{Transport: &http.Transport{
-		DialContext:       func(context.Context, string, string) (net.Conn, error) { return l.kind.dial(l.listener) },
-		DisableKeepAlives: true,
-	}}, "http://example.com/socket.io/?EIO=4&transport=polling"}
-	var handshake struct{ Sid string }
-	if err := json.Unmarshal([]byte(p.do("GET", "")[1:]), &handshake); err != nil {
-		t.Fatal(err)
-	}
-	p.url += "&sid=" + handshake.Sid
-	return p
 }
 
 func (p *pollster) do(method, body string) string {

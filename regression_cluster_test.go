@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,22 +111,6 @@ func TestNodesHandlerExits(t *testing.T) {
 	}
 }
 
-// recordingBus keeps the deliver functions that it was given, and goes on calling them after cancel for as long as a
-// connection may take to hear of it.
-type recordingBus struct {
-	mu      sync.Mutex
-	deliver []func([]byte)
-}
-
-func (b *recordingBus) Publish(context.Context, string, []byte) error { return nil }
-
-func (b *recordingBus) Subscribe(_ context.Context, _ string, deliver func([]byte)) (func(), error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.deliver = append(b.deliver, deliver)
-	return func() {}, nil
-}
-
 // A room that is joined again while its old subscription is being cancelled has two for a moment: a message comes once.
 func TestTopicAndSuccessorDeliverOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -179,12 +162,6 @@ func TestForgottenTopicsDoNotWait(t *testing.T) {
 		stop()
 		ts.dropAll()
 	})
-}
-
-// newTopics returns topics without a cluster.
-func newTopics(bus Bus, deliver func(*topic, []byte)) *topics {
-	return &topics{bus: bus, clock: newWheel(time.Second), linger: minLinger, deliver: deliver, outcome: func(string, error) {},
-		begun: func(string) {}, ctx: context.Background(), byName: make(map[string]*topic)}
 }
 
 // Clients that do not answer calls keep nobody from asking, or disconnecting, the sockets of their node.

@@ -7,52 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 )
-
-// mailbox is a socket without a client: nothing drains its outbox, so that a test sees at once what was queued.
-type mailbox struct{ *Socket }
-
-func newMailbox(t testing.TB, h *Hub) mailbox {
-	t.Helper()
-	near, far := net.Pipe()
-	t.Cleanup(func() { near.Close(); far.Close() })
-	conn := newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 30})
-	conn.out.state = writing
-	s := h.newPlain(conn, &Handshake{}, context.Background())
-	h.quota.take(nil)
-	if !h.add(s.session, "") || !s.enter() {
-		t.Fatal("the socket was not let in")
-	}
-	m := mailbox{s}
-	if got := m.take(); len(got) != 1 || !strings.HasPrefix(got[0], `{"event":"connect"`) {
-		t.Fatalf("first came %q", got)
-	}
-	return m
-}
-
-// take empties the outbox of what was queued.
-func (m mailbox) take() []string {
-	o := &m.session.conn.out
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var messages []string
-	for frame := o.pop(); frame != nil; frame = o.pop() {
-		messages = append(messages, string(frame[2:])) // they are short
-		o.bytes -= len(frame)
-	}
-	return messages
-}
-
-// drop is the end of the session, its reading included.
-func (m mailbox) drop() {
-	m.session.end(ReasonTransportClose, noCloseFrame, "")
-	m.session.part()
-}
 
 // modelMember is what TestRoomsModel believes of one socket.
 type modelMember struct {

@@ -14,37 +14,6 @@ import (
 	"time"
 )
 
-// peer connects a client that answers nothing by itself.
-func (s *server) peer(t testing.TB, lines ...string) *peer {
-	t.Helper()
-	nc, early := s.upgrade(t, lines...)
-	return newPeer(t, nc, early, true)
-}
-
-// accepted reads the connect message.
-func (p *peer) accepted() *peer {
-	p.t.Helper()
-	if _, m := p.next(); !strings.HasPrefix(m, `{"event":"connect","data":`) {
-		p.t.Fatalf("got %s, want the connect message", m)
-	}
-	return p
-}
-
-// wantAfter checks that d has passed, and at most two ticks of the hub's clock more.
-func wantAfter(t *testing.T, h *Hub, what string, start time.Time, d time.Duration) {
-	t.Helper()
-	if took, late := time.Since(start), 2*time.Duration(h.sessions.clock.tick); took < d || took > d+late {
-		t.Errorf("%s after %v, want %v to %v", what, took, d, d+late)
-	}
-}
-
-func wantReason(t testing.TB, left <-chan Reason, want Reason) {
-	t.Helper()
-	if got := within(t, left, "OnDisconnect"); got != want {
-		t.Errorf("reason %q, want %q", got, want)
-	}
-}
-
 // Pings come at intervals, the first ones not earlier, and not all at once. Neither an idle connection nor its heartbeat is
 // a message that takes too long.
 func TestSessionPings(t *testing.T) {

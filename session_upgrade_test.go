@@ -5,152 +5,13 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-// engine is a client of Engine.IO, whose requests are made one at a time.
-type engine struct {
-	*server
-	t    testing.TB
-	http *http.Client
-	sid  string
-}
-
-// reply is what a request was answered with.
-type reply struct {
-	status int
-	body   string
-	header http.Header
-}
-
-// engine makes a client without a session.
-func (s *server) engine(t testing.TB) *engine {
-	transport := &http.Transport{
-		DialContext:        func(context.Context, string, string) (net.Conn, error) { return s.kind.dial(s.listener) },
-		DisableCompression: true,
-		DisableKeepAlives:  true,
-	}
-	return &engine{server: s, t: t, http: &http.Client{Transport: transport}}
-}
-
-// polls makes a client with a session.
-func (s *server) polls(t testing.TB) *engine {
-	t.Helper()
-	e := s.engine(t)
-	handshake := e.get()
-	found := handshakeForm.FindStringSubmatch(handshake.body)
-	if found == nil {
-		t.Fatalf("handshake: %v", handshake)
-	}
-	e.sid = found[1]
-	return e
-}
-
-// joined makes one whose client is connected to the main namespace, and has been told so.
-func (s *server) joined(t testing.TB) *engine {
-	t.Helper()
-	e := s.polls(t)
-	e.post("40")
-	e.get()
-	return e
-}
-
-var handshakeForm = regexp.MustCompile(
-	`^0\{"sid":"([\w-]{20})","upgrades":\[(|"websocket")\],"pingInterval":\d+,"pingTimeout":\d+,"maxPayload":\d+\}$`)
-
-// request makes a request with header lines; ctx may break it off.
-func (e *engine) request(ctx context.Context, method, query, body string, lines ...string) (reply, error) {
-	r, err := http.NewRequestWithContext(ctx, method, "http://example.com/socket.io/"+query, strings.NewReader(body))
-	if err != nil {
-		return reply{}, err
-	}
-	for _, line := range lines {
-		name, value, _ := strings.Cut(line, ": ")
-		r.Header.Set(name, value)
-	}
-	answer, err := e.http.Do(r)
-	if err != nil {
-		return reply{}, err
-	}
-	defer answer.Body.Close()
-	b, err := io.ReadAll(answer.Body)
-	return reply{answer.StatusCode, string(b), answer.Header}, err
-}
-
-// query is that of the client's session.
-func (e *engine) query() string {
-	query := "?EIO=4&transport=polling"
-	if e.sid != "" {
-		query += "&sid=" + e.sid
-	}
-	return query
-}
-
-func (e *engine) do(method, query, body string, lines ...string) reply {
-	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // with synctest, of virtual time
-	defer cancel()
-	r, err := e.request(ctx, method, query, body, lines...)
-	if err != nil {
-		e.t.Fatalf("%s %s: %v", method, query, err)
-	}
-	return r
-}
-
-func (e *engine) get(lines ...string) reply {
-	e.t.Helper()
-	return e.do("GET", e.query(), "", lines...)
-}
-
-func (e *engine) post(body string, lines ...string) reply {
-	e.t.Helper()
-	return e.do("POST", e.query(), body, append([]string{"Content-Type: text/plain;charset=UTF-8"}, lines...)...)
-}
-
-// leave ends the session, in the way that leaves nothing waiting: with a GET, for which the hub waits a second.
-func (e *engine) leave() {
-	e.t.Helper()
-	e.post("1").want(e.t, 200, "ok")
-	if r := e.get(); r.body != unknownSession {
-		r.want(e.t, 200, "6")
-	}
-}
-
-// getting makes a GET and returns when it waits, or has its answer: while its client upgrades it waits for a moment only.
-func (e *engine) getting(h *Hub) <-chan reply {
-	e.t.Helper()
-	answered := make(chan reply, 1)
-	go func() {
-		r, err := e.request(context.Background(), "GET", e.query(), "")
-		if err != nil {
-			r.body = err.Error()
-		}
-		answered <- r
-	}()
-	e.waitFor(h, "a GET that waits", func(p *polling) bool { return len(answered) > 0 || p.getting && p.arrived != nil })
-	return answered
-}
-
-// waitFor waits until something holds of the session.
-func (e *engine) waitFor(h *Hub, what string, holds func(p *polling) bool) {
-	e.t.Helper()
-	p := h.recall(e.sid)
-	if p == nil {
-		e.t.Fatalf("waiting for %s: the session is gone", what)
-	}
-	eventually(e.t, what, func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return holds(p)
-	})
-}
 
 // websocket opens a WebSocket with the query.
 func (s *server) websocket(t testing.TB, query string, lines ...string) *client {
@@ -180,12 +41,6 @@ func (s *server) direct(t testing.TB) *client {
 	return c
 }
 
-// probing opens a WebSocket for a session that polls.
-func (e *engine) probing() *client {
-	e.t.Helper()
-	return e.websocket(e.t, "?EIO=4&transport=websocket&sid="+e.sid)
-}
-
 // sendBinary sends bytes as a message of its own.
 func (c *client) sendBinary(p string) {
 	c.t.Helper()
@@ -209,82 +64,10 @@ func (c *client) wantGone() {
 	}
 }
 
-// want compares an answer's status and body.
-func (r reply) want(t testing.TB, status int, body string) {
-	t.Helper()
-	if r.status != status || r.body != body {
-		t.Fatalf("got  %d %q\nwant %d %q", r.status, r.body, status, body)
-	}
-}
-
 const (
 	unknownSession = `{"code":1,"message":"Session ID unknown"}`
 	badRequest     = `{"code":3,"message":"Bad request"}`
 )
-
-// wantOver expects the session to be over, for its client and for the hub.
-func (e *engine) wantOver(h *Hub, left <-chan Reason, reason Reason) {
-	e.t.Helper()
-	e.get().want(e.t, 400, unknownSession)
-	e.post("40").want(e.t, 400, unknownSession)
-	if left != nil {
-		wantReason(e.t, left, reason)
-	}
-	e.wantForgotten(h)
-}
-
-func (e *engine) wantForgotten(h *Hub) {
-	e.t.Helper()
-	eventually(e.t, "the session is forgotten", func() bool { return h.recall(e.sid) == nil })
-}
-
-// newEcho returns a hub with a few handlers. A client that connects to "/" hears of its auth.
-func newEcho(t testing.TB, options Options) *Hub {
-	h := newHub(t, options)
-	t.Cleanup(func() { h.checkForgotten(t) }) // before newHub's cleanup: sessions are only forgotten when they are over
-	for _, n := range []*Namespace{h.Namespace, h.Of("/custom")} {
-		n.OnConnect(func(s *Socket) {
-			var auth any
-			s.Handshake().Bind(&auth)
-			if auth != nil {
-				s.Emit("auth", auth)
-			}
-		})
-		n.Handle("message", func(e *Event) {
-			args := make([]any, 0, 4)
-			for _, arg := range e.Args() {
-				args = append(args, arg)
-			}
-			e.Socket().Emit("message-back", args...)
-		})
-		n.Handle("bytes", func(e *Event) {
-			var a, b Binary
-			if err := e.Bind(&a, &b); err != nil {
-				e.ReplyError(err)
-				return
-			}
-			e.Socket().Emit("bytes-back", a, b)
-			e.Reply(a, b)
-		})
-		OnCall(n, "echo", func(s *Socket, v any) (any, error) { return v, nil })
-	}
-	return h
-}
-
-// checkForgotten checks that no session can be polled any more when all have ended.
-func (h *Hub) checkForgotten(t testing.TB) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	if err := h.Shutdown(ctx); err != nil {
-		t.Error(err)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.polls) != 0 {
-		t.Errorf("%d sessions can be polled still", len(h.polls))
-	}
-}
 
 func TestEngineHandshake(t *testing.T) {
 	noLeaks(t)

@@ -13,20 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// newLounges is a lounge and, on the same Bus, another hub.
-func newLounges(t testing.TB, k kind, options Options) (*lounge, *Hub) {
-	options.Bus = NewMemoryBus()
-	options.Recovery.MaxDisconnection = time.Minute
-	l, other := newLounge(t, k, options), newHub(t, options)
-	for _, h := range []*Hub{l.Hub, other} {
-		for len(h.Nodes().List()) == 0 {
-			<-time.After(time.Millisecond)
-		}
-		h.cluster.await(context.Background(), []string{everyNode, nodeTopic(h.node)})
-	}
-	return l, other
-}
-
 // deed is something done to a client that is in the rooms "secret" and "hall".
 type deed struct {
 	name  string

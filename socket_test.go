@@ -129,12 +129,6 @@ func TestSocketContextAfterwards(t *testing.T) {
 	}
 }
 
-func scheduledTimers(h *Hub) int {
-	h.sessions.clock.mu.Lock()
-	defer h.sessions.clock.mu.Unlock()
-	return h.sessions.clock.count
-}
-
 // What was emitted before Disconnect arrives, what is emitted after it does not; the socket is in no room when it
 // returns.
 func TestDisconnect(t *testing.T) {

@@ -88,28 +88,6 @@ func TestEmitOrder(t *testing.T) {
 	})
 }
 
-// newMailboxes returns sockets that are in the rooms "room" and "twin".
-func newMailboxes(t testing.TB, n int) (*Hub, []mailbox) {
-	h := newHub(t, Options{})
-	boxes := make([]mailbox, n)
-	for i := range boxes {
-		boxes[i] = newMailbox(t, h)
-		t.Cleanup(boxes[i].drop)
-		if err := boxes[i].Join("room", "twin"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return h, boxes
-}
-
-// counted counts how often it is encoded.
-type counted struct{ times *int }
-
-func (c counted) MarshalJSON() ([]byte, error) {
-	*c.times++
-	return []byte(`"counted"`), nil
-}
-
 func TestEmitEncodesOnce(t *testing.T) {
 	noLeaks(t)
 	h, boxes := newMailboxes(t, 50)
