@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // The reasons a Client disconnects for, beside ReasonPingTimeout, ReasonTransportClose, ReasonTransportError,
@@ -269,9 +270,9 @@ func (u *unsent) remove(drop func(*parcel) bool) {
 // send sends a parcel or keeps it for later.
 func (c *Client) send(m *parcel) error {
 	c.mu.Lock()
-	if l := c.link; l != nil && (l.slept() || l.left() <= 0) {
+	if l := c.link; l != nil && l.heartbeat.due(nanotime(), time.Now().UnixNano()) {
 		c.mu.Unlock()
-		l.check()
+		l.checkHeartbeat()
 		c.mu.Lock()
 	}
 	l, wake, err := c.sendLocked(m)

@@ -16,13 +16,6 @@ import (
 const (
 	// maxEngineHandshake bounds the message that a server begins with, in bytes. It has some 120.
 	maxEngineHandshake = 16 << 10
-	// maxHeartbeat bounds the ping interval and the ping time-out that a server may ask for.
-	maxHeartbeat = 24 * time.Hour
-	// lookInterval is the time between two looks whether the machine has slept.
-	lookInterval = 5 * time.Second
-	// probeTimeout is how long a server may be silent after a sleep and a ping (RFC 6455 §5.5.2): a network that wakes up
-	// takes some seconds.
-	probeTimeout = 10 * time.Second
 	// maxOffset bounds what is taken for the offset of an event, in bytes. It is sent back when the client connects, and
 	// any string that an event ends with looks like one.
 	maxOffset = 128
@@ -37,23 +30,32 @@ type link struct {
 
 	// The reader's own.
 	parts assembler
-	limit time.Duration // how long the server may say nothing; 0 before the Engine.IO handshake
-	wrong error         // what the server broke
+	wrong error // what the server broke
 
-	// The heartbeat.
-	heartbeat   *time.Timer   // nil before the Engine.IO handshake
-	looked      atomic.Int64  // nanotime of the last check
-	lookedWall  atomic.Int64  // the same in Unix nanoseconds
-	probed      atomic.Int64  // nanotime of a ping that nothing has followed yet; 0: none
-	heard       atomic.Int64  // nanotime when something was last received
-	heardFills  atomic.Uint32 // the connection's fills then
-	heardPauses atomic.Uint32 // the reading's pauses then
+	received atomic.Int64 // nanotime when a whole frame was last received
 
-	// Guarded by client.mu.
-	greeted   bool // the Engine.IO handshake has come
-	connected bool // the server has let the client in
-	over      bool // it is not to be used any more
-	reason    Reason
+	// Guarded by client.mu:
+	phase     linkPhase // changed by the reader only
+	over      bool      // it is not to be used any more
+	reason    Reason    // why it is over
+	heartbeat clientHeartbeat
+	timer     *time.Timer // calls checkHeartbeat; nil before the Engine.IO handshake
+}
+
+// linkPhase says how far the handshakes of a link are.
+type linkPhase uint8
+
+const (
+	linkDialed    linkPhase = iota // the server's Engine.IO handshake is awaited
+	linkGreeted                    // the answer to Socket.IO's CONNECT is awaited
+	linkConnected                  // the server has let the client in
+)
+
+func (p linkPhase) awaited() string {
+	if p == linkDialed {
+		return "the Engine.IO handshake"
+	}
+	return "the answer to Socket.IO's CONNECT"
 }
 
 // attempted is what became of an attempt to connect.
@@ -76,8 +78,8 @@ func (l *link) serve() {
 		return
 	}
 	l.client.detach(l)
-	if l.heartbeat != nil {
-		l.heartbeat.Stop() // for good: check knows that it is over
+	if l.timer != nil {
+		l.timer.Stop() // for good: checkHeartbeat finds that the link is over
 	}
 	l.conn.finish()
 	l.client.busy.Done()
@@ -90,7 +92,7 @@ func (l *link) receive() error {
 		if err != nil {
 			return err
 		}
-		l.hear()
+		l.received.Store(nanotime())
 		if op != OpContinuation {
 			if err := l.take(op, p); err != nil {
 				return err
@@ -116,7 +118,7 @@ func (l *link) take(op Opcode, p []byte) error {
 		m, err = parseEngine(p, nil)
 	}
 	switch {
-	case l.limit == 0:
+	case l.phase == linkDialed:
 		if err != nil || m.binary || m.kind != engineOpen {
 			return l.fail(fmt.Errorf(`expected an Engine.IO handshake, such as 0{"sid":…}, got %.60q`, p))
 		}
@@ -148,14 +150,30 @@ func (l *link) take(op Opcode, p []byte) error {
 // fail ends the connection because the server broke the protocol.
 func (l *link) fail(err error) error {
 	l.wrong = fmt.Errorf("%w: %w", ErrProtocol, err)
-	l.client.drop(l, ReasonParseError)
+	l.drop(ReasonParseError)
 	l.conn.beginClose(StatusPolicyViolation, err.Error(), deliverQueued)
 	return errOver
 }
 
+// drop records that the link is over, and why. The first reason stays. The caller ends the connection, and the reader
+// then calls detach.
+func (l *link) drop(reason Reason) {
+	l.client.mu.Lock()
+	defer l.client.mu.Unlock()
+	if !l.over {
+		l.over, l.reason = true, reason
+	}
+}
+
+// cut ends the connection without a closing handshake.
+func (l *link) cut(reason Reason) {
+	l.drop(reason)
+	_ = l.conn.CloseNow()
+}
+
 // end ends the connection for the reason, as the server has asked for.
 func (l *link) end(reason Reason) error {
-	l.client.drop(l, reason)
+	l.drop(reason)
 	l.conn.beginClose(StatusNormalClosure, "", deliverQueued)
 	return errOver
 }
@@ -181,16 +199,15 @@ func (l *link) greet(handshake []byte) error {
 	case h.MaxPayload < 0:
 		return l.fail(fmt.Errorf("the Engine.IO handshake: maxPayload: expected some bytes, got %d", h.MaxPayload))
 	}
+	limit := time.Duration(h.PingInterval+h.PingTimeout) * time.Millisecond
 	c := l.client
 	c.mu.Lock()
-	l.greeted = true
+	l.phase = linkGreeted
 	c.maxMessage = int(min(h.MaxPayload, noBound))
+	l.heartbeat = newClientHeartbeat(limit, l.signs())
+	l.timer = time.AfterFunc(min(limit, lookInterval), l.checkHeartbeat)
 	c.mu.Unlock()
 	l.conn.readLimit.Store(c.options.Dial.ReadLimit)
-	l.limit = time.Duration(h.PingInterval+h.PingTimeout) * time.Millisecond
-	l.heartbeat = time.AfterFunc(maxHeartbeat, l.check)
-	l.noteLook()
-	l.heartbeat.Reset(min(l.limit, lookInterval)) // not before l.heartbeat is there for check
 	l.write(newParcel(newPacket(packetConnect, c.options.Namespace, l.auth)))
 	return nil
 }
@@ -212,7 +229,7 @@ func (l *link) packet(p packet) error {
 		}
 	case packetConnectError:
 		refused := connectError(p.args.json)
-		if l.isConnected() {
+		if l.phase == linkConnected {
 			return l.fail(fmt.Errorf("refused after it was connected: %w", refused))
 		}
 		l.outcome <- attempted{refused, true}
@@ -358,8 +375,7 @@ func (l *link) write(m *parcel) {
 		l.conn.out.wake()
 	}
 	if slow {
-		l.client.drop(l, ReasonTransportError)
-		_ = l.conn.CloseNow()
+		l.cut(ReasonTransportError)
 	}
 }
 
@@ -391,77 +407,34 @@ func (l *link) frames(m *parcel) []byte {
 	return b
 }
 
-// awaited is what the server has to send next before the client is connected. client.mu is held.
-func (l *link) awaited() string {
-	if l.greeted {
-		return "the answer to Socket.IO's CONNECT"
+// usable reports whether messages may be sent on the link. client.mu is held.
+func (l *link) usable() bool { return l.phase == linkConnected && !l.over }
+
+// signs returns what the heartbeat looks at.
+func (l *link) signs() clientSigns {
+	return clientSigns{
+		now: nanotime(), wall: time.Now().UnixNano(), received: l.received.Load(), partial: l.conn.partialSince.Load() != 0,
+		reads: l.conn.fills.Load(), pauses: l.client.reading.pauses.Load(), queued: l.conn.out.buffered() > 0,
 	}
-	return "the Engine.IO handshake"
 }
 
-// usable reports whether it may be sent on. client.mu is held.
-func (l *link) usable() bool { return l.connected && !l.over }
-
-// isConnected is for the reader.
-func (l *link) isConnected() bool {
+// checkHeartbeat does what the heartbeat says. It runs when the timer fires, and before a message is sent if that is due.
+func (l *link) checkHeartbeat() {
+	signs := l.signs()
 	l.client.mu.Lock()
-	defer l.client.mu.Unlock()
-	return l.connected
-}
-
-// hear notes that the server is there.
-func (l *link) hear() {
-	l.heardFills.Store(l.conn.fills.Load())
-	l.heardPauses.Store(l.client.reading.pauses.Load())
-	l.probed.Store(0)
-	l.heard.Store(nanotime())
-}
-
-// left returns for how long the server may still be silent. Time in which the client does not read does not count. The
-// clock is nanotime, which nobody sets: setting the wall clock ends no connection, and hides no dead one.
-func (l *link) left() time.Duration {
-	gone := l.heard.Load() + int64(l.limit)
-	if probed := l.probed.Load(); probed != 0 {
-		gone = min(gone, probed+int64(probeTimeout))
-	}
-	left := time.Duration(gone - nanotime())
-	if left <= 0 && (l.conn.fills.Load() != l.heardFills.Load() || l.client.reading.pausedSince(l.heardPauses.Load())) {
-		// A part of a message has come, or it was we who did not read. The time begins anew.
-		l.hear()
-		return l.limit
-	}
-	return left
-}
-
-// slept reports whether the machine seems to have slept since the last look: no timer fires then, and it depends on the
-// system which of its clocks go on. That the wall's has been set forward looks the same.
-func (l *link) slept() bool {
-	late := max(nanotime()-l.looked.Load(), time.Now().UnixNano()-l.lookedWall.Load())
-	return late > 2*int64(lookInterval)
-}
-
-func (l *link) noteLook() {
-	l.looked.Store(nanotime())
-	l.lookedWall.Store(time.Now().UnixNano())
-}
-
-// check ends the connection if the server has been silent for too long, and pings it after a sleep of the machine. It is
-// the heartbeat's function, and is called before a message is sent.
-func (l *link) check() {
-	if l.slept() && l.left() > 0 && l.probed.Load() == 0 && l.conn.out.buffered() == 0 {
-		l.probed.Store(nanotime())
-		l.conn.queuePing(nil)
-	}
-	l.noteLook()
-	left := l.left()
-	if left <= 0 {
-		l.client.drop(l, ReasonPingTimeout)
-		_ = l.conn.CloseNow()
+	if l.over {
+		l.client.mu.Unlock()
 		return
 	}
-	l.client.mu.Lock()
-	defer l.client.mu.Unlock()
-	if !l.over {
-		l.heartbeat.Reset(min(left, lookInterval))
+	ping, wait := l.heartbeat.look(signs)
+	if wait > 0 {
+		l.timer.Reset(wait)
+	}
+	l.client.mu.Unlock()
+	switch {
+	case wait <= 0:
+		l.cut(ReasonPingTimeout)
+	case ping && !l.conn.queuePing(nil) && l.conn.State() == StateOpen:
+		l.cut(ReasonTransportError)
 	}
 }

@@ -282,7 +282,7 @@ func (c *Client) begin(l *link) bool {
 		return false
 	}
 	c.busy.Add(1)
-	l.hear()
+	l.received.Store(nanotime())
 	go l.serve()
 	return true
 }
@@ -291,22 +291,22 @@ func (c *Client) begin(l *link) bool {
 func (c *Client) giveUp(l *link) (awaited string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l.connected {
+	if l.phase == linkConnected {
 		return ""
 	}
 	l.over = true
-	return l.awaited()
+	return l.phase.awaited()
 }
 
 // attach makes the link the client's connection, because the server has let it in, and sends what has waited for that.
 // It reports false if it is that already. If the attempt was given up meanwhile, nothing happens.
 func (c *Client) attach(l *link, id, pid string) bool {
 	c.mu.Lock()
-	if l.connected || l.over || c.closing {
+	if l.phase == linkConnected || l.over || c.closing {
 		defer c.mu.Unlock()
-		return !l.connected
+		return l.phase != linkConnected
 	}
-	l.connected = true
+	l.phase = linkConnected
 	c.link, c.openedAt, c.id = l, nanotime(), id
 	c.recovered = pid != "" && pid == c.pid
 	if !c.recovered {
@@ -356,26 +356,16 @@ func (c *Client) refuse(m *parcel, err error) {
 	c.options.Logger.Warn("atrium: an event was dropped that is bigger than the server takes", slog.Any("error", err))
 }
 
-// drop marks the link as one that is not to be used any more, and says why. The first reason stays. Its reader sees to
-// the rest as soon as the connection ends, which is the caller's to bring about.
-func (c *Client) drop(l *link, reason Reason) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !l.over {
-		l.over, l.reason = true, reason
-	}
-}
-
 // detach is the end of a link, for its reader: it tells the application, and has the client reconnect.
 func (c *Client) detach(l *link) {
 	reason := l.conn.endReason()
-	c.drop(l, reason)
+	l.drop(reason)
 	c.mu.Lock()
 	if reason == ReasonMessageTooBig { // a recovered session would bring the same message again
 		c.pid, c.offset = "", ""
 	}
-	if !l.connected {
-		awaited := l.awaited()
+	if l.phase != linkConnected {
+		awaited := l.phase.awaited()
 		c.mu.Unlock()
 		err := l.wrong
 		if err == nil {

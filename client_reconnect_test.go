@@ -931,6 +931,35 @@ func TestClientHeartbeatWhilePaused(t *testing.T) {
 	})
 }
 
+// A server that goes while the client does not read is noticed by writing: what is emitted then waits for the next
+// connection, and is not lost with the one that ended.
+func TestClientHeartbeatWritesWhilePaused(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t, overPipe)
+		c, s := f.connected(t, ClientOptions{})
+		left := reasons(c)
+		release := make(chan struct{})
+		c.Handle("e", func(*Event) { <-release })
+		for range maxClientInboxEvents + 1 {
+			s.send(`42["e"]`)
+		}
+		synctest.Wait()
+		if !c.reading.paused() {
+			t.Fatal("the client reads")
+		}
+		s.nc.Close()
+		time.Sleep(time.Minute)
+		if err := c.Emit("late"); err != nil || c.unsentParcels() != 1 {
+			t.Errorf("Emit: %v, %d events wait", err, c.unsentParcels())
+		}
+		close(release)
+		f.welcome(t).want(`42["late"]`)
+		if why := <-left; why != ReasonTransportError {
+			t.Errorf("disconnected for %q", why)
+		}
+	})
+}
+
 // A laptop that sleeps: nothing comes, time jumps. If timers ran on, the client has noticed; if they stood still with
 // everything else, the wall clock is a reason to ask the server, as TestClientProbes shows. What is emitted is not lost
 // but sent when the client is connected again.
@@ -976,7 +1005,7 @@ func TestClientProbes(t *testing.T) {
 		f := newFake(t, overPipe)
 		c, s := f.connected(t, ClientOptions{Backoff: Backoff{Min: time.Second, Jitter: -1}})
 		left := reasons(c)
-		forward := func(d time.Duration) { c.link.lookedWall.Add(-int64(d)) }
+		forward := func(d time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.link.heartbeat.lookedWall -= int64(d) }
 		reading, stop := context.WithCancel(t.Context())
 		read := make(chan struct{})
 		go func() {
