@@ -241,8 +241,9 @@ func (p *pendingCalls) fail() {
 	}
 }
 
-// acknowledge implements owner. An answer to a call that is over, or to one that another socket was asked, changes
-// nothing.
+// acknowledge takes the client's answer to a call, on the goroutine that reads the connection; the answer is good until it
+// returns. An answer to a call that is over, or that another socket was asked, changes nothing. It reports false if there
+// never was a call with that id.
 func (s *Socket) acknowledge(id int64, answer args, fail *Error) bool {
 	if id >= s.ns.hub.calls.Load() {
 		return false

@@ -193,7 +193,7 @@ func BenchmarkEmit(b *testing.B) {
 				s := h.newPlain(newConn(nil, connConfig{maxQueued: 1 << 30}), nil, nil)
 				s.session.conn.out.state = writing // nobody writes
 				h.enter(s)
-				s.connected.Store(true)
+				s.state.Store(socketConnected)
 			}
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {

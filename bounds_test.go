@@ -51,7 +51,7 @@ func TestBoundsCountMemory(t *testing.T) {
 		},
 		"packets to one that polls": func(t *testing.T) (int, any) {
 			codec := new(socketIOCodec)
-			p := newPolling(newHub(t, Options{MaxQueued: bound}).sessions, codec)
+			p := newPolling(newHub(t, Options{MaxQueued: bound}), codec)
 			p.permit(1<<20, bound)
 			for p.cost() < bound {
 				p.session.sendText(codec.appendAck(newFrame(48), "/", 1, args{}))
@@ -193,22 +193,22 @@ func TestPendingClientIsBounded(t *testing.T) {
 		said := make(chan bool)
 		go func() {
 			defer close(said)
-			for i := range maxSeats {
+			for i := range maxSockets {
 				c.say(fmt.Sprintf(`40/n%d,{"token":"%s"}`, i, token))
 			}
 		}()
 		eventually(t, "the reader to wait", func() bool { return s.reading.pauses.Load()%2 != 0 })
-		if held, most := int(s.reading.held.Load()), maxBeforeConnect+2*seatOverhead; held > most {
+		if held, most := int(s.reading.held.Load()), maxBeforeConnect+2*socketOverhead; held > most {
 			t.Errorf("%d bytes are held, want at most %d", held, most)
 		}
-		if n := len(s.everySeat()); n > maxBeforeConnect/seatOverhead {
+		if n := len(s.present()); n > maxBeforeConnect/socketOverhead {
 			t.Errorf("%d sockets wait to be let in", n)
 		}
-		for range maxSeats {
+		for range maxSockets {
 			goOn <- true
 		}
 		<-said
-		for range maxSeats {
+		for range maxSockets {
 			if m := c.hear(); !strings.HasPrefix(m, "40/n") {
 				t.Errorf("got %s", m)
 			}
@@ -221,14 +221,16 @@ func TestPendingClientIsBounded(t *testing.T) {
 // What is queued for a client that nobody has let in is bounded, too: it is a slow consumer long before another is.
 func TestRefusalsAreBounded(t *testing.T) {
 	codec := new(socketIOCodec)
-	p := newPolling(newHub(t, Options{}).sessions, codec)
-	p.session.left = func(bool) {}
+	h := newHub(t, Options{})
+	p := newPolling(h, codec)
+	h.quota.take(nil)
+	h.add(p.session, "")
 	most := 0
 	for n := 0; !p.session.ended.Load(); n++ {
 		if n == maxBeforeConnect {
 			t.Fatalf("%d refusals are queued", n)
 		}
-		p.session.sendText(codec.appendRefused(newFrame(64), "/x", "Invalid namespace", nil))
+		p.session.sendText(connectErrorPacket("/x", "Invalid namespace", nil))
 		most = max(most, p.cost())
 	}
 	if most > maxBeforeConnect+1000 {
@@ -373,11 +375,10 @@ func TestMaxQueuedTotalCountsWhoLeaves(t *testing.T) {
 // What waits for clients that poll counts, too.
 func TestMaxQueuedTotalOfPolling(t *testing.T) {
 	h := newHub(t, Options{MaxQueuedTotal: 100_000})
-	p := newPolling(h.sessions, new(socketIOCodec))
-	p.session.left = func(everything bool) { h.left(p.session, everything) }
+	p := newPolling(h, new(socketIOCodec))
 	h.quota.take(nil)
 	h.add(p.session, "")
-	p.session.letIn()
+	p.session.accepted()
 	for p.status().cost <= 100_000 {
 		p.session.sendText(append(newFrame(10), '6'))
 	}

@@ -20,7 +20,6 @@ import (
 
 // inboxOwner handles one event for each value it gets, and notes which.
 type inboxOwner struct {
-	owner   // nothing but handle is called
 	gate    chan struct{}
 	handled []int64 // by the inbox's goroutine; read when the bubble is still
 }

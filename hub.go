@@ -58,7 +58,6 @@ func New(options Options) *Hub {
 	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
 	h.sessions.log = h.log
-	h.sessions.letIn = h.quota.letIn
 	h.backlog.init(h, h.options.MaxQueuedTotal)
 	if h.options.Bus != nil {
 		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.log)
@@ -195,7 +194,7 @@ func (h *Hub) list() []*session {
 	return list
 }
 
-// add makes a session a live one; not any more during a shutdown.
+// add makes the session a live one. It reports false during a shutdown.
 func (h *Hub) add(s *session, client string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -206,23 +205,29 @@ func (h *Hub) add(s *session, client string) bool {
 		h.backlog.watch()
 	}
 	h.live[s] = client
+	if t, ok := s.transport.(*polling); ok {
+		h.polls[t.codec.sid] = t
+	}
 	return true
 }
 
-// left implements session.left. The place of a client that has gone is free at once, even if its handlers still run: they
-// may take long, and the client may want to come back.
-func (h *Hub) left(s *session, everything bool) {
-	if everything {
-		h.remove(s)
-		return
-	}
+// poll returns the session with that Engine.IO id, if its client has begun by polling; else nil.
+func (h *Hub) poll(sid string) *polling {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.polls[sid]
+}
+
+// connectionClosed gives the place of a client's connection back. Handlers of its sockets may still run, for long, and
+// the client may want to come back meanwhile.
+func (h *Hub) connectionClosed(s *session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	pending := s.reading.pending.Swap(false) // it will not be accepted any more
 	h.quota.giveBack(h.live[s], pending)
 }
 
-// remove counts a session out of which nothing is left.
+// remove removes a session whose connection is closed and whose handlers have all returned.
 func (h *Hub) remove(s *session) {
 	missed := s.transport.missed()
 	if missed != nil {
@@ -231,6 +236,9 @@ func (h *Hub) remove(s *session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.live, s)
+	if c, ok := s.codec.(*socketIOCodec); ok {
+		delete(h.polls, c.sid)
+	}
 	if h.closing && missed != nil {
 		h.missed++
 	}

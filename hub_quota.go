@@ -79,8 +79,8 @@ func (q *quota) take(r *http.Request) (client string, refused *refusal) {
 	return client, nil
 }
 
-// letIn notes that a connection was accepted.
-func (q *quota) letIn() {
+// accepted notes that a connection was accepted.
+func (q *quota) accepted() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.pending--

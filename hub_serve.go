@@ -151,9 +151,7 @@ func (h *Hub) openWebSocket(w http.ResponseWriter, r *http.Request) *engineError
 		if conn == nil {
 			return false
 		}
-		s := newSession(h.sessions, conn, h.newCodec(r, base, conn.Subprotocol()), socketIOProtocol)
-		s.left = func(everything bool) { h.left(s, everything) }
-		return h.begin(s, client)
+		return h.begin(newSession(h, conn, newSocketIOCodec(r, base, conn.Subprotocol()), socketIOProtocol), client)
 	})
 	return forbidden(refused)
 }
@@ -161,39 +159,28 @@ func (h *Hub) openWebSocket(w http.ResponseWriter, r *http.Request) *engineError
 // openPolling begins the session of a client that comes by long-polling. What it polls first is its handshake.
 func (h *Hub) openPolling(w http.ResponseWriter, r *http.Request) *engineError {
 	var poll *polling
+	entered := false
 	refused := h.admit(r, func(base context.Context, client string) bool {
-		codec := h.newCodec(r, base, "")
-		opened := newPolling(h.sessions, codec)
-		opened.session.left = func(everything bool) {
-			if everything {
-				h.forget(codec.sid)
-			}
-			h.left(opened.session, everything)
-		}
-		h.remember(codec.sid, opened)
-		if !h.begin(opened.session, client) {
-			h.forget(codec.sid)
-			return false
-		}
-		poll = opened
-		return true
+		poll = newPolling(h, newSocketIOCodec(r, base, ""))
+		entered = h.begin(poll.session, client)
+		return entered
 	})
 	switch {
 	case refused != nil:
 		return forbidden(refused)
-	case poll == nil:
+	case !entered:
 		return forbidden(shuttingDown())
 	}
 	return poll.get(w, r)
 }
 
-func (h *Hub) newCodec(r *http.Request, base context.Context, subprotocol string) *socketIOCodec {
-	return &socketIOCodec{host: &arrival{h, newHandshake(r, subprotocol), base}, sid: randomText(socketIDLength)}
+func newSocketIOCodec(r *http.Request, base context.Context, subprotocol string) *socketIOCodec {
+	return &socketIOCodec{handshake: newHandshake(r, subprotocol), base: base, sid: randomText(socketIDLength)}
 }
 
 // serveSession serves a request of a session that has begun.
 func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, sid string, overWebSocket bool) *engineError {
-	poll := h.recall(sid)
+	poll := h.poll(sid)
 	switch {
 	case poll == nil:
 		return errSessionUnknown
@@ -208,24 +195,6 @@ func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, sid string, o
 		return poll.post(w, r)
 	}
 	return errBadRequest
-}
-
-func (h *Hub) remember(sid string, t *polling) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.polls[sid] = t
-}
-
-func (h *Hub) recall(sid string) *polling {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.polls[sid]
-}
-
-func (h *Hub) forget(sid string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.polls, sid)
 }
 
 // allowOrigin tells the browser that a page of another origin, which checkOrigin has let pass, may read the response;
@@ -259,12 +228,10 @@ func answerPreflight(w http.ResponseWriter, r *http.Request) {
 // newPlain makes the socket of a plain client, and its session.
 func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *Socket {
 	codec := new(plainCodec)
-	session := newSession(h.sessions, conn, codec, plainProtocol)
-	session.left = func(everything bool) { h.left(session, everything) }
-	s := newSocket(h.hold("/"), handshake, base)
-	s.sit(session, s.ns.name, s)
-	codec.seat = &s.seat
-	return s
+	session := newSession(h, conn, codec, plainProtocol)
+	codec.socket = newSocket(h.hold("/"), session, handshake, base)
+	session.add(codec.socket)
+	return codec.socket
 }
 
 // check judges a request by itself, before anybody is asked.
@@ -321,31 +288,4 @@ func notAccepted(err error) *refusal {
 	}
 	refused.entry.attrs = append(refused.entry.attrs, slog.Int("status", refused.status))
 	return refused
-}
-
-// arrival is a Socket.IO client as its hub knows it. It implements host.
-type arrival struct {
-	hub       *Hub
-	handshake *Handshake
-	base      context.Context
-}
-
-func (a *arrival) seat(s *session, namespace string) (*seat, *Error) {
-	if s.crowded() {
-		a.hub.log.warn("atrium: refused a client one more namespace", clientText("namespace", namespace), slog.Int("limit", maxSeats))
-		return nil, Errorf("namespace: expected at most %d for one client", maxSeats)
-	}
-	n := a.hub.enterable(namespace)
-	if n == nil {
-		a.hub.log.warn("atrium: refused a client an unknown namespace", clientText("namespace", namespace),
-			hint("Hub.Of makes one, Hub.OfFunc many"))
-		return nil, &Error{Message: "Invalid namespace"}
-	}
-	handshake := *a.handshake // each has its own auth value
-	socket := newSocket(n, &handshake, a.base)
-	if !socket.sit(s, namespace, socket) {
-		a.hub.release(n)
-		return nil, nil
-	}
-	return &socket.seat, nil
 }

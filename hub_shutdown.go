@@ -106,8 +106,8 @@ type runningHandler struct {
 func (h *Hub) runningHandlers() []runningHandler {
 	var running []runningHandler
 	for _, s := range h.list() {
-		s.handling(func(p *seat, in incoming) {
-			running = append(running, runningHandler{p.owner().(*Socket), in})
+		s.handling(func(socket *Socket, in incoming) {
+			running = append(running, runningHandler{socket, in})
 		})
 	}
 	slices.SortFunc(running, func(a, b runningHandler) int { return cmp.Compare(a.in.since, b.in.since) })

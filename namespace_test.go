@@ -328,7 +328,7 @@ func TestEchoAnything(t *testing.T) {
 	})
 }
 
-// One client is in no more than maxSeats namespaces; those count that it has left while their functions still run.
+// One client is in no more than maxSockets namespaces; those count that it has left while their functions still run.
 func TestNamespacesBounded(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
@@ -336,11 +336,11 @@ func TestNamespacesBounded(t *testing.T) {
 	goOn := make(chan struct{})
 	h.OfFunc(regexp.MustCompile("^/slow").MatchString).Use(func(*Socket) error { <-goOn; return nil })
 	tooMany := func(namespace string) string {
-		return fmt.Sprintf(`44%s,{"message":"namespace: expected at most %d for one client"}`, namespace, maxSeats)
+		return fmt.Sprintf(`44%s,{"message":"namespace: expected at most %d for one client"}`, namespace, maxSockets)
 	}
 	overTransports(t, h, func(t *testing.T, open func() talker) {
 		c := open()
-		for i := range maxSeats {
+		for i := range maxSockets {
 			c.say(fmt.Sprintf("40/free%d", i))
 			wantHears(t, c, welcome(fmt.Sprintf("/free%d,", i)))
 		}
@@ -353,12 +353,12 @@ func TestNamespacesBounded(t *testing.T) {
 		c = open()
 		c.say("40/free") // before it is let in somewhere, it is bounded more tightly
 		wantHears(t, c, welcome("/free,"))
-		for range maxSeats - 1 {
+		for range maxSockets - 1 {
 			c.say("40/slow", "41/slow")
 		}
 		c.say("40/slow")
 		wantHears(t, c, tooMany("/slow"))
-		for range maxSeats - 1 {
+		for range maxSockets - 1 {
 			goOn <- struct{}{}
 		}
 		eventually(t, "the namespace to go", func() bool {

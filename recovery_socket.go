@@ -120,7 +120,7 @@ func (s *Socket) reenter(k *kept, offset *string) bool {
 
 func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 	r := s.ns.recovery
-	if s.left {
+	if s.hasLeft() {
 		r.unclaim(k)
 		return false, false, false
 	}

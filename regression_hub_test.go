@@ -18,8 +18,7 @@ import (
 
 // gatedOwner handles a thing when it is let.
 type gatedOwner struct {
-	owner // nothing but handle is called
-	gate  chan struct{}
+	gate chan struct{}
 }
 
 func (o gatedOwner) handle(incoming) { <-o.gate }
@@ -224,7 +223,7 @@ func TestDisconnectedFromManyMayCross(t *testing.T) {
 	c := serve(t, overTCP, h).socketIO(t)
 	c.join("")
 	name := func(i int) string { return fmt.Sprintf("/n%d", i) }
-	const many = maxSeats / 2
+	const many = maxSockets / 2
 	for i := range many {
 		id := c.join(name(i))
 		h.mu.Lock()

@@ -31,7 +31,6 @@ type sessionConfig struct {
 	maxMessageSize int64
 	maxAttachments int
 	maxQueued      int
-	letIn          func() // called when a session's first socket is accepted; may be called under locks
 	inboxEvents    int
 	inboxBytes     int
 	compressPolls  bool
@@ -61,30 +60,28 @@ const (
 	maxBeforeConnect = 64 << 10
 	// maxQueuedBeforeConnect is what counts as Options.MaxQueued then. A slow consumer has four times as much.
 	maxQueuedBeforeConnect = maxBeforeConnect / 4
-	// seatOverhead is what a socket counts as that waits to be accepted: itself, its namespace and a goroutine.
-	seatOverhead = 4 << 10
+	// socketOverhead is what a socket counts as that waits to be accepted: itself, its namespace and a goroutine.
+	socketOverhead = 4 << 10
 )
 
-// session is the life of one client's connection: it reads it, has its codec hand what came to the sockets' inboxes and
-// calls, keeps the heartbeat and notices the end. One goroutine, serve, reads. Each socket of the client has a seat.
+// session is the life of one client's connection. It reads the connection, has its codec hand what came to the sockets,
+// keeps the heartbeat and notices the end. One goroutine, serve, reads.
 type session struct {
-	config    *sessionConfig
+	hub       *Hub
+	config    *sessionConfig // the hub's
 	codec     codec
 	conn      *Conn // what is read; nil while the client polls
 	transport transport
-	// left is called when the client's connection is over, and again, with everything set, when nothing of the session
-	// is left: when all its handlers have returned.
-	left    func(everything bool)
-	timer   timer
-	reading reading
+	timer     timer
+	reading   reading
 
 	ended atomic.Bool // the client has left, or was made to
 	parts atomic.Int32
 	wire  protocol // the codec's
 
 	mu        sync.Mutex // guards:
-	closed    bool       // nobody takes a seat any more
-	seats     []*seat    // those given up included whose functions have not all returned
+	closed    bool       // no socket is added any more
+	sockets   []*Socket  // those removed are among them until their functions have all returned
 	heartbeat heartbeat
 }
 
@@ -99,14 +96,13 @@ type codec interface {
 
 	// The following append a text message to newFrame's buffer.
 	appendConnected(b []byte, namespace, id, pid string) []byte
-	appendRefused(b []byte, namespace, message string, data []byte) []byte
 	appendAck(b []byte, namespace string, id int64, answer args) []byte
 	appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte
 
-	// refuse sends a client the message that refuses it the seat, and vacated tells one that its socket was
-	// disconnected. They say what becomes of the client.
-	refuse(p *seat, b []byte)
-	vacated(p *seat, reason Reason, status closeStatus)
+	// refuse tells a client that its socket is not connected, and why; disconnect, that it was disconnected. Each has the
+	// socket leave, and decides whether the connection goes on.
+	refuse(s *Socket, message string, data []byte)
+	disconnect(s *Socket, status closeStatus)
 }
 
 // closeStatus is the status code and the reason that a client is told when its socket is disconnected, in RFC 6455's
@@ -117,8 +113,9 @@ type closeStatus struct {
 }
 
 // newSession makes a session that reads conn, or one of a client that polls, whose transport is still to be set.
-func newSession(config *sessionConfig, conn *Conn, codec codec, wire protocol) *session {
-	s := &session{config: config, codec: codec, wire: wire, heartbeat: newHeartbeat(nanotime(), &config.timeouts)}
+func newSession(h *Hub, conn *Conn, codec codec, wire protocol) *session {
+	config := h.sessions
+	s := &session{hub: h, config: config, codec: codec, wire: wire, heartbeat: newHeartbeat(nanotime(), &config.timeouts)}
 	s.parts.Store(1)
 	s.reading.pending.Store(true)
 	s.reading.session = s
@@ -136,12 +133,13 @@ func (s *session) attach(conn *Conn) {
 	conn.out.eventsWait = &s.reading.more
 }
 
-// maxSeats bounds a client's sockets, those included that it has left and whose functions have not all returned: each
+// maxSockets bounds a client's sockets, those included that have left and whose functions have not all returned: each
 // may cost a goroutine, a namespace and a full inbox.
-const maxSeats = 100
+const maxSockets = 100
 
-// crowded reports whether it may have no more. It is for who reads the connection, and alone adds to them.
-func (s *session) crowded() bool { return s.parts.Load() > maxSeats } // one part is the reading
+// crowded reports whether the client may have no more sockets. Only the goroutine that reads the connection calls it, and
+// adds sockets.
+func (s *session) crowded() bool { return s.parts.Load() > maxSockets } // one part is the reading
 
 // messageSize bounds a message with its attachments, in bytes.
 func (s *session) messageSize() int64 {
@@ -151,77 +149,81 @@ func (s *session) messageSize() int64 {
 	return s.config.maxMessageSize
 }
 
-// letIn lifts the bounds for those who are not accepted.
-func (s *session) letIn() {
+// accepted lifts the bounds that hold until a client is accepted. It may be called under locks.
+func (s *session) accepted() {
 	s.transport.permit(s.config.maxMessageSize, s.config.maxQueued)
 	if s.reading.pending.CompareAndSwap(true, false) {
-		s.config.letIn()
+		s.hub.quota.accepted()
 		s.recheck()
 	}
 }
 
-// add takes a socket in; not any more if the session has ended.
-func (s *session) add(p *seat) bool {
+// add makes the socket one of the session's. It reports false if the session has ended.
+func (s *session) add(socket *Socket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
 	}
 	s.parts.Add(1)
-	s.seats = append(s.seats, p)
+	s.sockets = append(s.sockets, socket)
 	return true
 }
 
-// remove gives a socket's seat up, so that another may be in its namespace. It reports false if it had none any more.
-func (s *session) remove(p *seat) bool {
+// remove takes the socket out of its namespace, so that the client may connect another to it. It reports false if the
+// socket was removed before.
+func (s *session) remove(socket *Socket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	removed := !p.removed && slices.Contains(s.seats, p)
-	p.removed = true
+	removed := !socket.removed && slices.Contains(s.sockets, socket)
+	socket.removed = true
 	return removed
 }
 
-// forget is for a socket whose functions have all returned: of a seat that was given up nothing is left then. The others
-// stay, for those who look for the sockets of a client that is away.
-func (s *session) forget(p *seat) {
+// finished notes that all functions of the socket have returned. A socket that was not removed stays in the list, for
+// DisconnectClient on a client that is away.
+func (s *session) finished(socket *Socket) {
+	s.reading.holds(-socketOverhead)
+	s.reading.freed()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i := slices.Index(s.seats, p); i >= 0 && p.removed {
-		s.seats = slices.Delete(s.seats, i, i+1)
+	if i := slices.Index(s.sockets, socket); i >= 0 && socket.removed {
+		s.sockets = slices.Delete(s.sockets, i, i+1)
 	}
+	s.mu.Unlock()
+	s.part()
 }
 
-// seatIn returns the seat in the namespace of that name, nil if there is none.
-func (s *session) seatIn(namespace string) *seat {
+// socketIn returns the client's socket in the namespace of that name, nil if it has none.
+func (s *session) socketIn(namespace string) *Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.seats {
-		if p.namespace == namespace && !p.removed {
-			return p
+	for _, socket := range s.sockets {
+		if socket.ns.name == namespace && !socket.removed {
+			return socket
 		}
 	}
 	return nil
 }
 
-// everySeat returns all seats that are not given up.
-func (s *session) everySeat() []*seat {
+// present returns the client's sockets but those that were removed.
+func (s *session) present() []*Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.everySeatLocked()
+	return s.presentLocked()
 }
 
-func (s *session) everySeatLocked() []*seat {
-	return slices.DeleteFunc(slices.Clone(s.seats), func(p *seat) bool { return p.removed })
+func (s *session) presentLocked() []*Socket {
+	return slices.DeleteFunc(slices.Clone(s.sockets), func(socket *Socket) bool { return socket.removed })
 }
 
 // handling yields what the client's sockets are handling, those included that have left.
-func (s *session) handling(yield func(*seat, incoming)) {
+func (s *session) handling(yield func(*Socket, incoming)) {
 	s.mu.Lock()
-	seats := slices.Clone(s.seats)
+	sockets := slices.Clone(s.sockets)
 	s.mu.Unlock()
-	for _, p := range seats {
-		if in, ok := p.inbox.current(); ok {
-			yield(p, in)
+	for _, socket := range sockets {
+		if in, ok := socket.inbox.current(); ok {
+			yield(socket, in)
 		}
 	}
 }
@@ -236,8 +238,8 @@ func (s *session) called(change int32) {
 func (s *session) recheck() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.seats {
-		p.inbox.recheck()
+	for _, socket := range s.sockets {
+		socket.inbox.recheck()
 	}
 }
 
@@ -295,7 +297,7 @@ func (s *session) over() {
 	}
 	s.end(reason, noCloseFrame, "")
 	s.conn.finish()
-	s.left(false)
+	s.hub.connectionClosed(s)
 	s.part()
 }
 
@@ -334,7 +336,7 @@ func (s *session) endViolated(err *Error) {
 // noCloseFrame is for connections that are over, or closing, anyway.
 const noCloseFrame StatusCode = 0
 
-// end disconnects the client, once: the socket leaves delivery at once, what is queued and the close frame are
+// end disconnects the client, once: its sockets leave delivery at once, what is queued and the close frame are
 // still sent, events already received are still handled, and after them the leaving. It does not wait.
 func (s *session) end(reason Reason, code StatusCode, text string) {
 	if !s.ended.CompareAndSwap(false, true) {
@@ -343,10 +345,10 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	s.config.clock.stop(&s.timer)
 	s.mu.Lock()
 	s.closed = true
-	seats := s.everySeatLocked()
+	sockets := s.presentLocked()
 	s.mu.Unlock()
-	for _, p := range seats {
-		p.depart(reason)
+	for _, socket := range sockets {
+		socket.leave(reason)
 	}
 	s.transport.close(code, text, reason.closeMode())
 }
@@ -354,7 +356,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 // part notes that one part of the session is over: the reading, or a socket's handling.
 func (s *session) part() {
 	if s.parts.Add(-1) == 0 {
-		s.left(true)
+		s.hub.remove(s)
 	}
 }
 

@@ -5,15 +5,15 @@ const plainSubprotocol = "atrium"
 
 // plainCodec is the protocol of a client that knows nothing but JSON: see envelope.go. Such a client has one socket.
 type plainCodec struct {
-	seat  *seat
-	asked bool // the client has asked to connect; the reader's own
+	socket *Socket
+	asked  bool // the client has asked to connect; used by the reader only
 }
 
 // begin implements codec: it asks to connect for a client that does not do so itself.
 func (c *plainCodec) begin(s *session) {
 	if s.conn.Subprotocol() != plainSubprotocol {
 		c.asked = true
-		c.seat.take(incoming{kind: incomingConnect})
+		c.socket.receive(incoming{kind: incomingConnect})
 	}
 }
 
@@ -41,11 +41,11 @@ func (c *plainCodec) receiveConnect(p []byte) {
 		problem = Errorf(`expected {"event":"connect","data":…} as the first message`)
 	}
 	if problem != nil {
-		c.seat.refuse(problem.Message, nil)
+		c.refuse(c.socket, problem.Message, nil)
 		return
 	}
 	e.args = e.args.clone()
-	c.seat.take(incoming{kind: incomingConnect, eventData: e.eventData})
+	c.socket.receive(incoming{kind: incomingConnect, eventData: e.eventData})
 }
 
 // receiveEnvelope takes a message of a client that has asked to connect. What is wrong with it is told in its turn,
@@ -56,7 +56,7 @@ func (c *plainCodec) receiveEnvelope(p []byte) {
 	case problem != nil && e.name == "":
 		e.ackID = noID // perhaps of an acknowledgement; it is not ours to answer
 	case problem == nil && e.name == "":
-		if c.seat.owner().acknowledge(e.ackID, e.args, e.fail) {
+		if c.socket.acknowledge(e.ackID, e.args, e.fail) {
 			return
 		}
 		problem = Errorf("id: expected the id of a call, %d is none", e.ackID)
@@ -70,31 +70,27 @@ func (c *plainCodec) receiveEnvelope(p []byte) {
 	} else {
 		in.args = e.args.clone()
 	}
-	c.seat.take(in)
+	c.socket.receive(in)
 }
 
 // refuse implements codec: without its only socket the client has nothing.
-func (c *plainCodec) refuse(p *seat, b []byte) {
-	p.session.sendText(b)
-	p.session.end(ReasonServerDisconnect, StatusPolicyViolation, "refused")
+func (c *plainCodec) refuse(s *Socket, message string, data []byte) {
+	body := append(appendMessage([]byte{'{'}, message, data), '}')
+	s.session.sendText(appendEvent(newFrame(64+len(body)), eventData{"connect_error", args{json: body, n: 1}, noID}))
+	s.session.end(ReasonServerDisconnect, StatusPolicyViolation, "refused")
 }
 
-// vacated implements codec.
-func (c *plainCodec) vacated(p *seat, reason Reason, status closeStatus) {
+// disconnect implements codec.
+func (c *plainCodec) disconnect(s *Socket, status closeStatus) {
 	if status.Code == 0 {
-		status = closeStatus{StatusNormalClosure, string(reason)}
+		status = closeStatus{StatusNormalClosure, string(ReasonServerDisconnect)}
 	}
-	p.session.end(reason, status.Code, status.Reason)
+	s.session.end(ReasonServerDisconnect, status.Code, status.Reason)
 }
 
 func (c *plainCodec) appendConnected(b []byte, _, id, _ string) []byte {
 	data := append(appendQuoted([]byte(`{"sid":`), id), '}')
 	return appendEvent(b, eventData{"connect", args{json: data, n: 1}, noID})
-}
-
-func (c *plainCodec) appendRefused(b []byte, _, message string, data []byte) []byte {
-	body := append(appendMessage([]byte{'{'}, message, data), '}')
-	return appendEvent(b, eventData{"connect_error", args{json: body, n: 1}, noID})
 }
 
 func (c *plainCodec) appendAck(b []byte, _ string, id int64, answer args) []byte {

@@ -50,8 +50,9 @@ type polling struct {
 }
 
 // newPolling makes a session whose client polls.
-func newPolling(config *sessionConfig, codec *socketIOCodec) *polling {
-	t := &polling{session: newSession(config, nil, codec, socketIOProtocol), codec: codec, limit: min(config.maxQueued, maxQueuedBeforeConnect)}
+func newPolling(h *Hub, codec *socketIOCodec) *polling {
+	config := h.sessions
+	t := &polling{session: newSession(h, nil, codec, socketIOProtocol), codec: codec, limit: min(config.maxQueued, maxQueuedBeforeConnect)}
 	t.size.Store(min(config.maxMessageSize, maxBeforeConnect))
 	t.session.transport = t
 	return t
@@ -301,7 +302,7 @@ func (t *polling) end() {
 	}
 	t.mu.Unlock()
 	if first {
-		t.session.left(false)
+		t.session.hub.connectionClosed(t.session)
 		t.session.part()
 	}
 }

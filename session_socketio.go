@@ -2,6 +2,9 @@ package atrium
 
 import (
 	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
@@ -11,45 +14,40 @@ import (
 // socketIOCodec is Socket.IO protocol v5 over Engine.IO protocol v4: see proto_socketio.go and proto_engineio.go. Such a client has a
 // socket in each namespace that it connects to.
 type socketIOCodec struct {
-	host    host
-	sid     string    // the Engine.IO session's id: a secret between its client and us
-	parts   assembler // the reader's own
-	emptied emptied
+	handshake *Handshake
+	base      context.Context // of the client's sockets
+	sid       string          // the Engine.IO session's id: a secret between its client and us
+	parts     assembler       // used by the reader only
+	left      recentlyLeft
 }
 
-// emptied are the namespaces that the server has disconnected the client from: what it sends there before it knows is
-// no violation. Those that it connects to again stay, so that nobody has to say when it knew.
-type emptied struct {
+// recentlyLeft are the namespaces that the server has disconnected the client from. Packets for them that were already in
+// flight are ignored, and no violation. A namespace that the client connects to again stays in the list, since the server
+// cannot know when the client has learned of the disconnect.
+type recentlyLeft struct {
 	mu    sync.Mutex // guards:
-	names []string   // the last of them
+	names []string   // oldest first
 }
 
-// maxEmptied bounds the names that are kept. A client can hear of all its namespaces at once.
-const maxEmptied = maxSeats
+// maxRecentlyLeft bounds that list. A client may be disconnected from all its namespaces at once.
+const maxRecentlyLeft = maxSockets
 
-func (e *emptied) add(namespace string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch at := slices.Index(e.names, namespace); {
+func (l *recentlyLeft) add(namespace string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch at := slices.Index(l.names, namespace); {
 	case at >= 0:
-		e.names = slices.Delete(e.names, at, at+1) // it is the latest news
-	case len(e.names) == maxEmptied:
-		e.names = slices.Delete(e.names, 0, 1)
+		l.names = slices.Delete(l.names, at, at+1)
+	case len(l.names) == maxRecentlyLeft:
+		l.names = slices.Delete(l.names, 0, 1)
 	}
-	e.names = append(e.names, namespace)
+	l.names = append(l.names, namespace)
 }
 
-func (e *emptied) has(namespace string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.Contains(e.names, namespace)
-}
-
-// host is where a Socket.IO client's sockets come from.
-type host interface {
-	// seat makes a socket in the namespace and gives it a seat in the session: nil if the session has ended. The
-	// error says why there is none.
-	seat(s *session, namespace string) (*seat, *Error)
+func (l *recentlyLeft) has(namespace string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Contains(l.names, namespace)
 }
 
 // begin implements codec: it sends the Engine.IO handshake.
@@ -127,7 +125,7 @@ func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) *Error {
 
 // receivePacket deals with a packet that is complete.
 func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
-	to := s.seatIn(p.namespace)
+	to := s.socketIn(p.namespace)
 	if p.kind == packetConnect {
 		if to != nil {
 			return Errorf("namespace: %q is connected already", p.namespace)
@@ -135,8 +133,8 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 		return c.connect(s, p)
 	}
 	if to == nil {
-		if c.emptied.has(p.namespace) {
-			return nil // it crossed the news
+		if c.left.has(p.namespace) {
+			return nil // it was in flight when the server disconnected the socket
 		}
 		return Errorf("namespace: %q is not connected", p.namespace)
 	}
@@ -154,62 +152,76 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 		if problem != nil {
 			in.kind, in.args = incomingProblem, args{json: []byte(problem.Message)}
 		}
-		to.take(in)
+		to.receive(in)
 	case packetAck:
-		to.owner().acknowledge(p.ackID, p.args, failure(p))
+		to.acknowledge(p.ackID, p.args, failure(p))
 	case packetDisconnect:
 		s.remove(to)
-		to.depart(ReasonClientDisconnect)
+		to.leave(ReasonClientDisconnect)
 	default:
 		return &Error{Message: "packet: expected a type that is a client's"}
 	}
 	return nil
 }
 
-// connect seats the client in a namespace.
+// connect makes a socket in the namespace that the client asks for, which the Use functions then let in or refuse.
 func (c *socketIOCodec) connect(s *session, p packet) *Error {
-	at, err := c.host.seat(s, p.namespace)
-	switch {
-	case err != nil:
-		s.sendText(c.appendRefused(newFrame(64), p.namespace, err.Message, nil))
-	case at != nil:
-		at.take(incoming{kind: incomingConnect, eventData: p.eventData})
+	refuse := func(message string) *Error {
+		s.sendText(connectErrorPacket(p.namespace, message, nil))
+		return nil
 	}
+	if s.crowded() {
+		s.config.log.warn("atrium: refused a client one more namespace", clientText("namespace", p.namespace), slog.Int("limit", maxSockets))
+		return refuse(fmt.Sprintf("namespace: expected at most %d for one client", maxSockets))
+	}
+	n := s.hub.enterable(p.namespace)
+	if n == nil {
+		s.config.log.warn("atrium: refused a client an unknown namespace", clientText("namespace", p.namespace),
+			hint("Hub.Of makes one, Hub.OfFunc many"))
+		return refuse("Invalid namespace")
+	}
+	handshake := *c.handshake // each socket has its own auth value
+	socket := newSocket(n, s, &handshake, c.base)
+	if !s.add(socket) {
+		s.hub.release(n)
+		return nil
+	}
+	socket.receive(incoming{kind: incomingConnect, eventData: p.eventData})
 	return nil
 }
 
-// refuse implements codec: the client stays, and may ask again as soon as it knows.
-func (c *socketIOCodec) refuse(p *seat, b []byte) {
-	removed := p.session.remove(p)
-	p.depart(ReasonServerDisconnect)
+// refuse implements codec: the connection goes on, and the client may ask again as soon as it is told.
+func (c *socketIOCodec) refuse(s *Socket, message string, data []byte) {
+	removed := s.session.remove(s)
+	s.leave(ReasonServerDisconnect)
 	if removed {
-		p.session.sendText(b)
+		s.session.sendText(connectErrorPacket(s.ns.name, message, data))
 	}
 }
 
-// vacated implements codec: the client stays in its other namespaces. One that was still being let in is refused. A
+// disconnect implements codec: the client stays in its other namespaces. One that is not connected yet is refused. A
 // DISCONNECT packet has no payload, so that the status travels in an event ahead of it.
-func (c *socketIOCodec) vacated(p *seat, reason Reason, status closeStatus) {
-	p.depart(reason)
-	c.emptied.add(p.namespace)
-	if !p.session.remove(p) {
+func (c *socketIOCodec) disconnect(s *Socket, status closeStatus) {
+	s.leave(ReasonServerDisconnect)
+	c.left.add(s.ns.name)
+	if !s.session.remove(s) {
 		return
 	}
 	told := status.Code != 0
-	if !p.connected.Load() {
-		message, data := cmp.Or(status.Reason, string(reason)), []byte(nil)
+	if !s.wasConnected() {
+		message, data := cmp.Or(status.Reason, string(ReasonServerDisconnect)), []byte(nil)
 		if told {
 			data = status.appendJSON(nil)
 		}
-		p.session.sendText(c.appendRefused(newFrame(64+len(message)+len(data)), p.namespace, message, data))
+		s.session.sendText(connectErrorPacket(s.ns.name, message, data))
 		return
 	}
 	if told {
 		data := status.appendJSON(nil)
 		event := eventData{"disconnect_reason", args{json: data, n: 1}, noID}
-		p.session.sendText(appendMessagePacket(newFrame(64+len(data)), packet{kind: packetEvent, namespace: p.namespace, eventData: event}))
+		s.session.sendText(appendMessagePacket(newFrame(64+len(data)), packet{kind: packetEvent, namespace: s.ns.name, eventData: event}))
 	}
-	p.session.sendText(appendMessagePacket(newFrame(32), newPacket(packetDisconnect, p.namespace, nil)))
+	s.session.sendText(appendMessagePacket(newFrame(32), newPacket(packetDisconnect, s.ns.name, nil)))
 }
 
 func (s closeStatus) appendJSON(b []byte) []byte {
@@ -226,9 +238,10 @@ func (c *socketIOCodec) appendConnected(b []byte, namespace, id, pid string) []b
 	return appendMessagePacket(b, newPacket(packetConnect, namespace, data))
 }
 
-func (c *socketIOCodec) appendRefused(b []byte, namespace, message string, data []byte) []byte {
+// connectErrorPacket returns the message that refuses a client a namespace, in newFrame's buffer.
+func connectErrorPacket(namespace, message string, data []byte) []byte {
 	body := append(appendMessage([]byte{'{'}, message, data), '}')
-	return appendMessagePacket(b, newPacket(packetConnectError, namespace, body))
+	return appendMessagePacket(newFrame(64+len(namespace)+len(body)), newPacket(packetConnectError, namespace, body))
 }
 
 func (c *socketIOCodec) appendAck(b []byte, namespace string, id int64, answer args) []byte {

@@ -225,7 +225,7 @@ func TestEngineLateClock(t *testing.T) {
 		h := newEcho(t, Options{PingInterval: 8 * time.Second, PingTimeout: 6 * time.Second})
 		e := serve(t, overPipe, h).polls(t)
 		e.get().want(t, 200, "2")
-		s := h.recall(e.sid).session
+		s := h.poll(e.sid).session
 		h.sessions.clock.stop(&s.timer)
 		<-time.After(6 * time.Second)
 		e.get().want(t, 400, unknownSession)

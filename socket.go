@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,35 +15,25 @@ import (
 // those functions and after the disconnect, when they do nothing, or say so. With Options.Recovery they then act on the
 // Socket that the client has come back as or, while it is away, on what is kept of it.
 type Socket struct {
-	seat
 	id        string
 	ns        *Namespace
+	session   *session
 	handshake *Handshake
+	inbox     inbox
 	calls     pendingCalls
 	values    atomic.Pointer[values] // nil until first used
 
+	state     atomic.Int32 // see socketPending; it changes under mu only
+	removed   bool         // the client may connect another to the namespace; guarded by session.mu
+	recovered bool         // set before the application sees the socket
+
 	// mu may be held while a room's lock is taken, never the other way round. It guards:
-	mu        sync.Mutex
-	entered   bool            // the socket was connected
-	left      bool            // it has left delivery
-	recovered bool            // set before anybody sees the socket
-	rooms     []membership    // by name
-	kept      *kept           // guarded by the recovery's lock, too; nil without recovery
-	ctx       context.Context // the base of the socket's context, then itself, made on first use
-	cancel    context.CancelFunc
-	expiry    *timer // of DisconnectAt; with kept it is that one's
-}
-
-const pidLength = 20 // characters, all random
-
-// newSocket makes a socket that has no seat yet.
-func newSocket(ns *Namespace, handshake *Handshake, base context.Context) *Socket {
-	return &Socket{
-		id:        newSocketID(ns.hub.node),
-		ns:        ns,
-		handshake: handshake,
-		ctx:       base,
-	}
+	mu     sync.Mutex
+	rooms  []membership    // by name
+	kept   *kept           // guarded by the recovery's lock, too; nil without recovery
+	ctx    context.Context // the base of the socket's context, then itself, made on first use
+	cancel context.CancelFunc
+	expiry *timer // of DisconnectAt; with kept it is that one's
 }
 
 // ID returns the socket's id: 20 characters of the base64url alphabet, never used twice. It is no secret. Its last four
@@ -65,7 +54,7 @@ func (s *Socket) Context() context.Context {
 	defer s.mu.Unlock()
 	if s.cancel == nil {
 		s.ctx, s.cancel = context.WithCancel(s.ctx)
-		if s.left {
+		if s.hasLeft() {
 			s.cancel()
 		}
 	}
@@ -118,7 +107,7 @@ func (s *Socket) Join(rooms ...string) error {
 func (s *Socket) joinRooms(rooms []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.left {
+	if s.hasLeft() {
 		return nil
 	}
 	added, err := roomsToJoin(s.rooms, rooms, s.ns.hub.options.MaxRooms)
@@ -128,7 +117,7 @@ func (s *Socket) joinRooms(rooms []string) error {
 		if s.kept != nil {
 			joined[i].since = s.ns.recovery.last()
 		}
-		if s.entered {
+		if s.isConnected() {
 			joined[i].room = s.ns.join(s, name)
 		}
 	}
@@ -144,11 +133,11 @@ func (s *Socket) Leave(rooms ...string) { s.member().leave(setOf(rooms)) }
 func (s *Socket) leaveRooms(rooms []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.left {
+	if s.hasLeft() {
 		return
 	}
 	s.rooms = deleteNamed(s.rooms, rooms, func(m membership) {
-		if s.entered {
+		if s.isConnected() {
 			s.ns.leave(s, m.room)
 		}
 		if s.kept != nil {
@@ -216,14 +205,14 @@ func (s *Socket) disconnect(status closeStatus) { s.member().disconnect(status) 
 // first.
 func (s *Socket) DisconnectClient() {
 	sessions := []*session{s.session} // and those that the client has come back with
-	for _, p := range s.session.everySeat() {
-		if now := p.owner().(*Socket).member().dismiss(); now != nil && !slices.Contains(sessions, now.session) {
+	for _, socket := range s.session.present() {
+		if now := socket.member().dismiss(); now != nil && !slices.Contains(sessions, now.session) {
 			sessions = append(sessions, now.session)
 		}
 	}
 	for _, session := range sessions {
-		for _, p := range session.everySeat() {
-			p.owner().(*Socket).Disconnect()
+		for _, socket := range session.present() {
+			socket.Disconnect()
 		}
 		session.end(ReasonServerDisconnect, StatusNormalClosure, string(ReasonServerDisconnect))
 	}
@@ -240,164 +229,3 @@ func (s *Socket) Flush(ctx context.Context) error { return s.session.transport.w
 // Buffered returns how many bytes are queued for the client and not yet taken by the network. Options.MaxQueued counts
 // some more for each message.
 func (s *Socket) Buffered() int { return s.session.transport.status().bytes }
-
-// handle implements owner: it runs the application's functions, and bears their panics.
-func (s *Socket) handle(in incoming) {
-	var e *Event
-	if in.kind == incomingEvent {
-		e = &Event{sender: s, eventData: in.eventData}
-	}
-	defer func() {
-		if in.kind == incomingLeave {
-			s.handOver()
-			s.ns.hub.release(s.ns)
-			s.vacate()
-		}
-	}()
-	guard(func() { s.run(in, e) }, func(what ...any) {
-		s.loggerOf(in).Error("atrium: a handler panicked", what...)
-		if e != nil {
-			e.fail("internal error", nil)
-		}
-		s.session.end(ReasonForcedServerClose, StatusInternalError, "internal error")
-	})
-}
-
-// run runs the functions that are for what has come in; e is it if it is an event.
-func (s *Socket) run(in incoming, e *Event) {
-	switch in.kind {
-	case incomingConnect:
-		s.connect(in.args.json)
-	case incomingEvent:
-		if s.isConnected() {
-			s.ns.dispatch(s, e)
-		}
-	case incomingProblem:
-		if s.isConnected() {
-			s.answerError(in.name, in.ackID, string(in.args.json), nil)
-		}
-	case incomingLeave:
-		if s.isConnected() {
-			for _, f := range s.ns.functions().onDisconnect {
-				f(s, in.reason)
-			}
-		}
-	}
-}
-
-// logger implements sender.
-func (s *Socket) logger(event string) *slog.Logger {
-	return s.ns.hub.options.Logger.With(slog.String("event", event), slog.String("socket", s.id))
-}
-
-// functionLogger is logger for what concerns a function that is for no event.
-func (s *Socket) functionLogger(name string) *slog.Logger {
-	return s.ns.hub.options.Logger.With(slog.String("function", name), slog.String("socket", s.id))
-}
-
-// loggerOf is the logger for the function that is running for what has come in.
-func (s *Socket) loggerOf(in incoming) *slog.Logger {
-	switch {
-	case in.kind == incomingLeave:
-		return s.functionLogger("OnDisconnect")
-	case in.kind != incomingConnect:
-		return s.logger(in.name)
-	case s.isConnected():
-		return s.functionLogger("OnConnect")
-	}
-	return s.functionLogger("Use")
-}
-
-// maxAttachments implements sender.
-func (s *Socket) maxAttachments() int { return s.ns.hub.options.MaxAttachments }
-
-// isConnected reports whether the socket was ever connected; events that were received before it was
-// disconnected are handled after that, too.
-func (s *Socket) isConnected() bool { return s.connected.Load() }
-
-// connect lets the socket in, or refuses it.
-func (s *Socket) connect(auth []byte) {
-	s.handshake.auth = auth
-	functions := s.ns.functions()
-	if !s.comeBack(auth) {
-		for _, use := range functions.use {
-			if err := errorOf(use(s)); err != nil {
-				message, data := shown(err, s.functionLogger("Use"))
-				s.refuse(message, data)
-				return
-			}
-		}
-		if !s.enter() {
-			return
-		}
-	}
-	for _, f := range functions.onConnect {
-		f(s)
-	}
-}
-
-// enter puts the socket into delivery, and the connect message ahead of everything delivered. It reports false if
-// the client has gone meanwhile. The connect message leaves when the socket is in the rooms that it joined in Use.
-func (s *Socket) enter() bool {
-	r := s.ns.recovery
-	r.lock()
-	s.mu.Lock()
-	in := !s.left
-	wake := false
-	if in {
-		if r != nil && s.session.wire == socketIOProtocol {
-			s.keep(r.open(randomText(pidLength), s.id, s.session))
-		}
-		wake = s.enterLocked()
-	}
-	s.mu.Unlock()
-	r.unlock()
-	s.awaitAll()
-	if wake {
-		s.session.transport.wake()
-	}
-	return in
-}
-
-// enterLocked is enter for callers with the locks, the recovery's and s.mu. A true wake obliges them to wake the
-// transport.
-func (s *Socket) enterLocked() (wake bool) {
-	pid := ""
-	if s.kept != nil {
-		pid = s.kept.pid
-	}
-	s.entered = true
-	wake = s.accept(s.id, pid)
-	s.ns.enter(s)
-	for i, m := range s.rooms {
-		s.rooms[i].room = s.ns.join(s, m.name)
-	}
-	return wake
-}
-
-// leave implements owner.
-func (s *Socket) leave(reason Reason) {
-	r := s.ns.recovery
-	r.lock()
-	s.mu.Lock()
-	s.left = true
-	if s.entered {
-		s.ns.exit(s)
-		for i, m := range s.rooms {
-			s.ns.leave(s, m.room)
-			s.rooms[i].room = nil
-		}
-	}
-	if s.kept != nil {
-		r.leave(s.kept, reason, s.stays())
-	}
-	if s.cancel != nil {
-		s.cancel()
-	}
-	if s.expiry != nil {
-		s.ns.hub.sessions.clock.stop(s.expiry)
-	}
-	s.mu.Unlock()
-	r.unlock()
-	s.calls.fail()
-}

@@ -72,7 +72,7 @@ func (m member) leave(rooms []string) {
 // disconnect disconnects the member, for good.
 func (m member) disconnect(status closeStatus) {
 	if s := m.dismiss(); s != nil {
-		s.session.codec.vacated(&s.seat, ReasonServerDisconnect, status)
+		s.session.codec.disconnect(s, status)
 	}
 }
 
@@ -104,7 +104,7 @@ func (m member) disconnectAt(t time.Time) {
 	switch {
 	case k != nil && !k.gone:
 		expiry, m = &k.expiry, member{ns: m.ns, kept: k}
-	case k == nil && s != nil && !s.left:
+	case k == nil && s != nil && !s.hasLeft():
 		expiry = &s.expiry
 	default:
 		return

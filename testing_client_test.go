@@ -301,7 +301,7 @@ func (e *engine) getting(h *Hub) <-chan reply {
 // waitFor waits until something holds of the session.
 func (e *engine) waitFor(h *Hub, what string, holds func(p *polling) bool) {
 	e.t.Helper()
-	p := h.recall(e.sid)
+	p := h.poll(e.sid)
 	if p == nil {
 		e.t.Fatalf("waiting for %s: the session is gone", what)
 	}
@@ -339,7 +339,7 @@ func (e *engine) wantOver(h *Hub, left <-chan Reason, reason Reason) {
 
 func (e *engine) wantForgotten(h *Hub) {
 	e.t.Helper()
-	eventually(e.t, "the session is forgotten", func() bool { return h.recall(e.sid) == nil })
+	eventually(e.t, "the session is forgotten", func() bool { return h.poll(e.sid) == nil })
 }
 
 // talker is a Socket.IO client over some transport. Its packets are in the form that they have in a payload.

@@ -1,0 +1,249 @@
+package atrium
+
+import (
+	"context"
+	"log/slog"
+)
+
+// The life of a Socket: what its client sends is queued in its inbox and handled there, from the connect to the leaving.
+
+// The states of a Socket, in their order. A refused socket has left without having been connected.
+const (
+	socketPending int32 = iota // the Use functions have not all returned
+	socketConnected
+	socketLeft
+	socketRefused
+)
+
+// isConnected reports whether the socket is delivered to.
+func (s *Socket) isConnected() bool { return s.state.Load() == socketConnected }
+
+// wasConnected reports whether the socket is connected, or was before it left: what was received by then is handled
+// nevertheless.
+func (s *Socket) wasConnected() bool {
+	state := s.state.Load()
+	return state == socketConnected || state == socketLeft
+}
+
+// hasLeft reports whether the socket has left, or was refused.
+func (s *Socket) hasLeft() bool { return s.state.Load() >= socketLeft }
+
+const pidLength = 20 // characters, all random
+
+// newSocket makes a socket of the session's client, which is still to be added to the session.
+func newSocket(ns *Namespace, session *session, handshake *Handshake, base context.Context) *Socket {
+	s := &Socket{id: newSocketID(ns.hub.node), ns: ns, session: session, handshake: handshake, ctx: base}
+	s.inbox.handler, s.inbox.reading = s, &session.reading
+	s.inbox.maxCount, s.inbox.maxBytes = session.config.inboxEvents, maxBeforeConnect
+	session.reading.holds(socketOverhead)
+	return s
+}
+
+// receive queues something that the client has sent; see inbox.push. The goroutine that reads the connection calls it.
+func (s *Socket) receive(in incoming) {
+	if s.inbox.push(in) == flooded {
+		s.session.end(ReasonForcedServerClose, StatusPolicyViolation, "too many events are waiting")
+	}
+}
+
+// handle implements handler: it calls the application's functions for one item of the inbox and recovers their panics.
+func (s *Socket) handle(in incoming) {
+	var e *Event
+	if in.kind == incomingEvent {
+		e = &Event{sender: s, eventData: in.eventData}
+	}
+	defer func() {
+		if in.kind == incomingLeave {
+			s.handOver()
+			s.ns.hub.release(s.ns)
+			s.session.finished(s)
+		}
+	}()
+	guard(func() { s.run(in, e) }, func(what ...any) {
+		s.loggerOf(in).Error("atrium: a handler panicked", what...)
+		if e != nil {
+			e.fail("internal error", nil)
+		}
+		s.session.end(ReasonForcedServerClose, StatusInternalError, "internal error")
+	})
+}
+
+// run calls the functions for the item; e is the event if it is one.
+func (s *Socket) run(in incoming, e *Event) {
+	if in.kind == incomingConnect {
+		s.connect(in.args.json)
+		return
+	}
+	if !s.wasConnected() {
+		return
+	}
+	switch in.kind {
+	case incomingEvent:
+		s.ns.dispatch(s, e)
+	case incomingProblem:
+		s.answerError(in.name, in.ackID, string(in.args.json), nil)
+	case incomingLeave:
+		for _, f := range s.ns.functions().onDisconnect {
+			f(s, in.reason)
+		}
+	}
+}
+
+// logger implements sender.
+func (s *Socket) logger(event string) *slog.Logger {
+	return s.ns.hub.options.Logger.With(slog.String("event", event), slog.String("socket", s.id))
+}
+
+// functionLogger is logger for a function that is not called for an event.
+func (s *Socket) functionLogger(name string) *slog.Logger {
+	return s.ns.hub.options.Logger.With(slog.String("function", name), slog.String("socket", s.id))
+}
+
+// loggerOf returns the logger for the function that is running for the item.
+func (s *Socket) loggerOf(in incoming) *slog.Logger {
+	switch {
+	case in.kind == incomingLeave:
+		return s.functionLogger("OnDisconnect")
+	case in.kind != incomingConnect:
+		return s.logger(in.name)
+	case s.wasConnected():
+		return s.functionLogger("OnConnect")
+	}
+	return s.functionLogger("Use")
+}
+
+// maxAttachments implements sender.
+func (s *Socket) maxAttachments() int { return s.ns.hub.options.MaxAttachments }
+
+// connect calls the Use functions and then connects the client, or refuses it.
+func (s *Socket) connect(auth []byte) {
+	s.handshake.auth = auth
+	functions := s.ns.functions()
+	if !s.comeBack(auth) {
+		for _, use := range functions.use {
+			if err := errorOf(use(s)); err != nil {
+				message, data := shown(err, s.functionLogger("Use"))
+				s.session.codec.refuse(s, message, data)
+				return
+			}
+		}
+		if !s.enter() {
+			return
+		}
+	}
+	for _, f := range functions.onConnect {
+		f(s)
+	}
+}
+
+// enter puts the socket into delivery, and the connect message ahead of everything delivered. It reports false if
+// the client has gone meanwhile. The connect message leaves when the socket is in the rooms that it joined in Use.
+func (s *Socket) enter() bool {
+	r := s.ns.recovery
+	r.lock()
+	s.mu.Lock()
+	in := !s.hasLeft()
+	wake := false
+	if in {
+		if r != nil && s.session.wire == socketIOProtocol {
+			s.keep(r.open(randomText(pidLength), s.id, s.session))
+		}
+		wake = s.enterLocked()
+	}
+	s.mu.Unlock()
+	r.unlock()
+	s.awaitAll()
+	if wake {
+		s.session.transport.wake()
+	}
+	return in
+}
+
+// enterLocked is enter for callers with the locks, the recovery's and s.mu. If wake is true the caller must wake the
+// transport.
+func (s *Socket) enterLocked() (wake bool) {
+	s.session.accepted()
+	s.inbox.bound(s.session.config.inboxEvents, s.session.config.inboxBytes)
+	pid := ""
+	if s.kept != nil {
+		pid = s.kept.pid
+	}
+	var f wireForm
+	f.set(s.session.codec.appendConnected(newFrame(96), s.ns.name, s.id, pid))
+	wake, _ = s.session.push(&f, false, forEmitter)
+	s.state.Store(socketConnected)
+	s.ns.enter(s)
+	for i, m := range s.rooms {
+		s.rooms[i].room = s.ns.join(s, m.name)
+	}
+	return wake
+}
+
+// leave takes the socket out of delivery, once, and has the leaving handled after what was received before.
+func (s *Socket) leave(reason Reason) {
+	r := s.ns.recovery
+	r.lock()
+	s.mu.Lock()
+	first := !s.hasLeft()
+	if first {
+		s.leaveLocked(reason)
+	}
+	s.mu.Unlock()
+	r.unlock()
+	if first {
+		s.calls.fail()
+		s.inbox.pushLast(incoming{kind: incomingLeave, reason: reason})
+	}
+}
+
+// leaveLocked is leave for callers with the locks, the recovery's and s.mu.
+func (s *Socket) leaveLocked(reason Reason) {
+	state := socketRefused
+	if s.isConnected() {
+		state = socketLeft
+		s.ns.exit(s)
+		for i, m := range s.rooms {
+			s.ns.leave(s, m.room)
+			s.rooms[i].room = nil
+		}
+	}
+	s.state.Store(state)
+	if s.kept != nil {
+		s.ns.recovery.leave(s.kept, reason, s.stays())
+	}
+	if s.cancel != nil {
+		s.cancel()
+	}
+	if s.expiry != nil {
+		s.ns.hub.sessions.clock.stop(s.expiry)
+	}
+}
+
+// answer sends an acknowledgement, unless the socket has left.
+func (s *Socket) answer(id int64, answer args) {
+	if s.hasLeft() {
+		return
+	}
+	f := wireForms.Get().(*wireForm)
+	f.set(s.session.codec.appendAck(newFrame(48+len(answer.json)), s.ns.name, id, answer))
+	if s.session.wire == socketIOProtocol {
+		f.attach(answer)
+	}
+	s.session.send(f)
+	f.release()
+}
+
+// answerError tells the client what was wrong with an event, unless the socket has left: in the acknowledgement if the
+// client asked for one, else in an event named error.
+func (s *Socket) answerError(event string, id int64, message string, data []byte) {
+	if s.hasLeft() {
+		return
+	}
+	b := newFrame(64 + len(event) + len(message) + len(data))
+	s.session.sendText(s.session.codec.appendError(b, s.ns.name, event, id, message, data))
+}
+
+// push queues a message for the client, and may be called under a room's lock; see session.push.
+func (s *Socket) push(m *message) (wake, slow bool) {
+	return s.session.push(m.form(s.session.wire), m.volatile, forBroadcast)
+}
