@@ -254,9 +254,7 @@ func TestClientRetries(t *testing.T) {
 		for range 2 {
 			s.CloseNow()
 			s = f.accept(t)
-			for c.State() == StateOpen {
-				runtime.Gosched()
-			}
+			eventually(t, "the end of the connection", func() bool { return c.State() != StateOpen })
 			if err := c.Emit("behind"); err != nil { // what is new comes after what was sent before
 				t.Error(err)
 			}

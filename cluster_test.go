@@ -720,7 +720,7 @@ func TestClusterShutdown(t *testing.T) {
 	all := newHouses(t, overTCP, 2, bus, Options{})
 	c := all[0].connect(t, nil)
 	c.socket(all[0].Hub).Join("room")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := all[0].Shutdown(ctx); err != nil {
 		t.Fatal(err)

@@ -391,7 +391,7 @@ func TestReadyWritesDirectly(t *testing.T) {
 				if err := c.Write(t.Context(), OpText, []byte("x")); err != nil || c.out.buffered() != 0 {
 					t.Fatalf("%v, %d bytes queued", err, c.out.buffered())
 				}
-				far.SetReadDeadline(time.Now().Add(10 * time.Second))
+				far.SetReadDeadline(time.Now().Add(patience))
 				peer.wants(t, "\x81\x01x")
 			}
 		})

@@ -191,7 +191,7 @@ func TestSlowLorisTCP(t *testing.T) {
 	for _, begun := range []string{"", "GET", handshakeHead} {
 		nc := s.raw(t)
 		io.WriteString(nc, begun)
-		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		nc.SetReadDeadline(time.Now().Add(patience))
 		wantNoHandshake(t, nc)
 	}
 	serve(t, overTCP, h).connect(t, nil).settle()

@@ -52,7 +52,7 @@ func (c *client) sendBinary(p string) {
 // wantGone expects the connection to end, whatever came before.
 func (c *client) wantGone() {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
 		if _, _, err := c.Read(ctx); err != nil {
@@ -335,12 +335,12 @@ func TestEngineUpgrade(t *testing.T) {
 
 // sockets waits until that many are connected, and returns them.
 func (h *Hub) sockets(count int) []*Socket {
-	for {
-		if all := h.all().list(); len(all) == count {
-			return all
-		}
-		<-time.After(time.Millisecond)
-	}
+	var all []*Socket
+	poll(func() bool {
+		all = h.all().list()
+		return len(all) == count
+	})
+	return all
 }
 
 // A client that breaks the rules, and changes without a probe or while it polls: that GET is the one too many.

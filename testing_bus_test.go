@@ -27,13 +27,7 @@ func newHouses(t testing.TB, k kind, n int, bus Bus, options Options) houses {
 		all[i].server = serve(t, k, all[i].Hub)
 	}
 	for _, h := range all {
-		// Not eventually, which is too busy for a synctest's clock to go on.
-		for patience := 10_000; len(h.Nodes().List()) < n-1; patience-- {
-			if patience == 0 {
-				t.Fatal("the nodes do not know each other")
-			}
-			<-time.After(time.Millisecond)
-		}
+		eventually(t, "the nodes to know each other", func() bool { return len(h.Nodes().List()) == n-1 })
 		h.cluster.await(t.Context(), []string{everyNode, nodeTopic(h.node)})
 	}
 	return all

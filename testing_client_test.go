@@ -57,7 +57,7 @@ func (c *client) emit(event string, data any) {
 // next returns the next message as it came. A client that hears nothing for ten seconds has failed.
 func (c *client) next() string {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, p, err := c.Read(ctx)
 	if err != nil {
@@ -391,7 +391,7 @@ func (f *frames) say(packets ...string) {
 
 func (f *frames) hear() string {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	op, p, err := f.Read(ctx)
 	switch {
@@ -510,7 +510,7 @@ func newClient(t testing.TB, dial func() (net.Conn, error), options ClientOption
 // mustConnect connects.
 func mustConnect(t testing.TB, c *Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := c.Connect(ctx); err != nil {
 		t.Fatal(err)
@@ -520,7 +520,7 @@ func mustConnect(t testing.TB, c *Client) {
 // ask is Call for ten seconds.
 func ask[T any](t testing.TB, c Caller, event string, args ...any) T {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	v, err := Call[T](ctx, c, event, args...)
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -166,7 +165,7 @@ func encodeFrame(h Header, payload string) []byte {
 
 // read returns the next frame that the Conn has sent, unmasked.
 func (p *peer) read() (Header, string, error) {
-	p.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	p.nc.SetReadDeadline(time.Now().Add(patience))
 	var head []byte
 	for {
 		b, err := p.in.ReadByte()
@@ -315,9 +314,7 @@ func readInBackground(c *Conn) (messages <-chan string, end <-chan error) {
 
 // waitReading waits until somebody is in Read.
 func waitReading(c *Conn) {
-	for !c.reading.Load() {
-		runtime.Gosched()
-	}
+	poll(c.reading.Load)
 }
 
 // fill queues messages until Write would wait, and returns how many there are; the peer does not read.
@@ -357,7 +354,7 @@ func (p *peer) accepted() *peer {
 
 func wantClosed(t testing.TB, c *Conn, code StatusCode) *CloseError {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, p, err := c.Read(ctx)
 	e, ok := errors.AsType[*CloseError](err)

@@ -23,7 +23,7 @@ func newHub(t testing.TB, options Options) *Hub {
 	}
 	h := New(options)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := h.Shutdown(ctx); err != nil && !errors.Is(err, ErrBus) { // a test may have its Bus fail
 			t.Error(err)
@@ -368,7 +368,7 @@ func (g *guest) settleEvent(t testing.TB, l *lounge) {
 
 // takeHello is hello for a client that another may have replaced before it got the reply.
 func (g *guest) takeHello() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, p, err := g.Read(ctx)
 	var hello struct{ Sid string }
@@ -410,9 +410,7 @@ func newLounges(t testing.TB, k kind, options Options) (*lounge, *Hub) {
 	options.Recovery.MaxDisconnection = time.Minute
 	l, other := newLounge(t, k, options), newHub(t, options)
 	for _, h := range []*Hub{l.Hub, other} {
-		for len(h.Nodes().List()) == 0 {
-			<-time.After(time.Millisecond)
-		}
+		eventually(t, "the nodes to know each other", func() bool { return len(h.Nodes().List()) == 1 })
 		h.cluster.await(context.Background(), []string{everyNode, nodeTopic(h.node)})
 	}
 	return l, other

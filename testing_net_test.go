@@ -230,7 +230,7 @@ func (s *server) trusting(opts DialOptions) *DialOptions {
 // dial dials the server; the test has ten seconds for it.
 func (s *server) dial(t testing.TB, rest string, opts DialOptions) (*Conn, *http.Response, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, resp, err := Dial(ctx, s.url(rest), s.trusting(opts))
 	if c != nil {

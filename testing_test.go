@@ -16,6 +16,9 @@ import (
 	"weak"
 )
 
+// patience is how long a test waits for what must come. It comes in milliseconds if all is well.
+const patience = 10 * time.Second
+
 // noLeaks fails the test if goroutines of this package are left when everything else is cleaned up. Call it first.
 func noLeaks(t testing.TB) {
 	t.Helper()
@@ -23,16 +26,9 @@ func noLeaks(t testing.TB) {
 		if t.Failed() {
 			return
 		}
-		deadline := time.Now().Add(10 * time.Second)
-		for {
-			left := packageGoroutines()
-			if len(left) == 0 {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%d goroutines left:\n%s", len(left), strings.Join(left, "\n\n"))
-			}
-			<-time.After(time.Millisecond)
+		var left []string
+		if !poll(func() bool { left = packageGoroutines(); return len(left) == 0 }) {
+			t.Fatalf("%d goroutines left:\n%s", len(left), strings.Join(left, "\n\n"))
 		}
 	})
 }
@@ -57,26 +53,37 @@ func packageGoroutines() []string {
 	return left
 }
 
-// within fails the test if the channel is not ready in ten seconds.
+// within returns what comes from the channel. It fails the test if nothing does.
 func within[T any](t testing.TB, c <-chan T, what string) T {
 	t.Helper()
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("timed out: %s", what)
 		panic("unreachable")
 	}
 }
 
-// eventually waits, without sleeping, until the condition holds.
+// eventually waits until the condition holds. It fails the test if that never is.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatalf("timed out: %s", what)
-		}
+	if !poll(holds) {
+		t.Fatalf("timed out: %s", what)
 	}
+}
+
+// poll waits until the condition holds, and reports whether it does. It looks often at first, then every ten
+// milliseconds; in a bubble of testing/synctest these are of the bubble's time.
+func poll(holds func() bool) bool {
+	deadline := time.Now().Add(patience)
+	for pause := time.Microsecond; !holds(); pause = min(2*pause, 10*time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+		<-time.After(pause)
+	}
+	return true
 }
 
 // logBuffer is where a test's hub logs to.
@@ -119,7 +126,7 @@ func begin[T any](f func() (T, error)) <-chan outcome[T] {
 
 // limited is a context for what must happen soon.
 func limited(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
