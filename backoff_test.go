@@ -48,17 +48,13 @@ func TestBackoffFields(t *testing.T) {
 	}{
 		{"full jitter", Backoff{Jitter: 1}, 0, 0, 2 * time.Second},
 		{"full jitter at the maximum", Backoff{Jitter: 1}, 9, 0, 5 * time.Second},
-		{"more than that", Backoff{Jitter: 7}, 0, 0, 2 * time.Second},
-		{"no jitter", Backoff{Jitter: -1}, 1, 2 * time.Second, 2 * time.Second},
-		{"jitter that is no number", Backoff{Jitter: math.NaN()}, 1, 2 * time.Second, 2 * time.Second},
-		{"no growth", Backoff{Factor: 1, Jitter: -1}, 1000, time.Second, time.Second},
-		{"a factor below 1", Backoff{Factor: 0.1, Jitter: -1}, 9, time.Second, time.Second},
-		{"a factor that is no number", Backoff{Factor: math.NaN(), Jitter: -1}, 9, time.Second, time.Second},
-		{"a factor without end", Backoff{Factor: math.Inf(1), Jitter: -1}, 1, 5 * time.Second, 5 * time.Second},
-		{"a minimum above the default maximum", Backoff{Min: time.Minute, Jitter: -1}, 9, time.Minute, time.Minute},
-		{"a minimum above the maximum", Backoff{Min: time.Minute, Max: time.Second, Jitter: -1}, 0, time.Second, time.Second},
-		{"negative durations", Backoff{Min: -1, Max: -1, Jitter: -1}, 0, time.Second, time.Second},
-		{"the longest", Backoff{Max: math.MaxInt64, Jitter: -1}, 1_000_000, math.MaxInt64, math.MaxInt64},
+		{"no jitter", Backoff{NoJitter: true}, 1, 2 * time.Second, 2 * time.Second},
+		{"no jitter, whatever it is", Backoff{Jitter: 1, NoJitter: true}, 1, 2 * time.Second, 2 * time.Second},
+		{"no growth", Backoff{Factor: 1, NoJitter: true}, 1000, time.Second, time.Second},
+		{"a factor without end", Backoff{Factor: math.Inf(1), NoJitter: true}, 1, 5 * time.Second, 5 * time.Second},
+		{"a minimum above the default maximum", Backoff{Min: time.Minute, NoJitter: true}, 9, time.Minute, time.Minute},
+		{"a minimum above the maximum", Backoff{Min: time.Minute, Max: time.Second, NoJitter: true}, 0, time.Second, time.Second},
+		{"the longest", Backoff{Max: math.MaxInt64, NoJitter: true}, 1_000_000, math.MaxInt64, math.MaxInt64},
 	} {
 		if got := test.backoff.at(0).Delay(test.attempt); got != test.low {
 			t.Errorf("%s: lowest %v, want %v", test.name, got, test.low)
@@ -66,6 +62,26 @@ func TestBackoffFields(t *testing.T) {
 		if got := test.backoff.at(almostOne).Delay(test.attempt); (got - test.high).Abs() > time.Microsecond {
 			t.Errorf("%s: highest %v, want %v", test.name, got, test.high)
 		}
+	}
+}
+
+// What is out of range makes Delay and NewClient panic, with the field's name.
+func TestBackoffRefuses(t *testing.T) {
+	for _, test := range []struct {
+		backoff Backoff
+		want    string
+	}{
+		{Backoff{Jitter: -1}, "Backoff.Jitter is -1, and not from 0 to 1"},
+		{Backoff{Jitter: 7}, "Backoff.Jitter is 7"},
+		{Backoff{Jitter: math.NaN()}, "Backoff.Jitter is NaN"},
+		{Backoff{Factor: 0.1}, "Backoff.Factor is 0.1, and not 1 or more"},
+		{Backoff{Factor: -2}, "Backoff.Factor is -2"},
+		{Backoff{Factor: math.NaN()}, "Backoff.Factor is NaN"},
+		{Backoff{Min: -1}, "Backoff.Min is negative"},
+		{Backoff{Max: -1}, "Backoff.Max is negative"},
+	} {
+		wantPanic(t, test.want, "atrium: "+test.want, func() { test.backoff.Delay(0) })
+		wantPanic(t, test.want, "atrium: ClientOptions."+test.want, func() { NewClient("http://localhost", ClientOptions{Backoff: test.backoff}) })
 	}
 }
 
@@ -77,13 +93,13 @@ func TestBackoffProperties(t *testing.T) {
 			Min:    time.Duration(least) * time.Microsecond,
 			Max:    time.Duration(most) * time.Millisecond,
 			Factor: 1 + float64(factor)/32,
-			Jitter: float64(jitter) / 128,
+			Jitter: float64(jitter) / 255,
 		}
 		n := b.normalize()
 		r := float64(random>>11) / (1 << 53)
 		for _, attempt := range []int{int(attempt % 20), int(attempt % 1_000_001), math.MaxInt - 1} {
 			this, next := b.at(r).Delay(attempt), b.at(r).Delay(attempt+1)
-			least := time.Duration(float64(n.Min) * (1 - max(n.Jitter, 0)))
+			least := time.Duration(float64(n.Min) * (1 - n.Jitter))
 			if this < least-1 || this > n.Max || next < this {
 				t.Logf("%+v: attempt %d: %v, then %v", n, attempt, this, next)
 				return false
@@ -123,7 +139,7 @@ func TestBackoffSpreads(t *testing.T) {
 
 // How often to try again is the caller's to say.
 func ExampleBackoff() {
-	backoff := Backoff{Min: 100 * time.Millisecond, Max: time.Second, Jitter: -1}
+	backoff := Backoff{Min: 100 * time.Millisecond, Max: time.Second, NoJitter: true}
 	for attempt := range 6 {
 		fmt.Println(backoff.Delay(attempt))
 	}

@@ -113,13 +113,13 @@ func TestBoundsCountMemory(t *testing.T) {
 			return r.bytes, r
 		},
 		"what a Client keeps to be sent": func(t *testing.T) (int, any) {
-			c := NewClient("http://example.com", ClientOptions{Offline: bound})
+			c := NewClient("http://example.com", ClientOptions{MaxOfflineBytes: bound})
 			for c.Emit("x") == nil {
 			}
 			return c.unsent.size, c
 		},
 		"what a Client keeps to be sent, with attachments": func(t *testing.T) (int, any) {
-			c := NewClient("http://example.com", ClientOptions{Offline: bound})
+			c := NewClient("http://example.com", ClientOptions{MaxOfflineBytes: bound})
 			b := Binary("x")
 			for c.Emit("x", b, b, b, b, b, b, b, b, b, b) == nil {
 			}

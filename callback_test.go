@@ -327,10 +327,10 @@ type clientTrap struct {
 
 var clientTraps = []clientTrap{
 	{name: "Auth", set: func(o *ClientOptions, p *trap) {
-		o.Auth = func(context.Context) (any, error) { p.spring(); return nil, nil }
-	}, log: "function=ClientOptions.Auth"},
+		o.AuthFunc = func(context.Context) (any, error) { p.spring(); return nil, nil }
+	}, log: "function=ClientOptions.AuthFunc"},
 	{name: "MarshalJSON of Auth", set: func(o *ClientOptions, p *trap) {
-		o.Auth = func(context.Context) (any, error) { return map[string]any{"a": trappedJSON{p}}, nil }
+		o.AuthFunc = func(context.Context) (any, error) { return map[string]any{"a": trappedJSON{p}}, nil }
 	}, log: "ClientOptions.Dial or Auth"},
 	{name: "DialContext", set: func(o *ClientOptions, p *trap) {
 		dial := o.Dial.DialContext

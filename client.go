@@ -137,7 +137,7 @@ func (c *Client) OnDisconnect(f func(Reason)) {
 }
 
 // OnConnectError adds a function that is called after each attempt to connect that failed, with an error as Connect
-// returns it. If it is the last, because the server has refused the client or ClientOptions.Attempts have failed, State
+// returns it. If it is the last, because the server has refused the client or ClientOptions.MaxAttempts have failed, State
 // is StateClosed by then. While 256 events wait to be handled these errors are only logged.
 func (c *Client) OnConnectError(f func(error)) {
 	mustFunc(f == nil, "OnConnectError")
@@ -304,7 +304,7 @@ func (c *Client) sendLocked(m *parcel) (l *link, wake bool, err error) {
 	switch {
 	case m.volatile:
 		return nil, false, nil
-	case c.unsent.size+m.size() > c.options.Offline:
+	case c.unsent.size+m.size() > c.options.MaxOfflineBytes:
 		return nil, false, fmt.Errorf("%w: %d bytes, while not connected", ErrBufferFull, c.unsent.size)
 	}
 	c.unsent.add(m)

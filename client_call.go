@@ -119,7 +119,7 @@ func (c *Client) acknowledge(p packet) {
 func (c *Client) resend() (failed []*clientCall) {
 	var again []*parcel
 	for _, k := range c.sentCalls() {
-		if k.retries == c.options.Retries {
+		if k.retries == c.options.CallRetries {
 			c.remove(k)
 			failed = append(failed, k)
 			continue

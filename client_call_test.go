@@ -158,7 +158,7 @@ func TestClientModel(t *testing.T) {
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {
 			m := &modelClient{t: t, random: rand.New(rand.NewPCG(seed, 78)), f: newFake(t, overPipe), retries: int(seed % 4), room: 2000}
-			m.c = m.f.client(t, ClientOptions{Retries: m.retries, Offline: m.room})
+			m.c = m.f.client(t, ClientOptions{CallRetries: m.retries, MaxOfflineBytes: m.room})
 			go m.c.Connect(context.Background())
 			for range 400 {
 				m.step()

@@ -128,7 +128,7 @@ func (l *link) take(op Opcode, p []byte) error {
 		var done bool
 		var packet packet
 		o := &l.client.options
-		packet, done, err = l.parts.take(m, attachmentLimits{o.MaxAttachments, int(o.Dial.ReadLimit)})
+		packet, done, err = l.parts.take(m, attachmentLimits{o.MaxAttachments, int(o.Dial.MaxMessageBytes)})
 		if done && err == nil {
 			return l.packet(packet)
 		}
@@ -207,7 +207,7 @@ func (l *link) greet(handshake []byte) error {
 	l.heartbeat = newClientHeartbeat(limit, l.signs())
 	l.timer = time.AfterFunc(min(limit, lookInterval), l.checkHeartbeat)
 	c.mu.Unlock()
-	l.conn.readLimit.Store(c.options.Dial.ReadLimit)
+	l.conn.readLimit.Store(c.options.Dial.MaxMessageBytes)
 	l.write(newParcel(newPacket(packetConnect, c.options.Namespace, l.auth)))
 	return nil
 }

@@ -39,7 +39,6 @@ func TestClientWrongAddress(t *testing.T) {
 		{"http://example.com", ClientOptions{Auth: "token"}, `ClientOptions.Auth: expected what JSON makes an object of, got string`},
 		{"http://example.com", ClientOptions{Auth: func() string { return "" }}, `ClientOptions.Auth: argument 1 cannot be encoded`},
 		{"http://example.com", ClientOptions{Dial: DialOptions{Header: http.Header{"Upgrade": {"x"}}}}, `DialOptions.Header: Upgrade is not for the application to set`},
-		{"http://example.com", ClientOptions{Dial: DialOptions{CompressionLevel: 11}}, `DialOptions.CompressionLevel`},
 	} {
 		test.options.Dial.DialContext = func(context.Context, string, string) (net.Conn, error) {
 			t.Errorf("%s: dialed", test.url)
@@ -71,24 +70,20 @@ func TestClientURL(t *testing.T) {
 	}
 }
 
-// A negative number is a mistake that NewClient panics at, as New does.
-func TestClientOptionsNegative(t *testing.T) {
-	for name, options := range map[string]ClientOptions{
-		"Timeout": {Timeout: -1}, "Attempts": {Attempts: -1}, "Offline": {Offline: -1},
-		"CallTimeout": {CallTimeout: -1}, "Retries": {Retries: -1},
+// What contradicts another option is a mistake that NewClient panics at, as at a negative number.
+func TestClientOptionsRefused(t *testing.T) {
+	auth := func(context.Context) (any, error) { return nil, nil }
+	for want, options := range map[string]ClientOptions{
+		"Auth and AuthFunc are both set":               {Auth: 1, AuthFunc: auth},
+		"Dial.HandshakeTimeout is set":                 {Dial: DialOptions{HandshakeTimeout: time.Second}},
+		"Dial.Compression.Level is 11, and not one of": {Dial: DialOptions{Compression: Compression{Level: 11}}},
+		"Backoff.Jitter is 1.5, and not from 0 to 1":   {Backoff: Backoff{Jitter: 1.5}},
 	} {
-		func() {
-			defer func() {
-				if p, ok := recover().(string); !ok || !strings.Contains(p, name+" is negative") {
-					t.Errorf("%s: got %v", name, p)
-				}
-			}()
-			NewClient("http://example.com", options)
-		}()
+		wantPanic(t, want, "atrium: ClientOptions."+want, func() { NewClient("http://example.com", options) })
 	}
 }
 
-// What may be at the other end of an address instead of a Socket.IO server. Each is tried again, as often as Attempts
+// What may be at the other end of an address instead of a Socket.IO server. Each is tried again, as often as MaxAttempts
 // says, and each error says what was expected and what came. TestClientRefusedOverHTTP has those that are not.
 func TestClientMeetsSomethingElse(t *testing.T) {
 	respond := func(status int, header http.Header, body string) http.HandlerFunc {
@@ -102,7 +97,7 @@ func TestClientMeetsSomethingElse(t *testing.T) {
 	}
 	says := func(messages ...string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
-			c, err := Upgrade(w, r, nil)
+			c, err := Upgrade(w, r, UpgradeOptions{})
 			if err != nil {
 				t.Error(err)
 				return
@@ -164,7 +159,7 @@ func TestClientMeetsSomethingElse(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			noLeaks(t)
 			errs := newChannel[error]()
-			c := serve(t, overTCP, test.handler).client(t, ClientOptions{Attempts: 2})
+			c := serve(t, overTCP, test.handler).client(t, ClientOptions{MaxAttempts: 2})
 			c.OnConnectError(func(err error) { errs <- err })
 			err := c.Connect(context.Background())
 			if err == nil || !strings.Contains(err.Error(), test.want) || !test.match(err) {
@@ -209,7 +204,7 @@ func TestClientMeetsOtherBytes(t *testing.T) {
 					test.then(far)
 				}()
 				return near, nil
-			}, ClientOptions{Attempts: 1})
+			}, ClientOptions{MaxAttempts: 1})
 			if err := c.Connect(context.Background()); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
@@ -232,7 +227,7 @@ func TestClientTimeout(t *testing.T) {
 			t.Run(test.name, func(t *testing.T) {
 				noLeaks(t)
 				f := newFake(t, k)
-				c := f.client(t, ClientOptions{Attempts: 1, Timeout: 50 * time.Millisecond})
+				c := f.client(t, ClientOptions{MaxAttempts: 1, Timeout: 50 * time.Millisecond})
 				result := connecting(c)
 				s := f.accept(t)
 				for _, m := range test.says {
@@ -260,7 +255,7 @@ func TestClientTLS(t *testing.T) {
 			go func() { io.Copy(io.Discard, nc); nc.Close() }()
 		}
 	}()
-	c := NewClient("https://"+l.Addr().String(), ClientOptions{Attempts: 2, Backoff: soon})
+	c := NewClient("https://"+l.Addr().String(), ClientOptions{MaxAttempts: 2, Backoff: soon})
 	defer c.Close()
 	err := c.Connect(context.Background())
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); !ok {
@@ -545,7 +540,7 @@ func TestClientOffsets(t *testing.T) {
 func TestClientMaxPayload(t *testing.T) {
 	noLeaks(t)
 	f := newFake(t, overTCP)
-	c := f.client(t, ClientOptions{Retries: 1})
+	c := f.client(t, ClientOptions{CallRetries: 1})
 	big := strings.Repeat("x", 100)
 	if err := c.Emit("early", big); err != nil { // nobody knows yet
 		t.Error(err)

@@ -11,20 +11,24 @@ import (
 	"time"
 )
 
-// ClientOptions are a Client's choices. The zero value is useful. A negative number or duration makes NewClient panic.
+// ClientOptions are a Client's choices. The zero value is useful. A negative number or duration, and one that is out of
+// range in Backoff or Dial, makes NewClient panic.
 //
-// A panic, or runtime.Goexit, in one of the functions is logged. In Auth and Dial the attempt has failed by that; in Backoff
-// the delay is its Max.
+// A panic, or runtime.Goexit, in one of the functions is logged. In AuthFunc and Dial the attempt has failed by that; in
+// Backoff the delay is its Max.
 type ClientOptions struct {
 	// Auth is what the server's Handshake.Bind decodes, or its socket.handshake.auth: anything that encoding/json makes
-	// an object of. A func(context.Context) (any, error) is called before each attempt, for a token that may have
-	// expired; it must end with its context, and its error counts as a failed attempt. Zero means none.
+	// an object of. Zero means none.
 	Auth any
+	// AuthFunc returns what Auth would be. It is called before each attempt, for a token that may have expired. It must
+	// end with its context, and its error counts as a failed attempt. With both Auth and AuthFunc NewClient panics. Zero
+	// means Auth.
+	AuthFunc func(context.Context) (any, error)
 	// Namespace is the namespace to connect to. Zero means "/".
 	Namespace string
-	// Dial has what there is to say about the network: headers, cookies, TLS, proxy, compression, limits. ReadLimit
-	// bounds the messages of the server, and MaxQueued what waits to be sent while connected. HandshakeTimeout has no
-	// effect: see Timeout.
+	// Dial has what there is to say about the network: headers, cookies, TLS, proxy, compression, limits. MaxMessageBytes
+	// bounds the messages of the server, and MaxQueuedBytes what waits to be sent while connected. With HandshakeTimeout
+	// NewClient panics: Timeout bounds it.
 	Dial DialOptions
 
 	// Timeout bounds one attempt, from the name lookup until the server has let the client in or refused it. Zero means
@@ -34,23 +38,23 @@ type ClientOptions struct {
 	// hangs up at once is not asked again at once. What the server asks for with a Retry-After header comes on top of it.
 	// Zero means Socket.IO's: 1 to 5 seconds.
 	Backoff Backoff
-	// Attempts bounds how many attempts in a row may fail before the client stops. Zero means no bound.
-	Attempts int
+	// MaxAttempts bounds how many attempts in a row may fail before the client stops. Zero means no bound.
+	MaxAttempts int
 
 	// MaxAttachments bounds the Binary values of an event or an acknowledgement, in either direction; see
 	// Options.MaxAttachments. An event with more is not handled: its acknowledgement is the error, or else the Logger
 	// gets it. A Call whose answer has more returns an *Error. Zero means 10.
 	MaxAttachments int
-	// Offline bounds what waits to be sent while the client is not connected, in bytes of memory: each message counts as
+	// MaxOfflineBytes bounds what waits to be sent while the client is not connected, in bytes of memory: each message counts as
 	// its bytes and 160. An Emit or Call beyond it fails with ErrBufferFull. Zero means 1 MiB.
-	Offline int
+	MaxOfflineBytes int
 	// CallTimeout is how long a Call waits whose context has no deadline. Zero means 10 seconds.
 	CallTimeout time.Duration
-	// Retries is how often a Call is sent again whose connection broke before the answer came: when the client is
+	// CallRetries is how often a Call is sent again whose connection broke before the answer came: when the client is
 	// connected again, those that waited in their old order, with their old ids, before anything new. The server may
 	// have handled it already, and only the answer was lost: so it happens at least once, and what must not happen
 	// twice needs a key of its own. Zero means never: such a Call fails with ErrDisconnected.
-	Retries int
+	CallRetries int
 
 	// OnState, if set, is called with each new State, one at a time, like the handlers of events and between them.
 	OnState func(State)
@@ -59,20 +63,29 @@ type ClientOptions struct {
 	Logger *slog.Logger
 }
 
-// normalize puts the defaults in place of zeros.
+// normalize puts the defaults in place of zeros. It panics with the name of an option that is refused.
 func (o ClientOptions) normalize() ClientOptions {
-	setDefault(&o.Timeout, 20*time.Second, "Timeout")
-	setDefault(&o.Attempts, noBound, "Attempts")
-	setDefault(&o.MaxAttachments, defaultMaxAttachments, "MaxAttachments")
-	setDefault(&o.Offline, 1<<20, "Offline")
-	setDefault(&o.CallTimeout, 10*time.Second, "CallTimeout")
-	setDefault(&o.Retries, 0, "Retries")
+	_, err := o.Dial.connConfig()
+	must("ClientOptions.Dial.", err)
+	must("ClientOptions.Backoff.", o.Backoff.check())
+	must("ClientOptions.", cmp.Or(
+		setDefault(&o.Timeout, 20*time.Second, "Timeout"),
+		setDefault(&o.MaxAttempts, noBound, "MaxAttempts"),
+		setDefault(&o.MaxAttachments, defaultMaxAttachments, "MaxAttachments"),
+		setDefault(&o.MaxOfflineBytes, 1<<20, "MaxOfflineBytes"),
+		setDefault(&o.CallTimeout, 10*time.Second, "CallTimeout"),
+		setDefault(&o.CallRetries, 0, "CallRetries"),
+	))
+	switch {
+	case o.Auth != nil && o.AuthFunc != nil:
+		panic("atrium: ClientOptions.Auth and AuthFunc are both set")
+	case o.Dial.HandshakeTimeout != 0:
+		panic("atrium: ClientOptions.Dial.HandshakeTimeout is set: it is Timeout that bounds an attempt")
+	}
 	o.Namespace = cmp.Or(o.Namespace, "/")
 	o.Backoff = o.Backoff.normalize()
 	o.Dial.HandshakeTimeout = o.Timeout
-	if o.Dial.ReadLimit <= 0 {
-		o.Dial.ReadLimit = defaultReadLimit
-	}
+	o.Dial.MaxMessageBytes = cmp.Or(o.Dial.MaxMessageBytes, defaultReadLimit)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -84,9 +97,6 @@ func (o ClientOptions) check(address string) error {
 	if _, err := o.Dial.request(context.Background(), address); err != nil {
 		return err
 	}
-	if _, err := o.Dial.connConfig(); err != nil {
-		return err
-	}
 	probe := packet{kind: packetConnect}
 	if _, err := probe.parseNamespace([]byte(o.Namespace), 0); err != nil {
 		return fmt.Errorf("ClientOptions.Namespace: %w", err)
@@ -94,28 +104,26 @@ func (o ClientOptions) check(address string) error {
 	if o.Namespace[0] != '/' || strings.ContainsAny(o.Namespace, ",?") {
 		return fmt.Errorf("ClientOptions.Namespace: %q does not begin with a / or has a comma or question mark in it", o.Namespace)
 	}
-	if _, isFunc := o.Auth.(func(context.Context) (any, error)); !isFunc {
-		_, err := encodeAuth(o.Auth)
-		return err
-	}
-	return nil
+	_, err := encodeAuth("Auth", o.Auth)
+	return err
 }
 
-// encodeAuth returns the members of the object that auth is in JSON, without its braces.
-func encodeAuth(auth any) ([]byte, error) {
+// encodeAuth returns the members of the object that auth is in JSON, without its braces. Its error names the option that auth
+// comes from.
+func encodeAuth(option string, auth any) ([]byte, error) {
 	if auth == nil {
 		return nil, nil
 	}
 	encoded, err := encodeArgs([]any{auth}, noBound)
 	if err != nil {
-		return nil, fmt.Errorf("ClientOptions.Auth: %w", err)
+		return nil, fmt.Errorf("ClientOptions.%s: %w", option, err)
 	}
 	b := encoded.json
 	if string(b) == "null" {
 		return nil, nil
 	}
 	if b[0] != '{' {
-		return nil, fmt.Errorf("ClientOptions.Auth: expected what JSON makes an object of, got %T", auth)
+		return nil, fmt.Errorf("ClientOptions.%s: expected what JSON makes an object of, got %T", option, auth)
 	}
 	return b[1 : len(b)-1], nil
 }

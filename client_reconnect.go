@@ -21,14 +21,14 @@ var errConnecting = errors.New("atrium: the client is connected, or connecting, 
 // These are for panics that are in the log.
 var (
 	errAuthPanicked    = errors.New("it panicked")
-	errAttemptPanicked = errors.New("a function of ClientOptions.Dial, or encoding ClientOptions.Auth, panicked")
+	errAttemptPanicked = errors.New("a function of ClientOptions.Dial, or encoding Auth, panicked")
 )
 
 // Connect connects, and returns nil as soon as the server has let the client in. From then on the client connects again
 // by itself when the connection breaks.
 //
 // An attempt that fails is followed by another, as ClientOptions.Backoff says, until one succeeds, ctx ends or
-// ClientOptions.Attempts have failed: whether there was no network, no such host, no TLS, an HTTP error (a
+// ClientOptions.MaxAttempts have failed: whether there was no network, no such host, no TLS, an HTTP error (a
 // *HandshakeError for errors.As), no answer for ClientOptions.Timeout (ErrTimeout), or a server that speaks something
 // else (ErrProtocol). OnConnectError hears of each. If an HTTP error has a Retry-After header, the next attempt waits
 // for that long, an hour at most, and then for its delay.
@@ -85,7 +85,7 @@ func (c *Client) establish(ctx context.Context, wait bool) error {
 			return c.interrupted(ctx, last)
 		}
 		last = result.err
-		if failed++; result.final || failed == c.options.Attempts {
+		if failed++; result.final || failed == c.options.MaxAttempts {
 			c.stop()
 			c.tellError(last) // who hears of it finds the client as it is
 			return last
@@ -147,7 +147,7 @@ func (c *Client) attempt(ctx context.Context) attempted {
 	if err != nil {
 		return attempted{err: fmt.Errorf("atrium: connecting to %s: %w", c.host(), err)}
 	}
-	conn, _, err := Dial(ctx, c.address, &c.options.Dial)
+	conn, _, err := Dial(ctx, c.address, c.options.Dial)
 	if err != nil {
 		return notDialed(timedOut(err))
 	}
@@ -220,14 +220,15 @@ func retryAfter(last error) time.Duration {
 
 // connectData returns what the CONNECT packet has: what the server knows an earlier connection by, and Auth.
 func (c *Client) connectData(ctx context.Context) ([]byte, error) {
-	auth := c.options.Auth
-	if f, ok := auth.(func(context.Context) (any, error)); ok {
+	option, auth := "Auth", c.options.Auth
+	if c.options.AuthFunc != nil {
 		var err error
-		if auth, err = c.askAuth(ctx, f); err != nil {
-			return nil, fmt.Errorf("ClientOptions.Auth: %w", err)
+		if auth, err = c.askAuth(ctx); err != nil {
+			return nil, fmt.Errorf("ClientOptions.AuthFunc: %w", err)
 		}
+		option = "AuthFunc"
 	}
-	members, err := encodeAuth(auth)
+	members, err := encodeAuth(option, auth)
 	if err != nil {
 		return nil, err
 	}
@@ -250,9 +251,9 @@ func (c *Client) connectData(ctx context.Context) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// askAuth calls the function that ClientOptions.Auth is. In a goroutine of its own it may Close the client, which waits
+// askAuth calls ClientOptions.AuthFunc. In a goroutine of its own it may Close the client, which waits
 // for the attempt to end, and one that does not heed its context holds up nobody.
-func (c *Client) askAuth(ctx context.Context, f func(context.Context) (any, error)) (any, error) {
+func (c *Client) askAuth(ctx context.Context) (any, error) {
 	type answer struct {
 		auth any
 		err  error
@@ -261,8 +262,8 @@ func (c *Client) askAuth(ctx context.Context, f func(context.Context) (any, erro
 	go func() {
 		a := answer{err: errAuthPanicked}
 		defer func() { answered <- a }()
-		c.runFunction("ClientOptions.Auth", func() {
-			a.auth, a.err = f(ctx)
+		c.runFunction("ClientOptions.AuthFunc", func() {
+			a.auth, a.err = c.options.AuthFunc(ctx)
 			a.err = errorOf(a.err)
 		})
 	}()
@@ -429,7 +430,7 @@ func (c *Client) stop() {
 // still handled, and then OnDisconnect.
 //
 // Close waits for the connection, and not for handlers, which may call it. When it, the last handler and
-// ClientOptions.Auth have returned, no goroutine is left. It returns nil, or ErrClosed if the client is closed already.
+// ClientOptions.AuthFunc have returned, no goroutine is left. It returns nil, or ErrClosed if the client is closed already.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closing {

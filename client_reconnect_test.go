@@ -150,7 +150,7 @@ func TestClientDoesNotRecoverWhatIsTooBig(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{Recovery: Recovery{MaxDisconnection: time.Minute}})
 	srv := serve(t, overTCP, h)
-	c := newClient(t, func() (net.Conn, error) { return dialTCP(srv.listener) }, ClientOptions{Dial: DialOptions{ReadLimit: 1000}})
+	c := newClient(t, func() (net.Conn, error) { return dialTCP(srv.listener) }, ClientOptions{Dial: DialOptions{MaxMessageBytes: 1000}})
 	connected := newChannel[bool]()
 	c.OnConnect(func() { connected <- c.Recovered() })
 	heard := newChannel[int]()
@@ -188,7 +188,7 @@ func TestClientRefusedLater(t *testing.T) {
 	sockets := newChannel[*Socket]()
 	h.OnConnect(func(s *Socket) { sockets <- s })
 	h.Handle("ignored", func(e *Event) { <-e.Socket().Context().Done() })
-	c := serve(t, overTCP, h).client(t, ClientOptions{Retries: 9})
+	c := serve(t, overTCP, h).client(t, ClientOptions{CallRetries: 9})
 	refused := newChannel[error]()
 	c.OnConnectError(func(err error) { refused <- err })
 	mustConnect(t, c)
@@ -211,7 +211,7 @@ func TestClientRefusedLater(t *testing.T) {
 	}
 }
 
-// A call that waits for its answer when the connection breaks fails; with Retries it is sent again, as it was.
+// A call that waits for its answer when the connection breaks fails; with CallRetries it is sent again, as it was.
 func TestClientRetries(t *testing.T) {
 	noLeaks(t)
 	ask := func(c *Client, n int) <-chan error {
@@ -245,7 +245,7 @@ func TestClientRetries(t *testing.T) {
 	})
 	t.Run("two", func(t *testing.T) {
 		f := newFake(t, overTCP)
-		c, s := f.connected(t, ClientOptions{Retries: 2})
+		c, s := f.connected(t, ClientOptions{CallRetries: 2})
 		var results []<-chan error
 		for n := range 3 {
 			results = append(results, ask(c, n))
@@ -284,7 +284,7 @@ func TestClientOffline(t *testing.T) {
 	noLeaks(t)
 	f := newFake(t, overTCP)
 	one := &parcel{text: []byte(`42["e",1]`)}
-	c := f.client(t, ClientOptions{Offline: 3 * one.size()})
+	c := f.client(t, ClientOptions{MaxOfflineBytes: 3 * one.size()})
 	for n := range 3 {
 		if err := c.EmitVolatile("lost"); err != nil {
 			t.Error(err)
@@ -325,7 +325,7 @@ func TestClientOffline(t *testing.T) {
 func TestClientServerStalls(t *testing.T) {
 	noLeaks(t)
 	f := newFake(t, overPipe)
-	c, s := f.connected(t, ClientOptions{Dial: DialOptions{MaxQueued: 10_000}})
+	c, s := f.connected(t, ClientOptions{Dial: DialOptions{MaxQueuedBytes: 10_000}})
 	text := strings.Repeat("x", 1000)
 	sent := 0
 	for ; sent < 100; sent++ {
@@ -427,7 +427,7 @@ func TestClientClose(t *testing.T) {
 	t.Run("connected", func(t *testing.T) {
 		var states []State
 		var mu sync.Mutex
-		c := srv.client(t, ClientOptions{Retries: 1, OnState: func(s State) {
+		c := srv.client(t, ClientOptions{CallRetries: 1, OnState: func(s State) {
 			mu.Lock()
 			defer mu.Unlock()
 			states = append(states, s)
@@ -649,7 +649,7 @@ func TestClientAuthFunc(t *testing.T) {
 	})
 	n := 0
 	broken := errors.New("no token")
-	c := serve(t, overTCP, h).client(t, ClientOptions{Auth: func(ctx context.Context) (any, error) {
+	c := serve(t, overTCP, h).client(t, ClientOptions{AuthFunc: func(ctx context.Context) (any, error) {
 		if _, bounded := ctx.Deadline(); !bounded {
 			t.Error("its context has no deadline")
 		}
@@ -724,7 +724,7 @@ func TestClientSchedule(t *testing.T) {
 				return nil, io.EOF
 			}
 			return srv.kind.dial(srv.listener)
-		}, ClientOptions{Backoff: Backoff{Min: time.Second, Max: 5 * time.Second, Jitter: -1}})
+		}, ClientOptions{Backoff: Backoff{Min: time.Second, Max: 5 * time.Second, NoJitter: true}})
 		wantAt := func(what string, want ...time.Duration) {
 			t.Helper()
 			mu.Lock()
@@ -787,7 +787,7 @@ func TestClientRetryAfter(t *testing.T) {
 		busy(503, "999999999")
 		busy(200, "soon")
 		answers <- h
-		c := srv.client(t, ClientOptions{Backoff: Backoff{Min: time.Second, Max: time.Second, Jitter: -1}})
+		c := srv.client(t, ClientOptions{Backoff: Backoff{Min: time.Second, Max: time.Second, NoJitter: true}})
 		if err := c.Connect(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -811,7 +811,7 @@ func TestClientRetryAfter(t *testing.T) {
 func TestClientAttempts(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newClient(t, func() (net.Conn, error) { near, _ := net.Pipe(); return near, nil },
-			ClientOptions{Attempts: 3, Backoff: Backoff{Min: time.Second, Jitter: -1}})
+			ClientOptions{MaxAttempts: 3, Backoff: Backoff{Min: time.Second, NoJitter: true}})
 		start := time.Now()
 		err := c.Connect(context.Background())
 		if took := time.Since(start); !errors.Is(err, ErrTimeout) || took != 63*time.Second { // 3 of 20 s, 1 and 2 between
@@ -1001,7 +1001,7 @@ func TestClientSleeps(t *testing.T) {
 func TestClientProbes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t, overPipe)
-		c, s := f.connected(t, ClientOptions{Backoff: Backoff{Min: time.Second, Jitter: -1}})
+		c, s := f.connected(t, ClientOptions{Backoff: Backoff{Min: time.Second, NoJitter: true}})
 		left := reasons(c)
 		forward := func(d time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.link.heartbeat.lookedWall -= int64(d) }
 		reading, stop := context.WithCancel(t.Context())

@@ -82,7 +82,7 @@ func TestClusterEmit(t *testing.T) {
 // Several arguments, attachments and namespaces pass between nodes; who speaks what is no concern of the sender's node.
 func TestClusterForms(t *testing.T) {
 	noLeaks(t)
-	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{Compression: true})
+	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{Compression: Compression{Level: 1}})
 	admin := [2]*Namespace{all[0].Of("/admin"), all[1].Of("/admin")}
 	io, plain := all[1].socketIO(t), all[1].connect(t, nil)
 	io.join("/admin")

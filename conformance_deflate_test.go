@@ -177,7 +177,7 @@ func (p *peer) echoDeflated(op Opcode, messages []corpusMessage, fragment, bits 
 			p.t.Fatalf("got %+v", h)
 		}
 		size := len(m.message)
-		if size >= defaultCompressionThreshold && len(m.compressed) < size*3/4 && !h.Rsv1 {
+		if size >= defaultThreshold && len(m.compressed) < size*3/4 && !h.Rsv1 {
 			p.t.Errorf("%d bytes are echoed as they are, though they can be had in %d", size, len(m.compressed))
 		}
 		if h.Rsv1 {

@@ -522,7 +522,7 @@ func (s setup) startEcho(t *testing.T, compression bool, lines ...string) (p *pe
 	const header, readLimit = "Sec-WebSocket-Extensions", 64 << 20
 	if !s.client {
 		srv := serve(t, s.kind, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			echo(Upgrade(w, r, &UpgradeOptions{ReadLimit: readLimit, Compression: compression}))
+			echo(Upgrade(w, r, UpgradeOptions{MaxMessageBytes: readLimit, Compression: level(compression)}))
 		}))
 		nc := srv.raw(t)
 		r := request(t, nc, handshakeHead+strings.Join(append(lines, "", ""), "\r\n"))
@@ -531,7 +531,7 @@ func (s setup) startEcho(t *testing.T, compression bool, lines ...string) (p *pe
 	srv := &server{s.kind, s.kind.listen(t)}
 	defer srv.listener.Close()
 	go func() {
-		c, _, err := Dial(limited(t), srv.url("/"), srv.trusting(DialOptions{ReadLimit: readLimit, Compression: compression}))
+		c, _, err := Dial(limited(t), srv.url("/"), srv.trusting(DialOptions{MaxMessageBytes: readLimit, Compression: level(compression)}))
 		echo(c, err)
 	}()
 	nc, err := srv.listener.Accept()

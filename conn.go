@@ -65,17 +65,22 @@ type connConfig struct {
 	client       bool
 	subprotocol  string
 	compression  compression
-	readLimit    int64         // bytes a message; not positive: defaultReadLimit
-	maxQueued    int           // bytes in the outbox; not positive: defaultMaxQueued
-	closeTimeout time.Duration // not positive: defaultCloseTimeout
+	readLimit    int64         // bytes a message; 0: defaultReadLimit
+	maxQueued    int           // bytes in the outbox; 0: defaultMaxQueued
+	closeTimeout time.Duration // 0: defaultCloseTimeout
 	early        []byte        // received together with the handshake
+}
+
+// check returns an error that begins with the name of the option that is negative.
+func (c *connConfig) check() error {
+	return cmp.Or(negative(c.readLimit, "MaxMessageBytes"), negative(c.maxQueued, "MaxQueuedBytes"), negative(c.closeTimeout, "CloseTimeout"))
 }
 
 func newConn(nc net.Conn, config connConfig) *Conn {
 	c := &Conn{nc: nc, client: config.client, subprotocol: config.subprotocol, compression: config.compression}
-	c.readLimit.Store(cmp.Or(max(config.readLimit, 0), defaultReadLimit))
-	c.closeTimeout = cmp.Or(max(config.closeTimeout, 0), defaultCloseTimeout)
-	c.out.nc, c.out.limit = nc, cmp.Or(max(config.maxQueued, 0), defaultMaxQueued)
+	c.readLimit.Store(cmp.Or(config.readLimit, defaultReadLimit))
+	c.closeTimeout = cmp.Or(config.closeTimeout, defaultCloseTimeout)
+	c.out.nc, c.out.limit = nc, cmp.Or(config.maxQueued, defaultMaxQueued)
 	if len(config.early) > 0 {
 		c.in.buf, c.in.w = config.early, len(config.early)
 	}
@@ -97,12 +102,12 @@ func (c *Conn) State() State { return State(c.state.Load()) }
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
 // Write queues one message, op being OpText or OpBinary, and returns without waiting for the network. If the
-// queue is full (MaxQueued of UpgradeOptions or DialOptions), Write waits for room until ctx ends.
+// queue is full (MaxQueuedBytes of UpgradeOptions or DialOptions), Write waits for room until ctx ends.
 //
 // A nil error means queued, in the order of the calls; an error from ctx means that nothing was queued; any
 // other error matches ErrClosed. Text must be UTF-8, which is the caller's to see to. Write does not keep p.
 //
-// If compression was agreed on, a message of at least CompressionThreshold bytes is compressed before it is queued,
+// If compression was agreed on, a message of at least Compression.Threshold bytes is compressed before it is queued,
 // and sent so if that makes it smaller.
 func (c *Conn) Write(ctx context.Context, op Opcode, p []byte) error {
 	return c.write(ctx, op, p, len(p) >= int(c.compression.threshold))

@@ -342,7 +342,7 @@ func TestCloseUnanswered(t *testing.T) {
 	for _, k := range []kind{overTCP, overTLS} {
 		for _, client := range []bool{false, true} {
 			for _, blocked := range []bool{false, true} {
-				c, p := setup{k, client}.start(t, UpgradeOptions{MaxQueued: 100_000, CloseTimeout: time.Second})
+				c, p := setup{k, client}.start(t, UpgradeOptions{MaxQueuedBytes: 100_000, CloseTimeout: time.Second})
 				all.Go(func() {
 					if blocked {
 						fill(t, c, 50_000)
@@ -596,7 +596,7 @@ func TestCloseRace(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for i := range 10 {
-			c, p := s.start(t, UpgradeOptions{MaxQueued: 1000})
+			c, p := s.start(t, UpgradeOptions{MaxQueuedBytes: 1000})
 			p.leave()
 			var all sync.WaitGroup
 			all.Go(func() {
@@ -673,7 +673,7 @@ func TestCloseDiscardsWhatIsUnread(t *testing.T) {
 func TestViolatorReadsTheCloseFrame(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
-		c, p := s.start(t, UpgradeOptions{ReadLimit: 1000})
+		c, p := s.start(t, UpgradeOptions{MaxMessageBytes: 1000})
 		p.send(p.frame(OpBinary, strings.Repeat("x", 300_000)))
 		sent := p.sent()
 		wantClosed(t, c, StatusMessageTooBig)

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"net/http"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -13,43 +13,40 @@ import (
 // Zero options mean the defaults; a level that there is not is refused by whoever gets it.
 func TestCompressionOptions(t *testing.T) {
 	for _, test := range []struct {
-		on               bool
-		level, threshold int
-		want             compression
+		options Compression
+		want    compression
 	}{
-		{false, 0, 0, compression{}},
-		{false, 9, 1, compression{}},
-		{true, 0, 0, compression{wanted: 1, threshold: 512}},
-		{true, 9, 1, compression{wanted: 9, threshold: 1}},
-		{true, 1, -1, compression{wanted: 1, threshold: 512}},
+		{Compression{}, compression{}},
+		{Compression{Threshold: 1}, compression{}},
+		{Compression{Level: 1}, compression{wanted: 1, threshold: 512}},
+		{Compression{Level: 9, Threshold: 1}, compression{wanted: 9, threshold: 1}},
+		{Compression{Level: 1, Threshold: math.MaxInt}, compression{wanted: 1, threshold: math.MaxInt32}},
 	} {
-		if got, err := newCompression(test.on, test.level, test.threshold); got != test.want || err != nil {
-			t.Errorf("%+v: %+v, %v", test, got, err)
+		if got, err := newCompression(test.options), test.options.check(); got != test.want || err != nil {
+			t.Errorf("%+v: %+v, %v", test.options, got, err)
 		}
 	}
-	for _, level := range []int{-2, -1, 10, 1000} {
-		const want = "CompressionLevel is "
-		for _, on := range []bool{false, true} {
-			_, resp, err := Dial(context.Background(), "ws://h/", &DialOptions{Compression: on, CompressionLevel: level})
-			if resp != nil || err == nil || !strings.Contains(err.Error(), "DialOptions."+want) {
-				t.Errorf("Dial: %v", err)
-			}
-			s, got := serveUpgrade(t, overPipe, &UpgradeOptions{Compression: on, CompressionLevel: level}, nil)
-			a := request(t, s.raw(t), handshake(get))
-			sentence := wantRefused(t, a, within(t, got, "Upgrade"), http.StatusInternalServerError)
-			if !strings.Contains(sentence, "UpgradeOptions."+want) {
-				t.Errorf("Upgrade: %q", sentence)
-			}
+	for _, test := range []struct {
+		options Compression
+		want    string
+	}{
+		{Compression{Level: -2}, "Compression.Level is -2"},
+		{Compression{Level: -1, Threshold: 1}, "Compression.Level is -1"},
+		{Compression{Level: 10}, "Compression.Level is 10"},
+		{Compression{Level: 1000}, "Compression.Level is 1000"},
+	} {
+		if err := test.options.check(); err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("%+v: %v", test.options, err)
 		}
-		func() {
-			defer func() {
-				if p, ok := recover().(string); !ok || !strings.Contains(p, "Options.CompressionLevel is") {
-					t.Errorf("New panicked with %v", p)
-				}
-			}()
-			New(Options{CompressionLevel: level})
-		}()
 	}
+}
+
+// level is what turns compression on, as fast as it goes, or leaves it off.
+func level(on bool) Compression {
+	if on {
+		return Compression{Level: 1}
+	}
+	return Compression{}
 }
 
 // A message is compressed from the threshold on, or as its writer says, and only if that makes it smaller. Control
@@ -127,7 +124,7 @@ func TestWriteCompressOptions(t *testing.T) {
 		message := string(text(20_000, 1))
 		sizes := make(map[int]int)
 		for _, level := range []int{0, 1, 9} {
-			c, p := s.startDeflate(t, UpgradeOptions{CompressionLevel: level, CompressionThreshold: 100}, "")
+			c, p := s.startDeflate(t, UpgradeOptions{Compression: Compression{Level: level, Threshold: 100}}, "")
 			mustWrite(t, c, OpText, message)
 			sizes[level] = p.wantInflated(OpText, message)
 			mustWrite(t, c, OpText, message[:99])
@@ -138,7 +135,7 @@ func TestWriteCompressOptions(t *testing.T) {
 		if sizes[0] != sizes[1] || sizes[9] >= sizes[1] {
 			t.Errorf("bytes by level: %v", sizes)
 		}
-		c, p := s.start(t, UpgradeOptions{Compression: true})
+		c, p := s.start(t, UpgradeOptions{Compression: Compression{Level: 1}})
 		if err := c.WriteCompress(limited(t), OpText, []byte(message), true); err != nil {
 			t.Fatal(err)
 		}
@@ -150,8 +147,8 @@ func TestWriteCompressOptions(t *testing.T) {
 func TestDialUpgradeCompressed(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		srv := serve(t, k, echoHandler(&UpgradeOptions{Compression: true, CompressionLevel: 6}))
-		c, resp, err := srv.dial(t, "/", DialOptions{Compression: true})
+		srv := serve(t, k, echoHandler(UpgradeOptions{Compression: Compression{Level: 6}}))
+		c, resp, err := srv.dial(t, "/", DialOptions{Compression: Compression{Level: 1}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +222,7 @@ func payloadOf(t testing.TB, frame []byte) (payload string, compressed bool) {
 // message fits into, and with a smaller one.
 func TestBroadcastCompressedOnce(t *testing.T) {
 	noLeaks(t)
-	h := newHub(t, Options{Compression: true})
+	h := newHub(t, Options{Compression: Compression{Level: 1}})
 	var boxes []mailbox
 	for _, bits := range []int{15, 15, 15, 10, 10, 9, 14, 0, 0} {
 		m := deflatedMailbox(t, h, bits)
@@ -285,7 +282,7 @@ func TestBroadcastCompressedOnce(t *testing.T) {
 // Compress overrides the threshold; it is a value like the others, and may come anywhere.
 func TestTargetCompress(t *testing.T) {
 	noLeaks(t)
-	h := newHub(t, Options{Compression: true, CompressionThreshold: 1000})
+	h := newHub(t, Options{Compression: Compression{Level: 1, Threshold: 1000}})
 	m, other := deflatedMailbox(t, h, 15), deflatedMailbox(t, h, 9)
 	plain := newMailbox(t, h)
 	t.Cleanup(plain.drop)
@@ -343,7 +340,7 @@ func TestTargetCompress(t *testing.T) {
 // it is.
 func TestCompressedBeforeDelivery(t *testing.T) {
 	noLeaks(t)
-	h := newHub(t, Options{Compression: true})
+	h := newHub(t, Options{Compression: Compression{Level: 1}})
 	m := deflatedMailbox(t, h, 15)
 	m.session.countWindow(-1)
 	if err := h.Emit("x", strings.Repeat("x", 2000)); err != nil {
@@ -365,7 +362,7 @@ func TestCompressionOffCostsNothing(t *testing.T) {
 		m.form(plainProtocol)
 		return testing.AllocsPerRun(100, func() { target.deflate(m) })
 	}
-	off, on := New(Options{}), New(Options{Compression: true})
+	off, on := New(Options{}), New(Options{Compression: Compression{Level: 1}})
 	if n := message(off, off.Compress(true)); n != 0 {
 		t.Errorf("off: %v allocations", n)
 	}
@@ -378,7 +375,7 @@ func TestCompressionOffCostsNothing(t *testing.T) {
 func TestHubCompressed(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		h := newHub(t, Options{Compression: true})
+		h := newHub(t, Options{Compression: Compression{Level: 1}})
 		long := string(jsonText(5000))
 		OnCall(h, "echo", func(s *Socket, text string) (string, error) { return text, nil })
 		On(h, "fail", func(s *Socket, text string) error { return Errorf("%s", text) })
@@ -392,7 +389,7 @@ func TestHubCompressed(t *testing.T) {
 		srv := serve(t, k, h)
 		var clients []*client
 		for _, on := range []bool{true, true, false} {
-			c, _, err := srv.dial(t, "/", DialOptions{Compression: on, CompressionThreshold: 1})
+			c, _, err := srv.dial(t, "/", DialOptions{Compression: level(on)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -446,7 +443,7 @@ func TestHubCompressed(t *testing.T) {
 func TestDeflateBeforeConnect(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		h := newHub(t, Options{Compression: true})
+		h := newHub(t, Options{Compression: Compression{Level: 1}})
 		srv := serve(t, k, h)
 		open := func() *peer {
 			nc, early := srv.upgrade(t, "Sec-WebSocket-Extensions: permessage-deflate", "Sec-WebSocket-Protocol: atrium")

@@ -27,11 +27,9 @@ const (
 	// deflateTail ends what a sync flush writes, and is not sent (RFC 7692 §7.2.1).
 	deflateTail = "\x00\x00\xff\xff"
 
-	// defaultCompressionLevel is the fastest, and on messages of a few KB as good as the others.
-	defaultCompressionLevel = flate.BestSpeed
-	// defaultCompressionThreshold is the size, in bytes, from which a message is compressed. A smaller one fits
+	// defaultThreshold is the size, in bytes, from which a message is compressed. A smaller one fits
 	// the same network packet either way.
-	defaultCompressionThreshold = 512
+	defaultThreshold = 512
 )
 
 // deflateParams is what an end remembers of a negotiation. The zero value means that nothing was agreed.

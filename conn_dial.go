@@ -35,7 +35,7 @@ const (
 	refusalBodyTimeout = time.Second
 )
 
-// DialOptions are the choices of Dial. The zero value is useful, and nil means the zero value.
+// DialOptions are the choices of Dial. The zero value is useful. A negative number or duration is an error of Dial.
 type DialOptions struct {
 	// Header is sent with the handshake. A Host in it replaces the URL's, for the server's eyes only. The headers
 	// of the connection and of the handshake itself (Connection, Upgrade, Sec-WebSocket-…, and so on) are refused.
@@ -59,26 +59,17 @@ type DialOptions struct {
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 	// HandshakeTimeout bounds all of Dial: name lookup, TCP, proxy, TLS and handshake. Zero means 10 seconds.
 	HandshakeTimeout time.Duration
-	// ReadLimit bounds a received message, in bytes; a larger one ends the connection with status 1009.
+	// MaxMessageBytes bounds a received message, in bytes; a larger one ends the connection with status 1009.
 	// Zero means 1 MiB.
-	ReadLimit int64
-	// MaxQueued bounds what Write queues before it waits, in bytes; each message counts as its frame and 96 bytes. Zero
+	MaxMessageBytes int64
+	// MaxQueuedBytes bounds what Write queues before it waits, in bytes; each message counts as its frame and 96 bytes. Zero
 	// means 4 MiB.
-	MaxQueued int
+	MaxQueuedBytes int
 	// CloseTimeout bounds how long what is queued may take to leave when the connection is closed; see Conn.Close.
 	// Zero means 30 seconds.
 	CloseTimeout time.Duration
-
-	// Compression turns permessage-deflate on (RFC 7692) for servers that accept it. Each message is compressed by
-	// itself, with pooled memory: see Options.Compression for how much. Zero means off: do not turn it on for messages
-	// that mix a secret with text that others choose, because the length of the result gives secrets away (CRIME), or
-	// send those with Conn.WriteCompress.
-	Compression bool
-	// CompressionLevel is 1, the fastest, to 9, the smallest; any other is an error. Zero means 1.
-	CompressionLevel int
-	// CompressionThreshold is the size in bytes from which a message is compressed, unless WriteCompress says
-	// otherwise. Zero means 512.
-	CompressionThreshold int
+	// Compression is offered to the server. Zero means off.
+	Compression Compression
 }
 
 // HandshakeError is an answer of the server, or of the proxy before it, that makes no WebSocket connection.
@@ -121,25 +112,19 @@ func (e *HandshakeError) RetryAfter() time.Duration {
 // the body. If ctx ends first, the error matches ctx's; after HandshakeTimeout it matches ErrTimeout.
 //
 // When Dial has returned, ctx has no influence any more: who dials, closes.
-func Dial(ctx context.Context, rawURL string, opts *DialOptions) (*Conn, *http.Response, error) {
-	if opts == nil {
-		opts = &DialOptions{}
+func Dial(ctx context.Context, rawURL string, options DialOptions) (*Conn, *http.Response, error) {
+	config, err := options.connConfig()
+	if err != nil {
+		return nil, nil, fmt.Errorf("atrium: cannot dial: DialOptions.%w", err)
 	}
-	timeout := opts.HandshakeTimeout
-	if timeout <= 0 {
-		timeout = defaultDialTimeout
-	}
+	timeout := cmp.Or(options.HandshakeTimeout, defaultDialTimeout)
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := opts.request(bounded, rawURL)
+	req, err := options.request(bounded, rawURL)
 	if err != nil {
 		return nil, nil, fmt.Errorf("atrium: cannot dial: %w", err)
 	}
-	config, err := opts.connConfig()
-	if err != nil {
-		return nil, nil, fmt.Errorf("atrium: cannot dial: %w", err)
-	}
-	conn, resp, err := opts.connect(req, config)
+	conn, resp, err := options.connect(req, config)
 	if err == nil {
 		return conn, resp, nil
 	}
@@ -238,19 +223,18 @@ func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request
 	if len(o.Subprotocols) > 0 {
 		req.Header["Sec-WebSocket-Protocol"] = []string{strings.Join(o.Subprotocols, ", ")}
 	}
-	if o.Compression {
+	if o.Compression.Level != 0 {
 		req.Header["Sec-WebSocket-Extensions"] = []string{offerDeflate()}
 	}
 	return req, nil
 }
 
-// connConfig is what the options say about the Conn before the handshake.
+// connConfig is what the options say about the Conn before the handshake. Its error begins with the name of the option that
+// is wrong.
 func (o *DialOptions) connConfig() (connConfig, error) {
-	compression, err := newCompression(o.Compression, o.CompressionLevel, o.CompressionThreshold)
-	if err != nil {
-		return connConfig{}, fmt.Errorf("DialOptions.%w", err)
-	}
-	return connConfig{client: true, compression: compression, readLimit: o.ReadLimit, maxQueued: o.MaxQueued, closeTimeout: o.CloseTimeout}, nil
+	config := connConfig{client: true, compression: newCompression(o.Compression), readLimit: o.MaxMessageBytes, maxQueued: o.MaxQueuedBytes,
+		closeTimeout: o.CloseTimeout}
+	return config, cmp.Or(o.Compression.check(), config.check(), negative(o.HandshakeTimeout, "HandshakeTimeout"))
 }
 
 // connect opens a network connection and makes the Conn. The end of the request's context ends that at any point.

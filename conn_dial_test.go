@@ -39,17 +39,17 @@ func TestDial(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		requests := make(chan *http.Request, 1)
-		speak := echoHandler(&UpgradeOptions{Subprotocols: []string{"v2", "v1"}})
+		speak := echoHandler(UpgradeOptions{Subprotocols: []string{"v2", "v1"}})
 		srv := serve(t, k, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			requests <- r
 			w.Header().Set("X-Answer", "yes")
 			speak.ServeHTTP(w, r)
 		}))
 		c, resp, err := srv.dial(t, "/a%2Fb/%c3%a9?q=1&r=%20", DialOptions{
-			Header:       http.Header{"Authorization": {"Bearer x"}, "Host": {"other.example"}, "x-list": {"1", "2"}, "User-Agent": {"test"}},
-			Subprotocols: []string{"v0", "v1", "v2"},
-			ReadLimit:    1000,
-			MaxQueued:    2000,
+			Header:          http.Header{"Authorization": {"Bearer x"}, "Host": {"other.example"}, "x-list": {"1", "2"}, "User-Agent": {"test"}},
+			Subprotocols:    []string{"v0", "v1", "v2"},
+			MaxMessageBytes: 1000,
+			MaxQueuedBytes:  2000,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -84,8 +84,8 @@ func TestDial(t *testing.T) {
 
 func TestDialDefaults(t *testing.T) {
 	noLeaks(t)
-	srv := serve(t, overTCP, echoHandler(nil))
-	c, _, err := Dial(context.Background(), "ws://"+srv.hostport(), nil)
+	srv := serve(t, overTCP, echoHandler(UpgradeOptions{}))
+	c, _, err := Dial(context.Background(), "ws://"+srv.hostport(), DialOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestDialRequest(t *testing.T) {
 			"GET /x HTTP/1.1\r\nHost: xn--bcher-kva.example:81\r\nAuthorization: Bearer y\r\nConnection: Upgrade\r\n" +
 				"Sec-WebSocket-Key: KEY\r\nSec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n\r\n"},
 	} {
-		if _, _, err := Dial(context.Background(), test.url, &test.opts); !errors.Is(err, io.EOF) {
+		if _, _, err := Dial(context.Background(), test.url, test.opts); !errors.Is(err, io.EOF) {
 			t.Errorf("%s: %v, want the server to hang up", test.url, err)
 		}
 		got := within(t, heads, "the request")
@@ -218,7 +218,7 @@ func wantNotDialed(t *testing.T, tests []undialable) {
 			t.Errorf("%q %v: dialed", test.url, test.opts.Header)
 			return nil, errors.New("no")
 		}
-		c, resp, err := Dial(context.Background(), test.url, &test.opts)
+		c, resp, err := Dial(context.Background(), test.url, test.opts)
 		if c != nil || resp != nil || err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "atrium: ") {
 			t.Errorf("%q %v: %v, want an error with %q", test.url, test.opts.Header, err, test.want)
 		}
@@ -267,7 +267,7 @@ func TestDialAddress(t *testing.T) {
 			}
 			return url.Parse(test.proxy)
 		}
-		if _, _, err := Dial(context.Background(), test.url, &opts); !errors.Is(err, net.ErrClosed) {
+		if _, _, err := Dial(context.Background(), test.url, opts); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%s: %v", test.url, err)
 		}
 		if got != test.want {
@@ -409,7 +409,7 @@ func TestDialUnofferedSubprotocol(t *testing.T) {
 func TestDialRefusedByUpgrade(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		srv := serve(t, k, echoHandler(nil))
+		srv := serve(t, k, echoHandler(UpgradeOptions{}))
 		_, resp, err := srv.dial(t, "/", DialOptions{Header: http.Header{"Origin": {"https://evil.example"}}})
 		if err == nil || !strings.Contains(err.Error(), "AllowedOrigins") || resp.StatusCode != http.StatusForbidden {
 			t.Errorf("%v, %v", resp, err)
@@ -516,7 +516,7 @@ func TestDialCookies(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		cookies := make(chan string, 1)
-		speak := echoHandler(nil)
+		speak := echoHandler(UpgradeOptions{})
 		srv := serve(t, k, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			cookies <- r.Header.Get("Cookie")
 			if r.URL.Path == "/refused" {
@@ -553,7 +553,7 @@ func TestDialCookies(t *testing.T) {
 func TestDialTLS(t *testing.T) {
 	noLeaks(t)
 	l := tls.NewListener(listenTCP(t), &tls.Config{Certificates: []tls.Certificate{testCertificate()}, NextProtos: []string{"h2", "http/1.1"}})
-	srv := serve(t, kind{overTLS.name, func(testing.TB) net.Listener { return l }, nil}, echoHandler(nil))
+	srv := serve(t, kind{overTLS.name, func(testing.TB) net.Listener { return l }, nil}, echoHandler(UpgradeOptions{}))
 	for _, test := range []struct {
 		name   string
 		url    string
@@ -569,7 +569,7 @@ func TestDialTLS(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := test.config.Clone()
-			c, _, err := Dial(context.Background(), test.url, &DialOptions{TLSConfig: test.config})
+			c, _, err := Dial(context.Background(), test.url, DialOptions{TLSConfig: test.config})
 			if test.want != "" {
 				if err == nil || !strings.Contains(err.Error(), test.want) {
 					t.Fatalf("%v, want an error with %q", err, test.want)
@@ -599,19 +599,19 @@ type stage struct {
 	name string
 	// start starts a server that comes to a stop there, and says so on reached; then on left, when the client has
 	// gone. It returns the options to dial localhost with.
-	start func(t testing.TB, k kind, reached, left chan<- struct{}) (scheme string, opts *DialOptions)
+	start func(t testing.TB, k kind, reached, left chan<- struct{}) (scheme string, opts DialOptions)
 }
 
 // stopping is a stage that a server brings about: it says so much and then no more.
 func stopping(name, scheme, proxyScheme string, say func(nc net.Conn)) stage {
-	return stage{name, func(t testing.TB, k kind, reached, left chan<- struct{}) (string, *DialOptions) {
+	return stage{name, func(t testing.TB, k kind, reached, left chan<- struct{}) (string, DialOptions) {
 		srv := dialScript(t, k, func(nc net.Conn) {
 			say(nc)
 			reached <- struct{}{}
 			io.Copy(io.Discard, nc)
 			left <- struct{}{}
 		})
-		opts := &DialOptions{Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }}
+		opts := DialOptions{Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }}
 		opts.DialContext = func(context.Context, string, string) (net.Conn, error) { return srv.kind.dial(srv.listener) }
 		if proxyScheme != "" {
 			opts.Proxy = proxyURL(proxyScheme + "://user:password@proxy")
@@ -621,8 +621,8 @@ func stopping(name, scheme, proxyScheme string, say func(nc net.Conn)) stage {
 }
 
 var stages = []stage{
-	{"dial", func(_ testing.TB, _ kind, reached, left chan<- struct{}) (string, *DialOptions) {
-		return "ws", &DialOptions{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	{"dial", func(_ testing.TB, _ kind, reached, left chan<- struct{}) (string, DialOptions) {
+		return "ws", DialOptions{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			reached <- struct{}{}
 			<-ctx.Done()
 			left <- struct{}{}
@@ -684,7 +684,7 @@ func TestDialCancelled(t *testing.T) {
 	t.Run("before", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		_, _, err := Dial(ctx, "ws://localhost/", &DialOptions{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		_, _, err := Dial(ctx, "ws://localhost/", DialOptions{DialContext: func(context.Context, string, string) (net.Conn, error) {
 			t.Error("dialed")
 			return nil, net.ErrClosed
 		}})
@@ -773,7 +773,7 @@ func (lateContext) Deadline() (time.Time, bool) { return time.Unix(1, 0), true }
 
 // The network reads the clock too, and may see a deadline pass a moment before the context does.
 func TestDialTimeoutSeenFirstByNetwork(t *testing.T) {
-	_, _, err := Dial(lateContext{context.Background()}, "ws://localhost/", &DialOptions{
+	_, _, err := Dial(lateContext{context.Background()}, "ws://localhost/", DialOptions{
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, os.ErrDeadlineExceeded },
 	})
 	if !errors.Is(err, context.DeadlineExceeded) {
@@ -802,7 +802,7 @@ func TestDialUnfinishedBody(t *testing.T) {
 // A context that ends after Dial, or a HandshakeTimeout that has passed, is nothing to the Conn.
 func TestDialThenCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		srv := serve(t, overPipe, echoHandler(nil))
+		srv := serve(t, overPipe, echoHandler(UpgradeOptions{}))
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		c, _, err := Dial(ctx, srv.url("/"), srv.trusting(DialOptions{HandshakeTimeout: time.Second}))
@@ -816,7 +816,7 @@ func TestDialThenCancel(t *testing.T) {
 	})
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		srv := serve(t, k, echoHandler(nil))
+		srv := serve(t, k, echoHandler(UpgradeOptions{}))
 		c, _, err := srv.dial(t, "/", DialOptions{}) // which cancels its context
 		if err != nil {
 			t.Fatal(err)
@@ -927,7 +927,7 @@ func TestDialProxy(t *testing.T) {
 				noLeaks(t)
 				targets := make(chan string, 1)
 				through := p.start(t, targets)
-				srv := serve(t, k, echoHandler(nil))
+				srv := serve(t, k, echoHandler(UpgradeOptions{}))
 				via := func(user string) DialOptions {
 					return DialOptions{Proxy: proxyURL(p.scheme + "://" + user + through.hostport())}
 				}
@@ -993,7 +993,7 @@ func TestDialProxyTalksTooMuch(t *testing.T) {
 		io.WriteString(nc, "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n")
 		io.Copy(io.Discard, nc)
 	})
-	_, _, err := Dial(context.Background(), "ws://server.example/", &DialOptions{Proxy: proxyURL("http://" + through.hostport())})
+	_, _, err := Dial(context.Background(), "ws://server.example/", DialOptions{Proxy: proxyURL("http://" + through.hostport())})
 	if err == nil || !strings.Contains(err.Error(), "behind its answer") {
 		t.Error(err)
 	}
@@ -1003,7 +1003,7 @@ func TestDialProxyTalksTooMuch(t *testing.T) {
 func TestDialProxyName(t *testing.T) {
 	noLeaks(t)
 	through := httpProxy(t, overTLS, make(chan string, 1))
-	_, _, err := Dial(context.Background(), "wss://server.example/", &DialOptions{
+	_, _, err := Dial(context.Background(), "wss://server.example/", DialOptions{
 		Proxy:     proxyURL("https://ann:wrong@" + through.hostport()),
 		TLSConfig: &tls.Config{RootCAs: testRoots(), ServerName: "server.example"},
 	})
@@ -1037,7 +1037,7 @@ func TestDialCancelRace(t *testing.T) {
 			}
 			cancel()
 		}
-		c, _, err := Dial(ctx, srv.url("/"), nil)
+		c, _, err := Dial(ctx, srv.url("/"), DialOptions{})
 		cancel()
 		if err != nil {
 			if !errors.Is(err, context.Canceled) {

@@ -99,7 +99,7 @@ func TestCloseWaitsForALateReaderOverTCP(t *testing.T) {
 	for _, k := range []kind{overTCP, overTLS} {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
-			c, p := setup{k, false}.start(t, UpgradeOptions{MaxQueued: 1 << 20})
+			c, p := setup{k, false}.start(t, UpgradeOptions{MaxQueuedBytes: 1 << 20})
 			n := fill(t, c, 64<<10)
 			done := closing(c, StatusNormalClosure, "")
 			<-time.After(answerTimeout + 500*time.Millisecond)
@@ -250,7 +250,7 @@ func TestCloseNowAfterAViolation(t *testing.T) {
 			lost := 0
 			for i := range 100 {
 				violation := violations[i%len(violations)]
-				c, p := setup{k, false}.start(t, UpgradeOptions{ReadLimit: 1000})
+				c, p := setup{k, false}.start(t, UpgradeOptions{MaxMessageBytes: 1000})
 				p.send(append(p.frame(OpText, "hello"), violation.frame(p)...))
 				handled := make(chan struct{})
 				go func() { // the usual echo

@@ -140,7 +140,7 @@ func TestOriginImpossible(t *testing.T) {
 		}()
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		_, err := Upgrade(w, r, &UpgradeOptions{AllowedOrigins: []string{row.entry, "https://example.com"}})
+		_, err := Upgrade(w, r, UpgradeOptions{AllowedOrigins: []string{row.entry, "https://example.com"}})
 		if err == nil || w.Code != 500 || !strings.Contains(err.Error(), "UpgradeOptions.AllowedOrigins: ") || !strings.Contains(err.Error(), row.why) {
 			t.Errorf("%q: Upgrade returns %v and answers %d", row.entry, err, w.Code)
 		}

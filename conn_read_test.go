@@ -444,7 +444,7 @@ func TestReadViolation(t *testing.T) {
 				continue // who must mask and who must not depends on the role
 			}
 			t.Run(v.name, func(t *testing.T) {
-				c, p := s.start(t, UpgradeOptions{ReadLimit: testReadLimit})
+				c, p := s.start(t, UpgradeOptions{MaxMessageBytes: testReadLimit})
 				limit := strings.Repeat("x", testReadLimit)
 				p.send(slices.Concat(p.frame(OpText, limit), v.stream(p)))
 				wantMessage(t, c, OpText, limit) // what came before counts
@@ -488,7 +488,7 @@ func TestReadViolation(t *testing.T) {
 func TestReadLimit(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
-		c, p := s.start(t, UpgradeOptions{ReadLimit: testReadLimit})
+		c, p := s.start(t, UpgradeOptions{MaxMessageBytes: testReadLimit})
 		third, rest := strings.Repeat("x", testReadLimit/3), strings.Repeat("y", testReadLimit-2*(testReadLimit/3))
 		for range 3 {
 			p.send(p.part(OpBinary, third), p.frame(OpPing, strings.Repeat("p", 125)), p.part(OpContinuation, third), p.frame(OpContinuation, rest))
@@ -518,7 +518,7 @@ func wantAllocated(t *testing.T, most int, code StatusCode, stream func(*peer) [
 		noLeaks(t)
 		least := math.MaxInt
 		for try := 0; try < 10 && least > most; try++ { // other goroutines may allocate, too
-			c, p := s.start(t, UpgradeOptions{ReadLimit: 16 << 20})
+			c, p := s.start(t, UpgradeOptions{MaxMessageBytes: 16 << 20})
 			p.send(stream(p))
 			go func(sent <-chan struct{}) {
 				<-sent

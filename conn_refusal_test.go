@@ -197,7 +197,7 @@ func TestUpgradeNamesWrapperWithoutHijack(t *testing.T) {
 	noLeaks(t)
 	results := make(chan error, 1)
 	srv := serve(t, overTCP, http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, err := Upgrade(wrapper{w}, r, nil)
+		_, err := Upgrade(wrapper{w}, r, UpgradeOptions{})
 		results <- err
 	}), time.Hour, ""))
 	a := request(t, srv.raw(t), handshake(get))

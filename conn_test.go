@@ -40,7 +40,7 @@ func TestWriteManyGoroutines(t *testing.T) {
 	const writers, each = 8, 150
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
-		c, p := s.start(t, UpgradeOptions{MaxQueued: 4 << 10}) // so that they wait, too
+		c, p := s.start(t, UpgradeOptions{MaxQueuedBytes: 4 << 10}) // so that they wait, too
 		for w := range writers {
 			go func() {
 				for i := range each {
@@ -76,7 +76,7 @@ func TestWriteWaits(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		const size = 32 << 10
-		c, p := s.start(t, UpgradeOptions{MaxQueued: 2 * size})
+		c, p := s.start(t, UpgradeOptions{MaxQueuedBytes: 2 * size})
 		n := fill(t, c, size)
 
 		cancelled, cancel := context.WithCancel(context.Background())
@@ -117,7 +117,7 @@ func TestWriteCancelledContext(t *testing.T) {
 func TestWriteResumesAtHalf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const frame = 1000 // 996 bytes and a header of 4
-		c, p := startPipe(t, false, UpgradeOptions{MaxQueued: 8 * frame})
+		c, p := startPipe(t, false, UpgradeOptions{MaxQueuedBytes: 8 * frame})
 		p.in = bufio.NewReaderSize(p.nc, 16) // a pipe's write ends when it was read to its end
 		mustWrite(t, c, OpBinary, numbered(0, frame-4))
 		synctest.Wait() // it is being written, and alone
@@ -234,7 +234,7 @@ func TestWriteReleased(t *testing.T) {
 		noLeaks(t)
 		for _, how := range []string{"Close", "CloseNow", "a cut"} {
 			t.Run(how, func(t *testing.T) {
-				c, p := s.start(t, UpgradeOptions{MaxQueued: 10_000})
+				c, p := s.start(t, UpgradeOptions{MaxQueuedBytes: 10_000})
 				fill(t, c, 10_000)
 				waiting := make(chan error, 3)
 				for range cap(waiting) {
@@ -276,7 +276,7 @@ func TestWriteReleased(t *testing.T) {
 func TestWriteHuge(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
-		c, p := s.start(t, UpgradeOptions{MaxQueued: 1000})
+		c, p := s.start(t, UpgradeOptions{MaxQueuedBytes: 1000})
 		for i := range 3 { // each waits for the one before it
 			go c.Write(context.Background(), OpBinary, []byte(numbered(i, 300_000)))
 			p.want(OpBinary, numbered(i, 300_000))

@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
@@ -17,13 +18,14 @@ import (
 // responseTimeout bounds the writing of the 101 response.
 const responseTimeout = 10 * time.Second
 
-// UpgradeOptions are the choices of Upgrade. The zero value is useful, and nil means the zero value.
+// UpgradeOptions are the choices of Upgrade. The zero value is useful. With a negative number or duration, or an entry of
+// a list that can never have an effect, Upgrade answers all requests with 500, and its error names the option.
 type UpgradeOptions struct {
 	// AllowedOrigins lists the web origins that may connect besides the server's own: an exact one
 	// ("https://app.example.com", "http://localhost:3000"), all subdomains of a host ("https://*.example.com"), "null"
 	// for sandboxed frames, "file://" for files and for devices that say so, or "*" for any. Case, a slash at the end
 	// and the scheme's default port make no difference. Any other entry that no Origin header can ever equal, such as
-	// "localhost:3000" or "http://localhost:*", is an error: Upgrade then answers all requests with 500.
+	// "localhost:3000" or "http://localhost:*", is refused.
 	//
 	// Zero means same origin only: the Origin header's host and port equal the Host header's. Requests without an
 	// Origin do not come from a page's script and are accepted, unless the browser marks them with
@@ -31,28 +33,19 @@ type UpgradeOptions struct {
 	AllowedOrigins []string
 	// Subprotocols lists what the server speaks, best first (RFC 6455 §1.9). The first one that the client
 	// offers is chosen; if there is none, or zero are listed, the connection has no subprotocol, and a browser that
-	// has offered some closes it. A name that is no token (RFC 9110 §5.6.2) is an error.
+	// has offered some closes it. A name that is no token (RFC 9110 §5.6.2) is refused.
 	Subprotocols []string
-	// ReadLimit bounds a received message, in bytes; a larger one ends the connection with status 1009.
+	// MaxMessageBytes bounds a received message, in bytes; a larger one ends the connection with status 1009.
 	// Zero means 1 MiB.
-	ReadLimit int64
-	// MaxQueued bounds what Write queues before it waits, in bytes; each message counts as its frame and 96 bytes. Zero
+	MaxMessageBytes int64
+	// MaxQueuedBytes bounds what Write queues before it waits, in bytes; each message counts as its frame and 96 bytes. Zero
 	// means 4 MiB.
-	MaxQueued int
+	MaxQueuedBytes int
 	// CloseTimeout bounds how long what is queued may take to leave when the connection is closed; see Conn.Close.
 	// Zero means 30 seconds.
 	CloseTimeout time.Duration
-
-	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it. Each message is compressed by
-	// itself, with pooled memory: see Options.Compression for how much. Zero means off: do not turn it on for messages
-	// that mix a secret with text that others choose, because the length of the result gives secrets away (CRIME), or
-	// send those with Conn.WriteCompress.
-	Compression bool
-	// CompressionLevel is 1, the fastest, to 9, the smallest; any other is an error. Zero means 1.
-	CompressionLevel int
-	// CompressionThreshold is the size in bytes from which a message is compressed, unless WriteCompress says
-	// otherwise. Zero means 512.
-	CompressionThreshold int
+	// Compression is used with clients that offer it. Zero means off.
+	Compression Compression
 }
 
 // Upgrade answers a WebSocket opening handshake (RFC 6455 §4.2) and takes the network connection over from
@@ -64,18 +57,15 @@ type UpgradeOptions struct {
 // hijacked its type.
 //
 // The Conn does not end with the request: who upgrades, closes.
-func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Conn, error) {
-	if opts == nil {
-		opts = &UpgradeOptions{}
+func Upgrade(w http.ResponseWriter, r *http.Request, options UpgradeOptions) (*Conn, error) {
+	config := connConfig{
+		compression:  newCompression(options.Compression),
+		readLimit:    options.MaxMessageBytes,
+		maxQueued:    options.MaxQueuedBytes,
+		closeTimeout: options.CloseTimeout,
 	}
-	origins, bad := parseOrigins(opts.AllowedOrigins)
-	var compression compression
-	if bad == nil {
-		bad = checkSubprotocols(opts.Subprotocols)
-	}
-	if bad == nil {
-		compression, bad = newCompression(opts.Compression, opts.CompressionLevel, opts.CompressionThreshold)
-	}
+	origins, bad := parseOrigins(options.AllowedOrigins)
+	bad = cmp.Or(bad, checkSubprotocols(options.Subprotocols), options.Compression.check(), config.check())
 	var err *refusal
 	if bad != nil {
 		err = &refusal{status: http.StatusInternalServerError, message: "UpgradeOptions." + bad.Error()}
@@ -86,14 +76,8 @@ func Upgrade(w http.ResponseWriter, r *http.Request, opts *UpgradeOptions) (*Con
 		err.answer(w)
 		return nil, err
 	}
-	subprotocol, _ := chooseSubprotocol(r, opts.Subprotocols)
-	return switchProtocols(w, r, connConfig{
-		subprotocol:  subprotocol,
-		compression:  compression,
-		readLimit:    opts.ReadLimit,
-		maxQueued:    opts.MaxQueued,
-		closeTimeout: opts.CloseTimeout,
-	})
+	config.subprotocol, _ = chooseSubprotocol(r, options.Subprotocols)
+	return switchProtocols(w, r, config)
 }
 
 // checkHandshake judges a request by RFC 6455 §4.2.1.

@@ -25,7 +25,7 @@ type upgraded struct {
 }
 
 // serveUpgrade starts a server whose handler is Upgrade, behind what before does, and hands over its results.
-func serveUpgrade(t testing.TB, k kind, opts *UpgradeOptions, before func(http.ResponseWriter)) (*server, <-chan upgraded) {
+func serveUpgrade(t testing.TB, k kind, opts UpgradeOptions, before func(http.ResponseWriter)) (*server, <-chan upgraded) {
 	results := make(chan upgraded, 1)
 	return serve(t, k, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if before != nil {
@@ -96,7 +96,7 @@ func TestUpgradeRefuses(t *testing.T) {
 	}
 	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		srv, results := serveUpgrade(t, k, nil, nil)
+		srv, results := serveUpgrade(t, k, UpgradeOptions{}, nil)
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) {
 				a := request(t, srv.raw(t), row.request)
@@ -133,7 +133,7 @@ func TestUpgradeAccepts(t *testing.T) {
 	}
 	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		srv, results := serveUpgrade(t, k, nil, nil)
+		srv, results := serveUpgrade(t, k, UpgradeOptions{}, nil)
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) {
 				nc := srv.raw(t)
@@ -255,7 +255,7 @@ func TestUpgradeOrigin(t *testing.T) {
 				continue
 			}
 			t.Run(row.name, func(t *testing.T) {
-				srv, results := serveUpgrade(t, k, &UpgradeOptions{AllowedOrigins: row.allowed}, nil)
+				srv, results := serveUpgrade(t, k, UpgradeOptions{AllowedOrigins: row.allowed}, nil)
 				a := request(t, srv.raw(t), handshake(get, append([]string{"Host: " + row.host}, row.origin...)...))
 				got := within(t, results, "Upgrade")
 				if row.ok {
@@ -301,7 +301,7 @@ func TestUpgradeSubprotocol(t *testing.T) {
 		noLeaks(t)
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) {
-				srv, results := serveUpgrade(t, k, &UpgradeOptions{Subprotocols: row.ours}, nil)
+				srv, results := serveUpgrade(t, k, UpgradeOptions{Subprotocols: row.ours}, nil)
 				a := request(t, srv.raw(t), handshake(get, row.offers...))
 				got := within(t, results, "Upgrade")
 				if got.err != nil {
@@ -320,7 +320,7 @@ func TestUpgradeSubprotocol(t *testing.T) {
 	// Row 46: a name that could break the response's line, or that nobody can offer, is an error.
 	for _, name := range []string{"", "a b", "a,b", "a/b", `"q"`, "ü", "x\r\nInjected: 1"} {
 		w := httptest.NewRecorder()
-		_, err := Upgrade(w, httptest.NewRequest("GET", "/", nil), &UpgradeOptions{Subprotocols: []string{"chat", name}})
+		_, err := Upgrade(w, httptest.NewRequest("GET", "/", nil), UpgradeOptions{Subprotocols: []string{"chat", name}})
 		if err == nil || w.Code != 500 || !strings.Contains(err.Error(), "UpgradeOptions.Subprotocols: "+strconv.Quote(name)+" is no token") {
 			t.Errorf("row 46: %q: %v, %d", name, err, w.Code)
 		}
@@ -332,7 +332,7 @@ func TestUpgradeSubprotocol(t *testing.T) {
 func TestUpgradeResponseHeaders(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		srv, results := serveUpgrade(t, k, nil, func(w http.ResponseWriter) {
+		srv, results := serveUpgrade(t, k, UpgradeOptions{}, func(w http.ResponseWriter) {
 			h := w.Header()
 			h.Set("X-Request-Id", "42")
 			h.Add("Set-Cookie", "a=1")
@@ -388,7 +388,7 @@ func TestUpgradeEarlyData(t *testing.T) {
 		noLeaks(t)
 		for _, cut := range []int{0, 1, 2, 11, 12, 13, len(stream) / 2, len(stream) - 1, len(stream)} {
 			t.Run(strconv.Itoa(cut), func(t *testing.T) {
-				srv, results := serveUpgrade(t, k, nil, nil)
+				srv, results := serveUpgrade(t, k, UpgradeOptions{}, nil)
 				nc := srv.raw(t)
 				p := newPeer(t, nc, nil, true)
 				p.send(append([]byte(handshake(get)), stream[:cut]...), stream[cut:])
@@ -414,7 +414,7 @@ func TestUpgradeEarlyData(t *testing.T) {
 func TestUpgradeOutlivesServerDeadlines(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		srv, results := serveUpgrade(t, k, nil, func(w http.ResponseWriter) {
+		srv, results := serveUpgrade(t, k, UpgradeOptions{}, func(w http.ResponseWriter) {
 			control := http.NewResponseController(w)
 			if err := errors.Join(control.SetReadDeadline(longAgo), control.SetWriteDeadline(longAgo)); err != nil {
 				t.Error(err)
@@ -447,7 +447,7 @@ func TestUpgradeThroughMiddleware(t *testing.T) {
 		wrapped := func(t *testing.T, wrap func(http.ResponseWriter) http.ResponseWriter) (*server, <-chan upgraded) {
 			results := make(chan upgraded, 1)
 			return serve(t, k, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				c, err := Upgrade(wrap(w), r, nil)
+				c, err := Upgrade(wrap(w), r, UpgradeOptions{})
 				if c != nil {
 					t.Cleanup(func() { c.CloseNow() })
 				}
@@ -476,8 +476,8 @@ func TestUpgradeThroughMiddleware(t *testing.T) {
 			noLeaks(t)
 			results := make(chan [2]upgraded, 1)
 			srv := serve(t, k, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				first, err1 := Upgrade(w, r, nil)
-				second, err2 := Upgrade(w, r, nil)
+				first, err1 := Upgrade(w, r, UpgradeOptions{})
+				second, err2 := Upgrade(w, r, UpgradeOptions{})
 				results <- [2]upgraded{{first, err1}, {second, err2}}
 			}))
 			nc, early := srv.upgrade(t)
@@ -495,7 +495,7 @@ func TestUpgradeThroughMiddleware(t *testing.T) {
 func TestUpgradeHTTP2(t *testing.T) {
 	results := make(chan upgraded, 1)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := Upgrade(w, r, nil)
+		c, err := Upgrade(w, r, UpgradeOptions{})
 		results <- upgraded{c, err}
 	})
 	t.Run("GET", func(t *testing.T) {
@@ -550,7 +550,7 @@ func TestUpgradeLetsGo(t *testing.T) {
 		buffer, _ := reader.Peek(len(frame))
 		r := upgradeRequest()
 		held := []func() bool{held(reader), held(writer), held(&buffer[0]), held(r), held(r.URL)}
-		c, err := Upgrade(&hijackable{httptest.NewRecorder(), nc, bufio.NewReadWriter(reader, writer)}, r, nil)
+		c, err := Upgrade(&hijackable{httptest.NewRecorder(), nc, bufio.NewReadWriter(reader, writer)}, r, UpgradeOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -583,27 +583,25 @@ func (u *unwritable) Close() error              { u.closed = true; return nil }
 func TestUpgradeToAClientThatIsGone(t *testing.T) {
 	nc := &unwritable{}
 	rw := bufio.NewReadWriter(bufio.NewReader(nc), bufio.NewWriter(nc))
-	c, err := Upgrade(&hijackable{httptest.NewRecorder(), nc, rw}, upgradeRequest(), nil)
+	c, err := Upgrade(&hijackable{httptest.NewRecorder(), nc, rw}, upgradeRequest(), UpgradeOptions{})
 	if c != nil || !errors.Is(err, net.ErrClosed) || !nc.closed {
 		t.Errorf("got %v, %v; closed: %t", c, err, nc.closed)
 	}
 }
 
 func TestUpgradeDefaults(t *testing.T) {
-	for _, opts := range []*UpgradeOptions{nil, {}, {ReadLimit: -1, MaxQueued: -1}} {
-		overKinds(t, func(t *testing.T, k kind) {
-			noLeaks(t)
-			srv, results := serveUpgrade(t, k, opts, nil)
-			nc, early := srv.upgrade(t)
-			c, p := within(t, results, "Upgrade").conn, newPeer(t, nc, early, true)
-			if c.out.limit != 4<<20 {
-				t.Errorf("MaxQueued is %d, want 4 MiB", c.out.limit)
-			}
-			largest := strings.Repeat("x", 1<<20)
-			p.send(p.frame(OpText, largest), rawHeader(0x81, 127, 0, 0, 0, 0, 0, 0x10, 0, 1)(p))
-			wantMessage(t, c, OpText, largest)
-			wantClosed(t, c, StatusMessageTooBig)
-			p.nc.Close()
-		})
-	}
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		srv, results := serveUpgrade(t, k, UpgradeOptions{}, nil)
+		nc, early := srv.upgrade(t)
+		c, p := within(t, results, "Upgrade").conn, newPeer(t, nc, early, true)
+		if c.out.limit != 4<<20 {
+			t.Errorf("MaxQueuedBytes is %d, want 4 MiB", c.out.limit)
+		}
+		largest := strings.Repeat("x", 1<<20)
+		p.send(p.frame(OpText, largest), rawHeader(0x81, 127, 0, 0, 0, 0, 0, 0x10, 0, 1)(p))
+		wantMessage(t, c, OpText, largest)
+		wantClosed(t, c, StatusMessageTooBig)
+		p.nc.Close()
+	})
 }

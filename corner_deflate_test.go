@@ -22,11 +22,11 @@ import (
 // which the peer's header has the parameters.
 func (s setup) startDeflate(t testing.TB, opts UpgradeOptions, parameters string) (*Conn, *peer) {
 	t.Helper()
-	opts.Compression = true
+	opts.Compression.Level = max(opts.Compression.Level, 1)
 	if !s.client {
 		conns := make(chan *Conn, 1)
 		srv := serve(t, s.kind, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c, err := Upgrade(w, r, &opts)
+			c, err := Upgrade(w, r, opts)
 			if err != nil {
 				t.Error(err)
 			}
@@ -61,8 +61,8 @@ func (s setup) startDeflate(t testing.TB, opts UpgradeOptions, parameters string
 		defer close(dialed)
 		var err error
 		c, _, err = Dial(limited(t), srv.url("/"), srv.trusting(DialOptions{
-			ReadLimit: opts.ReadLimit, MaxQueued: opts.MaxQueued,
-			Compression: true, CompressionLevel: opts.CompressionLevel, CompressionThreshold: opts.CompressionThreshold,
+			MaxMessageBytes: opts.MaxMessageBytes, MaxQueuedBytes: opts.MaxQueuedBytes,
+			Compression: opts.Compression,
 		}))
 		if err != nil {
 			t.Error(err)
@@ -147,7 +147,7 @@ func TestDeflateReservedBits(t *testing.T) {
 			})
 		}
 		t.Run("not agreed on", func(t *testing.T) { // row 8
-			c, p := s.start(t, UpgradeOptions{Compression: true})
+			c, p := s.start(t, UpgradeOptions{Compression: Compression{Level: 1}})
 			p.send(p.compressed(OpText, deflated("hello")))
 			wantViolation(t, c, p, StatusProtocolError)
 		})
@@ -203,7 +203,7 @@ func TestDeflateUTF8(t *testing.T) {
 // Row 56: a message is bounded by what it inflates to, and a bomb is not inflated beyond that.
 func TestDeflateBomb(t *testing.T) {
 	const limit = 128 << 10 // little, because compressing and inflating under the race detector is slow
-	opts := UpgradeOptions{ReadLimit: limit}
+	opts := UpgradeOptions{MaxMessageBytes: limit}
 	bomb := string(bomb(1 << 30))
 	noise, full := string(random(limit/2)), string(random(limit))
 	noisy, large := deflated(noise+strings.Repeat("x", limit)), deflated(strings.Repeat("x", limit+1))
@@ -307,7 +307,7 @@ func TestDeflateOffers(t *testing.T) {
 	message := strings.Repeat("a text of which there is enough to refer back, ", 100)
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		srv := serve(t, k, echoHandler(&UpgradeOptions{Compression: true}))
+		srv := serve(t, k, echoHandler(UpgradeOptions{Compression: Compression{Level: 1}}))
 		for _, test := range []struct {
 			name   string
 			offers []string
@@ -592,7 +592,7 @@ func TestDeflateAnswers(t *testing.T) {
 				srv := answering(t, k, func(accept string) string {
 					return switching(accept, "Sec-WebSocket-Extensions: "+test.answer)
 				})
-				c, _, err := srv.dial(t, "/", DialOptions{Compression: true})
+				c, _, err := srv.dial(t, "/", DialOptions{Compression: Compression{Level: 1}})
 				if test.ok {
 					if err != nil || int(c.compression.windowBits) != test.bits {
 						t.Errorf("%v, %+v", err, c.compression)

@@ -152,7 +152,7 @@ func TestCutDisconnectsOnce(t *testing.T) {
 
 // wireHandlers are the two that a handshake may come to.
 func wireHandlers(t testing.TB) map[string]http.Handler {
-	return map[string]http.Handler{"Upgrade": echoHandler(nil), "Hub": newHub(t, Options{})}
+	return map[string]http.Handler{"Upgrade": echoHandler(UpgradeOptions{}), "Hub": newHub(t, Options{})}
 }
 
 // Row 49: a client that sends its headers a byte a second has as long as http.Server.ReadHeaderTimeout says: hijacking

@@ -12,15 +12,29 @@ const endless = 1 << 60
 // noBound is endless as an int, which may have 32 bits.
 const noBound = min(endless, math.MaxInt)
 
-// setDefault puts the default value into an option that is zero. It panics if the option is negative.
-func setDefault[N time.Duration | int | int64](field *N, value N, name string) {
-	if *field < 0 {
-		panic(fmt.Sprintf("atrium: Options.%s is negative", name))
+// must panics with the error, if there is one, behind the name of the struct whose option it is about.
+func must(options string, err error) {
+	if err != nil {
+		panic("atrium: " + options + err.Error())
 	}
-	if most := int64(endless); int64(*field) > most {
-		*field = N(most)
+}
+
+// negative returns an error that names the option if it is negative.
+func negative[N time.Duration | int | int64](option N, name string) error {
+	if option < 0 {
+		return fmt.Errorf("%s is negative", name)
 	}
-	if *field == 0 {
-		*field = value
+	return nil
+}
+
+// setDefault puts the default value into an option that is zero, and endless into one that is more. Its error is that of
+// negative.
+func setDefault[N time.Duration | int | int64](option *N, value N, name string) error {
+	if most := int64(endless); int64(*option) > most {
+		*option = N(most)
 	}
+	if *option == 0 {
+		*option = value
+	}
+	return negative(*option, name)
 }

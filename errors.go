@@ -27,7 +27,7 @@ var (
 	ErrNoAck = errors.New("atrium: no acknowledgement asked for, or already given")
 	// ErrBus: the Bus does not work at the moment.
 	ErrBus = errors.New("atrium: the bus fails")
-	// ErrBufferFull: a Client has as much to send as it may; see ClientOptions.Offline.
+	// ErrBufferFull: a Client has as much to send as it may; see ClientOptions.MaxOfflineBytes.
 	ErrBufferFull = errors.New("atrium: too much is waiting to be sent")
 	// ErrProtocol: what a server sends is not what Socket.IO's protocol has there.
 	ErrProtocol = errors.New("atrium: the server does not keep to Socket.IO's protocol")

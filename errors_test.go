@@ -150,6 +150,6 @@ func TestNilErrorIsNone(t *testing.T) {
 		c.send(fmt.Sprintf(`{"event":%q,"id":1}`, event))
 		c.want(`{"id":1,"error":{"message":"internal error"}}`)
 	}
-	client := srv.client(t, ClientOptions{Auth: func(context.Context) (any, error) { return map[string]int{"N": 1}, nilError() }})
+	client := srv.client(t, ClientOptions{AuthFunc: func(context.Context) (any, error) { return map[string]int{"N": 1}, nilError() }})
 	mustConnect(t, client)
 }

@@ -61,7 +61,7 @@ func ExampleClient_call() {
 	server := httptest.NewServer(h)
 	defer server.Close()
 
-	c := atrium.NewClient(server.URL, atrium.ClientOptions{Retries: 3})
+	c := atrium.NewClient(server.URL, atrium.ClientOptions{CallRetries: 3})
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -103,7 +103,7 @@ func ExampleClient_handlers() {
 
 // How often to try again is yours to say.
 func ExampleBackoff() {
-	backoff := atrium.Backoff{Min: 100 * time.Millisecond, Max: time.Second, Jitter: -1}
+	backoff := atrium.Backoff{Min: 100 * time.Millisecond, Max: time.Second, NoJitter: true}
 	for attempt := range 6 {
 		fmt.Println(backoff.Delay(attempt))
 	}

@@ -25,7 +25,7 @@ func ExampleBus() {
 	defer server.Close()
 
 	ctx := context.Background()
-	client, _, err := atrium.Dial(ctx, "ws"+strings.TrimPrefix(server.URL, "http"), nil)
+	client, _, err := atrium.Dial(ctx, "ws"+strings.TrimPrefix(server.URL, "http"), atrium.DialOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}

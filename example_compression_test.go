@@ -13,7 +13,7 @@ import (
 // Large events are compressed, once for everyone. Those that hold a secret beside what others have written are not:
 // their length would tell about it.
 func ExampleOptions_compression() {
-	h := atrium.New(atrium.Options{Compression: true})
+	h := atrium.New(atrium.Options{Compression: atrium.Compression{Level: 1}})
 	defer h.Shutdown(context.Background())
 	h.OnConnect(func(s *atrium.Socket) {
 		s.Emit("history", strings.Repeat("hello, ", 1000))
@@ -25,7 +25,7 @@ func ExampleOptions_compression() {
 	// Browsers offer compression by themselves; Dial does when asked to.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	c, resp, err := atrium.Dial(ctx, "ws"+strings.TrimPrefix(srv.URL, "http"), &atrium.DialOptions{Compression: true})
+	c, resp, err := atrium.Dial(ctx, "ws"+strings.TrimPrefix(srv.URL, "http"), atrium.DialOptions{Compression: atrium.Compression{Level: 1}})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -16,7 +16,7 @@ import (
 func ExampleDial() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/greet", func(w http.ResponseWriter, r *http.Request) {
-		c, err := atrium.Upgrade(w, r, nil)
+		c, err := atrium.Upgrade(w, r, atrium.UpgradeOptions{})
 		if err != nil {
 			return // the client has been answered
 		}
@@ -33,7 +33,7 @@ func ExampleDial() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	c, _, err := atrium.Dial(ctx, address+"/greet", &atrium.DialOptions{
+	c, _, err := atrium.Dial(ctx, address+"/greet", atrium.DialOptions{
 		Header: http.Header{"Authorization": {"Bearer sesame"}},
 	})
 	if err != nil {
@@ -50,7 +50,7 @@ func ExampleDial() {
 	_, _, err = c.Read(ctx)
 	fmt.Println(err)
 
-	_, _, err = atrium.Dial(ctx, address+"/lost", nil)
+	_, _, err = atrium.Dial(ctx, address+"/lost", atrium.DialOptions{})
 	if e, ok := errors.AsType[*atrium.HandshakeError](err); ok {
 		fmt.Println(e)
 	}

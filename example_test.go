@@ -53,7 +53,7 @@ func ExampleHub() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	ws, _, err := atrium.Dial(ctx, "ws"+strings.TrimPrefix(srv.URL, "http"), nil)
+	ws, _, err := atrium.Dial(ctx, "ws"+strings.TrimPrefix(srv.URL, "http"), atrium.DialOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -491,7 +491,7 @@ func ExampleOptions_accept() {
 	}
 	fmt.Println(atrium.Call[string](ctx, c, "whoami"))
 
-	_, _, err := atrium.Dial(ctx, "ws://"+host, nil)
+	_, _, err := atrium.Dial(ctx, "ws://"+host, atrium.DialOptions{})
 	if refused, ok := errors.AsType[*atrium.HandshakeError](err); ok {
 		fmt.Println(refused)
 	}
@@ -503,7 +503,7 @@ func ExampleOptions_accept() {
 // Conn is a WebSocket connection without a hub.
 func ExampleUpgrade() {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := atrium.Upgrade(w, r, nil)
+		c, err := atrium.Upgrade(w, r, atrium.UpgradeOptions{})
 		if err != nil {
 			return // Upgrade has answered
 		}
@@ -522,7 +522,7 @@ func ExampleUpgrade() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	ws, _, err := atrium.Dial(ctx, "ws"+strings.TrimPrefix(srv.URL, "http"), nil)
+	ws, _, err := atrium.Dial(ctx, "ws"+strings.TrimPrefix(srv.URL, "http"), atrium.DialOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}

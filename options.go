@@ -127,19 +127,9 @@ type Options struct {
 	// otherwise. A Bus outlives the hub: what it was made with is to be closed after Shutdown. Zero means that this hub is alone.
 	Bus Bus
 
-	// Compression turns permessage-deflate on (RFC 7692) for clients that offer it, as browsers do. A broadcast is
-	// compressed once for all of them that have the same parameters. What it takes is pooled, so that an idle client
-	// holds none of it: while a message is compressed that is 1.21 MB at level 1, 0.81 MB at levels 2 to 9 and
-	// 0.74 MB for clients that asked for a small window, while one is inflated 42 KB. Zero means off: do not turn it
-	// on for messages that mix a secret with text that others choose, because the length of the result gives
-	// secrets away (CRIME), or send those with Target.Compress(false).
-	Compression bool
-	// CompressionLevel is 1, the fastest, to 9, the smallest; any other makes New panic. Zero means 1.
-	CompressionLevel int
-	// CompressionThreshold is the size in bytes, as sent, from which a message is compressed, unless
-	// Target.Compress says otherwise. Zero means 512.
-	CompressionThreshold int
-
+	// Compression is used with WebSocket clients that offer it, as browsers do. A broadcast is compressed once for all
+	// of them that have agreed on the same parameters. Zero means off.
+	Compression Compression
 	// DisablePollingCompression leaves what is sent to polling clients as it is, so that a handler around the hub or a
 	// proxy can compress it, or nobody. Zero means that responses of 1 KiB and more are compressed with gzip for clients
 	// that accept it, unless a handler around the hub has set Content-Encoding, or Vary: Accept-Encoding, before.
@@ -166,31 +156,30 @@ type Options struct {
 
 // normalize puts the defaults in place of zeros.
 func (o Options) normalize() Options {
-	setDefault(&o.PingInterval, 25*time.Second, "PingInterval")
-	setDefault(&o.PingTimeout, 20*time.Second, "PingTimeout")
-	setDefault(&o.ConnectTimeout, 45*time.Second, "ConnectTimeout")
-	setDefault(&o.MessageTimeout, 60*time.Second, "MessageTimeout")
-	setDefault(&o.CallTimeout, 10*time.Second, "CallTimeout")
-	setDefault(&o.CloseTimeout, defaultCloseTimeout, "CloseTimeout")
-	setDefault(&o.MaxMessageSize, defaultReadLimit, "MaxMessageSize")
-	setDefault(&o.MaxAttachments, defaultMaxAttachments, "MaxAttachments")
-	setDefault(&o.MaxQueued, defaultMaxQueued, "MaxQueued")
-	setDefault(&o.MaxQueuedTotal, noBound, "MaxQueuedTotal")
-	setDefault(&o.MaxRooms, 1000, "MaxRooms")
-	setDefault(&o.MaxInboxEvents, 256, "MaxInboxEvents")
-	setDefault(&o.MaxInboxBytes, 1<<20, "MaxInboxBytes")
-	setDefault(&o.MaxConnections, noBound, "MaxConnections")
-	setDefault(&o.MaxPending, 10_000, "MaxPending")
-	setDefault(&o.MaxConnectionsPerClient, noBound, "MaxConnectionsPerClient")
-	setDefault(&o.Recovery.MaxDisconnection, 0, "Recovery.MaxDisconnection")
-	setDefault(&o.Recovery.MaxBytes, 16<<20, "Recovery.MaxBytes")
-	setDefault(&o.CompressionLevel, defaultCompressionLevel, "CompressionLevel")
-	setDefault(&o.CompressionThreshold, defaultCompressionThreshold, "CompressionThreshold")
-	_, compression := o.compression()
 	_, origins := parseOrigins(o.AllowedOrigins)
-	if err := cmp.Or(compression, origins, checkSubprotocols(o.Subprotocols)); err != nil {
-		panic("atrium: Options." + err.Error())
-	}
+	must("Options.", cmp.Or(
+		setDefault(&o.PingInterval, 25*time.Second, "PingInterval"),
+		setDefault(&o.PingTimeout, 20*time.Second, "PingTimeout"),
+		setDefault(&o.ConnectTimeout, 45*time.Second, "ConnectTimeout"),
+		setDefault(&o.MessageTimeout, 60*time.Second, "MessageTimeout"),
+		setDefault(&o.CallTimeout, 10*time.Second, "CallTimeout"),
+		setDefault(&o.CloseTimeout, defaultCloseTimeout, "CloseTimeout"),
+		setDefault(&o.MaxMessageSize, defaultReadLimit, "MaxMessageSize"),
+		setDefault(&o.MaxAttachments, defaultMaxAttachments, "MaxAttachments"),
+		setDefault(&o.MaxQueued, defaultMaxQueued, "MaxQueued"),
+		setDefault(&o.MaxQueuedTotal, noBound, "MaxQueuedTotal"),
+		setDefault(&o.MaxRooms, 1000, "MaxRooms"),
+		setDefault(&o.MaxInboxEvents, 256, "MaxInboxEvents"),
+		setDefault(&o.MaxInboxBytes, 1<<20, "MaxInboxBytes"),
+		setDefault(&o.MaxConnections, noBound, "MaxConnections"),
+		setDefault(&o.MaxPending, 10_000, "MaxPending"),
+		setDefault(&o.MaxConnectionsPerClient, noBound, "MaxConnectionsPerClient"),
+		setDefault(&o.Recovery.MaxDisconnection, 0, "Recovery.MaxDisconnection"),
+		setDefault(&o.Recovery.MaxBytes, 16<<20, "Recovery.MaxBytes"),
+		o.Compression.check(),
+		checkSubprotocols(o.Subprotocols),
+		origins,
+	))
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -209,16 +198,11 @@ func (o *Options) tick() time.Duration {
 	return min(o.PingInterval/64, shortest/16)
 }
 
-func (o *Options) compression() (compression, error) {
-	return newCompression(o.Compression, o.CompressionLevel, o.CompressionThreshold)
-}
-
 // sessionConfig is what the sessions need to know of the options.
 func (o *Options) sessionConfig() *sessionConfig {
-	compression, _ := o.compression() // normalize has seen the error
 	clock := newWheel(o.tick())
 	return &sessionConfig{
-		compression:    compression,
+		compression:    newCompression(o.Compression),
 		clock:          clock,
 		flusher:        new(flusher),
 		timeouts:       timeouts{o.PingInterval, o.PingTimeout, o.ConnectTimeout, o.MessageTimeout, time.Duration(clock.tick)},

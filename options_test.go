@@ -2,6 +2,8 @@ package atrium
 
 import (
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
@@ -29,8 +31,6 @@ func TestOptionsDefaults(t *testing.T) {
 		MaxConnections:          noBound,
 		MaxConnectionsPerClient: noBound,
 		MaxPending:              10_000,
-		CompressionLevel:        1,
-		CompressionThreshold:    512,
 		Recovery:                Recovery{MaxBytes: 16 << 20},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -41,35 +41,82 @@ func TestOptionsDefaults(t *testing.T) {
 	}
 }
 
-// Each numeric field is kept if it is set, and makes New panic with its name if it is negative.
-func TestOptionsNumbers(t *testing.T) {
-	fields := reflect.TypeFor[Options]()
-	numbers := 0
-	for i := range fields.NumField() {
-		field := fields.Field(i)
-		if field.Type.Kind() != reflect.Int && field.Type.Kind() != reflect.Int64 {
-			continue
+// numbers calls visit with each numeric field of a struct of options and of the structs in it, by its path.
+func numbers(options reflect.Value, path string, visit func(path string, number reflect.Value)) {
+	for i := range options.NumField() {
+		name := path + options.Type().Field(i).Name
+		switch field := options.Field(i); field.Kind() {
+		case reflect.Struct:
+			numbers(field, name+".", visit)
+		case reflect.Int, reflect.Int64, reflect.Float64:
+			visit(name, field)
 		}
-		numbers++
-		t.Run(field.Name, func(t *testing.T) {
-			var set, negative Options
-			reflect.ValueOf(&set).Elem().Field(i).SetInt(7)
-			if got := reflect.ValueOf(set.normalize()).Field(i).Int(); got != 7 {
-				t.Errorf("7 became %d", got)
-			}
-			defer func() {
-				if p, ok := recover().(string); !ok || !strings.Contains(p, "Options."+field.Name+" is negative") {
-					t.Errorf("New panicked with %q", p)
-				}
-			}()
-			reflect.ValueOf(&negative).Elem().Field(i).SetInt(-1)
-			New(negative)
-		})
-	}
-	if numbers != 18 {
-		t.Errorf("%d numeric options: is the new one normalized?", numbers)
 	}
 }
+
+// numbersOf counts the numeric fields of a struct of options. Each is kept by normalize if it is set, and refused with
+// its name if it is negative.
+func numbersOf[T any](t *testing.T, normalize func(T) T, refused func(options T, want string)) (n int) {
+	t.Helper()
+	var each T
+	numbers(reflect.ValueOf(&each).Elem(), "", func(path string, _ reflect.Value) {
+		n++
+		var set, negative T
+		at := func(options *T) (number reflect.Value) {
+			numbers(reflect.ValueOf(options).Elem(), "", func(p string, field reflect.Value) {
+				if p == path {
+					number = field
+				}
+			})
+			return number
+		}
+		if number := at(&set); number.CanFloat() {
+			number.SetFloat(1)
+			at(&negative).SetFloat(-1)
+		} else {
+			number.SetInt(7)
+			at(&negative).SetInt(-1)
+		}
+		if normalized := normalize(set); !at(&normalized).Equal(at(&set)) {
+			t.Errorf("%s: %v became %v", path, at(&set), at(&normalized))
+		}
+		refused(negative, path+" is ")
+	})
+	return n
+}
+
+// What is negative is refused, and named: by New and NewClient, which panic, and by Upgrade and Dial.
+func TestOptionsNumbers(t *testing.T) {
+	hub := numbersOf(t, Options.normalize, func(o Options, want string) {
+		wantPanic(t, want, "atrium: Options."+want, func() { New(o) })
+	})
+	upgrade := numbersOf(t, same, func(o UpgradeOptions, want string) {
+		w := httptest.NewRecorder()
+		_, err := Upgrade(w, httptest.NewRequest("GET", "/", nil), o)
+		if want = "UpgradeOptions." + want; err == nil || !strings.Contains(err.Error(), want) || w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %v, and %d %q", want, err, w.Code, w.Body)
+		}
+	})
+	dial := numbersOf(t, same, func(o DialOptions, want string) {
+		if _, _, err := Dial(t.Context(), "ws://localhost/", o); err == nil || !strings.Contains(err.Error(), "DialOptions."+want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	})
+	client := numbersOf(t, func(o ClientOptions) ClientOptions {
+		handshake := o.Dial.HandshakeTimeout
+		o.Dial.HandshakeTimeout = 0 // refused, see TestClientOptionsRefused
+		o = o.normalize()
+		o.Dial.HandshakeTimeout = handshake
+		return o
+	}, func(o ClientOptions, want string) {
+		wantPanic(t, want, "atrium: ClientOptions."+want, func() { NewClient("http://localhost", o) })
+	})
+	if hub != 20 || upgrade != 5 || dial != 6 || client != 16 {
+		t.Errorf("%d, %d, %d, %d numeric options: is the new one normalized?", hub, upgrade, dial, client)
+	}
+}
+
+func same[T any](v T) T { return v }
 
 // The clock's grain keeps every deadline within an eighth of what it was set to.
 func TestOptionsTick(t *testing.T) {

@@ -24,7 +24,7 @@ func TestClientCloseInAuth(t *testing.T) {
 		if reconnecting {
 			last = 2
 		}
-		c = f.client(t, ClientOptions{Auth: func(context.Context) (any, error) {
+		c = f.client(t, ClientOptions{AuthFunc: func(context.Context) (any, error) {
 			if attempts.Add(1) == last {
 				closed <- c.Close()
 			}
@@ -57,7 +57,7 @@ func TestClientAuthIsNotWaitedFor(t *testing.T) {
 	defer close(goOn)
 	called := newChannel[int]()
 	n := 0
-	c := f.client(t, ClientOptions{Auth: func(context.Context) (any, error) {
+	c := f.client(t, ClientOptions{AuthFunc: func(context.Context) (any, error) {
 		n++
 		called <- n
 		if n == 1 {

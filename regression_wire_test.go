@@ -77,7 +77,7 @@ func TestEarlyDataMakesNoSmallBuffer(t *testing.T) {
 // A Write that waits for room goes on also with a MaxQueued of 1, half of which is 0, which nothing is below.
 func TestWriteWithTinyBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := startPipe(t, false, UpgradeOptions{MaxQueued: 1})
+		c, p := startPipe(t, false, UpgradeOptions{MaxQueuedBytes: 1})
 		mustWrite(t, c, OpText, "one")
 		done := make(chan error, 1)
 		go func() { done <- c.Write(limited(t), OpText, []byte("two")) }()
@@ -125,7 +125,7 @@ func TestCloseReportsAViolation(t *testing.T) {
 
 // RFC 9110 §15.5.22: "The server MUST send an Upgrade header field in a 426 response", to a wrong version too.
 func TestUpgradeHeaderInEvery426(t *testing.T) {
-	srv, results := serveUpgrade(t, overPipe, nil, nil)
+	srv, results := serveUpgrade(t, overPipe, UpgradeOptions{}, nil)
 	a := request(t, srv.raw(t), handshake(get, "Sec-WebSocket-Version: 8"))
 	<-results
 	if a.StatusCode != 426 || a.Header.Get("Upgrade") != "websocket" {

@@ -56,14 +56,14 @@ func (t Target) Volatile() Target {
 type compressRule uint8
 
 const (
-	compressLarge compressRule = iota // those of CompressionThreshold and more
+	compressLarge compressRule = iota // those of Compression.Threshold bytes and more
 	compressAll
 	compressNone
 )
 
 // Compress says whether to compress the events, for clients with whom compression was agreed on (Options.Compression):
 // true whatever their size, false not at all, which is right for events that hold a secret beside what somebody else
-// has written. Without a Compress their size decides (Options.CompressionThreshold). It does not hold for Socket.IO
+// has written. Without a Compress their size decides (Compression.Threshold). It does not hold for Socket.IO
 // clients while they poll: HTTP responses of 1 KiB and more are gzipped if the client takes that.
 func (t Target) Compress(compress bool) Target {
 	t.compress = compressNone

@@ -544,7 +544,7 @@ type fake struct {
 func newFake(t testing.TB, k kind) *fake {
 	f := &fake{conns: make(chan *client, 100)}
 	f.server = serve(t, k, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := Upgrade(w, r, nil)
+		conn, err := Upgrade(w, r, UpgradeOptions{})
 		if err != nil {
 			return // the client has gone meanwhile
 		}

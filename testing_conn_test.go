@@ -44,7 +44,7 @@ func (s setup) start(t testing.TB, opts UpgradeOptions) (*Conn, *peer) {
 	}
 	conns := make(chan *Conn, 1)
 	srv := serve(t, s.kind, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := Upgrade(w, r, &opts)
+		c, err := Upgrade(w, r, opts)
 		if err != nil {
 			t.Error(err)
 			return
@@ -58,7 +58,7 @@ func (s setup) start(t testing.TB, opts UpgradeOptions) (*Conn, *peer) {
 }
 
 func startClient(t testing.TB, nc net.Conn, opts UpgradeOptions) *Conn {
-	c := newConn(nc, connConfig{client: true, readLimit: opts.ReadLimit, maxQueued: opts.MaxQueued, closeTimeout: opts.CloseTimeout})
+	c := newConn(nc, connConfig{client: true, readLimit: opts.MaxMessageBytes, maxQueued: opts.MaxQueuedBytes, closeTimeout: opts.CloseTimeout})
 	t.Cleanup(func() { c.CloseNow() })
 	return c
 }

@@ -217,14 +217,14 @@ func (s *server) hostport() string {
 }
 
 // trusting returns opts with what it takes to reach the server: its certificate, or its pipe.
-func (s *server) trusting(opts DialOptions) *DialOptions {
+func (s *server) trusting(opts DialOptions) DialOptions {
 	if opts.TLSConfig == nil {
 		opts.TLSConfig = &tls.Config{RootCAs: testRoots()}
 	}
 	if s.kind.name == overPipe.name && opts.DialContext == nil {
 		opts.DialContext = func(context.Context, string, string) (net.Conn, error) { return s.kind.dial(s.listener) }
 	}
-	return &opts
+	return opts
 }
 
 // dial dials the server; the test has ten seconds for it.
@@ -298,7 +298,7 @@ func switching(accept string, lines ...string) string {
 }
 
 // echoHandler sends every message back.
-func echoHandler(opts *UpgradeOptions) http.Handler {
+func echoHandler(opts UpgradeOptions) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := Upgrade(w, r, opts)
 		if err != nil {

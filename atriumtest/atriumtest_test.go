@@ -27,7 +27,7 @@ func TestHeartbeatInABubble(t *testing.T) {
 		srv := atriumtest.NewServer(h)
 		defer srv.Close()
 
-		ws, _, err := atrium.Dial(t.Context(), "ws://localhost", &atrium.DialOptions{DialContext: srv.DialContext})
+		ws, _, err := atrium.Dial(t.Context(), "ws://localhost", atrium.DialOptions{DialContext: srv.DialContext})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -187,7 +187,7 @@ func (c *cluster) connect(i int) {
 	m := c.members[i]
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
-	options := &atrium.DialOptions{DialContext: c.servers[i%len(c.servers)].DialContext}
+	options := atrium.DialOptions{DialContext: c.servers[i%len(c.servers)].DialContext}
 	var err error
 	if m.conn, _, err = atrium.Dial(ctx, "ws://localhost/?member="+strconv.Itoa(i), options); err != nil {
 		c.t.Error(err)

@@ -45,7 +45,7 @@ func fanOut(b *testing.B, nodes, members, outstanding int, join func(t testing.T
 	}
 	got := make(chan struct{}, members*outstanding)
 	for i := range members {
-		conn, _, err := atrium.Dial(b.Context(), urls[i%nodes], nil)
+		conn, _, err := atrium.Dial(b.Context(), urls[i%nodes], atrium.DialOptions{})
 		if err != nil {
 			b.Fatal(err)
 		}

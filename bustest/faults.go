@@ -163,7 +163,7 @@ func ServeNode(bus atrium.Bus) {
 	})
 	server := httptest.NewServer(h)
 	for range membersEach {
-		conn, _, err := atrium.Dial(context.Background(), strings.Replace(server.URL, "http", "ws", 1), nil)
+		conn, _, err := atrium.Dial(context.Background(), strings.Replace(server.URL, "http", "ws", 1), atrium.DialOptions{})
 		if err != nil {
 			panic(err)
 		}

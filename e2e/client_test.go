@@ -215,7 +215,7 @@ func TestClientScriptBadServer(t *testing.T) {
 	l := newLab(t)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{i}", func(w http.ResponseWriter, r *http.Request) {
-		c, err := atrium.Upgrade(w, r, &atrium.UpgradeOptions{AllowedOrigins: []string{l.url}})
+		c, err := atrium.Upgrade(w, r, atrium.UpgradeOptions{AllowedOrigins: []string{l.url}})
 		if err != nil {
 			t.Error(err)
 			return

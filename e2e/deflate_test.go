@@ -36,7 +36,7 @@ func node(t *testing.T, args ...string) *exec.Cmd {
 // echo is a server that sends every message back, compressed if the client offers it.
 func echo(t *testing.T) (address string) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := atrium.Upgrade(w, r, &atrium.UpgradeOptions{Compression: true, CompressionThreshold: 1, CompressionLevel: 6})
+		c, err := atrium.Upgrade(w, r, atrium.UpgradeOptions{Compression: atrium.Compression{Level: 6, Threshold: 1}})
 		if err != nil {
 			return
 		}
@@ -184,8 +184,8 @@ func TestWSServer(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			var counted *countingConn
-			c, resp, err := atrium.Dial(ctx, "ws://127.0.0.1:"+strings.TrimSpace(port), &atrium.DialOptions{
-				Compression: true, CompressionThreshold: 1,
+			c, resp, err := atrium.Dial(ctx, "ws://127.0.0.1:"+strings.TrimSpace(port), atrium.DialOptions{
+				Compression: atrium.Compression{Level: 1, Threshold: 1},
 				DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 					nc, err := new(net.Dialer).DialContext(ctx, network, address)
 					counted = &countingConn{Conn: nc}

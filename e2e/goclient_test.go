@@ -162,10 +162,10 @@ type sender struct {
 // goSender is one in Go, with one message at a time.
 func goSender(t *testing.T, name, url string) sender {
 	c := atrium.NewClient(url, atrium.ClientOptions{
-		Retries: 1000,
-		Timeout: 2 * time.Second,
-		Backoff: atrium.Backoff{Min: 20 * time.Millisecond, Max: 200 * time.Millisecond, Jitter: 1},
-		Logger:  slog.New(slog.DiscardHandler),
+		CallRetries: 1000,
+		Timeout:     2 * time.Second,
+		Backoff:     atrium.Backoff{Min: 20 * time.Millisecond, Max: 200 * time.Millisecond, Jitter: 1},
+		Logger:      slog.New(slog.DiscardHandler),
 	})
 	ctx, stop := context.WithCancel(t.Context())
 	var sending sync.WaitGroup

@@ -225,7 +225,7 @@ func TestNodeServer(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
 		for namespace, want := range map[string]string{"/": "Auth failed", "/nowhere": "Invalid namespace"} {
-			c := n.client(t, atrium.ClientOptions{Namespace: namespace, Auth: func(context.Context) (any, error) { return map[string]string{"token": "bad"}, nil }})
+			c := n.client(t, atrium.ClientOptions{Namespace: namespace, AuthFunc: func(context.Context) (any, error) { return map[string]string{"token": "bad"}, nil }})
 			err := c.Connect(t.Context())
 			refused, ok := errors.AsType[*atrium.Error](err)
 			if !ok || refused.Message != want || c.State() != atrium.StateClosed {
@@ -261,7 +261,7 @@ func TestNodeServer(t *testing.T) {
 
 	t.Run("recovery", func(t *testing.T) {
 		t.Parallel()
-		c := n.client(t, atrium.ClientOptions{Auth: token, Backoff: atrium.Backoff{Min: 300 * time.Millisecond, Jitter: -1}})
+		c := n.client(t, atrium.ClientOptions{Auth: token, Backoff: atrium.Backoff{Min: 300 * time.Millisecond, NoJitter: true}})
 		left := make(chan atrium.Reason, 10)
 		c.OnDisconnect(func(why atrium.Reason) { left <- why })
 		heard := make(chan string, 100)
@@ -298,7 +298,7 @@ func TestNodeServer(t *testing.T) {
 func TestNodeServerRestarts(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, "")
-	c := n.client(t, atrium.ClientOptions{Auth: token, Retries: 100})
+	c := n.client(t, atrium.ClientOptions{Auth: token, CallRetries: 100})
 	connected := make(chan string, 10)
 	left := make(chan atrium.Reason, 10)
 	c.OnConnect(func() { connected <- c.ID() })

@@ -33,7 +33,7 @@ func TestRefusals(t *testing.T) {
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
 	host := strings.TrimPrefix(srv.URL, "http://")
-	first, _, err := atrium.Dial(t.Context(), "ws://"+host+"/full", nil)
+	first, _, err := atrium.Dial(t.Context(), "ws://"+host+"/full", atrium.DialOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ type plainGuest struct {
 
 func comePlain(t *testing.T, s *server, name, room string) *plainGuest {
 	t.Helper()
-	c, _, err := atrium.Dial(t.Context(), "ws://"+s.addr+"/socket.io/", &atrium.DialOptions{Subprotocols: []string{"atrium"}})
+	c, _, err := atrium.Dial(t.Context(), "ws://"+s.addr+"/socket.io/", atrium.DialOptions{Subprotocols: []string{"atrium"}})
 	if err != nil {
 		t.Fatal(err)
 	}

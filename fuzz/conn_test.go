@@ -22,7 +22,7 @@ type streamSettings struct {
 	into      bool   // ReadInto in place of Read
 	early     bool   // the first piece comes together with the handshake
 	interrupt bool   // contexts of Reads end while they wait
-	limit     int    // ReadLimit
+	limit     int    // MaxMessageBytes
 	deflate   bool   // compression is agreed on
 }
 

@@ -81,7 +81,7 @@ func (v *visitor) open(sid string) {
 	if sid != "" {
 		url += "&sid=" + sid
 	}
-	conn, response, err := atrium.Dial(context.Background(), url, &atrium.DialOptions{DialContext: v.dial, Proxy: noProxy})
+	conn, response, err := atrium.Dial(context.Background(), url, atrium.DialOptions{DialContext: v.dial, Proxy: noProxy})
 	if err != nil {
 		if response == nil || response.StatusCode != 400 {
 			v.t.Fatalf("Dial: %v", err)

@@ -149,7 +149,7 @@ type upgrader struct {
 func newUpgrader(f *testing.F) *upgrader {
 	u := &upgrader{upgraded: make(chan *atrium.Conn)}
 	u.server = serve(f, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := atrium.Upgrade(w, r, &u.options)
+		conn, err := atrium.Upgrade(w, r, u.options)
 		if err != nil {
 			panic(fmt.Sprintf("Upgrade: %v", err)) // in net/http's log, and the execution hangs
 		}
@@ -178,6 +178,14 @@ const (
 	response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 )
 
+// level turns compression on, or leaves it off.
+func level(compression bool) atrium.Compression {
+	if compression {
+		return atrium.Compression{Level: 1}
+	}
+	return atrium.Compression{}
+}
+
 // extensions is the header line for compression, both as an offer and as an answer.
 func extensions(compression bool) string {
 	if !compression {
@@ -192,7 +200,7 @@ func (u *upgrader) open(t *testing.T, n *network, m medium, r role, limit int, c
 	near, far := n.connect(t, m)
 	p := &peer{near, bufio.NewReaderSize(near, 512)}
 	if r == asServer {
-		u.options = atrium.UpgradeOptions{ReadLimit: int64(limit), Compression: compression}
+		u.options = atrium.UpgradeOptions{MaxMessageBytes: int64(limit), Compression: level(compression)}
 		u.accept <- far
 		go send(near, request+extensions(compression)+"\r\n")
 		p.readHead(t)
@@ -205,14 +213,14 @@ func (u *upgrader) open(t *testing.T, n *network, m medium, r role, limit int, c
 		}
 		send(near, response+acceptKey(req.Header.Get("Sec-WebSocket-Key"))+"\r\n"+extensions(compression)+"\r\n")
 	}()
-	return dial(t, far, atrium.DialOptions{ReadLimit: int64(limit), Compression: compression}), p
+	return dial(t, far, atrium.DialOptions{MaxMessageBytes: int64(limit), Compression: level(compression)}), p
 }
 
 // dial makes a client's Conn of a network connection.
 func dial(t testing.TB, nc net.Conn, options atrium.DialOptions) *atrium.Conn {
 	options.Proxy = noProxy
 	options.DialContext = func(context.Context, string, string) (net.Conn, error) { return nc, nil }
-	conn, _, err := atrium.Dial(context.Background(), "ws://here/", &options)
+	conn, _, err := atrium.Dial(context.Background(), "ws://here/", options)
 	if err != nil {
 		t.Fatal(err)
 	}

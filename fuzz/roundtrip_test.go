@@ -152,9 +152,9 @@ func withPeer(t *testing.T, u *upgrader, n *network, m medium, r role, into, def
 // betweenConns has a client's Conn send messages, and a server's send them back.
 func betweenConns(t *testing.T, u *upgrader, n *network, m medium, into, deflate bool, messages []message) {
 	near, far := n.connect(t, m)
-	u.options = atrium.UpgradeOptions{Compression: deflate}
+	u.options = atrium.UpgradeOptions{Compression: level(deflate)}
 	u.accept <- far
-	client := dial(t, near, atrium.DialOptions{Compression: deflate})
+	client := dial(t, near, atrium.DialOptions{Compression: level(deflate)})
 	server := <-u.upgraded
 
 	over := make(chan struct{})

@@ -174,10 +174,10 @@ func FuzzUpgrade(f *testing.F) {
 		if query, err := url.QueryUnescape(r.URL.RawQuery); err == nil {
 			w.Header()["X-"+query] = []string{query}
 		}
-		conn, err := atrium.Upgrade(w, r, &atrium.UpgradeOptions{
+		conn, err := atrium.Upgrade(w, r, atrium.UpgradeOptions{
 			Subprotocols:   []string{"superchat", "chat"},
 			AllowedOrigins: allowedOrigins,
-			Compression:    true,
+			Compression:    atrium.Compression{Level: 1},
 		})
 		if err == nil {
 			conn.CloseNow()

@@ -18,10 +18,10 @@ func newBigHub() *atrium.Hub {
 // bigOptions are those of a client that takes, and sends, 16 MiB.
 var bigOptions = atrium.ClientOptions{
 	Dial: atrium.DialOptions{
-		ReadLimit: 16 << 20, // what the hub may send
-		MaxQueued: 32 << 20, // what may wait while connected
+		MaxMessageBytes: 16 << 20, // what the hub may send
+		MaxQueuedBytes:  32 << 20, // what may wait while connected
 	},
-	Offline: 32 << 20, // and while not
+	MaxOfflineBytes: 32 << 20, // and while not
 }
 
 // [end]

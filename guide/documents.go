@@ -88,7 +88,7 @@ func Cluster() *atrium.Hub {
 // GoClient is of README.md.
 func GoClient(ctx context.Context, token string, show func(ChatMessage) error) error {
 	// [client]
-	c := atrium.NewClient("https://example.com", atrium.ClientOptions{Auth: map[string]string{"token": token}, Retries: 3})
+	c := atrium.NewClient("https://example.com", atrium.ClientOptions{Auth: map[string]string{"token": token}, CallRetries: 3})
 	defer c.Close()
 	c.OnConnect(func() { c.Emit("join", "lobby") }) // each time
 	atrium.On(c, "said", func(_ *atrium.Client, m ChatMessage) error { return show(m) })

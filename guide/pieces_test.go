@@ -177,11 +177,11 @@ func TestEvents(t *testing.T) {
 }
 
 func TestUncompressed(t *testing.T) {
-	h := atrium.New(atrium.Options{Compression: true})
+	h := atrium.New(atrium.Options{Compression: atrium.Compression{Level: 1}})
 	srv := atriumtest.NewServer(uncompressed(h, func(r *http.Request) bool { return r.URL.Query().Has("plain") }))
 	defer srv.Close()
 	for query, want := range map[string]bool{"": true, "?plain": false} {
-		c, resp, err := atrium.Dial(t.Context(), "ws://localhost/"+query, &atrium.DialOptions{DialContext: srv.DialContext, Compression: true})
+		c, resp, err := atrium.Dial(t.Context(), "ws://localhost/"+query, atrium.DialOptions{DialContext: srv.DialContext, Compression: atrium.Compression{Level: 1}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -48,7 +48,7 @@ func TestRefusals(t *testing.T) {
 	srv := httptest.NewServer(mux)
 	defer srv.Close()
 	for _, path := range []string{"/full", "/crowded"} {
-		c, _, err := atrium.Dial(t.Context(), "ws"+strings.TrimPrefix(srv.URL, "http")+path, nil)
+		c, _, err := atrium.Dial(t.Context(), "ws"+strings.TrimPrefix(srv.URL, "http")+path, atrium.DialOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,7 +40,7 @@ func TestCookie(t *testing.T) {
 	}
 	down := atriumtest.NewServer(newCookieHub(downUsers{}))
 	defer down.Close()
-	_, resp, err := atrium.Dial(t.Context(), "ws://localhost", &atrium.DialOptions{
+	_, resp, err := atrium.Dial(t.Context(), "ws://localhost", atrium.DialOptions{
 		DialContext: down.DialContext,
 		Header:      http.Header{"Cookie": {"session=7"}},
 	})

@@ -50,7 +50,7 @@ func serve(l net.Listener, h http.Handler) func(int) {
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {
-	c, err := atrium.Upgrade(w, r, nil)
+	c, err := atrium.Upgrade(w, r, atrium.UpgradeOptions{})
 	if err != nil {
 		return
 	}

@@ -58,7 +58,7 @@ func bareEcho(l net.Listener) func(int) {
 
 func connEcho(l net.Listener) func(int) {
 	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := atrium.Upgrade(w, r, nil)
+		c, err := atrium.Upgrade(w, r, atrium.UpgradeOptions{})
 		if err != nil {
 			return
 		}

@@ -27,7 +27,7 @@ type person struct {
 func enter(t *testing.T, n *node, name string) *person {
 	t.Helper()
 	url := "ws" + strings.TrimPrefix(n.url, "http") + "socket.io/"
-	conn, _, err := atrium.Dial(t.Context(), url, &atrium.DialOptions{Subprotocols: []string{"atrium"}})
+	conn, _, err := atrium.Dial(t.Context(), url, atrium.DialOptions{Subprotocols: []string{"atrium"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func main() {
 
 	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	c := atrium.NewClient(flag.Arg(0), atrium.ClientOptions{Auth: who, Retries: 10})
+	c := atrium.NewClient(flag.Arg(0), atrium.ClientOptions{Auth: who, CallRetries: 10})
 	defer c.Close()
 	check := func(what string, wrong any) {
 		if wrong == nil || interrupted.Err() != nil {
