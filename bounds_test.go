@@ -35,7 +35,7 @@ func TestBoundsCountMemory(t *testing.T) {
 			m := newMailbox(t, newHub(t, Options{}))
 			out := &m.session.conn.out
 			for out.limit = bound; out.takes() < bound; {
-				m.answer(1, args{})
+				m.reply(1, args{})
 			}
 			t.Cleanup(m.drop)
 			return out.takes(), m

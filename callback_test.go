@@ -177,7 +177,7 @@ var hubTraps = []hubTrap{
 	{name: "Bus.Subscribe", set: trapBus("Subscribe"), use: emitsAndJoins, sent: `42["e"]`, log: "Bus.Subscribe"},
 	{name: "Bus: cancel", set: trapBus("cancel"), use: emitsAndJoins, sent: `42["e"]`, log: "cancel panicked"},
 	{name: "Nodes", set: trapBus(""), use: func(h *Hub, p *trap) {
-		h.Nodes().handle("notice", func(string, *Event) { p.spring() })
+		h.Nodes().register("notice", func(string, *Event) { p.spring() })
 		h.Handle("e", func(*Event) {
 			other := New(Options{Logger: slog.New(slog.DiscardHandler), Bus: h.options.Bus})
 			<-time.After(time.Second)

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -32,12 +31,10 @@ const (
 //
 // All methods may be called from any goroutine at any time.
 type Client struct {
+	*registry[*Client]
 	options ClientOptions
 	address string // of the WebSocket
 	wrong   error  // what is wrong with the URL or the options
-
-	registering sync.Mutex // one change of functions at a time
-	functions   atomic.Pointer[clientFunctions]
 
 	inbox   inbox
 	reading reading
@@ -60,25 +57,15 @@ type Client struct {
 	calls      clientCalls
 }
 
-// clientFunctions is what the application has registered. It is replaced, never changed.
-type clientFunctions struct {
-	handlers       map[string]func(*Client, *Event)
-	any            []func(*Event)
-	onConnect      []func()
-	onDisconnect   []func(Reason)
-	onConnectError []func(error)
-}
-
 // NewClient returns a client of the server at the URL, whose scheme is http, https, ws or wss. Its path is the endpoint;
 // none, or "/", means "/socket.io/", where Socket.IO servers have it. Its query is sent along. It is Connect that says
 // what is wrong with the URL, and nothing happens before that.
 func NewClient(url string, options ClientOptions) *Client {
-	c := &Client{options: options.normalize(), state: StateClosed}
+	c := &Client{registry: newRegistry[*Client](), options: options.normalize(), state: StateClosed}
 	c.options.Logger = guardedLogger(c.options.Logger)
 	if c.address, c.wrong = webSocketURL(url); c.wrong == nil {
 		c.wrong = c.options.check(c.address)
 	}
-	c.functions.Store(new(clientFunctions))
 	c.inbox.handler, c.inbox.reading = (*clientInbox)(c), &c.reading
 	c.inbox.maxCount, c.inbox.maxBytes = maxClientInboxEvents, maxClientInboxBytes
 	return c
@@ -90,20 +77,6 @@ const (
 	maxClientInboxBytes  = 1 << 20
 )
 
-// register replaces the functions by a changed copy.
-func (c *Client) register(change func(*clientFunctions)) {
-	c.registering.Lock()
-	defer c.registering.Unlock()
-	f := *c.functions.Load()
-	change(&f)
-	c.functions.Store(&f)
-}
-
-// handle implements Registrar.
-func (c *Client) handle(event string, f func(*Client, *Event)) {
-	c.register(func(r *clientFunctions) { r.handlers = withHandler(r.handlers, event, f) })
-}
-
 // Handle registers the handler of an event in its raw form; On, OnCall and OnAck are the typed ones. An acknowledgement
 // that the server asked for and that the handler neither gave nor took along (Event.Later) is sent empty when it
 // returns. A name that is reserved, too long, or registered already makes Handle panic.
@@ -112,20 +85,20 @@ func (c *Client) handle(event string, f func(*Client, *Event)) {
 // a Hub is taken off.
 func (c *Client) Handle(event string, f func(*Event)) {
 	mustFunc(f == nil, "Handle")
-	c.handle(event, func(_ *Client, e *Event) { f(e) })
+	c.register(event, func(_ *Client, e *Event) { f(e) })
 }
 
 // HandleAny adds a function that sees every event, before the event's own handler.
 func (c *Client) HandleAny(f func(*Event)) {
 	mustFunc(f == nil, "HandleAny")
-	c.register(func(r *clientFunctions) { r.any = append(slices.Clip(r.any), f) })
+	c.update(func(r *functions[*Client]) { r.any = append(r.any, f) })
 }
 
 // OnConnect adds a function that is called each time the client is connected, which may be the place to join rooms and
 // to ask for what was missed, unless Recovered. What had been waiting to be sent is sent before that.
 func (c *Client) OnConnect(f func()) {
 	mustFunc(f == nil, "OnConnect")
-	c.register(func(r *clientFunctions) { r.onConnect = append(slices.Clip(r.onConnect), f) })
+	c.update(func(r *functions[*Client]) { r.onConnect = append(r.onConnect, func(*Client) { f() }) })
 }
 
 // OnDisconnect adds a function that is called each time a client that was connected is so no more, after the last of
@@ -133,7 +106,9 @@ func (c *Client) OnConnect(f func()) {
 // ReasonIOClientDisconnect.
 func (c *Client) OnDisconnect(f func(Reason)) {
 	mustFunc(f == nil, "OnDisconnect")
-	c.register(func(r *clientFunctions) { r.onDisconnect = append(slices.Clip(r.onDisconnect), f) })
+	c.update(func(r *functions[*Client]) {
+		r.onDisconnect = append(r.onDisconnect, func(_ *Client, reason Reason) { f(reason) })
+	})
 }
 
 // OnConnectError adds a function that is called after each attempt to connect that failed, with an error as Connect
@@ -141,7 +116,7 @@ func (c *Client) OnDisconnect(f func(Reason)) {
 // is StateClosed by then. While 256 events wait to be handled these errors are only logged.
 func (c *Client) OnConnectError(f func(error)) {
 	mustFunc(f == nil, "OnConnectError")
-	c.register(func(r *clientFunctions) { r.onConnectError = append(slices.Clip(r.onConnectError), f) })
+	c.update(func(r *functions[*Client]) { r.onConnectError = append(r.onConnectError, f) })
 }
 
 // State returns the state: StateClosed before Connect, after Close and when the client has stopped; StateConnecting
@@ -355,16 +330,9 @@ func (c *Client) panicked(name string) func(what ...any) {
 	}
 }
 
-// dispatch runs the handlers of an event.
-func (c *Client) dispatch(e *Event) {
-	f := c.functions.Load()
-	for _, any := range f.any {
-		any(e)
-	}
-	if handler := f.handlers[e.name]; handler != nil {
-		handler(c, e)
-	} else if len(f.any) == 0 && e.ackID != noID {
+// handle calls the handlers of an event.
+func (c *Client) handle(e *Event) {
+	if !c.dispatch(c, e) && e.ackID != noID {
 		e.ReplyError(Errorf("event: %q is not one that this client knows", e.name))
 	}
-	e.finish()
 }

@@ -274,7 +274,7 @@ func (l *link) event(p packet) error {
 		offset = c.takeOffset(&p.args)
 	}
 	e := &Event{sender: l, eventData: p.eventData}
-	note := func() { c.run(e, func() { c.dispatch(e) }) }
+	note := func() { c.run(e, func() { c.handle(e) }) }
 	if p.refused != nil {
 		note = func() { e.ReplyError(p.refused) }
 	}
@@ -328,8 +328,8 @@ func (c *Client) noteOffset(l *link, offset string) {
 	}
 }
 
-// answer implements sender. Acknowledgements are for the connection that asked for them.
-func (l *link) answer(id int64, answer args) {
+// reply implements sender. Acknowledgements are for the connection that asked for them.
+func (l *link) reply(id int64, answer args) {
 	c := l.client
 	ack := packet{kind: packetAck, namespace: c.options.Namespace, eventData: eventData{args: answer, ackID: id}}
 	m := newParcel(ack)
@@ -347,13 +347,13 @@ func (l *link) answer(id int64, answer args) {
 // maxAttachments implements sender.
 func (l *link) maxAttachments() int { return l.client.options.MaxAttachments }
 
-// answerError implements sender. A server has no event for errors.
-func (l *link) answerError(event string, id int64, message string, data []byte) {
+// replyError implements sender. A server has no event for errors.
+func (l *link) replyError(event string, id int64, message string, data []byte) {
 	if id == noID {
 		l.logger(event).Warn("atrium: an event could not be handled", slog.String("error", message))
 		return
 	}
-	l.answer(id, ackError(message, data))
+	l.reply(id, ackError(message, data))
 }
 
 // logger implements sender.

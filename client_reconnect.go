@@ -341,8 +341,8 @@ func (c *Client) attach(l *link, id, pid string) bool {
 	}
 	l.outcome <- attempted{}
 	c.tell("OnConnect", func() {
-		for _, f := range c.functions.Load().onConnect {
-			f()
+		for _, f := range c.functions().onConnect {
+			f(c)
 		}
 	})
 	return true
@@ -402,8 +402,8 @@ func (c *Client) detach(l *link) {
 		c.options.Logger.Warn("atrium: disconnected", slog.Any("error", l.wrong))
 	}
 	c.tell("OnDisconnect", func() {
-		for _, f := range c.functions.Load().onDisconnect {
-			f(reason)
+		for _, f := range c.functions().onDisconnect {
+			f(c, reason)
 		}
 	})
 	if again {
@@ -480,7 +480,7 @@ func (c *Client) change(to State) {
 func (c *Client) tellError(err error) {
 	note := incoming{kind: incomingNote, note: func() {
 		c.runFunction("OnConnectError", func() {
-			for _, f := range c.functions.Load().onConnectError {
+			for _, f := range c.functions().onConnectError {
 				f(err)
 			}
 		})

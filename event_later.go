@@ -1,61 +1,27 @@
 package atrium
 
-import (
-	"fmt"
-	"reflect"
-	"sync/atomic"
-)
-
 // Ack is an acknowledgement that is given after its event's handler has returned: see OnAck and Event.Later. It can be
 // given once. Both methods may be called from any goroutine, and neither waits.
 //
 // If the socket has gone meanwhile, the acknowledgement is dropped, as an Emit is; Socket.Context tells. One that is
 // never given leaves the sender to its time-out. Hub.Shutdown does not wait for it.
-type Ack struct {
-	sender sender
-	event  string
-	id     int64 // noID if none was asked for
-	given  atomic.Bool
-}
+type Ack struct{ event *Event } // without its arguments, once the handler has returned
 
 // Later takes the acknowledgement from the handler, which may then return without giving it, so that slow work does not
 // hold up the socket's next events. What is needed of the event beside that is to be taken before the handler returns.
 func (e *Event) Later() *Ack {
 	if e.later == nil {
-		e.later = &Ack{sender: e.sender, event: e.name, id: e.ackID}
-		e.later.given.Store(e.answered)
+		e.later = &Ack{e}
 	}
 	return e.later
 }
 
 // Reply sends the acknowledgement. Its errors are those of Event.Reply: ErrNoAck, or that an argument cannot be encoded,
 // after which it may be called again.
-func (a *Ack) Reply(values ...any) error {
-	if a.id == noID || a.given.Load() {
-		return ErrNoAck
-	}
-	answer, err := encodeArgs(values, a.sender.maxAttachments())
-	if err != nil {
-		return fmt.Errorf("atrium: reply to %q: %w", a.event, err)
-	}
-	if !a.given.CompareAndSwap(false, true) {
-		return ErrNoAck
-	}
-	a.sender.answer(a.id, answer)
-	return nil
-}
+func (a *Ack) Reply(args ...any) error { return a.event.Reply(args...) }
 
 // ReplyError tells the sender what went wrong, as Event.ReplyError does.
-func (a *Ack) ReplyError(err error) {
-	message, data := shown(err, a.sender.logger(a.event))
-	a.fail(message, data)
-}
-
-func (a *Ack) fail(message string, data []byte) {
-	if a.given.CompareAndSwap(false, true) {
-		a.sender.answerError(a.event, a.id, message, data)
-	}
-}
+func (a *Ack) ReplyError(err error) { a.event.ReplyError(err) }
 
 // OnAck is On for a handler whose answer comes later: it hands the Ack to whoever does the work, and returns. An error
 // that it returns is the answer. Work that it starts is the application's to bound: while a handler blocks, its socket
@@ -66,15 +32,5 @@ func (a *Ack) fail(message string, data []byte) {
 //	})
 func OnAck[S, T any](r Registrar[S], event string, f func(S, T, *Ack) error) {
 	mustFunc(f == nil, "OnAck")
-	mustValidate(reflect.TypeFor[T]())
-	r.handle(event, func(s S, e *Event) {
-		var v T
-		err := e.first(&v)
-		if err == nil {
-			err = errorOf(f(s, v, e.Later()))
-		}
-		if err != nil {
-			e.ReplyError(err)
-		}
-	})
+	registerTyped(r, event, func(s S, v T, e *Event) error { return f(s, v, e.Later()) })
 }

@@ -62,9 +62,8 @@ func New(options Options) *Hub {
 	if h.options.Bus != nil {
 		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.log)
 	}
-	h.nodes.hub = h
-	h.Namespace = new(Namespace)
-	h.init(h, "/", newRegistrar())
+	h.nodes = Nodes{registry: newRegistry[string](), hub: h}
+	h.Namespace = newNamespace(h, "/", nil)
 	h.namespaces = map[string]*Namespace{"/": h.Namespace}
 	h.refs = 1
 	h.polls = make(map[string]*polling)
@@ -86,8 +85,7 @@ func (h *Hub) Of(name string) *Namespace {
 	defer h.mu.Unlock()
 	n := h.namespaces[name]
 	if n == nil {
-		n = new(Namespace)
-		n.init(h, name, newRegistrar())
+		n = newNamespace(h, name, nil)
 		h.namespaces[name] = n
 	}
 	n.refs++ // the application holds it: it stays
@@ -105,18 +103,17 @@ func (h *Hub) Of(name string) *Namespace {
 //	h.OfFunc(regexp.MustCompile(`^/project-[0-9]+$`).MatchString)
 func (h *Hub) OfFunc(match func(name string) bool) *Namespace {
 	mustFunc(match == nil, "OfFunc")
-	n := new(Namespace)
-	n.init(h, "", newRegistrar())
+	n := newNamespace(h, "", nil)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.patterns = append(h.patterns, pattern{match, n.registrar})
+	h.patterns = append(h.patterns, pattern{match, n})
 	return n
 }
 
-// pattern is a OfFunc.
+// pattern is an OfFunc.
 type pattern struct {
-	match     func(name string) bool
-	registrar *registrar
+	match func(name string) bool
+	like  *Namespace // what it returned
 }
 
 func validNamespace(name string) bool {
@@ -137,8 +134,7 @@ func (h *Hub) enterable(name string) *Namespace {
 	if i < 0 {
 		return nil
 	}
-	n := new(Namespace)
-	n.init(h, name, patterns[i].registrar)
+	n := newNamespace(h, name, patterns[i].like)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if existing := h.namespaces[name]; existing != nil {

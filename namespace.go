@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 )
 
 // Namespace is a hall of its own within a Hub: its sockets, rooms and handlers. A Hub is its own main
@@ -17,6 +16,8 @@ import (
 // Handlers may be registered at any time, also while clients are connected; an event that is being dispatched does
 // not see a handler registered meanwhile. To register nil panics. All methods may be called from any goroutine.
 type Namespace struct {
+	*registry[*Socket] // shared by the namespaces that one OfFunc stands for
+
 	hub      *Hub
 	name     string
 	everyone *room
@@ -26,54 +27,25 @@ type Namespace struct {
 	byID  map[string]*Socket
 	rooms map[string]*room
 
-	recovery  *recovery  // nil: off
-	registrar *registrar // shared by the namespaces that one OfFunc stands for
-	refs      int        // such a namespace exists while this is above zero: its sockets; guarded by the hub's lock
+	recovery *recovery // nil: off
+	refs     int       // an OfFunc's namespace exists while this is above zero: its sockets; guarded by the hub's lock
 }
 
-// registrar is where the application registers.
-type registrar struct {
-	recoverable atomic.Int64 // bytes that its namespaces keep for Recovery
-
-	mu      sync.Mutex // held while the registry is replaced
-	current atomic.Pointer[registry]
-}
-
-// registry is what the application has registered. It is replaced, never changed.
-type registry struct {
-	use          []func(*Socket) error
-	onConnect    []func(*Socket)
-	onDisconnect []func(*Socket, Reason)
-	handlers     map[string]func(*Socket, *Event)
-	any          []func(*Event)
-	useEvent     []func(*Event) error
-	onEmit       []func(event string, args []json.RawMessage)
-}
-
-func newRegistrar() *registrar {
-	r := new(registrar)
-	r.current.Store(&registry{})
-	return r
-}
-
-func (n *Namespace) init(h *Hub, name string, r *registrar) {
-	n.hub, n.name = h, name
+// newNamespace makes a namespace of the hub. If like is not nil, an OfFunc's, both share what is registered and the bound of
+// Recovery.
+func newNamespace(h *Hub, name string, like *Namespace) *Namespace {
+	n := &Namespace{hub: h, name: name, byID: make(map[string]*Socket), rooms: make(map[string]*room)}
 	n.everyone = newRoom(n, "")
-	n.byID, n.rooms = make(map[string]*Socket), make(map[string]*room)
-	n.registrar = r
 	n.recovery = newRecovery(h, n)
-}
-
-// functions returns what is registered at the moment.
-func (n *Namespace) functions() *registry { return n.registrar.current.Load() }
-
-// register replaces the registry by a changed copy.
-func (n *Namespace) register(change func(*registry)) {
-	n.registrar.mu.Lock()
-	defer n.registrar.mu.Unlock()
-	r := *n.functions()
-	change(&r)
-	n.registrar.current.Store(&r)
+	if like == nil {
+		n.registry = newRegistry[*Socket]()
+		return n
+	}
+	n.registry = like.registry
+	if n.recovery != nil {
+		n.recovery.total = like.recovery.total
+	}
+	return n
 }
 
 // Name returns the namespace's name, which begins with "/".
@@ -87,7 +59,7 @@ func (n *Namespace) Name() string { return n.name }
 // connected is in the rooms that it joined here.
 func (n *Namespace) Use(f func(*Socket) error) {
 	mustFunc(f == nil, "Use")
-	n.register(func(r *registry) { r.use = append(slices.Clip(r.use), f) })
+	n.update(func(r *functions[*Socket]) { r.use = append(r.use, f) })
 }
 
 // OnConnect adds a function that is called for each new socket as soon as its client is told that it is connected, and
@@ -97,14 +69,14 @@ func (n *Namespace) Use(f func(*Socket) error) {
 // To send a client something ahead of a room's events, such as what was said before, emit it in OnConnect and Join then.
 func (n *Namespace) OnConnect(f func(*Socket)) {
 	mustFunc(f == nil, "OnConnect")
-	n.register(func(r *registry) { r.onConnect = append(slices.Clip(r.onConnect), f) })
+	n.update(func(r *functions[*Socket]) { r.onConnect = append(r.onConnect, f) })
 }
 
 // OnDisconnect adds a function that is called once for each socket that was connected, after the last of its
 // events. The socket has left its rooms by then, and Rooms still tells which they were.
 func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
 	mustFunc(f == nil, "OnDisconnect")
-	n.register(func(r *registry) { r.onDisconnect = append(slices.Clip(r.onDisconnect), f) })
+	n.update(func(r *functions[*Socket]) { r.onDisconnect = append(r.onDisconnect, f) })
 }
 
 // Handle registers the handler of an event in its raw form; On, OnCall and OnAck are the typed ones. The handler runs in
@@ -114,21 +86,21 @@ func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
 // empty when it returns. A name that is reserved, too long, or registered already makes Handle panic.
 func (n *Namespace) Handle(event string, f func(*Event)) {
 	mustFunc(f == nil, "Handle")
-	n.handle(event, func(_ *Socket, e *Event) { f(e) })
+	n.register(event, func(_ *Socket, e *Event) { f(e) })
 }
 
 // HandleAny adds a function that sees every event, before the event's own handler. Once there is one, an event
 // without a handler of its own is no error.
 func (n *Namespace) HandleAny(f func(*Event)) {
 	mustFunc(f == nil, "HandleAny")
-	n.register(func(r *registry) { r.any = append(slices.Clip(r.any), f) })
+	n.update(func(r *functions[*Socket]) { r.any = append(r.any, f) })
 }
 
 // UseEvent adds a function that every event must pass before any handler sees it, in the order they were added. The
 // first error is told to the sender, as a handler's would be, and the event is not handled.
 func (n *Namespace) UseEvent(f func(*Event) error) {
 	mustFunc(f == nil, "UseEvent")
-	n.register(func(r *registry) { r.useEvent = append(slices.Clip(r.useEvent), f) })
+	n.update(func(r *functions[*Socket]) { r.useEvent = append(r.useEvent, f) })
 }
 
 // OnEmit adds a function that sees every event that is sent to sockets of this namespace, by Emit or Call: once for
@@ -136,10 +108,10 @@ func (n *Namespace) UseEvent(f func(*Event) error) {
 // goroutine. A panic of f is logged, and the event is sent.
 func (n *Namespace) OnEmit(f func(event string, args []json.RawMessage)) {
 	mustFunc(f == nil, "OnEmit")
-	n.register(func(r *registry) { r.onEmit = append(slices.Clip(r.onEmit), f) })
+	n.update(func(r *functions[*Socket]) { r.onEmit = append(r.onEmit, f) })
 }
 
-// emitted tells those who want to know.
+// emitted calls the functions of OnEmit.
 func (n *Namespace) emitted(m *message) {
 	listeners := n.functions().onEmit
 	if len(listeners) == 0 {
@@ -151,10 +123,6 @@ func (n *Namespace) emitted(m *message) {
 			n.hub.log.error("atrium: OnEmit panicked", append(what, slog.String("event", m.name))...)
 		})
 	}
-}
-
-func (n *Namespace) handle(event string, f func(*Socket, *Event)) {
-	n.register(func(r *registry) { r.handlers = withHandler(r.handlers, event, f) })
 }
 
 // all is the target of everyone in the namespace.

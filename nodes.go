@@ -2,8 +2,6 @@ package atrium
 
 import (
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -15,10 +13,8 @@ import (
 //
 // All methods may be called from any goroutine.
 type Nodes struct {
-	hub *Hub
-
-	registering sync.Mutex // held while the handlers are replaced
-	handlers    atomic.Pointer[map[string]func(string, *Event)]
+	*registry[string] // its handlers run one at a time, in a goroutine of their own
+	hub               *Hub
 }
 
 // Nodes returns the other nodes.
@@ -51,40 +47,24 @@ func (n *Nodes) Emit(event string, args ...any) error {
 	return nil
 }
 
-// handle makes Nodes a Registrar. The handlers run one at a time, in a goroutine of their own.
-func (n *Nodes) handle(event string, f func(string, *Event)) {
-	n.registering.Lock()
-	defer n.registering.Unlock()
-	var before map[string]func(string, *Event)
-	if p := n.handlers.Load(); p != nil {
-		before = *p
-	}
-	after := withHandler(before, event, f)
-	n.handlers.Store(&after)
-}
-
-// notice implements clusterHost, and bears the panics of the application's functions.
+// notice implements clusterHost. It calls the handler of the event, if there is one; a panic is logged.
 func (h *Hub) notice(m *clusterMessage) {
-	handlers := h.nodes.handlers.Load()
-	if handlers == nil || (*handlers)[m.name] == nil {
-		return
-	}
 	from := &otherNode{name: m.from, log: h.options.Logger}
 	e := &Event{sender: from, eventData: m.eventData}
-	guard(func() { (*handlers)[m.name](m.from, e) }, func(what ...any) {
+	guard(func() { h.nodes.dispatch(m.from, e) }, func(what ...any) {
 		from.logger(m.name).Error("atrium: a handler panicked", what...)
 	})
 }
 
-// otherNode is another node as one who has sent an event. It is told nothing of what becomes of it; the log is.
+// otherNode is another node as the sender of an event. It gets no reply; an error is logged here.
 type otherNode struct {
 	name string
 	log  *slog.Logger
 }
 
-func (n *otherNode) answer(int64, args) {}
+func (n *otherNode) reply(int64, args) {}
 
-func (n *otherNode) answerError(event string, _ int64, message string, _ []byte) {
+func (n *otherNode) replyError(event string, _ int64, message string, _ []byte) {
 	n.logger(event).Error("atrium: an event of another node was refused", slog.String("error", message))
 }
 

@@ -3,6 +3,7 @@ package atrium
 import (
 	"encoding/json"
 	"strconv"
+	"sync/atomic"
 )
 
 // newRecovery returns nil if there is none.
@@ -16,7 +17,7 @@ func newRecovery(h *Hub, n *Namespace) *recovery {
 		stays:     int64(o.Recovery.MaxDisconnection),
 		remembers: int64(min(o.Recovery.MaxDisconnection+o.PingInterval+o.PingTimeout, endless)),
 		maxBytes:  int64(o.Recovery.MaxBytes),
-		total:     &n.registrar.recoverable,
+		total:     new(atomic.Int64),
 		maxMissed: o.MaxQueued,
 		hold:      func() { h.hold(n.name) },
 		release:   func() { h.release(n) },

@@ -649,7 +649,7 @@ func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
 		s.Namespace().Emit("filler", strings.Repeat("x", 1000))
 		s.Namespace().recovery.check(t)
 	}
-	if total := many.registrar.recoverable.Load(); total > most || total < most/2 {
+	if total := many.recovery.total.Load(); total > most || total < most/2 {
 		t.Errorf("%d bytes are kept, of %d", total, most)
 	}
 	if back := l.enter(t, proof(away.pid, "")); back.id != away.id || len(back.missed) != 1 {
@@ -658,7 +658,7 @@ func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
 	for _, s := range sockets {
 		s.Disconnect()
 	}
-	eventually(t, "all to be forgotten", func() bool { return many.registrar.recoverable.Load() == 0 })
+	eventually(t, "all to be forgotten", func() bool { return many.recovery.total.Load() == 0 })
 }
 
 // A client that has missed more than may be queued for it begins anew, and is not a slow consumer.

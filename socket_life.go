@@ -46,6 +46,12 @@ func (s *Socket) receive(in incoming) {
 	}
 }
 
+// Socket returns the socket that the event came from. It is nil if the event came to a Client.
+func (e *Event) Socket() *Socket {
+	s, _ := e.sender.(*Socket)
+	return s
+}
+
 // handle implements handler: it calls the application's functions for one item of the inbox and recovers their panics.
 func (s *Socket) handle(in incoming) {
 	var e *Event
@@ -79,9 +85,11 @@ func (s *Socket) run(in incoming, e *Event) {
 	}
 	switch in.kind {
 	case incomingEvent:
-		s.ns.dispatch(s, e)
+		if !s.ns.dispatch(s, e) {
+			e.ReplyError(Errorf("event: %q is not one that this server knows", e.name))
+		}
 	case incomingProblem:
-		s.answerError(in.name, in.ackID, string(in.args.json), nil)
+		s.replyError(in.name, in.ackID, string(in.args.json), nil)
 	case incomingLeave:
 		for _, f := range s.ns.functions().onDisconnect {
 			f(s, in.reason)
@@ -122,7 +130,7 @@ func (s *Socket) connect(auth []byte) {
 	if !s.comeBack(auth) {
 		for _, use := range functions.use {
 			if err := errorOf(use(s)); err != nil {
-				message, data := shown(err, s.functionLogger("Use"))
+				message, data := publicError(err, s.functionLogger("Use"))
 				s.session.codec.refuse(s, message, data)
 				return
 			}
@@ -219,8 +227,8 @@ func (s *Socket) leaveLocked(reason Reason) {
 	}
 }
 
-// answer sends an acknowledgement, unless the socket has left.
-func (s *Socket) answer(id int64, answer args) {
+// reply sends an acknowledgement, unless the socket has left.
+func (s *Socket) reply(id int64, answer args) {
 	if s.hasLeft() {
 		return
 	}
@@ -233,9 +241,9 @@ func (s *Socket) answer(id int64, answer args) {
 	f.release()
 }
 
-// answerError tells the client what was wrong with an event, unless the socket has left: in the acknowledgement if the
+// replyError tells the client what was wrong with an event, unless the socket has left: in the acknowledgement if the
 // client asked for one, else in an event named error.
-func (s *Socket) answerError(event string, id int64, message string, data []byte) {
+func (s *Socket) replyError(event string, id int64, message string, data []byte) {
 	if s.hasLeft() {
 		return
 	}
