@@ -191,7 +191,7 @@ func BenchmarkEmit(b *testing.B) {
 			h := New(Options{MaxQueued: 1 << 30})
 			for range members {
 				s := h.newPlain(newConn(nil, connConfig{maxQueued: 1 << 30}), nil, nil)
-				s.session.conn.out.state = writing // nobody writes
+				s.session.conn.Load().out.state = writing // nobody writes
 				h.enter(s)
 				s.state.Store(socketConnected)
 			}
@@ -200,7 +200,7 @@ func BenchmarkEmit(b *testing.B) {
 				h.Emit("said", "hello, everybody")
 				if i%1024 == 0 {
 					h.everyone.each(func(s *Socket) {
-						o := &s.session.conn.out
+						o := &s.session.conn.Load().out
 						o.frames.items, o.bytes = o.frames.items[:0], 0 // as if all had left, and the room for the next were there
 					})
 				}

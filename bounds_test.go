@@ -33,7 +33,7 @@ func TestBoundsCountMemory(t *testing.T) {
 	tests := map[string]func(t *testing.T) (counted int, holder any){
 		"acknowledgements to a WebSocket": func(t *testing.T) (int, any) {
 			m := newMailbox(t, newHub(t, Options{}))
-			out := &m.session.conn.out
+			out := &m.session.conn.Load().out
 			for out.limit = bound; out.takes() < bound; {
 				m.reply(1, args{})
 			}
@@ -42,7 +42,7 @@ func TestBoundsCountMemory(t *testing.T) {
 		},
 		"events to a WebSocket": func(t *testing.T) (int, any) {
 			m := newMailbox(t, newHub(t, Options{}))
-			out := &m.session.conn.out
+			out := &m.session.conn.Load().out
 			for out.limit = bound; out.takes() < bound; {
 				m.Emit("x")
 			}

@@ -402,7 +402,7 @@ func TestGuardsOfClient(t *testing.T) {
 
 			p.armed.Store(true)
 			refuses.Store(true)
-			h.sockets(1)[0].session.transport.closeNow()
+			h.sockets(1)[0].session.closeNow()
 			<-time.After(5 * time.Second)
 			refuses.Store(false)
 			<-time.After(time.Minute)

@@ -47,7 +47,7 @@ func TestClientReconnects(t *testing.T) {
 			end  func(s *Socket)
 			want []Reason
 		}{
-			{func(s *Socket) { s.session.transport.closeNow() }, []Reason{ReasonTransportClose, ReasonTransportError}},
+			{func(s *Socket) { s.session.closeNow() }, []Reason{ReasonTransportClose, ReasonTransportError}},
 			{func(s *Socket) { dialed[len(dialed)-1].Close() }, []Reason{ReasonTransportClose, ReasonTransportError}},
 			{func(s *Socket) { s.session.end(ReasonShutdown, StatusGoingAway, "") }, []Reason{ReasonTransportClose}},
 			{func(s *Socket) { s.session.sendText(append(newFrame(1), '1')) }, []Reason{ReasonTransportClose}},
@@ -127,7 +127,7 @@ func TestClientRecovers(t *testing.T) {
 	want("0")
 	for round := range 3 {
 		s := h.Namespace.socket(c.ID())
-		s.session.transport.closeNow()
+		s.session.closeNow()
 		within(t, left, "OnDisconnect")
 		for n := range 10 {
 			h.To("lobby").Emit("news", 10*round+n)
@@ -199,7 +199,7 @@ func TestClientRefusedLater(t *testing.T) {
 	}()
 	eventually(t, "the call was sent", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.sentCalls()) == 1 })
 	locked.Store(true)
-	within(t, sockets, "a socket").session.transport.closeNow()
+	within(t, sockets, "a socket").session.closeNow()
 	if err := within(t, refused, "OnConnectError"); err.Error() != "banned" {
 		t.Errorf("OnConnectError heard %v", err)
 	}
@@ -674,7 +674,7 @@ func TestClientAuthFunc(t *testing.T) {
 			t.Errorf("attempt %d: got %v, want %q", i, err, want)
 		}
 	}
-	h.Namespace.socket(c.ID()).session.transport.closeNow()
+	h.Namespace.socket(c.ID()).session.closeNow()
 	if got := within(t, names, "a client"); got != 5 {
 		t.Errorf("the auth is number %d", got)
 	}
@@ -744,7 +744,7 @@ func TestClientSchedule(t *testing.T) {
 		wantAt("at first", 0, 1*time.Second, 3*time.Second, 7*time.Second, 12*time.Second, 17*time.Second)
 
 		cut := func() {
-			h.Namespace.socket(c.ID()).session.transport.closeNow()
+			h.Namespace.socket(c.ID()).session.closeNow()
 			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
@@ -799,7 +799,7 @@ func TestClientRetryAfter(t *testing.T) {
 		errs := newChannel[error]()
 		c.OnConnectError(func(err error) { errs <- err })
 		busy(401, "1")
-		h.Namespace.socket(c.ID()).session.transport.closeNow()
+		h.Namespace.socket(c.ID()).session.closeNow()
 		refused, ok := (<-errs).(*Error)
 		if !ok || refused.Status != 401 || c.State() != StateClosed {
 			t.Errorf("%v, with status %v", c.State(), refused)
@@ -1105,7 +1105,7 @@ func TestClientsSpread(t *testing.T) {
 		at, start = nil, time.Now()
 		mu.Unlock()
 		for _, s := range h.list() {
-			s.transport.closeNow()
+			s.closeNow()
 		}
 		time.Sleep(3 * time.Second)
 		synctest.Wait()

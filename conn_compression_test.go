@@ -178,8 +178,8 @@ func deflatedMailbox(t testing.TB, h *Hub, bits int) mailbox {
 	t.Helper()
 	m := newMailbox(t, h)
 	t.Cleanup(m.drop)
-	m.session.conn.compression = h.sessions.compression
-	m.session.conn.compression.windowBits = int8(bits)
+	m.session.conn.Load().compression = h.sessions.compression
+	m.session.conn.Load().compression.windowBits = int8(bits)
 	m.session.countWindow(+1)
 	return m
 }
@@ -187,7 +187,7 @@ func deflatedMailbox(t testing.TB, h *Hub, bits int) mailbox {
 // takeFrame empties the outbox of the one frame that is in it.
 func (m mailbox) takeFrame(t testing.TB) []byte {
 	t.Helper()
-	o := &m.session.conn.out
+	o := &m.session.conn.Load().out
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	frame := o.pop()
@@ -227,7 +227,7 @@ func TestBroadcastCompressedOnce(t *testing.T) {
 	for _, bits := range []int{15, 15, 15, 10, 10, 9, 14, 0, 0} {
 		m := deflatedMailbox(t, h, bits)
 		if bits == 0 {
-			m.session.conn.compression = compression{}
+			m.session.conn.Load().compression = compression{}
 		}
 		if err := m.Join("room"); err != nil {
 			t.Fatal(err)
@@ -315,7 +315,7 @@ func TestTargetCompress(t *testing.T) {
 					t.Errorf("%s, %d bytes, %q: compressed=%t", name, len(data), rule, compressed)
 				}
 				for _, box := range []mailbox{other, plain} {
-					box.session.conn.out.abandon()
+					box.session.conn.Load().out.abandon()
 				}
 			}
 		}

@@ -454,7 +454,7 @@ func TestReadyReaderReplaced(t *testing.T) {
 		}
 		before = after
 	}
-	if s := c.socket(h); s.session.conn.out.fast == nil {
+	if s := c.socket(h); s.session.conn.Load().out.fast == nil {
 		t.Error("no fast path")
 	}
 }

@@ -252,7 +252,7 @@ func TestInboxHoldsUpTheClient(t *testing.T) {
 			s := p.arrive(h)
 			eventually(t, "its connect to be over", func() bool { return s.inbox.waiting() == 0 })
 			keepLittle(p.nc)
-			keepLittle(s.session.conn.nc)
+			keepLittle(s.session.conn.Load().nc)
 			p.send(p.frame(OpText, `{"event":"block"}`))
 			for i := range n / 10 { // ten to a segment
 				var segment []byte

@@ -201,8 +201,8 @@ func (h *Hub) add(s *session, client string) bool {
 		h.backlog.watch()
 	}
 	h.live[s] = client
-	if t, ok := s.transport.(*polling); ok {
-		h.polls[t.codec.sid] = t
+	if s.poll != nil {
+		h.polls[s.poll.codec.sid] = s.poll
 	}
 	return true
 }
@@ -225,15 +225,15 @@ func (h *Hub) connectionClosed(s *session) {
 
 // remove removes a session whose connection is closed and whose handlers have all returned.
 func (h *Hub) remove(s *session) {
-	missed := s.transport.missed()
+	missed := s.transport().missed()
 	if missed != nil {
 		h.log.warn("atrium: a client was disconnected without what was queued for it", slog.Any("error", missed))
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.live, s)
-	if c, ok := s.codec.(*socketIOCodec); ok {
-		delete(h.polls, c.sid)
+	if s.poll != nil {
+		delete(h.polls, s.poll.codec.sid)
 	}
 	if h.closing && missed != nil {
 		h.missed++

@@ -44,7 +44,7 @@ func (b *backlog) look() {
 	}
 	total, queues := 0, make([]queue, len(list))
 	for i, s := range list {
-		queues[i] = queue{s, s.transport.status().cost}
+		queues[i] = queue{s, s.transport().status().cost}
 		total += queues[i].cost
 	}
 	if total > b.most {

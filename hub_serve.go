@@ -98,8 +98,8 @@ func (h *Hub) admit(r *http.Request, enter func(base context.Context, client str
 // begin starts a session, unless the hub is shutting down.
 func (h *Hub) begin(s *session, client string) bool {
 	if !h.add(s, client) {
-		if s.conn != nil {
-			go s.conn.Close(StatusGoingAway, string(ReasonShutdown))
+		if conn := s.conn.Load(); conn != nil {
+			go conn.Close(StatusGoingAway, string(ReasonShutdown))
 		}
 		return false
 	}

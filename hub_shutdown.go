@@ -47,7 +47,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	}
 	left := h.list()
 	for _, s := range left {
-		s.transport.closeNow()
+		s.closeNow()
 	}
 	return errors.Join(h.leftError(ctx, len(left)), lost)
 }

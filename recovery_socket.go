@@ -92,7 +92,7 @@ func (s *Socket) comeBack(auth []byte) bool {
 	if stale != nil {
 		// The client has left that connection, and we have not noticed.
 		stale.end(ReasonTransportClose, noCloseFrame, "")
-		stale.transport.closeNow()
+		stale.closeNow()
 	}
 	select {
 	case <-k.handled: // the functions of one id run one at a time
@@ -111,7 +111,7 @@ func (s *Socket) reenter(k *kept, offset *string) bool {
 	r.mu.Unlock()
 	s.awaitAll()
 	if wake {
-		s.session.transport.wake()
+		s.session.transport().wake()
 	}
 	if slow {
 		s.session.endSlow()

@@ -67,13 +67,13 @@ const (
 // session is the life of one client's connection. It reads the connection, has its codec hand what came to the sockets,
 // keeps the heartbeat and notices the end. One goroutine, serve, reads.
 type session struct {
-	hub       *Hub
-	config    *sessionConfig // the hub's
-	codec     codec
-	conn      *Conn // what is read; nil while the client polls
-	transport transport
-	timer     timer
-	reading   reading
+	hub     *Hub
+	config  *sessionConfig // the hub's
+	codec   codec
+	conn    atomic.Pointer[Conn] // nil while the client polls
+	poll    *polling             // of a client that polls, or has upgraded from it
+	timer   timer
+	reading reading
 
 	ended atomic.Bool // the client has left, or was made to
 	parts atomic.Int32
@@ -121,16 +121,15 @@ func newSession(h *Hub, conn *Conn, codec codec, wire protocol) *session {
 	s.reading.session = s
 	if conn != nil {
 		s.attach(conn)
-		s.transport = (*webSocket)(conn)
 	}
 	s.timer.fire = s.check
 	return s
 }
 
-// attach makes conn what is read.
+// attach makes conn the session's transport, and what it reads.
 func (s *session) attach(conn *Conn) {
-	s.conn = conn
 	conn.out.eventsWait = &s.reading.more
+	s.conn.Store(conn)
 }
 
 // maxSockets bounds a client's sockets, those included that have left and whose functions have not all returned: each
@@ -151,7 +150,7 @@ func (s *session) messageSize() int64 {
 
 // accepted lifts the bounds that hold until a client is accepted. It may be called under locks.
 func (s *session) accepted() {
-	s.transport.permit(s.config.maxMessageSize, s.config.maxQueued)
+	s.onTransport(func(t transport) { t.permit(s.config.maxMessageSize, s.config.maxQueued) })
 	if s.reading.pending.CompareAndSwap(true, false) {
 		s.hub.quota.accepted()
 		s.recheck()
@@ -251,7 +250,7 @@ func (s *session) start() {
 		s.config.clock.stop(&s.timer)
 	}
 	s.codec.begin(s)
-	if s.conn != nil {
+	if s.conn.Load() != nil {
 		go s.serve()
 	}
 }
@@ -262,7 +261,7 @@ func (s *session) start() {
 // begins with, and one that has grown does not shrink below 4 KB again; so it goes on as a new goroutine before it
 // waits. That costs 0.6 µs a wake-up, and saves half of an idle client's stack.
 func (s *session) serve() {
-	if s.conn.await() == nil && s.receive() == nil {
+	if s.conn.Load().await() == nil && s.receive() == nil {
 		go s.serve()
 		return
 	}
@@ -272,14 +271,14 @@ func (s *session) serve() {
 // receive deals with all that is at hand. Its error is that of the connection's end.
 func (s *session) receive() error {
 	for received := 1; ; received++ {
-		op, p, err := s.conn.readHere()
+		op, p, err := s.conn.Load().readHere()
 		if err != nil {
 			return err
 		}
 		if op != OpContinuation {
 			s.codec.receive(s, op, p)
 		}
-		if !s.conn.hasInput() {
+		if !s.conn.Load().hasInput() {
 			return nil
 		}
 		if received%maxTurn == 0 {
@@ -291,18 +290,19 @@ func (s *session) receive() error {
 // over is the end of reading.
 func (s *session) over() {
 	s.countWindow(-1)
-	reason := s.conn.endReason()
-	if e, ok := errors.AsType[*CloseError](s.conn.in.err); ok && s.conn.in.violated && !s.ended.Load() {
+	conn := s.conn.Load()
+	reason := conn.endReason()
+	if e, ok := errors.AsType[*CloseError](conn.in.err); ok && conn.in.violated && !s.ended.Load() {
 		s.logViolation(reason, e.Reason)
 	}
 	s.end(reason, noCloseFrame, "")
-	s.conn.finish()
+	conn.finish()
 	s.hub.connectionClosed(s)
 	s.part()
 }
 
 func (s *session) countWindow(change int32) {
-	if z := s.transport.agreed(); z.agreed() {
+	if z := s.transport().agreed(); z.agreed() {
 		s.config.windows[s.wire][z.windowBits].Add(change)
 	}
 }
@@ -310,8 +310,8 @@ func (s *session) countWindow(change int32) {
 // logViolation tells the log that the session ends because its client broke a rule.
 func (s *session) logViolation(reason Reason, problem string) {
 	attrs := []any{clientText("problem", problem)}
-	if s.conn != nil {
-		attrs = append(attrs, slog.Any("remote", s.conn.nc.RemoteAddr()))
+	if conn := s.conn.Load(); conn != nil {
+		attrs = append(attrs, slog.Any("remote", conn.nc.RemoteAddr()))
 	}
 	switch {
 	case reason != ReasonMessageTooBig:
@@ -350,7 +350,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	for _, socket := range sockets {
 		socket.leave(reason)
 	}
-	s.transport.close(code, text, reason.closeMode())
+	s.onTransport(func(t transport) { t.close(code, text, reason.closeMode()) })
 }
 
 // part notes that one part of the session is over: the reading, or a socket's handling.
@@ -363,7 +363,11 @@ func (s *session) part() {
 // push queues a message, and may be called under a room's lock. A true wake obliges the caller to wake the transport; a
 // true slow, to end the session.
 func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) {
-	v, wake := s.transport.push(f, volatile, by)
+	t := s.transport()
+	v, wake := t.push(f, volatile, by)
+	if v == refused && t != s.transport() { // the client has upgraded meanwhile
+		v, wake = s.transport().push(f, volatile, by)
+	}
 	if v == overLimit {
 		s.config.clock.scheduleBefore(&s.timer, nanotime()+int64(stallTimeout))
 	}
@@ -380,12 +384,12 @@ func (s *session) sendText(b []byte) {
 
 // send sends a message, compressed if that is worth it. It may take a while.
 func (s *session) send(f *wireForm) {
-	if z := s.transport.agreed(); len(f.payload) >= int(z.threshold) {
+	if z := s.transport().agreed(); len(f.payload) >= int(z.threshold) {
 		f.deflate(z)
 	}
 	wake, slow := s.push(f, false, forEmitter)
 	if wake {
-		s.transport.wake()
+		s.transport().wake()
 	}
 	if slow {
 		s.endSlow()

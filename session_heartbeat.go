@@ -132,7 +132,7 @@ func (h *heartbeat) nextCheck(now int64, t *timeouts, seen observation) int64 {
 
 // observe returns what a check sees.
 func (s *session) observe() observation {
-	return observation{s.transport.status(), s.reading.pending.Load(), s.reading.pauses.Load()}
+	return observation{s.transport().status(), s.reading.pending.Load(), s.reading.pauses.Load()}
 }
 
 // check enforces the session's deadlines. It runs when the timer fires, and may be called at any time.
@@ -169,11 +169,16 @@ func (s *session) check() {
 // has begun to close the connection, writing has failed and reading has not noticed: ping ends the session and reports
 // false.
 func (s *session) ping() bool {
-	queued, wake := s.transport.pushPing(s.codec.ping())
+	queued, wake := false, false
+	s.onTransport(func(t transport) {
+		if !queued {
+			queued, wake = t.pushPing(s.codec.ping())
+		}
+	})
 	if wake {
-		s.config.flusher.add(s.transport)
+		s.config.flusher.add(s.transport())
 	}
-	if queued || !s.transport.status().open {
+	if queued || !s.transport().status().open {
 		return true
 	}
 	s.end(ReasonTransportError, StatusInternalError, "")

@@ -11,7 +11,7 @@ type plainCodec struct {
 
 // begin implements codec: it asks to connect for a client that does not do so itself.
 func (c *plainCodec) begin(s *session) {
-	if s.conn.Subprotocol() != plainSubprotocol {
+	if s.conn.Load().Subprotocol() != plainSubprotocol {
 		c.asked = true
 		c.socket.receive(incoming{kind: incomingConnect})
 	}

@@ -25,21 +25,41 @@ func (t *polling) fail(reason Reason) {
 	t.end()
 }
 
-// served tells why no request is served any more, if so.
-func (t *polling) served() *engineError {
-	switch {
-	case t.upgraded.Load() != nil:
-		return errBadRequest
-	case t.ended:
-		return errSessionUnknown
+// Why a request is not served.
+var (
+	errUpgraded  = errors.New("the client has upgraded")
+	errEnded     = errors.New("the session has ended")
+	errOverlap   = errors.New("another request of the kind is served")
+	errBrokenOff = errors.New("the client has broken the request off")
+)
+
+// served returns why no request is served any more, if so.
+func (t *polling) served() error {
+	switch t.state {
+	case pollUpgraded:
+		return errUpgraded
+	case pollEnded:
+		return errEnded
 	}
 	return nil
 }
 
-var (
-	errOverlap   = badEngine(3, "Bad request")                                                  // of two requests
-	errBrokenOff = &engineError{code: 3, status: http.StatusBadRequest, message: "Bad request"} // nobody will read it
-)
+// refuse returns the response to a request that is not served. One that overlaps another, or is broken off, ends the
+// session. It locks.
+func (t *polling) refuse(err error) *engineError {
+	switch err {
+	case errUpgraded:
+		return errBadRequest
+	case errEnded:
+		return errSessionUnknown
+	}
+	t.fail(ReasonTransportError)
+	response := *errBadRequest
+	if err == errBrokenOff {
+		response.entry = logEntry{}
+	}
+	return &response
+}
 
 // get serves a GET: it waits until something is queued.
 func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
@@ -50,12 +70,9 @@ func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
 	t.received.Add(1)
 	ctx, cancel := beforeDeadline(r.Context())
 	defer cancel()
-	packets, err := t.take(ctx)
-	if err == errOverlap || err == errBrokenOff {
-		t.fail(ReasonTransportError)
-	}
+	packets, err := t.awaitPackets(ctx)
 	if err != nil {
-		return err
+		return t.refuse(err)
 	}
 	_ = control.SetWriteDeadline(time.Now().Add(pollWriteTimeout))
 	t.respond(w, r, packets)
@@ -91,7 +108,7 @@ func (t *polling) written(failed error) (over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.writing--
-	if !t.closing {
+	if t.state == pollOpen || t.state == pollUpgraded {
 		return false
 	}
 	if errors.Is(failed, os.ErrDeadlineExceeded) {
@@ -107,13 +124,13 @@ func (t *polling) written(failed error) (over bool) {
 // nothingYet answers a GET that is not to wait any longer.
 var nothingYet = [][]byte{{byte(engineNoop)}}
 
-// take waits until something is queued, and takes it. It returns nothing if the GET is not to wait any longer: its
-// client tries a WebSocket, or its time is up. A response is then to be written. It locks.
-func (t *polling) take(ctx context.Context) (packets [][]byte, refused *engineError) {
+// awaitPackets waits until something is queued, and pops all of it. It returns nothing if the GET is not to wait any
+// longer: its client probes a WebSocket, or its time is up. Without an error, a response is to be written. It locks.
+func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer func() {
-		if refused == nil {
+		if err == nil {
 			t.writing++
 		}
 	}()
@@ -124,12 +141,12 @@ func (t *polling) take(ctx context.Context) (packets [][]byte, refused *engineEr
 		return nil, errOverlap
 	}
 	if requestOverdue(ctx) {
-		return nil, nil // who answers so late may not be heard
+		return nil, nil // a response so late may not be read
 	}
 	t.getting = true
 	// The client may send its next GET as soon as it has the response, which is before this one's handler returns.
 	defer func() { t.getting = false }()
-	for paused := false; len(t.packets) == 0 || !t.woken; paused = true {
+	for paused := false; len(t.packets) == 0 || !t.ready; paused = true {
 		if err := t.served(); err != nil {
 			return nil, err
 		}
@@ -140,12 +157,11 @@ func (t *polling) take(ctx context.Context) (packets [][]byte, refused *engineEr
 			return nil, err
 		}
 	}
-	packets = t.packets
-	t.packets, t.bytes, t.absent, t.woken = nil, 0, 0, false
-	if last := len(packets) - 1; t.closing && last > 0 {
+	packets = t.popAll()
+	if last := len(packets) - 1; t.state != pollOpen && last > 0 {
 		// The close packet comes alone: clients hand out messages a turn of their event loop later, but close at once.
-		t.queue(packets[last])
-		packets, t.woken = packets[:last], true
+		t.pollQueue.push(packets[last])
+		packets, t.ready = packets[:last], true
 	}
 	if t.linger != nil {
 		t.linger.Stop()
@@ -154,9 +170,9 @@ func (t *polling) take(ctx context.Context) (packets [][]byte, refused *engineEr
 	return packets, nil
 }
 
-// wait waits until a GET should look again: something may have come, or its client tries a WebSocket and waits for it.
+// wait waits until a GET should look again: something may be queued, or its client probes a WebSocket and waits for it.
 // Meanwhile t.mu is not held.
-func (t *polling) wait(ctx context.Context) *engineError {
+func (t *polling) wait(ctx context.Context) error {
 	if t.arrived == nil {
 		t.arrived = make(chan struct{})
 	}
@@ -196,12 +212,8 @@ func (t *polling) post(w http.ResponseWriter, r *http.Request) *engineError {
 	t.session.check()
 	ctx, cancel := beforeDeadline(r.Context())
 	defer cancel()
-	err := t.beginPost(ctx)
-	if err == errOverlap || err == errBrokenOff {
-		t.fail(ReasonTransportError)
-	}
-	if err != nil {
-		return err
+	if err := t.beginPost(ctx); err != nil {
+		return t.refuse(err)
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(t.session.config.messageTimeout))
@@ -221,9 +233,9 @@ func (t *polling) post(w http.ResponseWriter, r *http.Request) *engineError {
 	return nil
 }
 
-// beginPost waits until the POST before, if it had to be answered early, is over. A client that does not wait for the
-// answer breaks the rules.
-func (t *polling) beginPost(ctx context.Context) *engineError {
+// beginPost waits until the POST before, if it had to be answered early, is done. A client that does not wait for the
+// response breaks the rules. It locks.
+func (t *polling) beginPost(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for {
@@ -311,7 +323,7 @@ func (t *polling) receivePost(ctx context.Context, body payloadReader) *engineEr
 	case <-ctx.Done():
 		if !requestOverdue(ctx) {
 			t.fail(ReasonTransportClose)
-			return errBrokenOff
+			return t.refuse(errBrokenOff)
 		}
 		t.mu.Lock()
 		defer t.mu.Unlock()

@@ -55,7 +55,7 @@ func (c *socketIOCodec) begin(s *session) {
 	b := append(newFrame(128), `0{"sid":`...)
 	b = appendQuoted(b, c.sid)
 	b = append(b, `,"upgrades":[`...)
-	if s.conn == nil {
+	if s.conn.Load() == nil {
 		b = append(b, `"websocket"`...)
 	}
 	b = append(b, `],"pingInterval":`...)

@@ -32,6 +32,34 @@ type transport interface {
 	missed() error
 }
 
+// transport returns how messages travel at the moment: the client may upgrade from polling, once. What is pushed before
+// and after arrives in this order, because the upgrade moves what is queued before the session has the new transport;
+// see polling.upgrade. A polling that was upgraded from refuses what is pushed.
+func (s *session) transport() transport {
+	if conn := s.conn.Load(); conn != nil {
+		return (*webSocket)(conn)
+	}
+	return s.poll
+}
+
+// onTransport calls f with the transport, and again with the new one if the client has upgraded meanwhile.
+func (s *session) onTransport(f func(transport)) {
+	t := s.transport()
+	f(t)
+	if now := s.transport(); now != t {
+		f(now)
+	}
+}
+
+// closeNow ends the connection at once.
+func (s *session) closeNow() { s.onTransport(transport.closeNow) }
+
+// waitUntilHalf waits until less than half of Options.MaxQueued is queued.
+func (s *session) waitUntilHalf(ctx context.Context) (err error) {
+	s.onTransport(func(t transport) { err = t.waitUntilHalf(ctx) })
+	return err
+}
+
 // transportStatus is what a session sees of its transport.
 type transportStatus struct {
 	queueStatus

@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -79,11 +80,11 @@ func checkEngine(query url.Values) *engineError {
 	return nil
 }
 
-// upgradeTimeout bounds the change from polling to a WebSocket.
+// upgradeTimeout bounds the upgrade from polling to a WebSocket.
 const upgradeTimeout = 10 * time.Second
 
-// tryUpgrade lets a client that polls change to the WebSocket that it has opened: it sends a probe, gets an answer,
-// waits for its requests to end, and says that it has changed. If it does not, it goes on polling.
+// tryUpgrade lets a client that polls upgrade to the WebSocket that it has opened: it sends a probe, gets an answer, waits
+// for its requests to end, and says that it upgrades. If it does not, it goes on polling.
 func (t *polling) tryUpgrade(conn *Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), upgradeTimeout)
 	defer cancel()
@@ -92,20 +93,42 @@ func (t *polling) tryUpgrade(conn *Conn) {
 		return
 	}
 	defer t.session.part()
-	if probed(ctx, conn) && t.upgrade(conn) {
-		conn.out.wake()
-		if t.closing { // which does not change any more
-			t.close(t.code, t.text, t.mode)
-		}
-		t.session.countWindow(+1)
-		go t.session.serve()
+	if !probed(ctx, conn) || !t.upgrade(conn) {
+		t.endProbe()
+		_ = conn.Close(StatusPolicyViolation, "the upgrade was not completed")
 		return
 	}
-	t.endProbe()
-	_ = conn.Close(StatusPolicyViolation, "the upgrade was not completed")
+	conn.out.wake()
+	if t.closed { // which does not change any more
+		(*webSocket)(conn).close(t.code, t.text, t.mode)
+	}
+	t.session.countWindow(+1)
+	go t.session.serve()
 }
 
-// probed answers probes until the client says that it changes. It reports false if it says anything else, or nothing.
+// beginProbe notes that the client probes a WebSocket, and lets a waiting GET go, because the client waits for that, too.
+// It reports false if the session cannot upgrade; otherwise the probe is a part of the session. stop ends the probe. It
+// locks.
+func (t *polling) beginProbe(stop context.CancelFunc) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state != pollOpen || t.probing != nil {
+		return false
+	}
+	t.probing = stop
+	t.session.parts.Add(1)
+	signal(&t.arrived)
+	return true
+}
+
+// endProbe notes that the client goes on polling. It locks.
+func (t *polling) endProbe() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.probing = nil
+}
+
+// probed answers probes until the client says that it upgrades. It reports false if it says anything else, or nothing.
 func probed(ctx context.Context, conn *Conn) bool {
 	for {
 		op, p, err := conn.Read(ctx)
@@ -116,4 +139,48 @@ func probed(ctx context.Context, conn *Conn) bool {
 			return false
 		}
 	}
+}
+
+// upgrade makes the WebSocket the session's transport. What is queued moves there first: what is pushed meanwhile waits
+// for t.mu, is refused here then, and is pushed again there, behind it. See session.push.
+//
+// A client that was about to upgrade when we closed the session polls no more: it gets there what is queued, and the
+// close frame that the caller sends. It locks.
+func (t *polling) upgrade(conn *Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	closed := t.state == pollClosing
+	told := closed && (t.code == noCloseFrame || len(t.packets) == 0)
+	if told || t.state > pollClosing || t.posting != nil {
+		return false
+	}
+	packets := t.popAll()
+	if closed {
+		packets = packets[:len(packets)-1] // that was the close packet
+		if t.linger != nil {
+			t.linger.Stop()
+		}
+	}
+	ws := (*webSocket)(conn)
+	for _, p := range packets {
+		var f wireForm
+		f.fromText(p)
+		ws.push(&f, false, forWriter)
+	}
+	ws.permit(t.size.Load(), t.limit)
+	conn.fills.Add(t.received.Load()) // so that the heartbeat's count goes on
+	t.session.attach(conn)
+	t.state, t.closed, t.probing = pollUpgraded, closed, nil
+	t.signal()
+	return true
+}
+
+// fromText takes a packet in its text form.
+func (f *wireForm) fromText(p []byte) {
+	if engineType(p[0]) != engineBase64 {
+		f.set(append(newFrame(len(p)), p...))
+		return
+	}
+	data, _ := base64.StdEncoding.AppendDecode(newFrame(len(p)), p[1:]) // it is we who encoded it
+	f.whole, f.payload = sealFrame(data, OpBinary), data[headerRoom:]
 }

@@ -3,8 +3,10 @@ package atrium
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -295,7 +297,7 @@ func TestEngineUpgrade(t *testing.T) {
 			h := newEcho(t, Options{})
 			left := leavings(h)
 			e, c := serve(t, k, h).upgrading(t)
-			if h.sockets(1)[0].session.transport.(*polling).upgraded.Load() != nil {
+			if h.sockets(1)[0].session.conn.Load() != nil {
 				t.Error("upgraded without a word")
 			}
 			waiting := e.getting(h)
@@ -491,11 +493,133 @@ func TestEngineUpgradeOfClosedSession(t *testing.T) {
 	h.Emit("last", "word")
 	go h.Shutdown(t.Context())
 	wantReason(t, left, ReasonShutdown)
-	e.waitFor(h, "the session's end", func(p *polling) bool { return p.closing })
+	e.waitFor(h, "the session's end", func(p *polling) bool { return p.state == pollClosing })
 	c.send("5")
 	c.want(`42["last","word"]`)
 	c.wantClosed(StatusGoingAway)
 	h.checkForgotten(t)
+}
+
+// What several goroutines emit while a client upgrades arrives once, and in each goroutine's order.
+func TestUpgradeKeepsOrder(t *testing.T) {
+	noLeaks(t)
+	h := newEcho(t, Options{MaxQueued: 1 << 30})
+	srv := serve(t, overTCP, h)
+	for range 5 {
+		e, c := srv.upgrading(t)
+		s := h.sockets(1)[0]
+		const emitters = 4
+		for i := range emitters {
+			emit := h.Emit
+			if i%2 == 0 {
+				emit = s.Emit
+			}
+			go func() {
+				n := 0
+				for after := 0; after < 100; n++ { // as many after the upgrade
+					if s.session.conn.Load() != nil {
+						after++
+					}
+					emit("n", i, n)
+				}
+				emit("last", i, n)
+			}()
+		}
+		e.waitFor(h, "a long queue", func(p *polling) bool { return len(p.packets) > 100 })
+		c.send("5")
+		var got [emitters]int
+		for done := 0; done < emitters; {
+			var event string
+			var i, n int
+			m := strings.NewReplacer("[", " ", ",", " ", "]", " ").Replace(c.next())
+			if _, err := fmt.Sscanf(m, "42 %q %d %d", &event, &i, &n); err != nil || n != got[i] {
+				t.Fatalf("%s, %v; want %d", m, err, got[i])
+			}
+			got[i]++
+			if event == "last" {
+				done++
+			}
+		}
+		c.Close(StatusNormalClosure, "")
+		h.sockets(0)
+	}
+}
+
+// What a session does to the transport that it had before the upgrade is done to the WebSocket, too.
+func TestUpgradeTakesOver(t *testing.T) {
+	h := newHub(t, Options{})
+	open := func() (*session, *polling, *Conn) {
+		p := newPolling(h, new(socketIOCodec))
+		conn := newConn(&script{}, connConfig{})
+		conn.out.state = writing // nobody writes
+		return p.session, p, conn
+	}
+	t.Run("bounds", func(t *testing.T) {
+		s, p, conn := open()
+		s.onTransport(func(now transport) {
+			if now == transport(p) && !p.upgrade(conn) {
+				t.Fatal("no upgrade")
+			}
+			now.permit(1234, 5678)
+		})
+		if size, limit := conn.readLimit.Load(), conn.out.limit; size != 1234 || limit != 5678 {
+			t.Errorf("the WebSocket's limits are %d and %d", size, limit)
+		}
+	})
+	t.Run("what is pushed", func(t *testing.T) {
+		s, p, conn := open()
+		s.sendText(append(newFrame(1), '3'))
+		p.upgrade(conn)
+		if v, _ := p.push(enginePingForm, false, forEmitter); v != refused {
+			t.Errorf("polling takes a packet: %d", v)
+		}
+		s.sendText(append(newFrame(1), '6'))
+		var payload []byte
+		for f := conn.out.pop(); f != nil; f = conn.out.pop() {
+			payload = append(payload, f[len(f)-1])
+		}
+		if string(payload) != "36" {
+			t.Errorf("queued: %q", payload)
+		}
+	})
+	t.Run("signs of life", func(t *testing.T) {
+		s, p, conn := open()
+		p.received.Add(7)
+		p.upgrade(conn)
+		if n := s.transport().status().received; n != 7 {
+			t.Errorf("%d, want 7", n)
+		}
+	})
+	t.Run("a Flush", func(t *testing.T) {
+		s, p, conn := open()
+		p.permit(1000, 10)
+		s.sendText(append(newFrame(20), "6xxxxxxxxxx"...))
+		flushed := make(chan error)
+		go func() { flushed <- s.waitUntilHalf(t.Context()) }()
+		eventually(t, "Flush to wait", func() bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.room != nil
+		})
+		p.upgrade(conn)
+		conn.out.stop(net.ErrClosed)
+		if err := within(t, flushed, "Flush"); !errors.Is(err, ErrClosed) {
+			t.Errorf("Flush: %v", err)
+		}
+	})
+	t.Run("closing", func(t *testing.T) {
+		s, p, conn := open()
+		s.onTransport(func(now transport) {
+			if now == transport(p) {
+				p.upgrade(conn)
+			}
+			now.close(StatusGoingAway, "", deliverQueued)
+		})
+		if conn.State() != StateClosing {
+			t.Errorf("the WebSocket is %v", conn.State())
+		}
+		_ = conn.CloseNow()
+	})
 }
 
 // Messages that are sent all the time, both ways, arrive once and in order while clients upgrade.

@@ -224,8 +224,8 @@ func (s *Socket) DisconnectAt(t time.Time) { s.member().disconnectAt(t) }
 
 // Flush waits until less than half of Options.MaxQueued is queued for the client: whoever has much to send to one
 // client calls it between the pieces. Its error is ctx's, or matches ErrClosed.
-func (s *Socket) Flush(ctx context.Context) error { return s.session.transport.waitUntilHalf(ctx) }
+func (s *Socket) Flush(ctx context.Context) error { return s.session.waitUntilHalf(ctx) }
 
 // Buffered returns how many bytes are queued for the client and not yet taken by the network. Options.MaxQueued counts
 // some more for each message.
-func (s *Socket) Buffered() int { return s.session.transport.status().bytes }
+func (s *Socket) Buffered() int { return s.session.transport().status().bytes }

@@ -162,7 +162,7 @@ func (s *Socket) enter() bool {
 	r.unlock()
 	s.awaitAll()
 	if wake {
-		s.session.transport.wake()
+		s.session.transport().wake()
 	}
 	return in
 }

@@ -126,7 +126,7 @@ func (t Target) deflate(m *message) {
 		return
 	}
 	if s := t.single(); s != nil {
-		t.deflateForm(m.form(s.session.wire), s.session.transport.agreed())
+		t.deflateForm(m.form(s.session.wire), s.session.transport().agreed())
 		return
 	}
 	for wire, z := range config.agreements {
@@ -163,7 +163,7 @@ func (d *delivery) push(s *Socket, m *message) {
 		s.kept.sent = m.number
 	}
 	if wake {
-		d.wake = append(d.wake, s.session.transport)
+		d.wake = append(d.wake, s.session.transport())
 	}
 	if slow {
 		d.slow = append(d.slow, s.session)

@@ -111,7 +111,7 @@ func TestEmitEncodesOnce(t *testing.T) {
 		// All outboxes hold the same bytes, not equal ones.
 		frames := make(map[*byte]int)
 		for _, box := range boxes {
-			o := &box.session.conn.out
+			o := &box.session.conn.Load().out
 			o.mu.Lock()
 			for _, frame := range o.frames.items[o.frames.head:] {
 				frames[&frame[0]]++
@@ -140,7 +140,7 @@ func TestEmitCost(t *testing.T) {
 				t.Error(err)
 			}
 			for _, box := range boxes {
-				box.session.conn.out.abandon()
+				box.session.conn.Load().out.abandon()
 			}
 		}
 		emit() // the queues grow

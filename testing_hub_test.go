@@ -141,7 +141,7 @@ func newMailbox(t testing.TB, h *Hub) mailbox {
 
 // take empties the outbox of what was queued.
 func (m mailbox) take() []string {
-	o := &m.session.conn.out
+	o := &m.session.conn.Load().out
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var messages []string
