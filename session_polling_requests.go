@@ -14,11 +14,11 @@ import (
 const (
 	// pollWriteTimeout bounds the writing of a response.
 	pollWriteTimeout = 20 * time.Second
-	// probePause is how long a GET waits for packets while its client changes to a WebSocket: the client waits for it.
+	// probePause is how long a GET waits for packets while its client probes a WebSocket: the client waits for the GET.
 	probePause = 100 * time.Millisecond
 )
 
-// fail ends the session because a request broke the rules or was broken off: only a GET that waits is still told. It
+// fail ends the session because a request broke the rules or was broken off. Only a GET that waits gets a response. It
 // locks.
 func (t *polling) fail(reason Reason) {
 	t.session.end(reason, StatusProtocolError, "")
@@ -66,7 +66,7 @@ func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{})  // the server's deadlines are for requests that do not wait;
 	_ = control.SetWriteDeadline(time.Time{}) // a ResponseWriter without deadlines has none to lift
-	t.session.check()                         // which the clock may be late with
+	t.session.check()                         // the clock may be late
 	t.received.Add(1)
 	ctx, cancel := beforeDeadline(r.Context())
 	defer cancel()
@@ -81,37 +81,37 @@ func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
 
 var errNotWritten = errors.New("atrium: the ResponseWriter panicked")
 
-// respond answers a GET with what it has taken, or with nothing yet.
+// respond writes the response to a GET: the packets, or a noop if there are none.
 func (t *polling) respond(w http.ResponseWriter, r *http.Request, packets [][]byte) {
-	took := len(packets) > 0
-	if !took {
-		packets = nothingYet
+	empty := len(packets) == 0
+	if empty {
+		packets = [][]byte{{byte(engineNoop)}}
 	}
-	failed := errNotWritten
+	err := errNotWritten
 	defer func() {
-		over := t.written(failed)
+		done := t.written(err)
 		switch {
-		case failed != nil && !took && errors.Is(failed, http.ErrHandlerTimeout):
-			// Nothing is lost, and perhaps nobody gone.
-		case failed != nil:
+		case err != nil && empty && errors.Is(err, http.ErrHandlerTimeout):
+			// Nothing is lost, and the client may still be there.
+		case err != nil:
 			t.fail(ReasonTransportError)
-		case over:
+		case done:
 			t.end()
 		}
 	}()
-	failed = t.writePayload(w, r, packets)
+	err = t.writePayload(w, r, packets)
 }
 
-// written notes that a response was written, or could not be. It reports whether nothing is left to be told to the client
-// of a closed session. It locks.
-func (t *polling) written(failed error) (over bool) {
+// written notes that the response to a GET was written, or with an error that it was not. It reports whether the session
+// is closed and nothing is left to be sent. It locks.
+func (t *polling) written(err error) (done bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.writing--
 	if t.state == pollOpen || t.state == pollUpgraded {
 		return false
 	}
-	if errors.Is(failed, os.ErrDeadlineExceeded) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.unsent = errNotSent
 	}
 	if len(t.packets) == 0 {
@@ -120,9 +120,6 @@ func (t *polling) written(failed error) (over bool) {
 	t.awaitGet()
 	return false
 }
-
-// nothingYet answers a GET that is not to wait any longer.
-var nothingYet = [][]byte{{byte(engineNoop)}}
 
 // awaitPackets waits until something is queued, and pops all of it. It returns nothing if the GET is not to wait any
 // longer: its client probes a WebSocket, or its time is up. Without an error, a response is to be written. It locks.
@@ -144,7 +141,7 @@ func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, err error
 		return nil, nil // a response so late may not be read
 	}
 	t.getting = true
-	// The client may send its next GET as soon as it has the response, which is before this one's handler returns.
+	// The client may send its next GET as soon as it has the response, and so before the handler of this one returns.
 	defer func() { t.getting = false }()
 	for paused := false; len(t.packets) == 0 || !t.ready; paused = true {
 		if err := t.served(); err != nil {
@@ -159,7 +156,7 @@ func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, err error
 	}
 	packets = t.popAll()
 	if last := len(packets) - 1; t.state != pollOpen && last > 0 {
-		// The close packet comes alone: clients hand out messages a turn of their event loop later, but close at once.
+		// The close packet goes alone: clients handle messages a turn of their event loop later, but close at once.
 		t.pollQueue.push(packets[last])
 		packets, t.ready = packets[:last], true
 	}
@@ -189,7 +186,7 @@ func (t *polling) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		if !requestOverdue(ctx) {
 			if !t.session.reading.paused() {
-				t.waitForPost() // which may say why the client goes
+				t.waitForPost() // it may say why the client goes
 			}
 			return errBrokenOff
 		}
@@ -274,7 +271,7 @@ func (t *polling) readPost(w http.ResponseWriter, r *http.Request) (payloadReade
 		return payloadReader{}, errBadRequest
 	}
 	size := t.size.Load()
-	body, err := io.ReadAll(io.TeeReader(http.MaxBytesReader(w, r.Body, size), (*lifeSign)(t)))
+	body, err := io.ReadAll(io.TeeReader(http.MaxBytesReader(w, r.Body, size), (*bodyReads)(t)))
 	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
 		return payloadReader{}, t.failTooBig(r, size)
 	}
@@ -285,7 +282,7 @@ func (t *polling) readPost(w http.ResponseWriter, r *http.Request) (payloadReade
 	return payloadReader{rest: body, maxPacket: int(size)}, nil
 }
 
-// failTooBig ends the session because of a POST over the limit: Socket.IO's client gives it up as well. It locks.
+// failTooBig ends the session because of a POST over the limit: Socket.IO's client ends it as well. It locks.
 func (t *polling) failTooBig(r *http.Request, limit int64) *engineError {
 	problem := fmt.Sprintf("a payload is over the limit of %d bytes", limit)
 	if r.ContentLength >= 0 {
@@ -296,9 +293,8 @@ func (t *polling) failTooBig(r *http.Request, limit int64) *engineError {
 	return &engineError{code: 3, status: http.StatusRequestEntityTooLarge, message: "Payload too large: " + problem}
 }
 
-// receivePost deals with the packets of a POST and ends it. That may wait for handlers, and so longer than a deadline
-// that is not the hub's: at the end of ctx, which has one then, the POST may be answered although it is not over. It
-// locks.
+// receivePost handles the packets of a POST and ends it. That may wait for handlers, and so longer than a deadline that
+// is not the hub's: when ctx, which has one then, ends, the POST may get its response before it is done. It locks.
 func (t *polling) receivePost(ctx context.Context, body payloadReader) *engineError {
 	receive := func() *engineError {
 		defer t.endPost()
@@ -310,13 +306,13 @@ func (t *polling) receivePost(ctx context.Context, body payloadReader) *engineEr
 		return nil
 	}
 	if _, limited := ctx.Deadline(); !limited {
-		// While it waits for handlers nobody else notices that the client has gone.
+		// While it waits for handlers nothing else notices that the client has gone.
 		stop := context.AfterFunc(ctx, func() { t.fail(ReasonTransportClose) })
 		defer stop()
 		return receive()
 	}
 	received := make(chan *engineError, 1)
-	go func() { received <- receive() }() // which ends with the session at the latest: see inbox.pushLast
+	go func() { received <- receive() }() // it ends with the session at the latest: see inbox.pushLast
 	select {
 	case err := <-received:
 		return err
@@ -345,10 +341,10 @@ func (t *polling) receivePayload(r payloadReader) *Error {
 	return r.err
 }
 
-// lifeSign notes that something came of a body: a large one may take longer than a ping may.
-type lifeSign polling
+// bodyReads counts the pieces of a POST's body as received: a large one may take longer than the ping timeout.
+type bodyReads polling
 
-func (l *lifeSign) Write(p []byte) (int, error) {
+func (l *bodyReads) Write(p []byte) (int, error) {
 	l.received.Add(1)
 	return len(p), nil
 }

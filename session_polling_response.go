@@ -17,7 +17,7 @@ import (
 // minGzip is the size in bytes from which a response is compressed.
 const minGzip = 1 << 10
 
-// writePayload answers a GET.
+// writePayload writes packets as the response to a GET.
 func (t *polling) writePayload(w http.ResponseWriter, r *http.Request, packets [][]byte) error {
 	body := appendPayload(nil, packets)
 	header := w.Header()
@@ -27,7 +27,7 @@ func (t *polling) writePayload(w http.ResponseWriter, r *http.Request, packets [
 		if len(body) >= minGzip && t.session.config.compressPolls {
 			header.Add("Vary", "Accept-Encoding")
 			if httpguts.HeaderValuesContainsToken(r.Header["Accept-Encoding"], "gzip") {
-				body = compressed(body)
+				body = gzipped(body)
 				header.Set("Content-Encoding", "gzip")
 			}
 		}
@@ -47,7 +47,7 @@ func encodesResponses(header http.Header) bool {
 // gzipWriters are 800 KB each.
 var gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
 
-func compressed(body []byte) []byte {
+func gzipped(body []byte) []byte {
 	var b bytes.Buffer
 	z := gzipWriters.Get().(*gzip.Writer)
 	z.Reset(&b)
@@ -58,7 +58,7 @@ func compressed(body []byte) []byte {
 	return b.Bytes()
 }
 
-// writeOK answers a POST.
+// writeOK writes the response to a POST.
 func writeOK(w http.ResponseWriter) {
 	header := w.Header()
 	header.Set("Content-Type", "text/html")
@@ -66,16 +66,16 @@ func writeOK(w http.ResponseWriter) {
 	_, _ = io.WriteString(w, "ok") // the client's next request tells whether it got it
 }
 
-// maxLead bounds how long before its deadline a request is answered.
+// maxLead bounds how long before its deadline a request gets its response.
 const maxLead = time.Second
 
 // beforeDeadline returns a context that ends a little before the deadline of a request's context, so that there is time
-// to answer: http.TimeoutHandler, and the like of routers, would otherwise do so in our place, and a Socket.IO client
-// gives its session up at any status but 200. Without a deadline it returns ctx.
+// to respond: http.TimeoutHandler, and the like of routers, would otherwise do so in our place, and a Socket.IO client
+// ends its session at any status but 200. Without a deadline it returns ctx.
 //
-// A context that was ended before the request came is a server's that is about to stop: http.Server.BaseContext often is
-// one of signal.NotifyContext. It still serves, and clients are to hear their last words; so they are given a short while,
-// in place of no time at all, in which they would be answered with nothing as fast as they can ask.
+// A context that ended before the request came is that of a server about to stop: http.Server.BaseContext often is one of
+// signal.NotifyContext. Such a server still serves, and clients are to get what is queued for them. So a GET waits for a
+// short while; without that, clients would get empty responses as fast as they can send requests.
 func beforeDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if requestOverdue(ctx) && !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {

@@ -11,24 +11,24 @@ type transport interface {
 	push(f *wireForm, volatile bool, by pusher) (v verdict, wake bool)
 	// pushPing queues a ping, ahead of messages if it can.
 	pushPing(f *wireForm) (queued, wake bool)
-	// wake has what is queued sent, and does not wait for that. It is called without locks.
+	// wake has what is queued sent. It does not wait, and is called without locks.
 	wake()
 	// agreed returns what was agreed on compression.
 	agreed() compression
+	// waitUntilHalf waits until less than half of what permit permits is queued.
 	waitUntilHalf(ctx context.Context) error
-
-	// permit bounds, from now on, the messages that are received and what is queued, in bytes.
+	// permit sets the limits of a message that is received and of what is queued, in bytes.
 	permit(size int64, queued int)
 	// status returns what the transport has seen and what is queued, at one moment.
 	status() transportStatus
 
-	// close sends what is queued, unless mode says otherwise, and then ends the connection. It does not wait. With
-	// noCloseFrame it is the peer who has ended it.
+	// close sends what is queued, unless mode says otherwise, and then ends the connection. It does not wait. The code
+	// noCloseFrame means that the peer has ended the connection.
 	close(code StatusCode, text string, mode closeMode)
 	// closeNow ends the connection at once.
 	closeNow()
-	// missed is the error of a connection that has ended before all that was to be delivered had left, because the peer
-	// did not take it; nil otherwise.
+	// missed returns the error of a connection that has ended before all that was to be delivered had left, because the
+	// peer did not take it; nil otherwise.
 	missed() error
 }
 
