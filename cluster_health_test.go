@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -72,9 +73,20 @@ func TestLostSubscriptionIsRenewed(t *testing.T) {
 		t.Run(lost, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				logger, log := newLog()
-				forgetful := &forgetfulBus{Bus: NewMemoryBus(), lost: make(map[string]*atomic.Bool)}
-				h := newHouses(t, overPipe, 1, forgetful, Options{PingInterval: time.Hour, Logger: logger})[0]
-				other := newHouses(t, overPipe, 1, forgetful.Bus, Options{PingInterval: time.Hour})[0]
+				memory := NewMemoryBus()
+				var subscribed sync.Map // topic: *atomic.Bool, whether the last subscription to it delivers
+				bus := &scriptedBus{Bus: memory, subscribe: func(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
+					delivers := new(atomic.Bool)
+					delivers.Store(true)
+					subscribed.Store(topic, delivers)
+					return memory.Subscribe(ctx, topic, func(msg []byte) {
+						if delivers.Load() {
+							deliver(msg)
+						}
+					})
+				}}
+				h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour, Logger: logger})[0]
+				other := newHouses(t, overPipe, 1, memory, Options{PingInterval: time.Hour})[0]
 				c := h.connect(t, nil)
 				s := c.socket(h.Hub)
 				s.Join("room")
@@ -85,7 +97,8 @@ func TestLostSubscriptionIsRenewed(t *testing.T) {
 				if lost == "left room" {
 					s.Leave("room")
 				}
-				forgetful.lose(topic)
+				delivers, _ := subscribed.Load(topic)
+				delivers.(*atomic.Bool).Store(false)
 				<-time.After(10 * nodeTimeout) // there are two to take turns
 				if err := h.Ready(); err != nil {
 					t.Errorf("Ready: %v", err)
@@ -124,7 +137,12 @@ func TestNodeThatHearsItselfEarlyStarts(t *testing.T) {
 		memory := NewMemoryBus()
 		other := newHub(t, Options{Bus: memory})
 		<-time.After(nodeHeartbeat / 2)
-		h := newHub(t, Options{Bus: eagerBus{memory}})
+		bus := &scriptedBus{Bus: memory, subscribe: func(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
+			cancel, err := memory.Subscribe(ctx, topic, deliver)
+			time.Sleep(2 * nodeHeartbeat) // messages come before Subscribe returns
+			return cancel, err
+		}}
+		h := newHub(t, Options{Bus: bus})
 		for range 5 {
 			<-time.After(nodeTimeout)
 			if !slices.Contains(other.cluster.others(), h.node) {
@@ -138,8 +156,14 @@ func TestNodeThatHearsItselfEarlyStarts(t *testing.T) {
 func TestRefusedNodeIsMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := NewMemoryBus()
-		bus := &refusingBus{Bus: memory}
-		bus.refuses.Store(true)
+		var refuses atomic.Bool
+		refuses.Store(true)
+		bus := &scriptedBus{Bus: memory, subscribe: func(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
+			if refuses.Load() {
+				return nil, errForbidden
+			}
+			return memory.Subscribe(ctx, topic, deliver)
+		}}
 		other, h := newHub(t, Options{Bus: memory}), newHub(t, Options{Bus: bus})
 		<-time.After(2 * nodeHeartbeat)
 		for range 3 {
@@ -154,7 +178,7 @@ func TestRefusedNodeIsMissed(t *testing.T) {
 			}
 			<-time.After(nodeTimeout)
 		}
-		bus.refuses.Store(false)
+		refuses.Store(false)
 		<-time.After(2 * nodeHeartbeat)
 		for _, h := range []*Hub{h, other} {
 			if n, err := h.Count(t.Context()); n != 0 || err != nil || h.Ready() != nil || len(h.Nodes().List()) != 1 {
@@ -172,7 +196,7 @@ func TestBusFailsFromTheStart(t *testing.T) {
 	}{{"fails", 0}, {"hangs", busTimeout}} {
 		t.Run(test.how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				bus := &illBus{Bus: NewMemoryBus()}
+				bus := &scriptedBus{Bus: NewMemoryBus()}
 				bus.fails.Store(test.how == "fails")
 				bus.hangs.Store(test.how == "hangs")
 				h := newHub(t, Options{Bus: bus})
@@ -193,7 +217,7 @@ func TestBusFailsFromTheStart(t *testing.T) {
 // A question that is already waiting when the Bus begins to fail does not wait on.
 func TestQuestionNoticesOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := &illBus{Bus: NewMemoryBus()}
+		bus := &scriptedBus{Bus: NewMemoryBus()}
 		h := newHouses(t, overPipe, 1, bus, Options{})[0]
 		(&foreigner{bus: bus, node: "ghost"}).send(everyNode, clusterMessage{kind: clusterHello})
 		synctest.Wait()

@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -334,38 +337,38 @@ func TestClusterTopics(t *testing.T) {
 		stays, linger time.Duration
 	}{{0, minLinger}, {time.Minute, time.Minute}} {
 		t.Run(test.linger.String(), func(t *testing.T) {
-			bus := newSpiedBus()
+			bus, subs := newCountedBus()
 			synctest.Test(t, func(t *testing.T) {
 				all := newHouses(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Recovery: Recovery{MaxDisconnection: test.stays}})
 				first, second := all[0].connect(t, nil), all[0].connect(t, nil)
 				topic := roomTopic("/", "room")
 				first.socket(all[0].Hub).Join("room")
 				second.socket(all[0].Hub).Join("room")
-				if n := bus.subscribed(topic); n != 1 {
+				if n := subs.to(topic); n != 1 {
 					t.Errorf("%d subscriptions", n)
 				}
-				if n := bus.subscribed(namespaceTopic("/")); n != 1 { // the other node has nobody
+				if n := subs.to(namespaceTopic("/")); n != 1 { // the other node has nobody
 					t.Errorf("%d subscriptions", n)
 				}
 				first.socket(all[0].Hub).Leave("room")
 				second.socket(all[0].Hub).Leave("room")
 				<-time.After(test.linger - time.Second)
-				if n := bus.subscribed(topic); n != 1 {
+				if n := subs.to(topic); n != 1 {
 					t.Error("it is given up too soon")
 				}
 				first.socket(all[0].Hub).Join("room")
 				<-time.After(3 * test.linger)
-				if n := bus.subscribed(topic); n != 1 {
+				if n := subs.to(topic); n != 1 {
 					t.Error("it is given up though there is a member")
 				}
 				first.socket(all[0].Hub).Leave("room")
 				<-time.After(test.linger + time.Minute)
-				if n := bus.subscribed(topic); n != 0 {
+				if n := subs.to(topic); n != 0 {
 					t.Errorf("%d subscriptions", n)
 				}
 			})
-			if len(bus.topics) != 0 {
-				t.Errorf("%v are left", bus.topics)
+			if len(subs.counts) != 0 {
+				t.Errorf("%v are left", subs.counts)
 			}
 		})
 	}
@@ -484,7 +487,7 @@ func TestClusterOutage(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				logger, log := newLog()
-				bus := &illBus{Bus: NewMemoryBus()}
+				bus := &scriptedBus{Bus: NewMemoryBus()}
 				all := newHouses(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Logger: logger})
 				var sockets []*Socket
 				var clients []*client
@@ -562,7 +565,14 @@ func TestClusterOutage(t *testing.T) {
 func TestClusterOversize(t *testing.T) {
 	noLeaks(t)
 	logger, log := newLog()
-	h := newHouses(t, overTCP, 2, modestBus{NewMemoryBus()}, Options{Logger: logger})[0]
+	memory := NewMemoryBus()
+	bus := &scriptedBus{Bus: memory, publish: func(ctx context.Context, topic string, msg []byte) error {
+		if len(msg) > 1<<20 { // as much as NATS takes unless it is told otherwise
+			return errors.New("too large")
+		}
+		return memory.Publish(ctx, topic, msg)
+	}}
+	h := newHouses(t, overTCP, 2, bus, Options{Logger: logger})[0]
 	h.Emit("large", strings.Repeat("x", 1<<20))
 	eventually(t, "the log to say so", func() bool { return strings.Contains(log.String(), "too large") })
 	if failed := h.Nodes().Stats().Failed; failed != 1 || h.Ready() != nil {
@@ -573,11 +583,28 @@ func TestClusterOversize(t *testing.T) {
 // A Join does not wait for a Bus that is known not to subscribe, although that takes every heartbeat.
 func TestClusterMuted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := &mutedBus{illBus: illBus{Bus: NewMemoryBus()}}
+		// While muted is set the Bus keeps what is published, and its subscriptions hang: as a client may that
+		// connects again.
+		var muted atomic.Bool
+		memory := NewMemoryBus()
+		bus := &scriptedBus{
+			publish: func(ctx context.Context, topic string, msg []byte) error {
+				if muted.Load() {
+					return nil
+				}
+				return memory.Publish(ctx, topic, msg)
+			},
+			subscribe: func(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
+				if muted.Load() {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return memory.Subscribe(ctx, topic, deliver)
+			},
+		}
 		h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
 		s := h.connect(t, nil).socket(h.Hub)
-		bus.muted.Store(true)
-		bus.hangs.Store(true)
+		muted.Store(true)
 		took := func(what string, want time.Duration, rooms ...string) {
 			t.Helper()
 			start := time.Now()
@@ -593,8 +620,7 @@ func TestClusterMuted(t *testing.T) {
 		}
 		s.Leave(s.Rooms()...)
 		<-time.After(minLinger + 2*busTimeout)
-		bus.hangs.Store(false)
-		bus.muted.Store(false)
+		muted.Store(false)
 		<-time.After(busTimeout + 2*nodeHeartbeat) // what hangs has failed, and the node hears itself again
 		if err := h.Ready(); err != nil {
 			t.Errorf("Ready with the Bus back: %v", err)
@@ -609,7 +635,7 @@ func TestClusterMuted(t *testing.T) {
 // More than the queue holds is dropped and counted, and what Shutdown cannot publish does not keep it.
 func TestClusterQueueFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := &illBus{Bus: NewMemoryBus()}
+		bus := &scriptedBus{Bus: NewMemoryBus()}
 		h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
 		bus.hangs.Store(true)
 		payload := strings.Repeat("x", 1<<20)
@@ -633,7 +659,26 @@ func TestClusterQueueFull(t *testing.T) {
 // Nothing is delivered twice, nor out of order, if the Bus repeats and reorders.
 func TestClusterFaultyBus(t *testing.T) {
 	noLeaks(t)
-	bus := &faultyBus{Bus: NewMemoryBus(), late: make(map[string][]byte)}
+	memory := NewMemoryBus()
+	var mu sync.Mutex // guards:
+	late, inOrder := make(map[string][]byte), false
+	bus := &scriptedBus{Bus: memory, publish: func(ctx context.Context, topic string, msg []byte) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if !inOrder && late[topic] == nil && rand.IntN(4) == 0 {
+			late[topic] = bytes.Clone(msg)
+			return nil
+		}
+		for range 1 + rand.IntN(3) {
+			memory.Publish(ctx, topic, msg)
+		}
+		if msg := late[topic]; msg != nil && rand.IntN(2) == 0 {
+			memory.Publish(ctx, topic, msg)
+			memory.Publish(ctx, topic, msg)
+			delete(late, topic)
+		}
+		return nil
+	}}
 	all := newHouses(t, overTCP, 2, bus, Options{})
 	c := all[0].connect(t, nil)
 	c.socket(all[0].Hub).Join("room")
@@ -642,9 +687,9 @@ func TestClusterFaultyBus(t *testing.T) {
 		all[1].To("room").Emit("n", i+1)
 	}
 	eventually(t, "all to be published", func() bool { return all[1].Nodes().Stats().Published >= n })
-	bus.mu.Lock()
-	bus.inOrder = true
-	bus.mu.Unlock()
+	mu.Lock()
+	inOrder = true
+	mu.Unlock()
 	all[1].To("room").Emit("n", n+1)
 	for last, count := 0, 0; last < n+1; count++ {
 		var m struct{ Data int }
@@ -663,9 +708,6 @@ func TestClusterFaultyBus(t *testing.T) {
 		t.Error("nothing was repeated")
 	}
 	// What is asked twice is answered once.
-	bus.mu.Lock()
-	bus.inOrder = true
-	bus.mu.Unlock()
 	eventually(t, "the nodes to know each other again", func() bool { return len(all[1].Nodes().List()) == 1 })
 	for i := range 20 {
 		done := make(chan error)
@@ -716,8 +758,7 @@ func TestClusterMalformed(t *testing.T) {
 // Who leaves says so, and leaves nothing behind.
 func TestClusterShutdown(t *testing.T) {
 	noLeaks(t)
-	bus := newSpiedBus()
-	all := newHouses(t, overTCP, 2, bus, Options{})
+	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{})
 	c := all[0].connect(t, nil)
 	c.socket(all[0].Hub).Join("room")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -774,7 +815,7 @@ func FuzzClusterMessage(f *testing.F) {
 func TestBus(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		bus := &illBus{Bus: NewMemoryBus()}
+		bus := &scriptedBus{Bus: NewMemoryBus()}
 		all := newHouses(t, k, 2, bus, Options{})
 		a, b := all[0].connect(t, nil), all[1].connect(t, nil)
 		a.socket(all[0].Hub).Join("room")

@@ -145,7 +145,10 @@ func TestGoexitInOfFunc(t *testing.T) {
 func TestBusPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		logger, log := newLog()
-		h := New(Options{Logger: logger, Bus: panickingBus{}})
+		h := New(Options{Logger: logger, Bus: &scriptedBus{
+			publish:   func(context.Context, string, []byte) error { panic("publish oops") },
+			subscribe: func(context.Context, string, func([]byte)) (func(), error) { panic("subscribe oops") },
+		}})
 		c := serve(t, overPipe, h).connect(t, nil)
 		h.Emit("tick")
 		c.want(`{"event":"tick"}`)

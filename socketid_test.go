@@ -68,7 +68,7 @@ func TestRoomsAsLongAsIDs(t *testing.T) {
 // theirs, and got that one's mail.
 func TestRoomNamedLikeAForgottenNodesSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := &illBus{Bus: NewMemoryBus()}
+		bus := &scriptedBus{Bus: NewMemoryBus()}
 		all := newHouses(t, overPipe, 2, bus, Options{PingInterval: time.Hour})
 		spy, victim := all[0].connect(t, nil), all[1].connect(t, nil)
 		s := spy.socket(all[0].Hub)
