@@ -66,7 +66,7 @@ func TestBoundsCountMemory(t *testing.T) {
 			handling, goOn := make(chan bool, 1), make(chan bool)
 			c.HandleAny(func(*Event) { blockOnce(handling, goOn) })
 			c.inbox.bound(noBound, bound)
-			l := newLink(c, newConn(&script{}, connConfig{}), nil)
+			l := newLink(c, newConn(&scriptedConn{}, connConfig{}), nil)
 			for c.inbox.held() < bound {
 				var parts assembler
 				p, _, _ := parts.take(enginePacket{kind: engineMessage, data: []byte(`2["x"]`)}, attachmentLimits{defaultMaxAttachments, bound})
@@ -104,7 +104,7 @@ func TestBoundsCountMemory(t *testing.T) {
 			}
 		},
 		"events kept for Recovery": func(t *testing.T) (int, any) {
-			l := newLounge(t, overPipe, Options{Recovery: Recovery{MaxBytes: bound}})
+			l := newRecoveryHub(t, overPipe, Options{Recovery: Recovery{MaxBytes: bound}})
 			l.enter(t, "") // who may come back
 			r := l.recovery
 			for number := uint64(0); number == 0 || r.dropped == 0; number++ { // until the first goes

@@ -15,7 +15,7 @@ type modelClient struct {
 	t         *testing.T
 	random    *rand.Rand
 	c         *Client
-	f         *fake
+	f         *fakeServer
 	s         *client // nil: not connected
 	retries   int
 	room      int // for what waits, in bytes
@@ -157,7 +157,7 @@ func (m *modelClient) wantResult(k *modelCall, want error) {
 func TestClientModel(t *testing.T) {
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {
-			m := &modelClient{t: t, random: rand.New(rand.NewPCG(seed, 78)), f: newFake(t, overPipe), retries: int(seed % 4), room: 2000}
+			m := &modelClient{t: t, random: rand.New(rand.NewPCG(seed, 78)), f: newFakeServer(t, overPipe), retries: int(seed % 4), room: 2000}
 			m.c = m.f.client(t, ClientOptions{CallRetries: m.retries, MaxOfflineBytes: m.room})
 			go m.c.Connect(context.Background())
 			for range 400 {

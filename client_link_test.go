@@ -226,7 +226,7 @@ func TestClientTimeout(t *testing.T) {
 		overPlain(t, func(t *testing.T, k kind) {
 			t.Run(test.name, func(t *testing.T) {
 				noLeaks(t)
-				f := newFake(t, k)
+				f := newFakeServer(t, k)
 				c := f.client(t, ClientOptions{MaxAttempts: 1, Timeout: 50 * time.Millisecond})
 				result := connecting(c)
 				s := f.accept(t)
@@ -278,7 +278,7 @@ func TestClientRefused(t *testing.T) {
 		{`44{"code":1}`, Error{Message: `refused: {"code":1}`}},
 		{`44{"message":7}`, Error{Message: `refused: {"message":7}`}},
 	} {
-		f := newFake(t, overTCP)
+		f := newFakeServer(t, overTCP)
 		errs := newChannel[error]()
 		c := f.client(t, ClientOptions{})
 		c.OnConnectError(func(err error) { errs <- err })
@@ -364,7 +364,7 @@ func TestClientParseErrors(t *testing.T) {
 		"", "x", "0{}", "3", "5", "4", "49", "40", letIn, "42", "42[]", "42{}", "42[null]", `42["connect"]`, "41{}", `44{"message":"no"}`,
 		"43[]", `450-["a"]`, `451-["a",{"_placeholder":true,"num":1}]`, "bAAAA", "b!", `42["a",]`,
 	} {
-		f := newFake(t, overTCP)
+		f := newFakeServer(t, overTCP)
 		left := newChannel[Reason]()
 		c := f.client(t, ClientOptions{})
 		c.OnDisconnect(func(why Reason) { left <- why })
@@ -386,7 +386,7 @@ func TestClientParseErrors(t *testing.T) {
 // What a server may say that is nobody's concern.
 func TestClientIgnores(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	c, s := f.connected(t, ClientOptions{})
 	got := newChannel[string]()
 	c.HandleAny(func(e *Event) { got <- e.Name() })
@@ -410,7 +410,7 @@ func TestClientIgnores(t *testing.T) {
 // Answers are matched to their calls, whatever their order; each counts once.
 func TestClientAcks(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	c, s := f.connected(t, ClientOptions{})
 	ctx, cancel := context.WithCancel(context.Background())
 	results := make([]chan string, 4)
@@ -455,7 +455,7 @@ func TestClientAcks(t *testing.T) {
 // Attachments in both directions, in one namespace among others.
 func TestClientAttachments(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	c := f.client(t, ClientOptions{Namespace: "/files"})
 	On(c, "file", func(c *Client, file struct{ Data []byte }) error {
 		return c.Emit("got", Binary(file.Data), map[string]any{"copy": Binary("x")})
@@ -484,7 +484,7 @@ func TestClientAttachments(t *testing.T) {
 // any string, and stays.
 func TestClientOffsets(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	c := f.client(t, ClientOptions{Auth: map[string]int{"n": 1}})
 	got := newChannel[string]()
 	c.HandleAny(func(e *Event) { got <- fmt.Sprintf("%s %s", e.Name(), e.Args()) })
@@ -539,7 +539,7 @@ func TestClientOffsets(t *testing.T) {
 // A message that the server has said it does not take is refused here, and does not cost the connection.
 func TestClientMaxPayload(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	c := f.client(t, ClientOptions{CallRetries: 1})
 	big := strings.Repeat("x", 100)
 	if err := c.Emit("early", big); err != nil { // nobody knows yet
@@ -583,7 +583,7 @@ func TestClientMaxPayload(t *testing.T) {
 // server that recovers what was missed would send it again and again.
 func TestClientManyAttachments(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	logger, logged := newLog()
 	c, s := f.connected(t, ClientOptions{MaxAttachments: 2, Logger: logger})
 	left := reasons(c)

@@ -226,7 +226,7 @@ func TestClientRetries(t *testing.T) {
 		return result
 	}
 	t.Run("none", func(t *testing.T) {
-		f := newFake(t, overTCP)
+		f := newFakeServer(t, overTCP)
 		c, s := f.connected(t, ClientOptions{})
 		result := ask(c, 1)
 		s.want(`420["ask",1]`)
@@ -244,7 +244,7 @@ func TestClientRetries(t *testing.T) {
 		}
 	})
 	t.Run("two", func(t *testing.T) {
-		f := newFake(t, overTCP)
+		f := newFakeServer(t, overTCP)
 		c, s := f.connected(t, ClientOptions{CallRetries: 2})
 		var results []<-chan error
 		for n := range 3 {
@@ -282,7 +282,7 @@ func TestClientRetries(t *testing.T) {
 // What waits for a connection is bounded, and sent in order; volatile events do not wait.
 func TestClientOffline(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	one := &parcel{text: []byte(`42["e",1]`)}
 	c := f.client(t, ClientOptions{MaxOfflineBytes: 3 * one.size()})
 	for n := range 3 {
@@ -324,7 +324,7 @@ func TestClientOffline(t *testing.T) {
 // While connected, too, only so much waits: a server that does not read makes Emit fail, and not the memory grow.
 func TestClientServerStalls(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overPipe)
+	f := newFakeServer(t, overPipe)
 	c, s := f.connected(t, ClientOptions{Dial: DialOptions{MaxQueuedBytes: 10_000}})
 	text := strings.Repeat("x", 1000)
 	sent := 0
@@ -356,7 +356,7 @@ func TestClientServerStalls(t *testing.T) {
 // A context that ends, ends Connect, at whatever it was.
 func TestClientConnectContext(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	for _, says := range [][]string{nil, {engineHello}} {
 		c := f.client(t, ClientOptions{})
 		ctx, cancel := context.WithCancel(context.Background())
@@ -467,7 +467,7 @@ func TestClientClose(t *testing.T) {
 		}
 	})
 	t.Run("in a handler, with an inbox that is full", func(t *testing.T) {
-		f := newFake(t, overTCP)
+		f := newFakeServer(t, overTCP)
 		c, s := f.connected(t, ClientOptions{})
 		enough, closed := make(chan struct{}), make(chan struct{})
 		var once sync.Once
@@ -499,7 +499,7 @@ func TestClientClose(t *testing.T) {
 		}
 	})
 	t.Run("in an attempt", func(t *testing.T) {
-		f := newFake(t, overTCP)
+		f := newFakeServer(t, overTCP)
 		c := f.client(t, ClientOptions{})
 		result := connecting(c)
 		s := f.accept(t)
@@ -511,7 +511,7 @@ func TestClientClose(t *testing.T) {
 		}
 	})
 	t.Run("while it reconnects", func(t *testing.T) {
-		f := newFake(t, overTCP)
+		f := newFakeServer(t, overTCP)
 		c, s := f.connected(t, ClientOptions{})
 		s.CloseNow()
 		f.accept(t)
@@ -587,7 +587,7 @@ func TestClientHandlePanics(t *testing.T) {
 func TestClientInboxBounds(t *testing.T) {
 	noLeaks(t)
 	for _, flood := range []bool{false, true} {
-		f := newFake(t, overTCP)
+		f := newFakeServer(t, overTCP)
 		release := make(chan struct{})
 		handled := newChannel[int]()
 		c, s := f.connected(t, ClientOptions{})
@@ -683,7 +683,7 @@ func TestClientAuthFunc(t *testing.T) {
 // A handler may call Connect, however much waits for it.
 func TestClientConnectInHandler(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	result := make(chan error, 1)
 	c, s := f.connected(t, ClientOptions{OnState: func(State) {}})
 	block := make(chan struct{})
@@ -831,7 +831,7 @@ func TestClientAttempts(t *testing.T) {
 // Calls take as long as they may.
 func TestClientCallTimeout(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newFake(t, overPipe)
+		f := newFakeServer(t, overPipe)
 		c, s := f.connected(t, ClientOptions{})
 		go func() {
 			for {
@@ -866,7 +866,7 @@ func TestClientCallTimeout(t *testing.T) {
 // a sign of life.
 func TestClientHeartbeat(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newFake(t, overPipe)
+		f := newFakeServer(t, overPipe)
 		c, s := f.connected(t, ClientOptions{})
 		left := reasons(c)
 		lived := func(d time.Duration) {
@@ -905,7 +905,7 @@ func TestClientHeartbeat(t *testing.T) {
 // A client that does not read does not blame the server for silence.
 func TestClientHeartbeatWhilePaused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newFake(t, overPipe)
+		f := newFakeServer(t, overPipe)
 		release := make(chan struct{})
 		c, s := f.connected(t, ClientOptions{})
 		c.Handle("e", func(*Event) { <-release })
@@ -933,7 +933,7 @@ func TestClientHeartbeatWhilePaused(t *testing.T) {
 // connection, and is not lost with the one that ended.
 func TestClientHeartbeatWritesWhilePaused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newFake(t, overPipe)
+		f := newFakeServer(t, overPipe)
 		c, s := f.connected(t, ClientOptions{})
 		left := reasons(c)
 		release := make(chan struct{})
@@ -1000,7 +1000,7 @@ func TestClientSleeps(t *testing.T) {
 // looks the same, and ends no connection; one that was set back hides no dead server.
 func TestClientProbes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newFake(t, overPipe)
+		f := newFakeServer(t, overPipe)
 		c, s := f.connected(t, ClientOptions{Backoff: Backoff{Min: time.Second, NoJitter: true}})
 		left := reasons(c)
 		forward := func(d time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.link.heartbeat.lookedWall -= int64(d) }

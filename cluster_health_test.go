@@ -27,7 +27,7 @@ func TestDeafNodeKnows(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				logger, log := newLog()
 				bus := &wordyBus{heldBus{Bus: NewMemoryBus()}}
-				all := newHouses(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Logger: logger})
+				all := newTestCluster(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Logger: logger})
 				h := all[0]
 				topic := everyNode
 				if by == "its own" {
@@ -85,8 +85,8 @@ func TestLostSubscriptionIsRenewed(t *testing.T) {
 						}
 					})
 				}}
-				h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour, Logger: logger})[0]
-				other := newHouses(t, overPipe, 1, memory, Options{PingInterval: time.Hour})[0]
+				h := newTestCluster(t, overPipe, 1, bus, Options{PingInterval: time.Hour, Logger: logger})[0]
+				other := newTestCluster(t, overPipe, 1, memory, Options{PingInterval: time.Hour})[0]
 				c := h.connect(t, nil)
 				s := c.socket(h.Hub)
 				s.Join("room")
@@ -218,8 +218,8 @@ func TestBusFailsFromTheStart(t *testing.T) {
 func TestQuestionNoticesOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &scriptedBus{Bus: NewMemoryBus()}
-		h := newHouses(t, overPipe, 1, bus, Options{})[0]
-		(&foreigner{bus: bus, node: "ghost"}).send(everyNode, clusterMessage{kind: clusterHello})
+		h := newTestCluster(t, overPipe, 1, bus, Options{})[0]
+		(&fakeNode{bus: bus, node: "ghost"}).send(everyNode, clusterMessage{kind: clusterHello})
 		synctest.Wait()
 		asked := make(chan error, 1)
 		start := time.Now()
@@ -239,7 +239,7 @@ func TestQuestionNoticesOutage(t *testing.T) {
 func TestShutdownFlushesBus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := NewMemoryBus()
-		other := newHouses(t, overPipe, 1, memory, Options{})[0]
+		other := newTestCluster(t, overPipe, 1, memory, Options{})[0]
 		heard := 0
 		On(other.Nodes(), "news", func(string, int) error { heard++; return nil })
 		bus := &queueingBus{MemoryBus: memory}

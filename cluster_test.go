@@ -23,7 +23,7 @@ import (
 func TestClusterEmit(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		all := newHouses(t, k, 3, NewMemoryBus(), Options{})
+		all := newTestCluster(t, k, 3, NewMemoryBus(), Options{})
 		a, b, c := all[0], all[1], all[2]
 		type member struct {
 			*client
@@ -85,7 +85,7 @@ func TestClusterEmit(t *testing.T) {
 // Several arguments, attachments and namespaces pass between nodes; who speaks what is no concern of the sender's node.
 func TestClusterForms(t *testing.T) {
 	noLeaks(t)
-	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{Compression: Compression{Level: 1}})
+	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{Compression: Compression{Level: 1}})
 	admin := [2]*Namespace{all[0].Of("/admin"), all[1].Of("/admin")}
 	io, plain := all[1].socketIO(t), all[1].connect(t, nil)
 	io.join("/admin")
@@ -112,7 +112,7 @@ func TestClusterQuestions(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		ctx := t.Context()
-		all := newHouses(t, k, 3, NewMemoryBus(), Options{})
+		all := newTestCluster(t, k, 3, NewMemoryBus(), Options{})
 		var clients []*client
 		var ids []string
 		for _, h := range all {
@@ -239,7 +239,7 @@ func TestClusterQuestions(t *testing.T) {
 // Answers of any size come in parts.
 func TestClusterAnswerParts(t *testing.T) {
 	noLeaks(t)
-	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{})
+	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{})
 	big := strings.Repeat("x", maxAnswerPart/3)
 	for range 5 {
 		c := all[0].connect(t, nil)
@@ -274,7 +274,7 @@ func TestClusterAnswerParts(t *testing.T) {
 // A socket of one node cannot get another node's socket's mail by joining a room of its name.
 func TestClusterEavesdropping(t *testing.T) {
 	noLeaks(t)
-	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{})
+	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{})
 	victim, spy := all[0].connect(t, nil), all[1].connect(t, nil)
 	if err := spy.socket(all[1].Hub).Join(victim.sid); !errors.Is(err, ErrRoomName) {
 		t.Error(err)
@@ -285,7 +285,7 @@ func TestClusterEavesdropping(t *testing.T) {
 func TestNodes(t *testing.T) {
 	noLeaks(t)
 	logger, log := newLog()
-	all := newHouses(t, overTCP, 3, NewMemoryBus(), Options{Logger: logger})
+	all := newTestCluster(t, overTCP, 3, NewMemoryBus(), Options{Logger: logger})
 	type heard struct {
 		at   int
 		from string
@@ -339,7 +339,7 @@ func TestClusterTopics(t *testing.T) {
 		t.Run(test.linger.String(), func(t *testing.T) {
 			bus, subs := newCountedBus()
 			synctest.Test(t, func(t *testing.T) {
-				all := newHouses(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Recovery: Recovery{MaxDisconnection: test.stays}})
+				all := newTestCluster(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Recovery: Recovery{MaxDisconnection: test.stays}})
 				first, second := all[0].connect(t, nil), all[0].connect(t, nil)
 				topic := roomTopic("/", "room")
 				first.socket(all[0].Hub).Join("room")
@@ -384,7 +384,7 @@ func TestClusterFirstMoment(t *testing.T) {
 		if len(a.Nodes().List()) != 1 || len(b.Nodes().List()) != 1 {
 			t.Error("they do not know each other")
 		}
-		unheard := &foreigner{bus: bus, node: "ghost"}
+		unheard := &fakeNode{bus: bus, node: "ghost"}
 		unheard.send(everyNode, clusterMessage{kind: clusterNotice, eventData: eventData{name: "news"}})
 		synctest.Wait()
 		if !slices.Contains(a.Nodes().List(), "ghost") {
@@ -402,8 +402,8 @@ func TestClusterFirstMoment(t *testing.T) {
 func TestClusterMissingNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := NewMemoryBus()
-		h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
-		dead := &foreigner{bus: bus, node: "ghost"}
+		h := newTestCluster(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		dead := &fakeNode{bus: bus, node: "ghost"}
 		dead.send(everyNode, clusterMessage{kind: clusterHello})
 		synctest.Wait()
 		if diff := cmp.Diff([]string{"ghost"}, h.Nodes().List()); diff != "" {
@@ -471,7 +471,7 @@ func TestClusterMissingNode(t *testing.T) {
 func TestClusterHeartbeatOfAPatientHub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const long = 10 * time.Hour
-		h := newHouses(t, overPipe, 1, NewMemoryBus(), Options{PingInterval: long, PingTimeout: long, ConnectTimeout: long,
+		h := newTestCluster(t, overPipe, 1, NewMemoryBus(), Options{PingInterval: long, PingTimeout: long, ConnectTimeout: long,
 			MessageTimeout: long, CallTimeout: long})[0]
 		before := h.Nodes().Stats().Published
 		<-time.After(time.Minute)
@@ -488,7 +488,7 @@ func TestClusterOutage(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				logger, log := newLog()
 				bus := &scriptedBus{Bus: NewMemoryBus()}
-				all := newHouses(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Logger: logger})
+				all := newTestCluster(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Logger: logger})
 				var sockets []*Socket
 				var clients []*client
 				for _, h := range all {
@@ -572,7 +572,7 @@ func TestClusterOversize(t *testing.T) {
 		}
 		return memory.Publish(ctx, topic, msg)
 	}}
-	h := newHouses(t, overTCP, 2, bus, Options{Logger: logger})[0]
+	h := newTestCluster(t, overTCP, 2, bus, Options{Logger: logger})[0]
 	h.Emit("large", strings.Repeat("x", 1<<20))
 	eventually(t, "the log to say so", func() bool { return strings.Contains(log.String(), "too large") })
 	if failed := h.Nodes().Stats().Failed; failed != 1 || h.Ready() != nil {
@@ -602,7 +602,7 @@ func TestClusterMuted(t *testing.T) {
 				return memory.Subscribe(ctx, topic, deliver)
 			},
 		}
-		h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		h := newTestCluster(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
 		s := h.connect(t, nil).socket(h.Hub)
 		muted.Store(true)
 		took := func(what string, want time.Duration, rooms ...string) {
@@ -636,7 +636,7 @@ func TestClusterMuted(t *testing.T) {
 func TestClusterQueueFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &scriptedBus{Bus: NewMemoryBus()}
-		h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		h := newTestCluster(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
 		bus.hangs.Store(true)
 		payload := strings.Repeat("x", 1<<20)
 		for range 20 {
@@ -679,7 +679,7 @@ func TestClusterFaultyBus(t *testing.T) {
 		}
 		return nil
 	}}
-	all := newHouses(t, overTCP, 2, bus, Options{})
+	all := newTestCluster(t, overTCP, 2, bus, Options{})
 	c := all[0].connect(t, nil)
 	c.socket(all[0].Hub).Join("room")
 	const n = 300
@@ -736,7 +736,7 @@ func TestClusterFaultyBus(t *testing.T) {
 func TestClusterMalformed(t *testing.T) {
 	noLeaks(t)
 	bus := NewMemoryBus()
-	h := newHouses(t, overTCP, 1, bus, Options{})[0]
+	h := newTestCluster(t, overTCP, 1, bus, Options{})[0]
 	good := (&clusterMessage{kind: clusterEvent, from: "other", namespace: "/", eventData: eventData{name: "e"}}).encode()
 	setClusterNumber(good, 2)
 	later := bytes.Clone(good)
@@ -758,7 +758,7 @@ func TestClusterMalformed(t *testing.T) {
 // Who leaves says so, and leaves nothing behind.
 func TestClusterShutdown(t *testing.T) {
 	noLeaks(t)
-	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{})
+	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{})
 	c := all[0].connect(t, nil)
 	c.socket(all[0].Hub).Join("room")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -816,7 +816,7 @@ func TestBus(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		bus := &scriptedBus{Bus: NewMemoryBus()}
-		all := newHouses(t, k, 2, bus, Options{})
+		all := newTestCluster(t, k, 2, bus, Options{})
 		a, b := all[0].connect(t, nil), all[1].connect(t, nil)
 		a.socket(all[0].Hub).Join("room")
 		b.socket(all[1].Hub).Join("room")

@@ -18,7 +18,7 @@ type outboxModel struct {
 	seed uint64
 	r    *rand.Rand
 	o    outbox
-	g    *gate
+	g    *gatedConn
 
 	frames             int // made so far
 	data, pings, pongs [][]byte
@@ -298,7 +298,7 @@ func TestOutboxModel(t *testing.T) {
 	seen := map[string]int{} // that the schedules reach what they are for
 	for seed := range uint64(50) {
 		synctest.Test(t, func(t *testing.T) {
-			m := &outboxModel{t: t, seed: seed, r: rand.New(rand.NewPCG(seed, 7)), g: newGate()}
+			m := &outboxModel{t: t, seed: seed, r: rand.New(rand.NewPCG(seed, 7)), g: newGatedConn()}
 			m.o.nc, m.o.limit = m.g, 1000<<m.r.IntN(9)
 			for range 250 {
 				m.step()
@@ -351,8 +351,8 @@ func pushAndWake(t *testing.T, o *outbox, frames ...[]byte) {
 	synctest.Wait()
 }
 
-func newTestOutbox(limit int) (*outbox, *gate) {
-	g := newGate()
+func newTestOutbox(limit int) (*outbox, *gatedConn) {
+	g := newGatedConn()
 	return &outbox{nc: g, limit: limit}, g
 }
 
@@ -578,13 +578,13 @@ func TestOutboxWaits(t *testing.T) {
 	for _, w := range []waiter{room, half} {
 		ends := []struct {
 			name string
-			end  func(o *outbox, g *gate, cancel func())
+			end  func(o *outbox, g *gatedConn, cancel func())
 			want error
 		}{
-			{"its context ends", func(o *outbox, g *gate, cancel func()) { cancel() }, context.Canceled},
-			{"the close frame is pushed", func(o *outbox, g *gate, cancel func()) { o.pushClose(numberedFrame(OpClose, 1, 8), nil) }, ErrClosed},
-			{"writing is stopped", func(o *outbox, g *gate, cancel func()) { o.stop(net.ErrClosed) }, net.ErrClosed},
-			{"a write fails", func(o *outbox, g *gate, cancel func()) { g.let <- admission{50, net.ErrClosed} }, net.ErrClosed},
+			{"its context ends", func(o *outbox, g *gatedConn, cancel func()) { cancel() }, context.Canceled},
+			{"the close frame is pushed", func(o *outbox, g *gatedConn, cancel func()) { o.pushClose(numberedFrame(OpClose, 1, 8), nil) }, ErrClosed},
+			{"writing is stopped", func(o *outbox, g *gatedConn, cancel func()) { o.stop(net.ErrClosed) }, net.ErrClosed},
+			{"a write fails", func(o *outbox, g *gatedConn, cancel func()) { g.let <- admission{50, net.ErrClosed} }, net.ErrClosed},
 		}
 		for _, end := range ends {
 			synctest.Test(t, func(t *testing.T) {

@@ -119,10 +119,10 @@ func readSome(c *Conn, n int) (messages []incomingMessage, err error) {
 	return messages, nil
 }
 
-// scripted returns a Conn that receives the segments and then the end of the connection. Its peer is for making
+// newScriptedConn returns a Conn that receives the segments and then the end of the connection. Its peer is for making
 // frames.
-func scripted(client bool, segments ...[]byte) (*Conn, *script) {
-	nc := &script{segments: segments, keep: true}
+func newScriptedConn(client bool, segments ...[]byte) (*Conn, *scriptedConn) {
+	nc := &scriptedConn{segments: segments, keep: true}
 	return newConn(nc, connConfig{client: client}), nc
 }
 
@@ -133,7 +133,7 @@ func TestReadProperty(t *testing.T) {
 		p := &peer{client: r.IntN(2) == 0}
 		want := newConversation(r, p, 1+r.IntN(8))
 		segments := cutAnywhere(r, want.stream)
-		c, nc := scripted(!p.client, segments...)
+		c, nc := newScriptedConn(!p.client, segments...)
 		if r.IntN(3) == 0 { // row 47: some of it came together with the handshake
 			c = newConn(nc, connConfig{client: !p.client, early: bytes.Clone(segments[0])})
 			nc.segments = segments[1:]
@@ -194,7 +194,7 @@ func TestReadEveryCut(t *testing.T) {
 		p := &peer{client: !client}
 		check := func(t *testing.T, want []incomingMessage, segments ...[]byte) {
 			t.Helper()
-			c, _ := scripted(client, segments...)
+			c, _ := newScriptedConn(client, segments...)
 			got, err := readSome(c, len(want))
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
 				t.Errorf("cut behind %d bytes: %v (-want +got)\n%s", len(segments[0]), err, diff)
@@ -768,7 +768,7 @@ func TestReadIntoAllocations(t *testing.T) {
 		for _, client := range []bool{false, true} {
 			p := &peer{client: !client}
 			frame := p.frame(OpBinary, strings.Repeat("x", size))
-			c, nc := scripted(client)
+			c, nc := newScriptedConn(client)
 			buf, one := make([]byte, 0, size), make([][]byte, 1)
 			run := func() {
 				one[0] = frame
@@ -960,7 +960,7 @@ func BenchmarkRead(b *testing.B) {
 		stream := bytes.Repeat(frame, readBufferSize/len(frame))
 		for _, into := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%d/into=%t", size, into), func(b *testing.B) {
-				c, nc := scripted(false, stream)
+				c, nc := newScriptedConn(false, stream)
 				nc.again = true
 				buf := make([]byte, 0, size)
 				ctx := context.Background()

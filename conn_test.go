@@ -415,7 +415,7 @@ func BenchmarkWrite(b *testing.B) {
 	for _, size := range []int{32, 1024, 64 << 10} {
 		for _, client := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%d/client=%t", size, client), func(b *testing.B) {
-				nc := &script{}
+				nc := &scriptedConn{}
 				c := newConn(nc, connConfig{client: client})
 				message := make([]byte, size)
 				ctx := context.Background()

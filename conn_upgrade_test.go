@@ -543,7 +543,7 @@ func upgradeRequest() *http.Request {
 // net/http's two buffers are 8 KB a connection: nothing keeps them, nor the request.
 func TestUpgradeLetsGo(t *testing.T) {
 	frame := encodeFrame(Header{Fin: true, Opcode: OpText, Masked: true, Length: 5}, "early")
-	nc := &script{segments: [][]byte{frame}, keep: true}
+	nc := &scriptedConn{segments: [][]byte{frame}, keep: true}
 	upgrade := func() (*Conn, []func() bool) {
 		reader, writer := bufio.NewReader(nc), bufio.NewWriter(nc)
 		reader.Peek(1) // all of the frame is in the buffer now
@@ -573,7 +573,7 @@ func TestUpgradeLetsGo(t *testing.T) {
 
 // unwritable is a network connection that fails to be written to.
 type unwritable struct {
-	script
+	scriptedConn
 	closed bool
 }
 

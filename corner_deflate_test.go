@@ -256,7 +256,7 @@ func TestDeflateBomb(t *testing.T) {
 			for name, frames := range map[string][][]byte{
 				"one frame": {p.compressed(OpBinary, bomb)}, "fragments": p.inFragments(OpBinary, bomb, 10_000),
 			} {
-				c, _ := scripted(client, frames...)
+				c, _ := newScriptedConn(client, frames...)
 				c.compression.windowBits = 15
 				// All that is allocated is more than all that is held.
 				if used := allocated(func() { wantClosed(t, c, StatusMessageTooBig) }); used > 2_000_000 {
@@ -446,7 +446,7 @@ func TestDeflateEveryCut(t *testing.T) {
 		stream, want, _ := deflatedSample(p)
 		check := func(segments ...[]byte) {
 			t.Helper()
-			c, _ := scripted(client, segments...)
+			c, _ := newScriptedConn(client, segments...)
 			c.compression.windowBits = 15
 			got, err := readSome(c, len(want))
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
@@ -510,7 +510,7 @@ func TestReadDeflatedMemory(t *testing.T) {
 	for _, client := range []bool{false, true} {
 		p := &peer{client: !client}
 		frame := p.compressed(OpText, deflated(strings.Repeat("x", 3000)))
-		c, nc := scripted(client)
+		c, nc := newScriptedConn(client)
 		c.compression.windowBits = 15
 		buf, one := make([]byte, 0, 3000), make([][]byte, 1)
 		run := func() {

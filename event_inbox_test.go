@@ -441,7 +441,7 @@ func TestFloodLeavesTurns(t *testing.T) {
 	var handled atomic.Int64
 	h.Handle("flood", func(*Event) { handled.Add(1) })
 	message := maskedText(`{"event":"flood"}`)
-	nc := &flood{script: &script{segments: [][]byte{bytes.Repeat(message, readBufferSize/len(message))}, again: true}}
+	nc := &flood{scriptedConn: &scriptedConn{segments: [][]byte{bytes.Repeat(message, readBufferSize/len(message))}, again: true}}
 	s := h.newPlain(newConn(nc, connConfig{}), &Handshake{}, context.Background())
 	h.quota.take(nil)
 	if !h.begin(s.session, "") {
@@ -460,7 +460,7 @@ func TestFloodLeavesTurns(t *testing.T) {
 
 // flood is a connection on which the same comes again and again until it is closed.
 type flood struct {
-	*script
+	*scriptedConn
 	over atomic.Bool
 }
 
@@ -468,7 +468,7 @@ func (f *flood) Read(p []byte) (int, error) {
 	if f.over.Load() {
 		return 0, io.EOF
 	}
-	return f.script.Read(p)
+	return f.scriptedConn.Read(p)
 }
 
 func (f *flood) Close() error {

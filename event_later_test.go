@@ -106,7 +106,7 @@ func TestLaterAckOnce(t *testing.T) {
 // What is given when the client has gone is dropped; who comes back gets no answer that it did not ask for.
 func TestLaterAckAfterDisconnect(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{})
+	l := newRecoveryHub(t, overTCP, Options{})
 	acks := make(chan *Ack, 1)
 	l.Handle("slow", func(e *Event) { acks <- e.Later() })
 	g := l.enter(t, "")
@@ -155,7 +155,7 @@ func TestCallValues(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		ctx := t.Context()
-		all := newHouses(t, k, 2, NewMemoryBus(), Options{})
+		all := newTestCluster(t, k, 2, NewMemoryBus(), Options{})
 		h := all[0]
 		came := make(chan *Socket, 1)
 		h.OnConnect(func(s *Socket) { came <- s })

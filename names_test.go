@@ -100,7 +100,7 @@ func TestManyNames(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			noLeaks(t)
-			l := newLounge(t, overTCP, test.Options)
+			l := newRecoveryHub(t, overTCP, test.Options)
 			a, b := newMailbox(t, l.Hub), newMailbox(t, l.Hub)
 			t.Cleanup(a.drop)
 			t.Cleanup(b.drop)

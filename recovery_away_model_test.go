@@ -11,7 +11,7 @@ import (
 // awayModel is what TestAwayModel believes of clients that come and go.
 type awayModel struct {
 	t     *testing.T
-	l     *lounge
+	l     *recoveryHub
 	hubs  []*Hub
 	rng   *rand.Rand
 	all   []*modelGuest
@@ -20,7 +20,7 @@ type awayModel struct {
 
 // modelGuest is one of them.
 type modelGuest struct {
-	*guest
+	*recoveryClient
 	first  *Socket // that it had when it was new
 	away   bool
 	rooms  map[string]bool
@@ -42,7 +42,7 @@ func (m *awayModel) same(g *modelGuest, want, got []string) {
 // enter lets a new client in.
 func (m *awayModel) enter() {
 	g := m.l.enter(m.t, "")
-	m.all = append(m.all, &modelGuest{guest: g, first: g.socket, rooms: make(map[string]bool)})
+	m.all = append(m.all, &modelGuest{recoveryClient: g, first: g.socket, rooms: make(map[string]bool)})
 }
 
 // read has the client read some of what it has to get.
@@ -65,7 +65,7 @@ func (m *awayModel) comeBack(g *modelGuest) {
 	if n := len(back.missed); n > 0 {
 		g.offset = offsetOf(m.t, back.missed[n-1])
 	}
-	g.guest, g.away, g.mail = back, false, nil
+	g.recoveryClient, g.away, g.mail = back, false, nil
 	m.same(g, slices.Sorted(maps.Keys(g.rooms)), back.socket.Rooms())
 }
 
@@ -80,7 +80,7 @@ func (m *awayModel) forget(gone []*modelGuest) {
 		if back := m.l.enter(m.t, proof(g.pid, g.offset)); back.id == g.id || len(back.missed) > 0 {
 			m.t.Fatalf("event %d: %s was disconnected, and is back with %q", m.event, g.id, back.missed)
 		} else {
-			*g = modelGuest{guest: back, first: back.socket, rooms: make(map[string]bool)}
+			*g = modelGuest{recoveryClient: back, first: back.socket, rooms: make(map[string]bool)}
 		}
 	}
 }
@@ -187,7 +187,7 @@ func (m *awayModel) step() {
 	case op < 16 && !g.away:
 		m.read(g, m.rng.IntN(len(g.mail)+1))
 	case op < 18 && !g.away:
-		m.l.cut(g.guest)
+		m.l.cut(g.recoveryClient)
 		g.away = true
 	case g.away:
 		m.comeBack(g)
@@ -214,11 +214,11 @@ func TestAwayModel(t *testing.T) {
 				noLeaks(t)
 				m := &awayModel{t: t, rng: rand.New(rand.NewPCG(seed, uint64(nodes)))}
 				if nodes == 1 {
-					m.l = newLounge(t, overPipe, Options{})
+					m.l = newRecoveryHub(t, overPipe, Options{})
 					m.hubs = []*Hub{m.l.Hub}
 				} else {
 					var other *Hub
-					m.l, other = newLounges(t, overPipe, Options{})
+					m.l, other = newRecoveryHubs(t, overPipe, Options{})
 					m.hubs = []*Hub{m.l.Hub, other}
 				}
 				for range 5 {

@@ -62,7 +62,7 @@ func (r *recovery) counts() (dropped uint64, bytes int) {
 func TestRecovery(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		l := newLounge(t, k, Options{})
+		l := newRecoveryHub(t, k, Options{})
 		used := 0
 		l.Use(func(s *Socket) error {
 			used++
@@ -140,7 +140,7 @@ func TestRecovery(t *testing.T) {
 // Whose proof is not good is a new client.
 func TestRecoveryRefused(t *testing.T) {
 	tests := map[string]struct {
-		leave func(l *lounge, g *guest)
+		leave func(l *recoveryHub, g *recoveryClient)
 		proof func(pid string) string
 	}{
 		"unknown pid":                 {proof: func(pid string) string { return proof(strings.ToUpper(pid)+"x", "1") }},
@@ -150,16 +150,16 @@ func TestRecoveryRefused(t *testing.T) {
 		"offset no number":            {proof: func(pid string) string { return proof(pid, "foo") }},
 		"offset from later":           {proof: func(pid string) string { return proof(pid, "99") }},
 		"offset from before":          {proof: func(pid string) string { return proof(pid, "0") }},
-		"client namespace disconnect": {leave: func(l *lounge, g *guest) { g.send("41"); within(g.t, l.went, "leaving") }},
-		"server namespace disconnect": {leave: func(l *lounge, g *guest) { g.socket.Disconnect(); within(g.t, l.went, "leaving") }},
-		"client disconnected":         {leave: func(l *lounge, g *guest) { g.socket.DisconnectClient(); within(g.t, l.went, "leaving") }},
-		"parse error":                 {leave: func(l *lounge, g *guest) { g.send("47"); within(g.t, l.went, "leaving") }},
-		"disconnected while away":     {leave: func(l *lounge, g *guest) { l.cut(g); g.socket.Disconnect() }},
+		"client namespace disconnect": {leave: func(l *recoveryHub, g *recoveryClient) { g.send("41"); within(g.t, l.went, "leaving") }},
+		"server namespace disconnect": {leave: func(l *recoveryHub, g *recoveryClient) { g.socket.Disconnect(); within(g.t, l.went, "leaving") }},
+		"client disconnected":         {leave: func(l *recoveryHub, g *recoveryClient) { g.socket.DisconnectClient(); within(g.t, l.went, "leaving") }},
+		"parse error":                 {leave: func(l *recoveryHub, g *recoveryClient) { g.send("47"); within(g.t, l.went, "leaving") }},
+		"disconnected while away":     {leave: func(l *recoveryHub, g *recoveryClient) { l.cut(g); g.socket.Disconnect() }},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
-			l := newLounge(t, overPipe, Options{})
+			l := newRecoveryHub(t, overPipe, Options{})
 			l.enter(t, "").settleEvent(t, l)
 			g := l.enter(t, "")
 			g.settleEvent(t, l)
@@ -184,7 +184,7 @@ func TestRecoveryRefused(t *testing.T) {
 // A client that has received nothing yet gets all from the start of its session.
 func TestRecoveryWithoutOffset(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{})
+	l := newRecoveryHub(t, overTCP, Options{})
 	other := l.enter(t, "")
 	l.Emit("before")
 	g := l.enter(t, "")
@@ -202,7 +202,7 @@ func TestRecoveryWithoutOffset(t *testing.T) {
 // An event that is not kept carries an offset, too: a client takes any last argument that is a string for one.
 func TestRecoveryVolatile(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{})
+	l := newRecoveryHub(t, overTCP, Options{})
 	g := l.enter(t, "")
 	l.Emit("kept", "a")
 	g.want(`42["kept","a","1"]`)
@@ -226,7 +226,7 @@ func TestRecoveryVolatile(t *testing.T) {
 // Plain clients see nothing of it.
 func TestRecoveryPlainClients(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{})
+	l := newRecoveryHub(t, overTCP, Options{})
 	plain := l.connect(t, map[string]string{"pid": "x"})
 	within(t, l.came, "OnConnect").Emit("alone")
 	plain.want(`{"event":"alone"}`)
@@ -260,7 +260,7 @@ func TestRecoveryOff(t *testing.T) {
 func TestRecoveryTakeover(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		l := newLounge(t, k, Options{})
+		l := newRecoveryHub(t, k, Options{})
 		released, entered := make(chan bool), make(chan bool)
 		l.Handle("slow", func(e *Event) {
 			close(entered)
@@ -272,7 +272,7 @@ func TestRecoveryTakeover(t *testing.T) {
 		l.Emit("lost")
 		g.send(`42["slow"]`)
 		<-entered
-		back := &guest{ioClient: l.socketIO(t)}
+		back := &recoveryClient{ioClient: l.socketIO(t)}
 		back.send("40" + proof(g.pid, ""))
 		ctx := g.socket.Context()
 		within(t, ctx.Done(), "the old connection's end")
@@ -307,16 +307,16 @@ func TestRecoveryTakeover(t *testing.T) {
 // One connection continues a session, however many ask.
 func TestRecoveryRace(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{})
+	l := newRecoveryHub(t, overTCP, Options{})
 	for round := range 20 {
 		g := l.enter(t, "")
 		if round%2 == 0 {
 			l.cut(g)
 		}
 		const asking = 8
-		guests := make([]*guest, asking)
+		guests := make([]*recoveryClient, asking)
 		for i := range guests {
-			guests[i] = &guest{ioClient: l.socketIO(t)}
+			guests[i] = &recoveryClient{ioClient: l.socketIO(t)}
 		}
 		var all sync.WaitGroup
 		for _, g2 := range guests {
@@ -352,7 +352,7 @@ func TestRecoveryRace(t *testing.T) {
 func TestRecoveryUnderTraffic(t *testing.T) {
 	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		l := newLounge(t, k, Options{MaxQueued: 64 << 20})
+		l := newRecoveryHub(t, k, Options{MaxQueued: 64 << 20})
 		l.Use(func(s *Socket) error { return s.Join("room") })
 		rounds := 40
 		if testing.Short() {
@@ -410,7 +410,7 @@ func TestRecoveryUnderTraffic(t *testing.T) {
 				g.CloseNow()
 			}
 			old := g
-			g = &guest{ioClient: l.socketIO(t)}
+			g = &recoveryClient{ioClient: l.socketIO(t)}
 			g.send("40" + proof(old.pid, offset))
 			g.hello()
 			old.CloseNow()
@@ -435,7 +435,7 @@ func TestRecoveryUnderTraffic(t *testing.T) {
 // What went to a room before the socket was in it is not for it.
 func TestRecoveryLateJoin(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{})
+	l := newRecoveryHub(t, overTCP, Options{})
 	g := l.enter(t, "")
 	l.To("room").Emit("before")
 	l.Except("room").Emit("not in it yet")
@@ -449,7 +449,7 @@ func TestRecoveryLateJoin(t *testing.T) {
 // Nobody gets the mail of a socket that is away.
 func TestRecoveryRoomNames(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{})
+	l := newRecoveryHub(t, overTCP, Options{})
 	g, other := l.enter(t, ""), l.enter(t, "")
 	l.cut(g)
 	if err := other.socket.Join(g.id); !errors.Is(err, ErrRoomName) {
@@ -466,7 +466,7 @@ func TestRecoveryRoomNames(t *testing.T) {
 // Time passes, by synctest's clock.
 func TestRecoveryExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLounge(t, overPipe, Options{Recovery: Recovery{MaxDisconnection: 2 * time.Minute}})
+		l := newRecoveryHub(t, overPipe, Options{Recovery: Recovery{MaxDisconnection: 2 * time.Minute}})
 		r := l.recovery
 		quiet := l.enter(t, "")
 		quiet.settleEvent(t, l)
@@ -505,7 +505,7 @@ func TestRecoveryExpires(t *testing.T) {
 // A client that goes silent is noticed late, and what it did not get meanwhile is still there.
 func TestRecoveryAfterPingTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLounge(t, overPipe, Options{Recovery: Recovery{MaxDisconnection: 5 * time.Second}})
+		l := newRecoveryHub(t, overPipe, Options{Recovery: Recovery{MaxDisconnection: 5 * time.Second}})
 		g := l.enter(t, "")
 		g.settleEvent(t, l)
 		go io.Copy(io.Discard, g.nc)
@@ -524,7 +524,7 @@ func TestRecoveryAfterPingTimeout(t *testing.T) {
 // A token that expires ends the right to come back, and a socket that is back keeps its time.
 func TestRecoveryDisconnectAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLounge(t, overPipe, Options{})
+		l := newRecoveryHub(t, overPipe, Options{})
 		g := l.enter(t, "")
 		g.socket.DisconnectAt(time.Now().Add(20 * time.Second))
 		l.cut(g)
@@ -553,7 +553,7 @@ func TestRecoveryDisconnectAt(t *testing.T) {
 // A client that comes back and is cut again before it is connected may try once more.
 func TestRecoveryInterrupted(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{})
+	l := newRecoveryHub(t, overTCP, Options{})
 	entered, released := make(chan bool), make(chan bool)
 	l.Handle("slow", func(*Event) { close(entered); <-released })
 	g := l.enter(t, "")
@@ -584,7 +584,7 @@ func TestRecoveryInterrupted(t *testing.T) {
 // The oldest goes first, and who needs it begins anew.
 func TestRecoveryBytes(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{Recovery: Recovery{MaxBytes: 20 << 10}})
+	l := newRecoveryHub(t, overTCP, Options{Recovery: Recovery{MaxBytes: 20 << 10}})
 	r := l.recovery
 	l.enter(t, "") // stays
 	early := l.enter(t, "")
@@ -632,7 +632,7 @@ func TestRecoveryBytes(t *testing.T) {
 func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
 	noLeaks(t)
 	const most = 20 << 10
-	l := newLounge(t, overTCP, Options{Recovery: Recovery{MaxBytes: most}})
+	l := newRecoveryHub(t, overTCP, Options{Recovery: Recovery{MaxBytes: most}})
 	many := l.OfFunc(func(string) bool { return true })
 	connected := make(chan *Socket)
 	many.OnConnect(func(s *Socket) { connected <- s })
@@ -664,7 +664,7 @@ func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
 // A client that has missed more than may be queued for it begins anew, and is not a slow consumer.
 func TestRecoveryMissedTooMuch(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{MaxQueued: 10 << 10})
+	l := newRecoveryHub(t, overTCP, Options{MaxQueued: 10 << 10})
 	g := l.enter(t, "")
 	l.cut(g)
 	for range 20 {
@@ -678,13 +678,13 @@ func TestRecoveryMissedTooMuch(t *testing.T) {
 // Namespaces keep their own, and one that OfFunc stands for stays while somebody may come back.
 func TestRecoveryNamespaces(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{})
+	l := newRecoveryHub(t, overTCP, Options{})
 	came, went := make(chan *Socket, 1), make(chan Reason, 1)
 	rooms := l.OfFunc(func(name string) bool { return strings.HasPrefix(name, "/room-") })
 	rooms.OnConnect(func(s *Socket) { came <- s })
 	rooms.OnDisconnect(func(_ *Socket, why Reason) { went <- why })
-	connect := func(auth string) (*guest, *Socket) {
-		g := &guest{ioClient: l.socketIO(t)}
+	connect := func(auth string) (*recoveryClient, *Socket) {
+		g := &recoveryClient{ioClient: l.socketIO(t)}
 		g.send("40/room-1," + auth)
 		for {
 			m := g.next()
@@ -764,7 +764,7 @@ func TestRecoveryPolling(t *testing.T) {
 	for _, noticed := range []bool{true, false} {
 		t.Run(fmt.Sprintf("noticed=%v", noticed), func(t *testing.T) {
 			noLeaks(t)
-			l := newLounge(t, overTCP, Options{})
+			l := newRecoveryHub(t, overTCP, Options{})
 			p := l.polls(t)
 			p.do("POST", "40")
 			hello := p.until("40")

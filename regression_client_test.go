@@ -16,7 +16,7 @@ import (
 func TestClientCloseInAuth(t *testing.T) {
 	noLeaks(t)
 	for _, reconnecting := range []bool{false, true} {
-		f := newFake(t, overTCP)
+		f := newFakeServer(t, overTCP)
 		var c *Client
 		var attempts atomic.Int32
 		closed := newChannel[error]()
@@ -52,7 +52,7 @@ func TestClientCloseInAuth(t *testing.T) {
 // An Auth that does not end with its context holds up neither Connect nor Close; one that ends its goroutine has failed.
 func TestClientAuthIsNotWaitedFor(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	goOn := make(chan struct{})
 	defer close(goOn)
 	called := newChannel[int]()
@@ -84,7 +84,7 @@ func TestClientAuthIsNotWaitedFor(t *testing.T) {
 // An event that a flooded client has not taken is one that it has missed: it asks for it when it comes back.
 func TestClientFloodedAsksForTheRest(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	c := f.client(t, ClientOptions{})
 	release := make(chan struct{})
 	handled := newChannel[int]()
@@ -127,7 +127,7 @@ func TestClientFloodedAsksForTheRest(t *testing.T) {
 // Backoff.Rand is the application's, and may ask the client something.
 func TestClientBackoffAsksClient(t *testing.T) {
 	noLeaks(t)
-	f := newFake(t, overTCP)
+	f := newFakeServer(t, overTCP)
 	var c *Client
 	c = f.client(t, ClientOptions{Backoff: Backoff{Min: time.Millisecond, Rand: func() float64 { c.State(); return 0 }}})
 	result := connecting(c)

@@ -25,7 +25,7 @@ func TestImpossibleRoomIsNotPublished(t *testing.T) {
 			published <- topic
 			return memory.Publish(ctx, topic, msg)
 		}}
-		h := newHouses(t, overPipe, 2, bus, Options{})[0]
+		h := newTestCluster(t, overPipe, 2, bus, Options{})[0]
 		c := h.connect(t, nil)
 		s := c.socket(h.Hub)
 		for _, name := range []string{"", strings.Repeat("x", maxRoomName+1), "\xff"} {
@@ -50,7 +50,7 @@ func TestImpossibleRoomIsNotPublished(t *testing.T) {
 // A client whose answer is nested as deeply as an answer may be does not take the answers of others with it.
 func TestDeepReplyLeavesTheOthers(t *testing.T) {
 	noLeaks(t)
-	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{})
+	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{})
 	want := make(map[string]string)
 	for i := range 10 {
 		c := all[0].connect(t, nil)
@@ -93,7 +93,7 @@ func TestDeepReplyLeavesTheOthers(t *testing.T) {
 func TestNodesHandlerExits(t *testing.T) {
 	noLeaks(t)
 	logger, log := newLog()
-	all := newHouses(t, overTCP, 2, NewMemoryBus(), Options{Logger: logger})
+	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{Logger: logger})
 	handled := newChannel[int]()
 	On(all[1].Nodes(), "e", func(_ string, n int) error {
 		if n == 0 {
@@ -177,7 +177,7 @@ func TestForgottenTopicsDoNotWait(t *testing.T) {
 func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := NewMemoryBus()
-		h := newHouses(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		h := newTestCluster(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
 		c := h.connect(t, nil)
 		c.socket(h.Hub)
 		go func() { // it reads, and says nothing
@@ -187,7 +187,7 @@ func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
 				}
 			}
 		}()
-		other := &foreigner{bus: bus, node: "other"}
+		other := &fakeNode{bus: bus, node: "other"}
 		for n := range uint64(maxAnswering + 10) {
 			other.send(everyNode, clusterMessage{kind: clusterCall, question: n + 1, namespace: "/", eventData: eventData{name: "q"}, limit: time.Hour})
 		}
@@ -211,13 +211,13 @@ func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
 func TestTopicForgetsNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := NewMemoryBus()
-		h := newHouses(t, overPipe, 1, bus, Options{})[0]
+		h := newTestCluster(t, overPipe, 1, bus, Options{})[0]
 		for i := range 10 * topicNodes {
-			passing := &foreigner{bus: bus, node: fmt.Sprintf("%05d", i)}
+			passing := &fakeNode{bus: bus, node: fmt.Sprintf("%05d", i)}
 			passing.send(everyNode, clusterMessage{kind: clusterHello})
 			passing.send(everyNode, clusterMessage{kind: clusterGoodbye})
 		}
-		staying := &foreigner{bus: bus, node: "there"}
+		staying := &fakeNode{bus: bus, node: "there"}
 		staying.send(everyNode, clusterMessage{kind: clusterHello})
 		synctest.Wait()
 		h.cluster.topics.mu.Lock()
@@ -235,7 +235,7 @@ func TestTopicForgetsNodes(t *testing.T) {
 // The goodbye is the last that a node says: whatever else it said would make the others wait for its answers.
 func TestNothingFollowsGoodbye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := newHouses(t, overPipe, 2, NewMemoryBus(), Options{})
+		all := newTestCluster(t, overPipe, 2, NewMemoryBus(), Options{})
 		leaving := all[0].cluster
 		leaving.send(everyNode, &clusterMessage{kind: clusterGoodbye})
 		leaving.tick()
@@ -252,7 +252,7 @@ func TestNothingFollowsGoodbye(t *testing.T) {
 // A hub that is shut down without patience for its handlers says goodbye all the same.
 func TestGoodbyeWhenShutdownRunsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := newHouses(t, overPipe, 2, NewMemoryBus(), Options{PingInterval: time.Hour})
+		all := newTestCluster(t, overPipe, 2, NewMemoryBus(), Options{PingInterval: time.Hour})
 		release := make(chan struct{})
 		defer close(release)
 		blocked := make(chan struct{})

@@ -65,7 +65,7 @@ func TestCloseReadsWhileItWrites(t *testing.T) {
 func TestEarlyDataMakesNoSmallBuffer(t *testing.T) {
 	p := &peer{client: true}
 	message := p.frame(OpBinary, strings.Repeat("x", 4000))
-	nc := &script{segments: [][]byte{message}}
+	nc := &scriptedConn{segments: [][]byte{message}}
 	c := newConn(nc, connConfig{early: p.frame(OpText, "early")})
 	wantMessage(t, c, OpText, "early")
 	wantMessage(t, c, OpBinary, strings.Repeat("x", 4000))
@@ -92,7 +92,7 @@ func TestWriteWithTinyBound(t *testing.T) {
 // An idle outbox keeps nothing of a large frame, which was written in pieces: a broadcast of a megabyte is gone when it
 // is written.
 func TestIdleOutboxKeepsNoFrame(t *testing.T) {
-	nc := &script{}
+	nc := &scriptedConn{}
 	o := &outbox{nc: nc, limit: 1 << 20}
 	held := func() weak.Pointer[byte] {
 		frame := numberedFrame(OpBinary, 1, 100_000)
@@ -135,7 +135,7 @@ func TestUpgradeHeaderInEvery426(t *testing.T) {
 
 // After a cut, Write's error says what has happened once: it is no CloseError within another.
 func TestWriteErrorSaysItOnce(t *testing.T) {
-	c, _ := scripted(false)
+	c, _ := newScriptedConn(false)
 	wantClosed(t, c, StatusAbnormalClosure)
 	if err := c.Write(context.Background(), OpText, nil); strings.Count(err.Error(), "1006") != 1 {
 		t.Errorf("got %v", err)

@@ -550,7 +550,7 @@ func TestUpgradeTakesOver(t *testing.T) {
 	h := newHub(t, Options{})
 	open := func() (*session, *polling, *Conn) {
 		p := newPolling(h, new(socketIOCodec))
-		conn := newConn(&script{}, connConfig{})
+		conn := newConn(&scriptedConn{}, connConfig{})
 		conn.out.state = writing // nobody writes
 		return p.session, p, conn
 	}

@@ -80,7 +80,7 @@ func wantError(want, err error) error {
 var awayWhen = []string{"away", "while its event is handled", "in OnDisconnect", "while it is coming back", "back"}
 
 // away brings a guest to such a moment. After resume it comes back, or is.
-func (l *lounge) away(t testing.TB, when string) (g *guest, resume func() *guest) {
+func (l *recoveryHub) away(t testing.TB, when string) (g *recoveryClient, resume func() *recoveryClient) {
 	entered, release := make(chan bool), make(chan bool)
 	l.Handle("slow", func(*Event) { close(entered); <-release })
 	if when == "in OnDisconnect" {
@@ -90,7 +90,7 @@ func (l *lounge) away(t testing.TB, when string) (g *guest, resume func() *guest
 	if err := g.socket.Join(both...); err != nil {
 		t.Fatal(err)
 	}
-	comeBack := func() *guest { return l.enter(t, proof(g.pid, "")) }
+	comeBack := func() *recoveryClient { return l.enter(t, proof(g.pid, "")) }
 	switch when {
 	case "away":
 		l.cut(g)
@@ -98,7 +98,7 @@ func (l *lounge) away(t testing.TB, when string) (g *guest, resume func() *guest
 	case "back":
 		l.cut(g)
 		back := comeBack()
-		return g, func() *guest { return back }
+		return g, func() *recoveryClient { return back }
 	case "in OnDisconnect":
 		g.CloseNow()
 		within(t, entered, "OnDisconnect")
@@ -110,9 +110,9 @@ func (l *lounge) away(t testing.TB, when string) (g *guest, resume func() *guest
 		within(t, g.socket.Context().Done(), "the end")
 	}
 	if when != "while it is coming back" {
-		return g, func() *guest { close(release); return comeBack() }
+		return g, func() *recoveryClient { close(release); return comeBack() }
 	}
-	back := &guest{ioClient: l.socketIO(t)}
+	back := &recoveryClient{ioClient: l.socketIO(t)}
 	back.send("40" + proof(g.pid, ""))
 	r := l.recovery
 	eventually(t, "the claim", func() bool {
@@ -120,7 +120,7 @@ func (l *lounge) away(t testing.TB, when string) (g *guest, resume func() *guest
 		defer r.mu.Unlock()
 		return r.sessions[g.pid].claimed
 	})
-	return g, func() *guest {
+	return g, func() *recoveryClient {
 		close(release)
 		back.hello()
 		back.socket = within(t, l.came, "OnConnect")
@@ -140,13 +140,13 @@ func TestDoneToWhoIsAway(t *testing.T) {
 			for _, d := range deeds {
 				t.Run(where+"/"+when+"/"+d.name, func(t *testing.T) {
 					noLeaks(t)
-					var l *lounge
+					var l *recoveryHub
 					var on *Hub
 					if where == "here" {
-						l = newLounge(t, overPipe, Options{MaxRooms: 4})
+						l = newRecoveryHub(t, overPipe, Options{MaxRooms: 4})
 						on = l.Hub
 					} else {
-						l, on = newLounges(t, overPipe, Options{MaxRooms: 4})
+						l, on = newRecoveryHubs(t, overPipe, Options{MaxRooms: 4})
 					}
 					d.check(t, l, on, when)
 				})
@@ -164,7 +164,7 @@ func (r *recovery) keeps(event string) bool {
 	})
 }
 
-func (d *deed) check(t *testing.T, l *lounge, on *Hub, when string) {
+func (d *deed) check(t *testing.T, l *recoveryHub, on *Hub, when string) {
 	used := 0
 	l.Use(func(s *Socket) error { used++; return nil })
 	g, resume := l.away(t, when)
@@ -254,7 +254,7 @@ func TestDisconnectAtWhileAway(t *testing.T) {
 					{"it is put off", 10 * time.Second, time.Hour, true},
 					{"it is taken back", 10 * time.Second, 0, true},
 				} {
-					l := newLounge(t, overPipe, Options{PingInterval: time.Hour})
+					l := newRecoveryHub(t, overPipe, Options{PingInterval: time.Hour})
 					at := func(d time.Duration) (when time.Time) {
 						if d != 0 {
 							when = time.Now().Add(d)
@@ -286,7 +286,7 @@ func TestDisconnectAtWhileAway(t *testing.T) {
 // DisconnectAt of the Socket that a client had before it came back is that of the one it has.
 func TestDisconnectAtOfTheSocketBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLounge(t, overPipe, Options{PingInterval: time.Hour})
+		l := newRecoveryHub(t, overPipe, Options{PingInterval: time.Hour})
 		g := l.enter(t, "")
 		g.socket.DisconnectAt(time.Now().Add(time.Hour))
 		l.cut(g)
@@ -305,7 +305,7 @@ func TestDisconnectClientWhileAway(t *testing.T) {
 	for _, back := range []string{"nowhere", "in the main namespace", "in the other one"} {
 		t.Run(back, func(t *testing.T) {
 			noLeaks(t)
-			l := newLounge(t, overTCP, Options{})
+			l := newRecoveryHub(t, overTCP, Options{})
 			admin := l.Of("/admin")
 			came, went := make(chan *Socket, 10), make(chan Reason, 10)
 			admin.OnConnect(func(s *Socket) { came <- s })
@@ -349,7 +349,7 @@ func TestSetWhileAway(t *testing.T) {
 	for _, when := range awayWhen {
 		t.Run(when, func(t *testing.T) {
 			noLeaks(t)
-			l := newLounge(t, overPipe, Options{})
+			l := newRecoveryHub(t, overPipe, Options{})
 			g, resume := l.away(t, when)
 			g.socket.Set("token", "new")
 			if err := g.socket.SetPublic("name", "Ada"); err != nil {
@@ -373,7 +373,7 @@ func TestSetWhileAway(t *testing.T) {
 // remembered, and a client that has left more begins anew if it misses an event from before.
 func TestRecoveryOfRoomsThatWereLeft(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{})
+	l := newRecoveryHub(t, overTCP, Options{})
 	for _, test := range []struct {
 		rooms int
 		stays bool
@@ -407,7 +407,7 @@ func TestRecoveryOfRoomsThatWereLeft(t *testing.T) {
 // What is kept of one who is away stays within the bound, whatever rooms it is put into.
 func TestRecoveryBytesOfWhoIsAway(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{Recovery: Recovery{MaxBytes: 20 << 10}})
+	l := newRecoveryHub(t, overTCP, Options{Recovery: Recovery{MaxBytes: 20 << 10}})
 	l.enter(t, "") // stays
 	g := l.enter(t, "")
 	l.cut(g)

@@ -14,7 +14,7 @@ import (
 func TestPublicValues(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		all := newHouses(t, k, 2, NewMemoryBus(), Options{})
+		all := newTestCluster(t, k, 2, NewMemoryBus(), Options{})
 		s := all[0].connect(t, nil).socket(all[0].Hub)
 		type person struct {
 			Name string `json:"name"`
@@ -99,7 +99,7 @@ func TestPublicValuesBounded(t *testing.T) {
 // A client that comes back has its public values again.
 func TestRecoveryPublicValues(t *testing.T) {
 	noLeaks(t)
-	l := newLounge(t, overTCP, Options{})
+	l := newRecoveryHub(t, overTCP, Options{})
 	g := l.enter(t, "")
 	if err := g.socket.SetPublic("name", "Ada"); err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestRecoveryPublicValues(t *testing.T) {
 func TestLocalSockets(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		all := newHouses(t, k, 2, NewMemoryBus(), Options{})
+		all := newTestCluster(t, k, 2, NewMemoryBus(), Options{})
 		h := all[0]
 		var sockets []*Socket
 		for range 3 {

@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// houses are several hubs with one bus, each with a server.
-type houses []struct {
+// testCluster is several hubs with one bus, each with a server.
+type testCluster []struct {
 	*Hub
 	*server
 }
 
-// newHouses starts n hubs and waits until they know each other.
-func newHouses(t testing.TB, k kind, n int, bus Bus, options Options) houses {
+// newTestCluster starts n hubs and waits until they know each other.
+func newTestCluster(t testing.TB, k kind, n int, bus Bus, options Options) testCluster {
 	t.Helper()
 	options.Bus = bus
-	all := make(houses, n)
+	all := make(testCluster, n)
 	for i := range all {
 		all[i].Hub = newHub(t, options)
 		all[i].server = serve(t, k, all[i].Hub)
@@ -110,14 +110,14 @@ func (s *subscriptions) to(topic string) int {
 	return s.counts[topic]
 }
 
-// foreigner is a node by hand.
-type foreigner struct {
+// fakeNode is a node by hand.
+type fakeNode struct {
 	bus    Bus
 	node   string
 	number uint64
 }
 
-func (f *foreigner) send(topic string, m clusterMessage) {
+func (f *fakeNode) send(topic string, m clusterMessage) {
 	f.number++
 	m.from = f.node
 	b := m.encode()

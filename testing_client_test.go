@@ -534,15 +534,15 @@ const (
 	letIn       = `40{"sid":"socket"}`
 )
 
-// fake is a server whose every message the test sends by hand.
-type fake struct {
+// fakeServer is a server whose every message the test sends by hand.
+type fakeServer struct {
 	*server
 	conns chan *client
 }
 
-// newFake starts one; its connections wait in conns.
-func newFake(t testing.TB, k kind) *fake {
-	f := &fake{conns: make(chan *client, 100)}
+// newFakeServer starts one; its connections wait in conns.
+func newFakeServer(t testing.TB, k kind) *fakeServer {
+	f := &fakeServer{conns: make(chan *client, 100)}
 	f.server = serve(t, k, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, err := Upgrade(w, r, UpgradeOptions{})
 		if err != nil {
@@ -559,7 +559,7 @@ func newFake(t testing.TB, k kind) *fake {
 }
 
 // accept returns the next connection.
-func (f *fake) accept(t testing.TB) *client {
+func (f *fakeServer) accept(t testing.TB) *client {
 	t.Helper()
 	c := within(t, f.conns, "a connection")
 	t.Cleanup(func() { c.CloseNow() })
@@ -567,7 +567,7 @@ func (f *fake) accept(t testing.TB) *client {
 }
 
 // welcome accepts a connection and lets it in.
-func (f *fake) welcome(t testing.TB) *client {
+func (f *fakeServer) welcome(t testing.TB) *client {
 	t.Helper()
 	s := f.accept(t)
 	s.send(engineHello)
@@ -577,7 +577,7 @@ func (f *fake) welcome(t testing.TB) *client {
 }
 
 // connected returns a client that is connected, and the server's end.
-func (f *fake) connected(t testing.TB, options ClientOptions) (*Client, *client) {
+func (f *fakeServer) connected(t testing.TB, options ClientOptions) (*Client, *client) {
 	t.Helper()
 	c := f.client(t, options)
 	result := connecting(c)

@@ -364,9 +364,9 @@ func wantClosed(t testing.TB, c *Conn, code StatusCode) *CloseError {
 	return e
 }
 
-// A gate is a network connection that lets one write at a time through, when the test says so. It lives in a synctest
+// A gatedConn is a network connection that lets one write at a time through, when the test says so. It lives in a synctest
 // bubble: when synctest.Wait returns, a drainer is either in a write or gone.
-type gate struct {
+type gatedConn struct {
 	net.Conn // nil: nothing else is called
 	let      chan admission
 	current  []byte // the write in progress, or nil
@@ -382,9 +382,9 @@ type admission struct {
 	err error
 }
 
-func newGate() *gate { return &gate{let: make(chan admission)} }
+func newGatedConn() *gatedConn { return &gatedConn{let: make(chan admission)} }
 
-func (g *gate) Write(p []byte) (int, error) {
+func (g *gatedConn) Write(p []byte) (int, error) {
 	g.current, g.began = p, time.Now()
 	g.handed = append(g.handed, p...)
 	g.writes = append(g.writes, p)
@@ -398,13 +398,13 @@ func (g *gate) Write(p []byte) (int, error) {
 }
 
 // pass lets the write in progress through and waits for what the drainer does then.
-func (g *gate) pass() {
+func (g *gatedConn) pass() {
 	g.let <- admission{}
 	synctest.Wait()
 }
 
 // passAll lets everything through.
-func (g *gate) passAll() {
+func (g *gatedConn) passAll() {
 	for synctest.Wait(); g.current != nil; {
 		g.pass()
 	}

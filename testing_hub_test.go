@@ -249,27 +249,27 @@ func scheduledTimers(h *Hub) int {
 	return h.sessions.clock.count
 }
 
-// lounge is a hub with recovery whose sockets tell when they come and go.
-type lounge struct {
+// recoveryHub is a hub with recovery whose sockets tell when they come and go.
+type recoveryHub struct {
 	*Hub
 	*server
 	came chan *Socket
 	went chan Reason
 }
 
-func newLounge(t testing.TB, k kind, options Options) *lounge {
+func newRecoveryHub(t testing.TB, k kind, options Options) *recoveryHub {
 	if options.Recovery.MaxDisconnection == 0 {
 		options.Recovery.MaxDisconnection = time.Minute
 	}
-	l := &lounge{Hub: newHub(t, options), came: make(chan *Socket, 1000), went: make(chan Reason, 1000)}
+	l := &recoveryHub{Hub: newHub(t, options), came: make(chan *Socket, 1000), went: make(chan Reason, 1000)}
 	l.OnConnect(func(s *Socket) { l.came <- s })
 	l.OnDisconnect(func(s *Socket, why Reason) { l.went <- why })
 	l.server = serve(t, k, l.Hub)
 	return l
 }
 
-// guest is a Socket.IO client that knows how to come back.
-type guest struct {
+// recoveryClient is a Socket.IO client that knows how to come back.
+type recoveryClient struct {
 	ioClient
 	id, pid string
 	missed  []string // what came before the CONNECT reply
@@ -277,9 +277,9 @@ type guest struct {
 }
 
 // enter connects to "/" with an auth value, which is JSON or nothing.
-func (l *lounge) enter(t testing.TB, auth string) *guest {
+func (l *recoveryHub) enter(t testing.TB, auth string) *recoveryClient {
 	t.Helper()
-	g := &guest{ioClient: l.socketIO(t)}
+	g := &recoveryClient{ioClient: l.socketIO(t)}
 	g.send("40" + auth)
 	g.hello()
 	g.socket = within(t, l.came, "OnConnect")
@@ -287,7 +287,7 @@ func (l *lounge) enter(t testing.TB, auth string) *guest {
 }
 
 // hello takes what is there up to the CONNECT reply, and that.
-func (g *guest) hello() {
+func (g *recoveryClient) hello() {
 	g.t.Helper()
 	for {
 		m := g.next()
@@ -306,7 +306,7 @@ func (g *guest) hello() {
 }
 
 // cut breaks the connection, and returns when the hub has noticed.
-func (l *lounge) cut(g *guest) {
+func (l *recoveryHub) cut(g *recoveryClient) {
 	g.t.Helper()
 	g.CloseNow()
 	if why := within(g.t, l.went, "OnDisconnect"); !why.recoverable() {
@@ -350,7 +350,7 @@ func bare(t testing.TB, messages []string) []string {
 	return out
 }
 
-func wantMissed(t testing.TB, g *guest, want ...string) {
+func wantMissed(t testing.TB, g *recoveryClient, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(want, bare(t, g.missed)); diff != "" {
 		t.Fatal(diff)
@@ -358,7 +358,7 @@ func wantMissed(t testing.TB, g *guest, want ...string) {
 }
 
 // settleEvent has an event go to everyone, and waits for it.
-func (g *guest) settleEvent(t testing.TB, l *lounge) {
+func (g *recoveryClient) settleEvent(t testing.TB, l *recoveryHub) {
 	t.Helper()
 	l.Emit("settle")
 	if m := g.next(); !strings.HasPrefix(m, `42["settle",`) {
@@ -367,7 +367,7 @@ func (g *guest) settleEvent(t testing.TB, l *lounge) {
 }
 
 // takeHello is hello for a client that another may have replaced before it got the reply.
-func (g *guest) takeHello() {
+func (g *recoveryClient) takeHello() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, p, err := g.Read(ctx)
@@ -378,7 +378,7 @@ func (g *guest) takeHello() {
 }
 
 // answerPings keeps a client alive that has nothing else to do.
-func (g *guest) answerPings() {
+func (g *recoveryClient) answerPings() {
 	for {
 		_, p, err := g.Read(context.Background())
 		if err != nil {
@@ -390,7 +390,7 @@ func (g *guest) answerPings() {
 	}
 }
 
-func (l *lounge) polls(t testing.TB) *pollster {
+func (l *recoveryHub) polls(t testing.TB) *pollster {
 	t.Helper()
 	p := &pollster{t, &http.Client{Transport: &http.Transport{
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return l.kind.dial(l.listener) },
@@ -404,11 +404,11 @@ func (l *lounge) polls(t testing.TB) *pollster {
 	return p
 }
 
-// newLounges is a lounge and, on the same Bus, another hub.
-func newLounges(t testing.TB, k kind, options Options) (*lounge, *Hub) {
+// newRecoveryHubs returns a recoveryHub and, on the same Bus, another hub.
+func newRecoveryHubs(t testing.TB, k kind, options Options) (*recoveryHub, *Hub) {
 	options.Bus = NewMemoryBus()
 	options.Recovery.MaxDisconnection = time.Minute
-	l, other := newLounge(t, k, options), newHub(t, options)
+	l, other := newRecoveryHub(t, k, options), newHub(t, options)
 	for _, h := range []*Hub{l.Hub, other} {
 		eventually(t, "the nodes to know each other", func() bool { return len(h.Nodes().List()) == 1 })
 		h.cluster.await(context.Background(), []string{everyNode, nodeTopic(h.node)})

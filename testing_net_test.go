@@ -343,9 +343,9 @@ func (k kind) netConns(t testing.TB) (client, server net.Conn) {
 	return client, server
 }
 
-// script is a network connection in memory: reads return its segments and then its end; what is written is
+// scriptedConn is a network connection in memory: reads return its segments and then its end; what is written is
 // kept, if it keeps.
-type script struct {
+type scriptedConn struct {
 	net.Conn // nil: nothing else is called
 	segments [][]byte
 	end      error // nil: io.EOF
@@ -358,7 +358,7 @@ type script struct {
 	writes  int
 }
 
-func (s *script) Read(p []byte) (int, error) {
+func (s *scriptedConn) Read(p []byte) (int, error) {
 	s.reads++
 	if len(s.segments) == 0 {
 		return 0, cmp.Or(s.end, io.EOF)
@@ -375,7 +375,7 @@ func (s *script) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (s *script) Write(p []byte) (int, error) {
+func (s *scriptedConn) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writes++
@@ -385,10 +385,10 @@ func (s *script) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (s *script) Close() error { return nil }
+func (s *scriptedConn) Close() error { return nil }
 
-func (s *script) SetDeadline(time.Time) error { return nil }
+func (s *scriptedConn) SetDeadline(time.Time) error { return nil }
 
-func (s *script) SetReadDeadline(time.Time) error { return nil }
+func (s *scriptedConn) SetReadDeadline(time.Time) error { return nil }
 
-func (s *script) SetWriteDeadline(time.Time) error { return nil }
+func (s *scriptedConn) SetWriteDeadline(time.Time) error { return nil }
