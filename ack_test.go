@@ -180,7 +180,7 @@ func TestCallTimeout(t *testing.T) {
 		join := func() (*client, *Socket) {
 			near, far := net.Pipe()
 			s := h.newPlain(newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
-			h.quota.take(nil)
+			h.quota.acquire("")
 			h.add(s.session, "")
 			s.session.start()
 			c := &client{newConn(near, connConfig{client: true, readLimit: 1 << 16, maxQueued: 1 << 20}), t, ""}

@@ -223,7 +223,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 	codec := new(socketIOCodec)
 	h := newHub(t, Options{})
 	p := newPolling(h, codec)
-	h.quota.take(nil)
+	h.quota.acquire("")
 	h.add(p.session, "")
 	most := 0
 	for n := 0; !p.session.ended.Load(); n++ {
@@ -285,8 +285,8 @@ func TestMaxPending(t *testing.T) {
 	wantRoom := func() {
 		t.Helper()
 		eventually(t, "room for another", func() bool {
-			h.quota.mu.Lock()
-			defer h.quota.mu.Unlock()
+			h.mu.Lock()
+			defer h.mu.Unlock()
 			return h.quota.pending < 2
 		})
 	}
@@ -376,7 +376,7 @@ func TestMaxQueuedTotalCountsWhoLeaves(t *testing.T) {
 func TestMaxQueuedTotalOfPolling(t *testing.T) {
 	h := newHub(t, Options{MaxQueuedTotal: 100_000})
 	p := newPolling(h, new(socketIOCodec))
-	h.quota.take(nil)
+	h.quota.acquire("")
 	h.add(p.session, "")
 	p.session.accepted()
 	for p.status().cost <= 100_000 {

@@ -1,16 +1,19 @@
 package atrium
 
 import (
+	"cmp"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 )
 
-// refusal is an HTTP answer instead of a connection.
+// refusal is an HTTP error in response to a request.
 type refusal struct {
 	status  int
-	message string   // for the client: one plain sentence
-	header  []string // that the status asks for: names and values in turn
-	detail  string   // for the server's side only, appended to Error
+	message string      // for the client: one plain sentence
+	code    json.Number // Engine.IO's; empty: 4, forbidden
+	header  []string    // that the status asks for: names and values in turn
+	detail  string      // for the server's side only, appended to Error
 	entry   logEntry
 }
 
@@ -24,9 +27,19 @@ type logEntry struct {
 
 func (e *refusal) Error() string { return "atrium: " + e.message + e.detail }
 
-func (e *refusal) answer(w http.ResponseWriter) {
+// writePlain responds with the message as text.
+func (e *refusal) writePlain(w http.ResponseWriter) {
 	setHeaders(w.Header(), e.header)
 	http.Error(w, e.message, e.status)
+}
+
+// writeEngine responds in the form that Engine.IO's clients read: {"code":…,"message":…}.
+func (e *refusal) writeEngine(w http.ResponseWriter) {
+	body, _ := json.Marshal(map[string]any{"code": cmp.Or(e.code, "4"), "message": e.message}) // nothing that could fail
+	setHeaders(w.Header(), e.header)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(e.status)
+	_, _ = w.Write(body)
 }
 
 // setHeaders sets names and values in turn.
@@ -44,5 +57,5 @@ func warning(message string, attrs ...any) logEntry {
 // hint is an attribute that says what to set, or to mend.
 func hint(text string) slog.Attr { return slog.String("hint", text) }
 
-// retryIn is the header of a refusal that may be over soon.
+// retryIn returns the header of a refusal that may be over soon.
 func retryIn(seconds string) []string { return []string{"Retry-After", seconds} }

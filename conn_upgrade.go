@@ -73,7 +73,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, options UpgradeOptions) (*C
 		err = checkOrigin(r, origins)
 	}
 	if err != nil {
-		err.answer(w)
+		err.writePlain(w)
 		return nil, err
 	}
 	config.subprotocol, _ = chooseSubprotocol(r, options.Subprotocols)
@@ -164,7 +164,7 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) 
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		e := notHijacked(w, err)
-		e.answer(w)
+		e.writePlain(w)
 		return nil, e
 	}
 	// The server's deadlines were for HTTP.

@@ -448,8 +448,8 @@ func TestMaxConnectionsPerClient(t *testing.T) {
 
 // connections returns how many connections are counted.
 func (h *Hub) connections() int {
-	h.quota.mu.Lock()
-	defer h.quota.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	return h.quota.total
 }
 

@@ -443,8 +443,8 @@ func TestFloodLeavesTurns(t *testing.T) {
 	message := maskedText(`{"event":"flood"}`)
 	nc := &flood{scriptedConn: &scriptedConn{segments: [][]byte{bytes.Repeat(message, readBufferSize/len(message))}, again: true}}
 	s := h.newPlain(newConn(nc, connConfig{}), &Handshake{}, context.Background())
-	h.quota.take(nil)
-	if !h.begin(s.session, "") {
+	h.quota.acquire("")
+	if a := (admitted{hub: h}); !a.begin(s.session) {
 		t.Fatal("the hub does not take it in")
 	}
 	eventually(t, "the flood", func() bool { return handled.Load() > 0 })

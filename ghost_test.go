@@ -31,8 +31,8 @@ func wantGhostGone(t *testing.T, h *Hub, left <-chan Reason, open func()) {
 		return n == 0
 	})
 	eventually(t, "its place to be free", func() bool {
-		h.quota.mu.Lock()
-		defer h.quota.mu.Unlock()
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		return h.quota.total == 0
 	})
 	if len(left) > 0 {

@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -22,24 +21,18 @@ type Hub struct {
 	log     *limitedLog // options.Logger, for what clients cause
 	node    string      // the beginning of its sockets' ids
 	origins originList  // options.AllowedOrigins
-	// plainSubprotocols are what plain clients may agree on with the hub, best first.
-	plainSubprotocols []string
-	sessions          *sessionConfig // what its sessions share
-	calls             atomic.Int64   // ids given to calls
 
-	quota   *quota
-	backlog backlog
-	cluster *cluster // nil without a Bus
-	nodes   Nodes
+	sessions *sessionConfig // what its sessions share
+	calls    atomic.Int64   // ids given to calls
+	backlog  backlog
+	cluster  *cluster // nil without a Bus
+	nodes    Nodes
 
 	mu         sync.Mutex // guards:
 	namespaces map[string]*Namespace
 	patterns   []pattern
-	polls      map[string]*polling // by Engine.IO session id
-	live       map[*session]string // whose they are, for the quota
-	closing    bool
-	missed     int           // clients that ended since closing without all that was queued for them
-	empty      chan struct{} // closed when closing and nobody is left
+	quota      quota
+	live       liveSessions
 }
 
 // New makes a Hub. It starts nothing: a hub without clients costs nothing but its memory. One with a Bus joins the
@@ -48,13 +41,15 @@ func New(options Options) *Hub {
 	h := &Hub{
 		options: options.normalize(),
 		node:    randomText(nodeIDLength),
-		live:    make(map[*session]string),
-		empty:   make(chan struct{}),
+		live: liveSessions{
+			clients: make(map[*session]string),
+			polls:   make(map[string]*polling),
+			empty:   make(chan struct{}),
+		},
 	}
 	h.options.Logger = guardedLogger(h.options.Logger)
 	h.log = newLimitedLog(h.options.Logger)
 	h.origins, _ = parseOrigins(h.options.AllowedOrigins) // normalize has seen the error
-	h.plainSubprotocols = append([]string{plainSubprotocol}, h.options.Subprotocols...)
 	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
 	h.sessions.log = h.log
@@ -66,7 +61,6 @@ func New(options Options) *Hub {
 	h.Namespace = newNamespace(h, "/", nil)
 	h.namespaces = map[string]*Namespace{"/": h.Namespace}
 	h.refs = 1
-	h.polls = make(map[string]*polling)
 	if h.cluster != nil {
 		h.cluster.start()
 	}
@@ -121,10 +115,10 @@ func validNamespace(name string) bool {
 	return strings.HasPrefix(name, "/") && len(name) <= maxNamespace && !strings.ContainsFunc(name, unfit)
 }
 
-// enterable returns the namespace of that name for a socket to enter, nil if there is none. It is to be released when
+// enterable returns the namespace of that name for a socket to enter, nil if there is none. The caller releases it when
 // the socket has gone.
 func (h *Hub) enterable(name string) *Namespace {
-	if n := h.hold(name); n != nil {
+	if n := h.retain(name); n != nil {
 		return n
 	}
 	h.mu.Lock()
@@ -154,8 +148,8 @@ func (h *Hub) matches(p pattern, name string) bool {
 	return matched
 }
 
-// hold counts a socket of the namespace in, if there is such a namespace.
-func (h *Hub) hold(name string) *Namespace {
+// retain counts a socket of the namespace of that name; it returns nil if there is none.
+func (h *Hub) retain(name string) *Namespace {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := h.namespaces[name]
@@ -165,80 +159,11 @@ func (h *Hub) hold(name string) *Namespace {
 	return n
 }
 
-// release counts a socket of the namespace out.
+// release undoes retain. A namespace of OfFunc goes with its last socket.
 func (h *Hub) release(n *Namespace) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if n.refs--; n.refs == 0 {
 		delete(h.namespaces, n.name)
-	}
-}
-
-func (h *Hub) isClosing() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.closing
-}
-
-func (h *Hub) list() []*session {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	list := make([]*session, 0, len(h.live))
-	for s := range h.live {
-		list = append(list, s)
-	}
-	return list
-}
-
-// add makes the session a live one. It reports false during a shutdown.
-func (h *Hub) add(s *session, client string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closing {
-		return false
-	}
-	if len(h.live) == 0 {
-		h.backlog.watch()
-	}
-	h.live[s] = client
-	if s.poll != nil {
-		h.polls[s.poll.codec.sid] = s.poll
-	}
-	return true
-}
-
-// poll returns the session with that Engine.IO id, if its client has begun by polling; else nil.
-func (h *Hub) poll(sid string) *polling {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.polls[sid]
-}
-
-// connectionClosed gives the place of a client's connection back. Handlers of its sockets may still run, for long, and
-// the client may want to come back meanwhile.
-func (h *Hub) connectionClosed(s *session) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	pending := s.reading.pending.Swap(false) // it will not be accepted any more
-	h.quota.giveBack(h.live[s], pending)
-}
-
-// remove removes a session whose connection is closed and whose handlers have all returned.
-func (h *Hub) remove(s *session) {
-	missed := s.transport().missed()
-	if missed != nil {
-		h.log.warn("atrium: a client was disconnected without what was queued for it", slog.Any("error", missed))
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.live, s)
-	if s.poll != nil {
-		delete(h.polls, s.poll.codec.sid)
-	}
-	if h.closing && missed != nil {
-		h.missed++
-	}
-	if h.closing && len(h.live) == 0 {
-		close(h.empty)
 	}
 }

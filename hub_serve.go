@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -15,13 +16,13 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if query := r.URL.Query(); speaksEngine(query) {
 		if refused := h.serveEngine(w, r, query); refused != nil {
 			h.logRefusal(r, refused.entry)
-			refused.answer(w)
+			refused.writeEngine(w)
 		}
 		return
 	}
 	if refused := h.servePlain(w, r); refused != nil {
 		h.logRefusal(r, refused.entry)
-		refused.answer(w)
+		refused.writePlain(w)
 	}
 }
 
@@ -32,79 +33,51 @@ func (h *Hub) logRefusal(r *http.Request, e logEntry) {
 	}
 }
 
-// servePlain begins the session of a client that sends one JSON object a message.
+// servePlain serves the handshake of a plain client and begins its session.
 func (h *Hub) servePlain(w http.ResponseWriter, r *http.Request) *refusal {
 	if refused := checkHandshake(r); refused != nil {
 		return refused
 	}
-	return h.admit(r, func(base context.Context, client string) bool {
-		conn := h.switchProtocols(w, r, h.plainSubprotocols)
-		if conn == nil {
-			return false
-		}
-		return h.begin(h.newPlain(conn, newHandshake(r, conn.Subprotocol()), base).session, client)
-	})
+	a, refused := h.admit(r)
+	if refused != nil {
+		return refused
+	}
+	defer a.release()
+	if conn := h.switchProtocols(w, r, append([]string{plainSubprotocol}, h.options.Subprotocols...)); conn != nil {
+		a.begin(h.newPlain(conn, newHandshake(r, conn.Subprotocol()), a.base).session)
+	}
+	return nil
+}
+
+// newPlain makes the socket of a plain client, and its session.
+func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *Socket {
+	codec := new(plainCodec)
+	session := newSession(h, conn, codec, plainProtocol)
+	codec.socket = newSocket(h.retain("/"), session, handshake, base)
+	session.add(codec.socket)
+	return codec.socket
 }
 
 // switchProtocols makes a WebSocket of the request's connection, with one of the subprotocols. It returns nil if it has
 // refused the request, or its connection has failed.
 func (h *Hub) switchProtocols(w http.ResponseWriter, r *http.Request, subprotocols []string) *Conn {
-	config := h.connConfig()
-	var offered int
-	config.subprotocol, offered = chooseSubprotocol(r, subprotocols)
-	if offered > 0 && config.subprotocol == "" {
+	subprotocol, offered := chooseSubprotocol(r, subprotocols)
+	if offered > 0 && subprotocol == "" {
 		// The offers are not logged: one may be a token.
 		h.logRefusal(r, warning("atrium: no offered subprotocol is known", slog.Int("offered", offered), slog.Any("known", subprotocols),
 			hint("browsers close such a connection: list one of the client's in Options.Subprotocols")))
 	}
-	conn, err := switchProtocols(w, r, config)
-	if refused, ok := errors.AsType[*refusal](err); ok {
-		h.logRefusal(r, refused.entry)
-	}
-	return conn
-}
-
-func (h *Hub) connConfig() connConfig {
-	return connConfig{
+	conn, err := switchProtocols(w, r, connConfig{
+		subprotocol:  subprotocol,
 		compression:  h.sessions.compression,
 		readLimit:    min(h.options.MaxMessageSize, maxBeforeConnect),
 		maxQueued:    min(h.options.MaxQueued, maxQueuedBeforeConnect),
 		closeTimeout: h.options.CloseTimeout,
+	})
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		h.logRefusal(r, refused.entry)
 	}
-}
-
-// admit decides whether a new client may come in, and lets it: enter reports whether it did.
-func (h *Hub) admit(r *http.Request, enter func(base context.Context, client string) bool) *refusal {
-	if refused := h.check(r); refused != nil {
-		return refused
-	}
-	client, refused := h.quota.take(r)
-	if refused != nil {
-		return refused
-	}
-	entered := false
-	defer func() {
-		if !entered { // or Accept has panicked
-			h.quota.giveBack(client, true)
-		}
-	}()
-	base, refused := h.accept(r)
-	if refused == nil {
-		entered = enter(base, client)
-	}
-	return refused
-}
-
-// begin starts a session, unless the hub is shutting down.
-func (h *Hub) begin(s *session, client string) bool {
-	if !h.add(s, client) {
-		if conn := s.conn.Load(); conn != nil {
-			go conn.Close(StatusGoingAway, string(ReasonShutdown))
-		}
-		return false
-	}
-	s.start()
-	return true
+	return conn
 }
 
 // speaksEngine reports whether a request is a Socket.IO client's, even if it does not say which version it speaks.
@@ -114,25 +87,27 @@ func speaksEngine(query url.Values) bool {
 }
 
 // serveEngine serves a request of a Socket.IO client.
-func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Values) *engineError {
+func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Values) *refusal {
 	if refused := checkOrigin(r, h.origins); refused != nil {
-		return forbidden(refused)
+		return refused
 	}
 	allowOrigin(w, r, h.origins)
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-		answerPreflight(w, r)
+		respondPreflight(w, r)
 		return nil
 	}
-	if err := checkEngine(query); err != nil {
-		return err
-	}
 	overWebSocket := query.Get("transport") == "websocket"
-	if !query.Has("sid") && r.Method != http.MethodGet {
+	switch {
+	case !overWebSocket && query.Get("transport") != "polling":
+		return errTransportUnknown
+	case query.Get("EIO") != "4":
+		return unknownVersion(query.Get("EIO"))
+	case !query.Has("sid") && r.Method != http.MethodGet:
 		return errHandshakeMethod
 	}
 	if overWebSocket {
 		if refused := checkHandshake(r); refused != nil {
-			return badHandshake(refused)
+			return malformedEngine(refused)
 		}
 	}
 	switch {
@@ -144,42 +119,35 @@ func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Valu
 	return h.openPolling(w, r)
 }
 
-// openWebSocket begins the session of a client that comes over a WebSocket.
-func (h *Hub) openWebSocket(w http.ResponseWriter, r *http.Request) *engineError {
-	refused := h.admit(r, func(base context.Context, client string) bool {
-		conn := h.switchProtocols(w, r, h.options.Subprotocols)
-		if conn == nil {
-			return false
-		}
-		return h.begin(newSession(h, conn, newSocketIOCodec(r, base, conn.Subprotocol()), socketIOProtocol), client)
-	})
-	return forbidden(refused)
+// openWebSocket begins the session of a Socket.IO client that comes over a WebSocket.
+func (h *Hub) openWebSocket(w http.ResponseWriter, r *http.Request) *refusal {
+	a, refused := h.admit(r)
+	if refused != nil {
+		return refused
+	}
+	defer a.release()
+	if conn := h.switchProtocols(w, r, h.options.Subprotocols); conn != nil {
+		a.begin(newSession(h, conn, newSocketIOCodec(r, a.base, conn.Subprotocol()), socketIOProtocol))
+	}
+	return nil
 }
 
-// openPolling begins the session of a client that comes by long-polling. What it polls first is its handshake.
-func (h *Hub) openPolling(w http.ResponseWriter, r *http.Request) *engineError {
-	var poll *polling
-	entered := false
-	refused := h.admit(r, func(base context.Context, client string) bool {
-		poll = newPolling(h, newSocketIOCodec(r, base, ""))
-		entered = h.begin(poll.session, client)
-		return entered
-	})
-	switch {
-	case refused != nil:
-		return forbidden(refused)
-	case !entered:
-		return forbidden(shuttingDown())
+// openPolling begins the session of a client that comes by long-polling. The response to its request is the handshake.
+func (h *Hub) openPolling(w http.ResponseWriter, r *http.Request) *refusal {
+	a, refused := h.admit(r)
+	if refused != nil {
+		return refused
+	}
+	defer a.release()
+	poll := newPolling(h, newSocketIOCodec(r, a.base, ""))
+	if !a.begin(poll.session) {
+		return shuttingDown()
 	}
 	return poll.get(w, r)
 }
 
-func newSocketIOCodec(r *http.Request, base context.Context, subprotocol string) *socketIOCodec {
-	return &socketIOCodec{handshake: newHandshake(r, subprotocol), base: base, sid: randomText(socketIDLength)}
-}
-
 // serveSession serves a request of a session that has begun.
-func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, sid string, overWebSocket bool) *engineError {
+func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, sid string, overWebSocket bool) *refusal {
 	poll := h.poll(sid)
 	switch {
 	case poll == nil:
@@ -195,6 +163,40 @@ func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, sid string, o
 		return poll.post(w, r)
 	}
 	return errBadRequest
+}
+
+var (
+	errTransportUnknown = badEngine("0", "Transport unknown")
+	errSessionUnknown   = &refusal{code: "1", status: http.StatusBadRequest, message: "Session ID unknown", entry: logEntry{
+		slog.LevelInfo, "atrium: refused a request of an unknown session",
+		[]any{hint("its session has ended, or is another server's: without sticky sessions Socket.IO clients cannot poll")},
+	}}
+	errHandshakeMethod = badEngine("2", "Bad handshake method")
+	errBadRequest      = badEngine("3", "Bad request")
+)
+
+// badEngine refuses a request that breaks Engine.IO's protocol.
+func badEngine(code json.Number, message string) *refusal {
+	return &refusal{
+		code: code, status: http.StatusBadRequest, message: message,
+		entry: warning("atrium: refused a malformed Engine.IO request", slog.String("problem", message)),
+	}
+}
+
+// malformedEngine refuses an Engine.IO client's handshake for a WebSocket.
+func malformedEngine(refused *refusal) *refusal {
+	e := *errBadRequest
+	e.entry = refused.entry
+	return &e
+}
+
+// unknownVersion refuses a version of Engine.IO.
+func unknownVersion(version string) *refusal {
+	return &refusal{
+		code: "5", status: http.StatusBadRequest, message: "Unsupported protocol version",
+		entry: warning("atrium: refused a version of Engine.IO", clientText("EIO", version),
+			hint("expected EIO=4, which Socket.IO clients of version 3 and later send; EIO=3 is version 2's")),
+	}
 }
 
 // allowOrigin tells the browser that a page of another origin, which checkOrigin has let pass, may read the response;
@@ -214,8 +216,8 @@ func allowOrigin(w http.ResponseWriter, r *http.Request, allowed originList) {
 	header.Set("Access-Control-Allow-Credentials", "true")
 }
 
-// answerPreflight answers the question of a browser what a page of another origin may send.
-func answerPreflight(w http.ResponseWriter, r *http.Request) {
+// respondPreflight tells a browser what a page of another origin may send.
+func respondPreflight(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Access-Control-Allow-Methods", "GET, POST")
 	if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
@@ -223,69 +225,4 @@ func answerPreflight(w http.ResponseWriter, r *http.Request) {
 	}
 	header.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
-}
-
-// newPlain makes the socket of a plain client, and its session.
-func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *Socket {
-	codec := new(plainCodec)
-	session := newSession(h, conn, codec, plainProtocol)
-	codec.socket = newSocket(h.hold("/"), session, handshake, base)
-	session.add(codec.socket)
-	return codec.socket
-}
-
-// check judges a request by itself, before anybody is asked.
-func (h *Hub) check(r *http.Request) *refusal {
-	if h.isClosing() {
-		return shuttingDown()
-	}
-	if size := handshakeSize(r); size > maxHandshake {
-		return &refusal{
-			status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB",
-			entry: warning("atrium: refused a request with large headers", slog.Int("bytes", size), slog.Int("limit", maxHandshake)),
-		}
-	}
-	return checkOrigin(r, h.origins)
-}
-
-func shuttingDown() *refusal {
-	return &refusal{
-		status: http.StatusServiceUnavailable, message: "the server is shutting down", header: retryIn("1"),
-		entry: logEntry{level: slog.LevelDebug, message: "atrium: refused a client during Shutdown"},
-	}
-}
-
-// accept asks the application.
-func (h *Hub) accept(r *http.Request) (context.Context, *refusal) {
-	if h.options.Accept == nil {
-		return context.Background(), nil
-	}
-	ctx, err := h.options.Accept(r)
-	if err = errorOf(err); err != nil {
-		return nil, notAccepted(err)
-	}
-	if ctx == nil {
-		return context.Background(), nil
-	}
-	return context.WithoutCancel(ctx), nil
-}
-
-// notAccepted is the refusal for an error of Accept. An error that the client is not told is logged at a higher level.
-func notAccepted(err error) *refusal {
-	refused := &refusal{
-		status: http.StatusForbidden, message: "the server refuses this client",
-		entry: logEntry{slog.LevelInfo, "atrium: Options.Accept failed", []any{slog.Any("error", err)}},
-	}
-	if e, ok := asError(err); ok {
-		refused.message = e.Message
-		refused.entry.level, refused.entry.message = slog.LevelDebug, "atrium: Options.Accept refused a client"
-		if e.Status != 0 {
-			refused.status = e.Status
-		}
-	}
-	if refused.status == http.StatusTooManyRequests || refused.status == http.StatusServiceUnavailable {
-		refused.header = retryIn("10")
-	}
-	refused.entry.attrs = append(refused.entry.attrs, slog.Int("status", refused.status))
-	return refused
 }

@@ -30,10 +30,10 @@ import (
 // Call Shutdown before http.Server.Shutdown, which does not know of these connections. Calling it again waits again.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
-	if !h.closing {
-		h.closing = true
-		if len(h.live) == 0 {
-			close(h.empty)
+	if !h.live.closing {
+		h.live.closing = true
+		if len(h.live.clients) == 0 {
+			close(h.live.empty)
 		}
 	}
 	h.mu.Unlock()
@@ -58,7 +58,7 @@ func (h *Hub) awaitEmpty(ctx context.Context) {
 	defer patience.Stop()
 	for {
 		select {
-		case <-h.empty:
+		case <-h.live.empty:
 			return
 		case <-ctx.Done():
 			return
@@ -73,7 +73,7 @@ func (h *Hub) awaitEmpty(ctx context.Context) {
 // leftError says which clients a Shutdown has left behind, and which have missed something; nil if none.
 func (h *Hub) leftError(ctx context.Context, left int) error {
 	h.mu.Lock()
-	missed := h.missed
+	missed := h.live.missed
 	h.mu.Unlock()
 	var errs []error
 	if left > 0 {

@@ -106,7 +106,7 @@ func TestOfFunc(t *testing.T) {
 		a.send(`40/other,`)
 		a.want(`44/other,{"message":"Invalid namespace"}`)
 		projects.Emit("nobody")
-		project := h.hold("/project-1")
+		project := h.retain("/project-1")
 		project.To("room").Emit("hello")
 		a.want(`42/project-1,["hello"]`)
 		b.want(`42/project-1,["hello"]`)
@@ -137,7 +137,7 @@ func TestOfFuncRaces(t *testing.T) {
 				n.mu.Lock()
 				n.byID[fmt.Sprint(i)] = nil
 				n.mu.Unlock()
-				if again := h.hold("/x"); again != n {
+				if again := h.retain("/x"); again != n {
 					t.Error("two namespaces of one name")
 				}
 				n.mu.Lock()
@@ -149,7 +149,7 @@ func TestOfFuncRaces(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if h.hold("/x") != nil {
+	if h.retain("/x") != nil {
 		t.Error("it is still there")
 	}
 }

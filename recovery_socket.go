@@ -19,7 +19,7 @@ func newRecovery(h *Hub, n *Namespace) *recovery {
 		maxBytes:  int64(o.Recovery.MaxBytes),
 		total:     new(atomic.Int64),
 		maxMissed: o.MaxQueued,
-		hold:      func() { h.hold(n.name) },
+		hold:      func() { h.retain(n.name) },
 		release:   func() { h.release(n) },
 		sessions:  make(map[string]*kept),
 		absent:    make(map[string]*kept),

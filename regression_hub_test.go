@@ -152,7 +152,7 @@ func TestEndBeforeStartLeavesNoTimer(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	s := h.newPlain(newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
-	h.quota.take(nil)
+	h.quota.acquire("")
 	h.add(s.session, "")
 	s.session.end(ReasonShutdown, StatusGoingAway, "")
 	s.session.start()

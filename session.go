@@ -152,7 +152,7 @@ func (s *session) messageSize() int64 {
 func (s *session) accepted() {
 	s.onTransport(func(t transport) { t.permit(s.config.maxMessageSize, s.config.maxQueued) })
 	if s.reading.pending.CompareAndSwap(true, false) {
-		s.hub.quota.accepted()
+		s.hub.accepted()
 		s.recheck()
 	}
 }

@@ -46,7 +46,7 @@ func (t *polling) served() error {
 
 // refuse returns the response to a request that is not served. One that overlaps another, or is broken off, ends the
 // session. It locks.
-func (t *polling) refuse(err error) *engineError {
+func (t *polling) refuse(err error) *refusal {
 	switch err {
 	case errUpgraded:
 		return errBadRequest
@@ -62,7 +62,7 @@ func (t *polling) refuse(err error) *engineError {
 }
 
 // get serves a GET: it waits until something is queued.
-func (t *polling) get(w http.ResponseWriter, r *http.Request) *engineError {
+func (t *polling) get(w http.ResponseWriter, r *http.Request) *refusal {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{})  // the server's deadlines are for requests that do not wait;
 	_ = control.SetWriteDeadline(time.Time{}) // a ResponseWriter without deadlines has none to lift
@@ -205,7 +205,7 @@ func (t *polling) waitForPost() {
 }
 
 // post serves a POST.
-func (t *polling) post(w http.ResponseWriter, r *http.Request) *engineError {
+func (t *polling) post(w http.ResponseWriter, r *http.Request) *refusal {
 	t.session.check()
 	ctx, cancel := beforeDeadline(r.Context())
 	defer cancel()
@@ -265,7 +265,7 @@ func (t *polling) endPost() {
 }
 
 // readPost reads the body of a POST. It locks.
-func (t *polling) readPost(w http.ResponseWriter, r *http.Request) (payloadReader, *engineError) {
+func (t *polling) readPost(w http.ResponseWriter, r *http.Request) (payloadReader, *refusal) {
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream") {
 		t.fail(ReasonTransportError) // that was an earlier version of the protocol
 		return payloadReader{}, errBadRequest
@@ -283,20 +283,20 @@ func (t *polling) readPost(w http.ResponseWriter, r *http.Request) (payloadReade
 }
 
 // failTooBig ends the session because of a POST over the limit: Socket.IO's client ends it as well. It locks.
-func (t *polling) failTooBig(r *http.Request, limit int64) *engineError {
+func (t *polling) failTooBig(r *http.Request, limit int64) *refusal {
 	problem := fmt.Sprintf("a payload is over the limit of %d bytes", limit)
 	if r.ContentLength >= 0 {
 		problem = fmt.Sprintf("a payload of %d bytes is over the limit of %d", r.ContentLength, limit)
 	}
 	t.session.logViolation(ReasonMessageTooBig, problem)
 	t.fail(ReasonMessageTooBig)
-	return &engineError{code: 3, status: http.StatusRequestEntityTooLarge, message: "Payload too large: " + problem}
+	return &refusal{code: "3", status: http.StatusRequestEntityTooLarge, message: "Payload too large: " + problem}
 }
 
 // receivePost handles the packets of a POST and ends it. That may wait for handlers, and so longer than a deadline that
 // is not the hub's: when ctx, which has one then, ends, the POST may get its response before it is done. It locks.
-func (t *polling) receivePost(ctx context.Context, body payloadReader) *engineError {
-	receive := func() *engineError {
+func (t *polling) receivePost(ctx context.Context, body payloadReader) *refusal {
+	receive := func() *refusal {
 		defer t.endPost()
 		if violated := t.receivePayload(body); violated != nil {
 			t.session.endViolated(violated)
@@ -311,7 +311,7 @@ func (t *polling) receivePost(ctx context.Context, body payloadReader) *engineEr
 		defer stop()
 		return receive()
 	}
-	received := make(chan *engineError, 1)
+	received := make(chan *refusal, 1)
 	go func() { received <- receive() }() // it ends with the session at the latest: see inbox.pushLast
 	select {
 	case err := <-received:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strconv"
 	"sync"
@@ -19,6 +20,10 @@ type socketIOCodec struct {
 	sid       string          // the Engine.IO session's id: a secret between its client and us
 	parts     assembler       // used by the reader only
 	left      recentlyLeft
+}
+
+func newSocketIOCodec(r *http.Request, base context.Context, subprotocol string) *socketIOCodec {
+	return &socketIOCodec{handshake: newHandshake(r, subprotocol), base: base, sid: randomText(socketIDLength)}
 }
 
 // recentlyLeft are the namespaces that the server has disconnected the client from. Packets for them that were already in

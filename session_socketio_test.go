@@ -351,8 +351,8 @@ func TestSocketIOHalfOpen(t *testing.T) {
 		<-time.After(5*time.Second + pollLinger + 2*time.Duration(h.sessions.clock.tick))
 		synctest.Wait()
 		h.checkNobody(t)
-		if len(h.polls) != 0 {
-			t.Errorf("%d are left", len(h.polls))
+		if len(h.live.polls) != 0 {
+			t.Errorf("%d are left", len(h.live.polls))
 		}
 		if r := e.get(); r.status != 200 {
 			t.Error("the place is not free again")

@@ -3,82 +3,8 @@ package atrium
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
-	"log/slog"
-	"net/http"
-	"net/url"
 	"time"
 )
-
-// engineError is a refusal of an Engine.IO request in the form that its clients know: {"code":…,"message":…}.
-type engineError struct {
-	code    int
-	status  int
-	message string
-	header  []string // that the status asks for: names and values in turn
-	entry   logEntry
-}
-
-var (
-	errTransportUnknown = badEngine(0, "Transport unknown")
-	errSessionUnknown   = &engineError{code: 1, status: http.StatusBadRequest, message: "Session ID unknown", entry: logEntry{
-		slog.LevelInfo, "atrium: refused a request of an unknown session",
-		[]any{hint("its session has ended, or is another server's: without sticky sessions Socket.IO clients cannot poll")},
-	}}
-	errHandshakeMethod = badEngine(2, "Bad handshake method")
-	errBadRequest      = badEngine(3, "Bad request")
-)
-
-// badEngine refuses a request that is none of Engine.IO's.
-func badEngine(code int, message string) *engineError {
-	return &engineError{
-		code: code, status: http.StatusBadRequest, message: message,
-		entry: warning("atrium: refused a malformed Engine.IO request", slog.String("problem", message)),
-	}
-}
-
-// badHandshake refuses an Engine.IO client's handshake for a WebSocket.
-func badHandshake(refused *refusal) *engineError {
-	e := *errBadRequest
-	e.entry = refused.entry
-	return &e
-}
-
-// unknownVersion refuses a version of Engine.IO.
-func unknownVersion(version string) *engineError {
-	return &engineError{
-		code: 5, status: http.StatusBadRequest, message: "Unsupported protocol version",
-		entry: warning("atrium: refused a version of Engine.IO", clientText("EIO", version),
-			hint("expected EIO=4, which Socket.IO clients of version 3 and later send; EIO=3 is version 2's")),
-	}
-}
-
-// forbidden is a refusal in the form of Engine.IO; nil if there is none.
-func forbidden(refused *refusal) *engineError {
-	if refused == nil {
-		return nil
-	}
-	return &engineError{4, refused.status, refused.message, refused.header, refused.entry}
-}
-
-func (e *engineError) answer(w http.ResponseWriter) {
-	body, _ := json.Marshal(map[string]any{"code": e.code, "message": e.message}) // nothing that could fail
-	setHeaders(w.Header(), e.header)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(e.status)
-	_, _ = w.Write(body)
-}
-
-// checkEngine judges the query of an Engine.IO request by itself.
-func checkEngine(query url.Values) *engineError {
-	switch transport := query.Get("transport"); {
-	case transport != "websocket" && transport != "polling":
-		return errTransportUnknown
-	case query.Get("EIO") != "4":
-		return unknownVersion(query.Get("EIO"))
-	}
-	return nil
-}
 
 // upgradeTimeout bounds the upgrade from polling to a WebSocket.
 const upgradeTimeout = 10 * time.Second

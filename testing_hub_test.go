@@ -63,8 +63,8 @@ func leavings(h *Hub) <-chan Reason {
 func (h *Hub) awaitCountedOut(t testing.TB) {
 	t.Helper()
 	eventually(t, "all connections to be counted out", func() bool {
-		h.quota.mu.Lock()
-		defer h.quota.mu.Unlock()
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		return h.quota.total == 0 && len(h.quota.byClient) == 0
 	})
 }
@@ -128,7 +128,7 @@ func newMailbox(t testing.TB, h *Hub) mailbox {
 	conn := newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 30})
 	conn.out.state = writing
 	s := h.newPlain(conn, &Handshake{}, context.Background())
-	h.quota.take(nil)
+	h.quota.acquire("")
 	if !h.add(s.session, "") || !s.enter() {
 		t.Fatal("the socket was not let in")
 	}
@@ -223,8 +223,8 @@ func (h *Hub) checkForgotten(t testing.TB) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.polls) != 0 {
-		t.Errorf("%d sessions can be polled still", len(h.polls))
+	if len(h.live.polls) != 0 {
+		t.Errorf("%d sessions can be polled still", len(h.live.polls))
 	}
 }
 

@@ -1,0 +1,89 @@
+package atrium
+
+import "log/slog"
+
+// liveSessions are a hub's sessions. Hub.mu guards them.
+type liveSessions struct {
+	clients map[*session]string // the keys in the quota
+	polls   map[string]*polling // by Engine.IO session id, those whose clients have begun by polling
+	closing bool                // the hub is shutting down
+	missed  int                 // clients that ended since then without all that was queued for them
+	empty   chan struct{}       // closed when closing and no session is left
+}
+
+func (h *Hub) isClosing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.live.closing
+}
+
+// list returns the live sessions.
+func (h *Hub) list() []*session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := make([]*session, 0, len(h.live.clients))
+	for s := range h.live.clients {
+		list = append(list, s)
+	}
+	return list
+}
+
+// poll returns the session with that Engine.IO id, if its client has begun by polling; else nil.
+func (h *Hub) poll(sid string) *polling {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.live.polls[sid]
+}
+
+// add makes the session a live one. It reports false during a shutdown.
+func (h *Hub) add(s *session, client string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.live.closing {
+		return false
+	}
+	if len(h.live.clients) == 0 {
+		h.backlog.watch()
+	}
+	h.live.clients[s] = client
+	if s.poll != nil {
+		h.live.polls[s.poll.codec.sid] = s.poll
+	}
+	return true
+}
+
+// accepted notes that a pending client was accepted. It may be called under the locks of a Socket.
+func (h *Hub) accepted() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.quota.pending--
+}
+
+// connectionClosed gives the place of a client's connection back. Handlers of its sockets may still run, for long, and
+// the client may want to come back meanwhile.
+func (h *Hub) connectionClosed(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	pending := s.reading.pending.Swap(false) // it will not be accepted any more
+	h.quota.release(h.live.clients[s], pending)
+}
+
+// remove removes a session whose connection is closed and whose handlers have all returned.
+func (h *Hub) remove(s *session) {
+	missed := s.transport().missed()
+	if missed != nil {
+		h.log.warn("atrium: a client was disconnected without what was queued for it", slog.Any("error", missed))
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.live.clients, s)
+	if s.poll != nil {
+		delete(h.live.polls, s.poll.codec.sid)
+	}
+	if h.live.closing && missed != nil {
+		h.live.missed++
+	}
+	if h.live.closing && len(h.live.clients) == 0 {
+		close(h.live.empty)
+	}
+}
