@@ -9,7 +9,7 @@ import (
 )
 
 // This file is permessage-deflate (RFC 7692): what the handshake says about it, and messages into it. The way out of it
-// is in inflate.go.
+// is in conn_inflate.go.
 //
 // It is off unless an option turns it on, for two reasons. Where a secret and text of an attacker's choice are
 // compressed together, the length of the result gives the secret away byte by byte, encrypted or not (CRIME, BREACH).

@@ -332,13 +332,6 @@ func TestInflate(t *testing.T) {
 			if !bytes.Equal(compressed, kept) {
 				t.Error("inflate has changed what it reads")
 			}
-			if test.code == 0 {
-				for n := range compressed {
-					if err := tryInflate(compressed[:n], int64(len(test.want)), true); err != nil {
-						t.Errorf("after %d bytes: %v", n, err)
-					}
-				}
-			}
 		})
 	}
 }
@@ -406,9 +399,6 @@ func TestInflateLimit(t *testing.T) {
 				}
 				if want == 0 && !bytes.Equal(out[len(dst):], text(n, 4)) {
 					t.Errorf("%d bytes, limit %d: inflated to something else", n, limit)
-				}
-				if got := codeOf(t, tryInflate(compressed, limit, false)); got != want {
-					t.Errorf("%d bytes, limit %d: tryInflate: %d", n, limit, got)
 				}
 			}
 		}
@@ -486,25 +476,6 @@ func TestInflateBomb(t *testing.T) {
 			t.Errorf("%d bytes allocated", used)
 		}
 	})
-	t.Run("as it comes in", func(t *testing.T) {
-		var collected []byte
-		used := allocated(func() {
-			var probe inflateProbe
-			for piece := range slices.Chunk(bomb, 4096) {
-				collected = append(collected, piece...)
-				if err := probe.check(collected, limit, false); err != nil {
-					if codeOf(t, err) != StatusMessageTooBig {
-						t.Error(err)
-					}
-					return
-				}
-			}
-			t.Error("not noticed")
-		})
-		if len(collected) > firstProbe || used > 200_000 {
-			t.Errorf("noticed after %d bytes, %d bytes allocated", len(collected), used)
-		}
-	})
 	t.Run("of one byte at a time", func(t *testing.T) {
 		// BFINAL in every block: each costs a reset, and that must stay cheap.
 		blocks := bytes.Repeat([]byte{0x03, 0x00}, 1<<19)
@@ -517,51 +488,6 @@ func TestInflateBomb(t *testing.T) {
 			t.Errorf("%d bytes allocated", used)
 		}
 	})
-}
-
-// TestInflateProbe looks into good and bad messages that come in pieces.
-func TestInflateProbe(t *testing.T) {
-	good := deflateParams{windowBits: 15}.compress(nil, random(300_000), 1)
-	tests := []struct {
-		name    string
-		message []byte
-		limit   int64
-		text    bool
-		code    StatusCode
-		by      int // bytes
-	}{
-		{"good", good, 300_000, false, 0, len(good)},
-		{"one byte over the limit", good, 299_999, false, 0, len(good)},
-		{"over half the limit", good, 150_000, false, StatusMessageTooBig, 16 * 17_000},
-		{"a small limit", good, 1000, false, StatusMessageTooBig, 16384},
-		{"not UTF-8", good, 300_000, true, StatusInvalidPayload, 16384},
-		{"not deflate", bytes.Repeat([]byte{0xFF}, 20_000), 300_000, false, StatusInvalidPayload, 16384},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			var probe inflateProbe
-			looked := 0
-			for n := 1000; n < len(test.message); n += 1000 {
-				at := probe.at
-				err := probe.check(test.message[:n], test.limit, test.text)
-				if probe.at != at {
-					looked++
-				}
-				if err != nil {
-					if codeOf(t, err) != test.code || n > test.by+1000 {
-						t.Fatalf("after %d bytes: %v", n, err)
-					}
-					return
-				}
-			}
-			if test.code != 0 {
-				t.Fatal("not noticed")
-			}
-			if looked > 3 {
-				t.Errorf("looked %d times", looked)
-			}
-		})
-	}
 }
 
 // TestInflateDictionary, row 65: what one message held cannot be referred to by another, nor by the same one's
@@ -586,9 +512,6 @@ func TestInflateDictionary(t *testing.T) {
 		if out, err := inflate(nil, append([]byte{0x03, 0x00}, thief...), 1<<20, true); codeOf(t, err) != StatusInvalidPayload {
 			t.Errorf("after %s and an empty block: inflated to %q, %v", after, out, err)
 		}
-		if err := tryInflate(thief, 1<<20, true); codeOf(t, err) != StatusInvalidPayload {
-			t.Errorf("after %s: %v", after, err)
-		}
 	}
 	for range 20 { // the pool may drop one
 		inflate(nil, honest, 1<<20, true)
@@ -597,8 +520,6 @@ func TestInflateDictionary(t *testing.T) {
 		steal("a message over the limit")
 		inflate(nil, append(bytes.Clone(honest), 0xFF), 1<<20, true)
 		steal("a message with an error")
-		tryInflate(honest, 1<<20, true)
-		steal("half a message")
 		if out, err := inflate(nil, honest, 1<<20, true); err != nil || !bytes.Equal(out, secret) {
 			t.Errorf("%q, %v", out, err)
 		}
@@ -959,13 +880,6 @@ func FuzzInflate(f *testing.F) {
 			}
 		default:
 			t.Fatal(err)
-		}
-
-		// What is wrong with the beginning is wrong with the whole.
-		for _, n := range []int{len(message) / 4, len(message) / 2, len(message)} {
-			if early := codeOf(t, tryInflate(message[:n], limit, isText)); early != 0 && code == 0 {
-				t.Fatalf("the first %d bytes are refused with %d, the whole is not", n, early)
-			}
 		}
 
 		// Taken as a message to send, it comes back, over any window.

@@ -50,53 +50,7 @@ func inflate(dst, compressed []byte, limit int64, text bool) ([]byte, error) {
 	return out, nil
 }
 
-// inflateProbe looks into a compressed message while it still comes in, so that a bomb ends at its first 16 KB
-// instead of being collected. The zero value is for a new message.
-//
-// It inflates the beginning and throws the result away: again and again, because a flate.Reader that has run dry
-// does not go on, but only when four times as much has come, which costs a third of the inflating in all.
-type inflateProbe struct {
-	at uint32 // firstProbes of bytes at which to look again
-}
-
-// firstProbe is the size in bytes up to which a compressed message is collected without being looked into.
-const firstProbe = 16 << 10
-
-// check is called with the beginning of a message whenever some has been added to it. Its error is one that inflate
-// would give the whole message.
-func (p *inflateProbe) check(beginning []byte, limit int64, text bool) error {
-	size := uint32(len(beginning) / firstProbe)
-	if size < max(p.at, 1) {
-		return nil
-	}
-	p.at = 4 * size
-	return tryInflate(beginning, limit, text)
-}
-
-// tryInflate inflates the beginning of a message into nothing, and says what is wrong with it already.
-func tryInflate(beginning []byte, limit int64, text bool) error {
-	z := inflaters.Get().(*inflater)
-	defer z.release()
-
-	z.begin(inflaterSource{message: beginning, partial: true})
-	var runes utf8Stream
-	for done := int64(0); ; {
-		n, err := z.read(z.spare[:])
-		done += int64(n)
-		switch {
-		case done > limit:
-			return inflatedTooBig(limit)
-		case text && !runes.valid(z.spare[:n]):
-			return errNotUTF8
-		case err == io.EOF || err == io.ErrUnexpectedEOF:
-			return nil
-		case err != nil:
-			return errNotDeflate
-		}
-	}
-}
-
-// inflater is a flate.Reader with where it reads from. begin takes every memory of an earlier message from it.
+// inflater is a flate.Reader with where it reads from. reset takes every memory of an earlier message from it.
 type inflater struct {
 	flate  io.Reader // a flate.Resetter too
 	source inflaterSource
@@ -117,18 +71,14 @@ func (z *inflater) release() {
 	inflaters.Put(z)
 }
 
-func (z *inflater) begin(source inflaterSource) {
-	z.source = source
-	z.reset()
-}
-
 func (z *inflater) reset() {
 	_ = z.flate.(flate.Resetter).Reset(&z.source, nil) // it has no error to return
 }
 
 // inflate inflates all of the source.
 func (z *inflater) inflate(dst []byte, source inflaterSource, limit int64, text bool) ([]byte, error) {
-	z.begin(source)
+	z.source = source
+	z.reset()
 	limit = min(limit, math.MaxInt64-1)
 	var runes utf8Stream
 	out, done := dst, int64(0)
@@ -195,7 +145,6 @@ func (z *inflater) read(p []byte) (n int, err error) {
 type inflaterSource struct {
 	message []byte
 	tail    string
-	partial bool // more of the message is to come: it ends with the bytes there are
 
 	part part
 	at   int // in the part
@@ -245,9 +194,6 @@ func (s *inflaterSource) Read(p []byte) (n int, err error) {
 // rest returns what is left of the part behind the message, which it goes on to when the message has been read.
 func (s *inflaterSource) rest() string {
 	if s.part == partMessage {
-		if s.partial {
-			return ""
-		}
 		s.part, s.at = partTail, 0
 	}
 	if s.part == partTail {

@@ -32,9 +32,8 @@ type inbound struct {
 	// The message in progress.
 	op         Opcode // OpText or OpBinary; OpContinuation between messages
 	text       utf8Stream
-	message    []byte       // what came of it so far, unmasked
-	probe      inflateProbe // looks into message if it is compressed
-	compressed bool         // message, which is not in a caller's buf then, is to be inflated
+	message    []byte // what came of it so far, unmasked
+	compressed bool   // message, which is not in a caller's buf then, is to be inflated
 
 	here     bool  // it is readHere that reads
 	violated bool  // reading ended because the peer broke a rule
@@ -178,7 +177,7 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte
 				in.op = h.Opcode
 				in.text = utf8Stream{}
 				if h.Rsv1 {
-					in.compressed, in.probe, in.message = true, inflateProbe{}, nil
+					in.compressed, in.message = true, nil
 				}
 			}
 		}
@@ -264,13 +263,7 @@ func (c *Conn) took(n int) error {
 		Mask(piece, in.frame.Key, int((in.frame.Length-in.remaining)&3))
 	}
 	in.remaining -= int64(n)
-	if in.compressed {
-		if err := in.probe.check(in.message, c.readLimit.Load(), in.op == OpText); err != nil {
-			return c.fail(err)
-		}
-		return nil
-	}
-	if in.op == OpText && !in.text.valid(piece) {
+	if in.op == OpText && !in.compressed && !in.text.valid(piece) {
 		return c.fail(errNotUTF8)
 	}
 	return nil
