@@ -253,7 +253,7 @@ func (c *Client) send(m *parcel) error {
 	l, wake, err := c.sendLocked(m)
 	c.mu.Unlock()
 	if wake {
-		l.conn.out.wake()
+		l.conn.wake()
 	}
 	return err
 }

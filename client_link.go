@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -21,7 +20,7 @@ const (
 	maxOffset = 128
 )
 
-// link is one connection of a Client, from the WebSocket's handshake to its end. One goroutine, serve, reads it.
+// link is one connection of a Client, from the WebSocket's handshake to its end. One goroutine, Conn.serve, reads it.
 type link struct {
 	client  *Client
 	conn    *Conn
@@ -67,16 +66,12 @@ type attempted struct {
 func newLink(c *Client, conn *Conn, auth []byte) *link {
 	l := &link{client: c, conn: conn, auth: auth, outcome: make(chan attempted, 1)}
 	conn.readLimit.Store(maxEngineHandshake)
-	conn.out.eventsWait = &c.reading.more
+	conn.handler = l
 	return l
 }
 
-// serve reads the connection until it ends. It is session.serve, and says why it is as it is.
-func (l *link) serve() {
-	if l.conn.await() == nil && l.receive() == nil {
-		go l.serve()
-		return
-	}
+// readEnded implements messageHandler.
+func (l *link) readEnded() {
 	l.client.detach(l)
 	if l.timer != nil {
 		l.timer.Stop() // for good: checkHeartbeat finds that the link is over
@@ -85,33 +80,18 @@ func (l *link) serve() {
 	l.client.busy.Done()
 }
 
-// receive deals with all that is at hand. An error ends the connection.
-func (l *link) receive() error {
-	for received := 1; ; received++ {
-		op, p, err := l.conn.readHere()
-		if err != nil {
-			return err
-		}
-		l.received.Store(nanotime())
-		if op != OpContinuation {
-			if err := l.take(op, p); err != nil {
-				return err
-			}
-		}
-		if !l.conn.hasInput() {
-			return nil
-		}
-		if received%maxTurn == 0 {
-			runtime.Gosched()
-		}
-	}
-}
+// moreEvents implements messageHandler.
+func (l *link) moreEvents() bool { return l.client.reading.more.Load() }
 
 // errOver ends the reading of a connection that is closing.
 var errOver = errors.New("atrium: the connection is over")
 
-// take deals with one message.
-func (l *link) take(op Opcode, p []byte) error {
+// receive implements messageHandler.
+func (l *link) receive(op Opcode, p []byte) error {
+	l.received.Store(nanotime())
+	if op == OpContinuation {
+		return nil
+	}
 	m := enginePacket{kind: engineMessage, binary: true, data: p}
 	var err *Error
 	if op == OpText {
@@ -372,7 +352,7 @@ func (l *link) write(m *parcel) {
 	}
 	l.client.mu.Unlock()
 	if wake {
-		l.conn.out.wake()
+		l.conn.wake()
 	}
 	if slow {
 		l.cut(ReasonTransportError)
@@ -414,7 +394,7 @@ func (l *link) usable() bool { return l.phase == linkConnected && !l.over }
 func (l *link) signs() clientSigns {
 	return clientSigns{
 		now: nanotime(), wall: time.Now().UnixNano(), received: l.received.Load(), partial: l.conn.partialSince.Load() != 0,
-		reads: l.conn.fills.Load(), pauses: l.client.reading.pauses.Load(), queued: l.conn.out.buffered() > 0,
+		reads: l.conn.reads.Load(), pauses: l.client.reading.pauses.Load(), queued: l.conn.out.buffered() > 0,
 	}
 }
 

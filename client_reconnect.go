@@ -284,7 +284,7 @@ func (c *Client) begin(l *link) bool {
 	}
 	c.busy.Add(1)
 	l.received.Store(nanotime())
-	go l.serve()
+	go l.conn.serve()
 	return true
 }
 
@@ -334,7 +334,7 @@ func (c *Client) attach(l *link, id, pid string) bool {
 	c.change(StateOpen)
 	c.mu.Unlock()
 	if wake {
-		l.conn.out.wake()
+		l.conn.wake()
 	}
 	for _, f := range refuse {
 		f()

@@ -33,18 +33,18 @@ type Conn struct {
 	closeTimeout time.Duration
 
 	// What a heartbeat looks at, written by whoever reads.
-	fills        atomic.Uint32 // times that bytes came in
+	reads        atomic.Uint32 // successful reads of the network
 	partialSince atomic.Int64  // nanotime since when an unfinished message is waited for; 0: there is none
 	reading      atomic.Bool   // a Read is in progress
 	answering    atomic.Bool   // the peer has sent its close frame, or broken the protocol
+
+	handler   messageHandler // for whom serve reads; nil if it is the application that calls Read
+	moreInput atomic.Bool    // the reader has more input at hand
 
 	readMu sync.Mutex // held by a Read; guards in
 	in     inbound
 
 	finishing sync.Once
-
-	deadlineMu  sync.Mutex // guards the read deadline of nc and:
-	interrupted bool       // the context of a Read has ended
 
 	pingMu sync.Mutex // guards:
 	pings  []pendingPing
@@ -138,7 +138,7 @@ func (c *Conn) write(ctx context.Context, op Opcode, p []byte, compress bool) er
 	}
 	verdict, wake := c.out.push(frame, forWriter)
 	if wake {
-		c.out.wake()
+		c.wake()
 	}
 	if verdict == refused {
 		return c.out.closedError()
@@ -216,7 +216,7 @@ func (c *Conn) Ping(ctx context.Context) error {
 func (c *Conn) queuePing(payload []byte) bool {
 	queued, wake := c.out.pushPing(c.frame(OpPing, payload))
 	if wake {
-		c.out.wake()
+		c.wake()
 	}
 	return queued
 }

@@ -100,7 +100,7 @@ func (c *Conn) beginClose(code StatusCode, reason string, mode closeMode) bool {
 	}
 	frame := c.frame(OpClose, appendClosePayload(nil, code, reason))
 	if c.out.pushClose(frame, newEnding(c, mode)) {
-		c.out.wake()
+		c.wake()
 	}
 	return true
 }

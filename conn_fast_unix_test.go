@@ -432,8 +432,8 @@ func TestReadyReaderReplaced(t *testing.T) {
 	reader := func() (id string) {
 		eventually(t, "the reader to wait", func() bool {
 			for _, g := range packageGoroutines() {
-				if strings.Contains(g, "(*session).serve(") && strings.Contains(g, "IO wait") {
-					if strings.Contains(g, "(*session).receive(") {
+				if strings.Contains(g, "(*Conn).serve(") && strings.Contains(g, "IO wait") {
+					if strings.Contains(g, "(*Conn).handleInput(") {
 						t.Fatalf("the reader waits deep in its stack:\n%s", g)
 					}
 					id, _, _ = strings.Cut(g, " [")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -29,11 +28,6 @@ const (
 type outbox struct {
 	nc   net.Conn
 	fast *fastIO // nil on the portable path
-
-	// More frames are about to be queued, so that a write now would be one too many: it is left to a goroutine that
-	// is made for it, unless a later frame finds that it is the last and takes all with it.
-	eventsWait *atomic.Bool // an inbox has more events; nil without inboxes
-	inputWaits atomic.Bool  // the reader has more messages at hand
 
 	mu         sync.Mutex // guards:
 	limit      int        // of cost (MaxQueued)
@@ -166,14 +160,6 @@ func (o *outbox) needsWake() bool {
 // wake makes somebody write what is queued, unless somebody does already. It is called without locks, and does not
 // wait for the network.
 func (o *outbox) wake() {
-	if o.fast != nil && (o.inputWaits.Load() || o.eventsWait != nil && o.eventsWait.Load()) {
-		o.wakeLater()
-	} else {
-		o.wakeNow()
-	}
-}
-
-func (o *outbox) wakeNow() {
 	o.mu.Lock()
 	claimed := o.state == scheduled
 	if claimed {
@@ -189,6 +175,7 @@ func (o *outbox) wakeNow() {
 	}
 }
 
+// wakeLater makes a goroutine call wake.
 func (o *outbox) wakeLater() {
 	o.mu.Lock()
 	first := o.state == scheduled && !o.later
@@ -201,7 +188,7 @@ func (o *outbox) wakeLater() {
 		o.mu.Lock()
 		o.later = false
 		o.mu.Unlock()
-		o.wakeNow()
+		o.wake()
 	}()
 }
 

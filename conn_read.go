@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -72,7 +71,7 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	}
 	c.reading.Store(false)
 	ended := c.in.err != nil
-	c.tellMore(!ended && c.in.r < c.in.w)
+	c.noteMoreInput(!ended && c.in.r < c.in.w)
 	if err != nil && !ended && c.in.op != OpContinuation && !c.in.compressed {
 		c.in.message = bytes.Clone(c.in.message) // it was begun in the caller's buf
 	}
@@ -83,36 +82,6 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	}
 	return op, p, err
 }
-
-// await waits until something was received that has not been looked at. It goes only a few small calls deep. A peer
-// that has sent more already, without a wait, lets others run first: see maxTurn.
-func (c *Conn) await() error {
-	c.readMu.Lock()
-	defer c.readMu.Unlock()
-	if c.in.err != nil || c.in.r < c.in.w {
-		return c.in.err
-	}
-	err := c.fill(context.Background())
-	if !c.fast.waited {
-		runtime.Gosched()
-	}
-	return err
-}
-
-// readHere is Read for the session: p is good until the next call. If control frames were all there was at hand, it
-// does not wait for more, but returns OpContinuation.
-func (c *Conn) readHere() (op Opcode, p []byte, err error) {
-	c.readMu.Lock()
-	defer c.readMu.Unlock()
-	c.in.here = true
-	op, p, _, err = c.readMessage(context.Background(), nil)
-	c.in.here = false
-	c.tellMore(err == nil && c.in.r < c.in.w)
-	return op, p, err
-}
-
-// hasInput reports whether something was received that has not been looked at. It is for the reader.
-func (c *Conn) hasInput() bool { return c.in.r < c.in.w }
 
 // readMessage reads one message. A message that came in one frame and one piece is returned where it lies in
 // the read buffer, valid until the next call; any other is collected in buf[:0], which grows with the bytes that
@@ -334,36 +303,43 @@ func (c *Conn) receive(ctx context.Context, p []byte) (int, error) {
 	if c.in.op != OpContinuation || c.in.w > c.in.r {
 		c.partialSince.CompareAndSwap(0, nanotime())
 	}
-	c.tellMore(false)
+	c.noteMoreInput(false)
 	if ctx.Done() != nil {
 		return c.receiveUntil(ctx, p)
 	}
-	return c.receiveNow(p)
-}
-
-// receiveUntil is receive with a context that may end.
-func (c *Conn) receiveUntil(ctx context.Context, p []byte) (int, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	over := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		c.interrupt(true)
-		close(over)
-	})
-	n, err := c.receiveNow(p)
-	if !stop() {
-		<-over
-		c.interrupt(false)
-	}
-	if err == errInterrupted {
-		err = ctx.Err()
+	n, err := c.readNetwork(p)
+	if err != nil {
+		err = c.readFailed(err)
 	}
 	return n, err
 }
 
-// receiveNow is receive without a context. It returns errInterrupted if the context of the Read has ended.
-func (c *Conn) receiveNow(p []byte) (n int, err error) {
+// receiveUntil is receive with a context that may end: its end sets a read deadline that has passed.
+func (c *Conn) receiveUntil(ctx context.Context, p []byte) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = c.nc.SetReadDeadline(longAgo) // its error is left to the read
+		close(interrupted)
+	})
+	n, err := c.readNetwork(p)
+	if !stop() {
+		<-interrupted
+		_ = c.nc.SetReadDeadline(time.Time{}) // its error is left to the next read
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, ctx.Err()
+		}
+	}
+	if err != nil {
+		err = c.readFailed(err)
+	}
+	return n, err
+}
+
+// readNetwork waits for at least one byte, or an error.
+func (c *Conn) readNetwork(p []byte) (n int, err error) {
 	for {
 		if c.out.fast != nil {
 			var pooled *[readBufferSize]byte
@@ -375,21 +351,18 @@ func (c *Conn) receiveNow(p []byte) (n int, err error) {
 			n, err = c.nc.Read(p)
 		}
 		if n > 0 {
-			c.fills.Add(1)
+			c.reads.Add(1)
 			return n, nil // an error that came along comes again
 		}
 		if err != nil {
-			return 0, c.receiveFailed(err)
+			return 0, err
 		}
 		// Nothing and no error is allowed by io.Reader, if discouraged.
 	}
 }
 
-// receiveFailed tells an interruption from the end of the connection.
-func (c *Conn) receiveFailed(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.isInterrupted() {
-		return errInterrupted
-	}
+// readFailed ends reading because the network connection has failed or was cut, and returns the error of all Reads.
+func (c *Conn) readFailed(err error) error {
 	if cut := c.out.closedBy().why(); cut != nil {
 		err = cut
 	}
@@ -398,40 +371,13 @@ func (c *Conn) receiveFailed(err error) error {
 	return c.in.err
 }
 
-var errInterrupted = errors.New("atrium: the context of a Read has ended")
-
-// tellMore tells the outbox whether the reader has more messages at hand.
-func (c *Conn) tellMore(more bool) {
-	if c.out.inputWaits.Load() != more {
-		c.out.inputWaits.Store(more)
-	}
-}
-
-// interrupt makes a Read in progress return for its context's sake, or takes that back.
-func (c *Conn) interrupt(yes bool) {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	c.interrupted = yes
-	deadline := time.Time{}
-	if yes {
-		deadline = longAgo
-	}
-	_ = c.nc.SetReadDeadline(deadline) // its error is left to the Read that follows
-}
-
-func (c *Conn) isInterrupted() bool {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	return c.interrupted
-}
-
 // control deals with a whole control frame. Its error, if any, ends the connection.
 func (c *Conn) control(op Opcode, payload []byte) error {
 	switch op {
 	case OpPing:
 		// RFC 6455 §5.5.3: a pong has the application data of its ping.
 		if c.out.pushPong(c.frame(OpPong, payload)) {
-			c.out.wake()
+			c.wake()
 		}
 	case OpPong:
 		c.ponged(payload)

@@ -812,7 +812,7 @@ func TestReadReturnsTheCallersSlice(t *testing.T) {
 	})
 }
 
-// MessageTimeout is measured from partialSince, the heartbeat by fills.
+// MessageTimeout is measured from partialSince, the heartbeat by reads.
 func TestReadPartialSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})
@@ -842,7 +842,7 @@ func TestReadPartialSince(t *testing.T) {
 		since(0)
 		<-texts
 
-		fills := c.fills.Load()
+		reads := c.reads.Load()
 		p.send(p.part(OpText, "a"))
 		synctest.Wait()
 		<-time.After(time.Second)
@@ -850,7 +850,7 @@ func TestReadPartialSince(t *testing.T) {
 		p.want(OpPong, "")
 		<-time.After(time.Second)
 		since(2 * time.Second)
-		if n := c.fills.Load() - fills; n != 3 {
+		if n := c.reads.Load() - reads; n != 3 {
 			t.Errorf("bytes came %d times, want 3", n)
 		}
 		p.send(p.frame(OpContinuation, "c"))

@@ -40,9 +40,9 @@ func TestCutHeaders(t *testing.T) {
 			text := strings.Repeat("x", size)
 			frame := p.frame(OpText, text)
 			for cut := 1; cut <= len(frame)-size; cut++ {
-				before := c.fills.Load()
+				before := c.reads.Load()
 				p.send(frame[:cut])
-				eventually(t, "the beginning", func() bool { return c.fills.Load() != before })
+				eventually(t, "the beginning", func() bool { return c.reads.Load() != before })
 				p.send(frame[cut:])
 				if got := within(t, texts, "the message"); got != text {
 					t.Fatalf("%d bytes, cut at %d: got %d bytes", size, cut, len(got))

@@ -97,11 +97,6 @@ type inbox struct {
 	unblocked chan struct{}
 }
 
-// maxTurn is how many messages a goroutine deals with before it lets others run. One that starts another, or lets another
-// go on, hands it the processor and the rest of its time: so a client that sends as fast as it can, whose reading and
-// handling start and wake each other all the time, would keep the processor from all who send a message now and then.
-const maxTurn = 64
-
 // received is what became of a pushed event.
 type received uint8
 

@@ -82,8 +82,8 @@ func TestBugReaderWaitsDeepAfterAControlFrame(t *testing.T) {
 		}
 		eventually(t, "the reader to wait", func() bool {
 			for _, g := range packageGoroutines() {
-				if strings.Contains(g, "(*session).serve(") && strings.Contains(g, "IO wait") {
-					if strings.Contains(g, "(*session).receive(") {
+				if strings.Contains(g, "(*Conn).serve(") && strings.Contains(g, "IO wait") {
+					if strings.Contains(g, "(*Conn).handleInput(") {
 						t.Fatalf("the reader waits deep in its stack:\n%s", g)
 					}
 					return true

@@ -80,14 +80,14 @@ func (t *webSocket) push(f *wireForm, volatile bool, by pusher) (v verdict, wake
 }
 
 func (t *webSocket) pushPing(f *wireForm) (queued, wake bool) { return t.out.pushPing(f.whole) }
-func (t *webSocket) wake()                                    { t.out.wake() }
+func (t *webSocket) wake()                                    { (*Conn)(t).wake() }
 func (t *webSocket) agreed() compression                      { return t.compression }
 func (t *webSocket) waitUntilHalf(ctx context.Context) error  { return t.out.waitUntilHalf(ctx) }
 func (t *webSocket) closeNow()                                { _ = (*Conn)(t).cut(net.ErrClosed) }
 func (t *webSocket) missed() error                            { return t.out.closedBy().missed() }
 
 func (t *webSocket) status() transportStatus {
-	return transportStatus{t.out.status(), t.fills.Load(), t.partialSince.Load(), (*Conn)(t).State() == StateOpen}
+	return transportStatus{t.out.status(), t.reads.Load(), t.partialSince.Load(), (*Conn)(t).State() == StateOpen}
 }
 
 func (t *webSocket) permit(size int64, queued int) {

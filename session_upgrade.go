@@ -24,12 +24,12 @@ func (t *polling) tryUpgrade(conn *Conn) {
 		_ = conn.Close(StatusPolicyViolation, "the upgrade was not completed")
 		return
 	}
-	conn.out.wake()
+	conn.wake()
 	if t.closed { // which does not change any more
 		(*webSocket)(conn).close(t.code, t.text, t.mode)
 	}
 	t.session.countWindow(+1)
-	go t.session.serve()
+	go conn.serve()
 }
 
 // beginProbe notes that the client probes a WebSocket, and lets a waiting GET go, because the client waits for that, too.
@@ -94,7 +94,7 @@ func (t *polling) upgrade(conn *Conn) bool {
 		ws.push(&f, false, forWriter)
 	}
 	ws.permit(t.size.Load(), t.limit)
-	conn.fills.Add(t.received.Load()) // so that the heartbeat's count goes on
+	conn.reads.Add(t.received.Load()) // so that the heartbeat's count goes on
 	t.session.attach(conn)
 	t.state, t.closed, t.probing = pollUpgraded, closed, nil
 	t.signal()
