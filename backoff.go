@@ -8,33 +8,35 @@ import (
 	"time"
 )
 
-// Backoff says how long to wait before each further attempt at something that fails: Min, then Factor times as long
-// each time, up to Max, and spread by Jitter so that those who failed together do not come back together.
+// Backoff computes the delays between attempts at something that fails: Min, then Factor times as
+// long each time, up to Max. Jitter spreads them, so that clients that failed together do not retry
+// together.
 //
-// The zero value is what Socket.IO's client does, but for one thing. There nearly all waits end up at exactly Max, and
-// with them all clients in one instant; here the last waits are spread below it.
+// The zero value does what Socket.IO's client does, with one difference: there nearly all later
+// delays are exactly Max, so that all clients retry at the same instant; here they are spread below
+// Max.
 //
-// A Backoff is a value without state, and its Delay safe for concurrent use. With a negative Min or Max, a Factor below 1 or a
-// Jitter that is not from 0 to 1, Delay and NewClient panic.
+// A Backoff has no state. Its Delay is safe for concurrent use. With a negative Min or Max, a
+// Factor below 1 or a Jitter that is not from 0 to 1, Delay and NewClient panic.
 type Backoff struct {
 	// Min is the first delay, before Jitter. Zero means 1 second.
 	Min time.Duration
-	// Max is more than any delay is, with Jitter. Zero means 5 seconds, or Min if that is more.
+	// Max bounds every delay, Jitter included. Zero means 5 seconds, or Min if that is more.
 	Max time.Duration
-	// Factor is by how much the delay grows, 1 at least. Zero means 2.
+	// Factor multiplies the delay after each attempt; at least 1. Zero means 2.
 	Factor float64
-	// Jitter is the part of the delay that is left to chance: with 0.5 it is between half as much and half as much
-	// again. With 1, which is full jitter, it is between nothing and twice as much: the best that can be done for a
-	// server to which all come back at once. Zero means 0.5.
+	// Jitter is the random part of a delay, from 0 to 1: with 0.5 a delay is between 0.5 and 1.5
+	// times its value. With 1, full jitter, it is between 0 and 2 times its value, which is best
+	// for a server to which all clients return at once. Zero means 0.5.
 	Jitter float64
-	// NoJitter leaves nothing to chance. Jitter is not used then.
+	// NoJitter turns jitter off: Jitter is ignored.
 	NoJitter bool
-	// Rand returns a random number from 0 to below 1. With a given one, Delay is a function of its argument only. It
-	// must be safe for concurrent use if Delay is to be. Zero means math/rand/v2.Float64.
+	// Rand returns a random number in [0, 1). It must be safe for concurrent use if Delay is called
+	// concurrently. Nil means math/rand/v2.Float64.
 	Rand func() float64
 }
 
-// check returns an error that names the field that is wrong. NaN is, too.
+// check returns an error that names an invalid field. NaN is invalid.
 func (b Backoff) check() error {
 	switch {
 	case b.Factor != 0 && !(b.Factor >= 1):
@@ -45,7 +47,7 @@ func (b Backoff) check() error {
 	return cmp.Or(negative(b.Min, "Min"), negative(b.Max, "Max"))
 }
 
-// normalize puts the defaults in place of zeros.
+// normalize returns b with defaults in place of zeros.
 func (b Backoff) normalize() Backoff {
 	b.Min = cmp.Or(b.Min, time.Second)
 	b.Max = cmp.Or(b.Max, max(5*time.Second, b.Min))
@@ -61,13 +63,13 @@ func (b Backoff) normalize() Backoff {
 	return b
 }
 
-// Delay returns how long to wait before an attempt; 0 is the first after a failure, and a negative one counts as that.
-// No attempt is too high.
+// Delay returns how long to wait before an attempt. Attempt 0 is the first one after a failure;
+// negative values count as 0. There is no upper limit.
 func (b Backoff) Delay(attempt int) time.Duration {
 	must("Backoff.", b.check())
 	b = b.normalize()
-	// What overflows becomes infinite, and then Max. Both ends of the window grow with the attempt, and so does its
-	// mean; it is a window below Max at the last, and not a heap at Max.
+	// An overflow becomes infinite, and then Max. Both ends of the interval grow with the attempt
+	// until it ends at Max, so that the last delays are spread below Max instead of all being Max.
 	middle := float64(b.Min) * math.Pow(b.Factor, float64(max(attempt, 0)))
 	low := min(middle, float64(b.Max)) * (1 - b.Jitter)
 	high := min(middle*(1+b.Jitter), float64(b.Max))

@@ -6,8 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// guard calls f, a function of the application. If f panics or calls runtime.Goexit, failed gets slog attributes with the
-// panic value and the stack. Goexit still ends the goroutine.
+// guard calls f, a function of the application. If f panics or calls runtime.Goexit, failed gets
+// slog attributes with the panic value and the stack. Goexit still ends the goroutine.
 func guard(f func(), failed func(what ...any)) {
 	returned := false
 	defer func() {
@@ -23,8 +23,8 @@ func guard(f func(), failed func(what ...any)) {
 	returned = true
 }
 
-// guardApart is guard with f in a goroutine of its own, which it waits for: the caller's goroutine goes on also if f calls
-// runtime.Goexit.
+// guardApart is guard with f in a goroutine of its own, which it waits for: the caller's goroutine
+// goes on also if f calls runtime.Goexit.
 func guardApart(f func(), failed func(what ...any)) {
 	done := make(chan struct{})
 	go func() {
@@ -34,7 +34,8 @@ func guardApart(f func(), failed func(what ...any)) {
 	<-done
 }
 
-// callApart calls f as guardApart does. A panic or runtime.Goexit in it is an error, which names the function.
+// callApart calls f as guardApart does. A panic or runtime.Goexit in it is an error, which names
+// the function.
 func callApart(function string, f func() error) (err error) {
 	err = fmt.Errorf("atrium: %s called runtime.Goexit", function) // unless it returns, or panics
 	done := make(chan struct{})

@@ -10,7 +10,7 @@ import (
 // Opcode says what a frame carries (RFC 6455 §5.2, §11.8).
 type Opcode byte
 
-// The opcodes RFC 6455 defines. All others are reserved and refused.
+// Opcodes of RFC 6455 §5.2. All others are reserved and refused.
 const (
 	OpContinuation Opcode = 0x0 // a further fragment of a message
 	OpText         Opcode = 0x1 // a UTF-8 message, or its first fragment
@@ -49,7 +49,7 @@ type Header struct {
 	Rsv2   bool // reserved
 	Rsv3   bool // reserved
 	Opcode Opcode
-	Masked bool    // the payload is masked with Key; true on every frame a client sends, on none a server sends
+	Masked bool    // the payload is masked with Key: every frame of a client, none of a server
 	Key    [4]byte // meaningful only if Masked
 	Length int64   // payload length in bytes
 }
@@ -61,12 +61,13 @@ const (
 	maxControlPayload = 125
 )
 
-// ParseHeader reads the frame header at the start of b and returns it with the number of bytes it takes.
-// While b holds less than a whole header it returns n == 0 and no error: come back with more bytes.
+// ParseHeader reads the frame header at the start of b and returns it with the number of bytes it
+// takes. If b holds less than a whole header it returns n == 0 and no error: call it again with
+// more bytes.
 //
-// ParseHeader only reads. An error, always a *CloseError with code 1002, means that the length is
-// encoded as RFC 6455 §5.2 forbids: not in the fewest bytes, or with the top bit of 64 set.
-// Everything else about a header, legal or not, is returned as it stands.
+// The only error, a *CloseError with code 1002, is for a length that is encoded as RFC 6455 §5.2
+// forbids: not in the fewest bytes, or with the top bit of 64 set. ParseHeader does not validate
+// anything else.
 func ParseHeader(b []byte) (h Header, n int, err error) {
 	if len(b) < 2 {
 		return Header{}, 0, nil
@@ -115,8 +116,8 @@ func ParseHeader(b []byte) (h Header, n int, err error) {
 	return h, n, nil
 }
 
-// AppendHeader appends h's wire form to dst, its length in the fewest bytes (RFC 6455 §5.2), and returns the
-// extended slice. It judges nothing; a negative Length is the caller's bug and panics.
+// AppendHeader appends h's wire form to dst, its length in the fewest bytes (RFC 6455 §5.2), and
+// returns the extended slice. It validates nothing. It panics if Length is negative.
 func AppendHeader(dst []byte, h Header) []byte {
 	if h.Length < 0 {
 		panic("atrium: AppendHeader with a negative length")
@@ -153,11 +154,11 @@ func AppendHeader(dst []byte, h Header) []byte {
 	return dst
 }
 
-// headerRoom is what a buffer has ahead of a payload, for prependHeader.
+// headerRoom is the space in bytes that prependHeader needs in front of a payload.
 const headerRoom = maxHeaderSize
 
-// prependHeader makes a frame in place: b is headerRoom bytes, which it uses the last of, and the payload, which it
-// masks if the header says so. The header's length is seen to.
+// prependHeader makes a frame in place. b is headerRoom bytes and the payload. It sets h.Length,
+// writes the header right before the payload, masks the payload if h.Masked, and returns the frame.
 func prependHeader(b []byte, h Header) []byte {
 	h.Length = int64(len(b) - headerRoom)
 	var room [maxHeaderSize]byte
@@ -170,26 +171,27 @@ func prependHeader(b []byte, h Header) []byte {
 	return frame
 }
 
-// wholeFrame returns a frame with a copy of p.
+// wholeFrame returns a frame with a copy of p as its payload.
 func wholeFrame(h Header, p []byte) []byte {
 	return prependHeader(append(make([]byte, headerRoom, headerRoom+len(p)), p...), h)
 }
 
-// frameRules is what an endpoint knows when a header arrives, and what the header's legality depends on.
+// frameRules is the state of a connection that decides whether a header is legal.
 type frameRules struct {
 	fromClient bool // the sender is the client, so its frames are masked
 	fragmented bool // a message has begun and has not ended
 	deflate    bool // permessage-deflate was agreed on
 }
 
-// check judges a header that ParseHeader has read. A header that breaks RFC 6455 gives a *CloseError with
-// code 1002.
+// check validates a header that ParseHeader has read. It returns a *CloseError with code 1002 if
+// the header violates RFC 6455 or RFC 7692.
 func (h Header) check(rules frameRules) error {
-	// RFC 7692 §6: RSV1 is for the first frame of a message, and says that the message is compressed.
+	// RFC 7692 §6: RSV1 on the first frame of a message marks the message as compressed.
 	compressed := rules.deflate && (h.Opcode == OpText || h.Opcode == OpBinary)
 	switch {
 	case h.Rsv1 && !compressed, h.Rsv2, h.Rsv3:
-		// RFC 6455 §5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values".
+		// RFC 6455 §5.2: "MUST be 0 unless an extension is negotiated that defines meanings for
+		// non-zero values".
 		return protocolError("a reserved bit is set")
 	case h.Masked && !rules.fromClient:
 		return protocolError("a server must not mask its frames") // RFC 6455 §5.1
@@ -218,7 +220,7 @@ func (h Header) check(rules frameRules) error {
 	return nil
 }
 
-// StatusCode tells why a connection was closed (RFC 6455 §7.4).
+// StatusCode is the code of a close frame: why the connection was closed (RFC 6455 §7.4).
 type StatusCode uint16
 
 // Status codes of RFC 6455 §7.4.1 and of IANA's WebSocket Close Code Number Registry.
@@ -228,7 +230,7 @@ const (
 	StatusProtocolError      StatusCode = 1002
 	StatusUnsupportedData    StatusCode = 1003
 	StatusNoStatusReceived   StatusCode = 1005 // local only: the peer's close frame was empty
-	StatusAbnormalClosure    StatusCode = 1006 // local only: the connection ended without a close frame
+	StatusAbnormalClosure    StatusCode = 1006 // local only: no close frame was received
 	StatusInvalidPayload     StatusCode = 1007
 	StatusPolicyViolation    StatusCode = 1008
 	StatusMessageTooBig      StatusCode = 1009
@@ -240,8 +242,8 @@ const (
 	StatusTLSHandshake       StatusCode = 1015 // local only
 )
 
-// onWire reports whether the code may stand in a close frame: registered and not reserved for local use, or in
-// the ranges for libraries and applications (RFC 6455 §7.4.2).
+// onWire reports whether a close frame may carry the code: it is registered and not reserved for
+// local use, or in the ranges for libraries and applications (RFC 6455 §7.4.2).
 func (code StatusCode) onWire() bool {
 	switch {
 	case code >= 1000 && code <= 1014:
@@ -251,8 +253,9 @@ func (code StatusCode) onWire() bool {
 	}
 }
 
-// parseClosePayload reads the payload of a close frame (RFC 6455 §5.5.1). An empty payload is status 1005.
-// A payload that breaks the rules gives a *CloseError with the code to answer it with.
+// parseClosePayload parses the payload of a close frame (RFC 6455 §5.5.1). An empty payload is
+// status
+// 1005. For an invalid payload it returns a *CloseError with the code to respond with.
 func parseClosePayload(p []byte) (code StatusCode, reason string, err error) {
 	if len(p) == 0 {
 		return StatusNoStatusReceived, "", nil
@@ -270,8 +273,8 @@ func parseClosePayload(p []byte) (code StatusCode, reason string, err error) {
 	return code, string(p[2:]), nil
 }
 
-// appendClosePayload appends the payload of a close frame. Status 1005 is the empty payload. A reason that
-// does not fit is cut; see closeReason.
+// appendClosePayload appends the payload of a close frame. Status 1005 is the empty payload. A
+// reason that is too long is cut; see closeReason.
 func appendClosePayload(dst []byte, code StatusCode, reason string) []byte {
 	if code == StatusNoStatusReceived {
 		return dst
@@ -280,13 +283,14 @@ func appendClosePayload(dst []byte, code StatusCode, reason string) []byte {
 	return append(dst, closeReason(reason)...)
 }
 
-// closeReason returns a reason as it fits into a close frame: valid UTF-8, cut at a rune boundary.
+// closeReason returns reason as valid UTF-8, cut at a rune boundary to fit into a close frame.
 func closeReason(reason string) string {
-	reason = strings.ToValidUTF8(reason, "\uFFFD") // RFC 6455 §5.5.1: a peer would fail on anything else
+	// RFC 6455 §5.5.1: a peer fails the connection if the reason is not UTF-8.
+	reason = strings.ToValidUTF8(reason, "\uFFFD")
 	return cutText(reason, maxControlPayload-2)
 }
 
-// cutText returns the beginning of a text, of at most limit bytes, cut at a rune boundary.
+// cutText returns the first bytes of text, at most limit, cut at a rune boundary.
 func cutText(text string, limit int) string {
 	if len(text) <= limit {
 		return text

@@ -16,11 +16,11 @@ const (
 	maxLogged = 256
 )
 
-// limitedLog logs what clients, or the network, can cause as often as they like. Entries with the same message are of
-// one kind. Beyond logBurst of a kind in logInterval they are counted and left out; the next entry of the kind that is
-// written has the count, as "left_out".
+// limitedLog limits log entries that clients or the network can cause in any number. Entries with
+// the same message are of one kind. Beyond logBurst of a kind in logInterval they are counted and
+// left out; the next entry of the kind has the count as "left_out".
 //
-// All methods may be called from any goroutine.
+// Its methods are safe for concurrent use.
 type limitedLog struct {
 	logger *slog.Logger
 
@@ -32,7 +32,7 @@ type limitedLog struct {
 type logKind struct {
 	since   int64 // nanotime when the current interval began
 	written int   // entries in it
-	leftOut int   // entries left out since the last that was written
+	leftOut int   // entries left out since the last one written
 }
 
 func newLimitedLog(logger *slog.Logger) *limitedLog {
@@ -59,7 +59,8 @@ func (l *limitedLog) log(level slog.Level, message string, attrs ...any) {
 	}
 }
 
-// admit reports whether an entry of the kind may be written now, and how many were left out before it.
+// admit reports whether an entry of the kind may be written now, and how many were left out before
+// it.
 func (l *limitedLog) admit(kind string) (leftOut int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,8 +89,8 @@ func withLeftOut(attrs []any, leftOut int) []any {
 	return append(attrs, slog.Int("left_out", leftOut))
 }
 
-// clientText is an attribute with text that a client chose: valid UTF-8 of at most maxLogged bytes. A slog.Handler
-// escapes what could break a line.
+// clientText returns an attribute with text that a client chose, as valid UTF-8 of at most
+// maxLogged bytes. The slog.Handler escapes line breaks.
 func clientText(key, text string) slog.Attr {
 	if len(text) > maxLogged {
 		text = cutText(text, maxLogged) + "…"
@@ -97,31 +98,32 @@ func clientText(key, text string) slog.Attr {
 	return slog.String(key, strings.ToValidUTF8(text, "\uFFFD"))
 }
 
-// guardedLogger returns a logger whose handler, the application's, may panic and call runtime.Goexit.
+// guardedLogger returns l with a handler that may panic or call runtime.Goexit without
+// consequences.
 func guardedLogger(l *slog.Logger) *slog.Logger { return slog.New(guardedHandler{l.Handler()}) }
 
-// guardedHandler is a slog.Handler of the application. If that panics, or ends its goroutine, an entry is lost; there
-// is nobody to tell.
+// guardedHandler is the application's slog.Handler. If the handler panics or ends its goroutine,
+// the entry is lost: there is no other log to report it to.
 type guardedHandler struct{ handler slog.Handler }
 
-func tellNobody(...any) {}
+func ignoreFailure(...any) {}
 
 func (h guardedHandler) Enabled(ctx context.Context, level slog.Level) (enabled bool) {
-	guardApart(func() { enabled = h.handler.Enabled(ctx, level) }, tellNobody)
+	guardApart(func() { enabled = h.handler.Enabled(ctx, level) }, ignoreFailure)
 	return enabled
 }
 
 func (h guardedHandler) Handle(ctx context.Context, r slog.Record) (err error) {
-	guardApart(func() { err = h.handler.Handle(ctx, r) }, tellNobody)
+	guardApart(func() { err = h.handler.Handle(ctx, r) }, ignoreFailure)
 	return err
 }
 
 func (h guardedHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	guardApart(func() { h.handler = h.handler.WithAttrs(attrs) }, tellNobody)
+	guardApart(func() { h.handler = h.handler.WithAttrs(attrs) }, ignoreFailure)
 	return h
 }
 
 func (h guardedHandler) WithGroup(name string) slog.Handler {
-	guardApart(func() { h.handler = h.handler.WithGroup(name) }, tellNobody)
+	guardApart(func() { h.handler = h.handler.WithGroup(name) }, ignoreFailure)
 	return h
 }

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Lists of names, be they of rooms or ids, are sets: in order, each name once. A long one may come from a client, so
-// nothing compares each name with all the others.
+// Lists of names of rooms and of ids are sets: sorted, without duplicates. A client can send a long
+// list, so no function here is quadratic.
 
-// setOf returns the names as a set. It leaves names as they are, and returns them if they are one.
+// setOf returns the names as a set: names itself if it is one already. It does not change names.
 func setOf(names []string) []string {
 	for i := 1; i < len(names); i++ {
 		if names[i-1] >= names[i] {
@@ -18,7 +18,7 @@ func setOf(names []string) []string {
 	return names
 }
 
-// union returns a set of the names of a set and more. It changes neither.
+// union returns the set of the names in set and more. It changes neither.
 func union(set, more []string) []string {
 	all := append(slices.Clip(set), more...)
 	if len(all) > 1 {
@@ -34,10 +34,10 @@ func inSet(set []string, name string) bool {
 	return in
 }
 
-// keyed is an element of a list that is in the order of the names, each of which it has once.
+// keyed is an element of a list that is sorted by key, without duplicates.
 type keyed interface{ key() string }
 
-// findNamed finds a name in the list, or where it belongs.
+// findNamed returns the index of the element with the name, or where to insert it.
 func findNamed[E keyed](list []E, name string) (at int, in bool) {
 	return slices.BinarySearchFunc(list, name, func(e E, name string) int { return strings.Compare(e.key(), name) })
 }
@@ -53,7 +53,7 @@ func notNamed[E keyed](list []E, set []string) []string {
 	return out
 }
 
-// insertNamed puts more into the list, which has none of the names. more is such a list, too.
+// insertNamed merges more into the list. Both are sorted, and have no name in common.
 func insertNamed[E keyed](list, more []E) []E {
 	i, j := len(list)-1, len(more)-1
 	list = slices.Grow(list, len(more))[:len(list)+len(more)]
@@ -69,7 +69,8 @@ func insertNamed[E keyed](list, more []E) []E {
 	return list
 }
 
-// deleteNamed takes those of the set out of the list, each after removed has been called for it.
+// deleteNamed deletes the elements whose names are in the set. It calls removed for each of them
+// first.
 func deleteNamed[E keyed](list []E, set []string, removed func(E)) []E {
 	return slices.DeleteFunc(list, func(e E) bool {
 		in := inSet(set, e.key())

@@ -6,26 +6,27 @@ import (
 	"hash/crc32"
 )
 
-// Socket ids are 20 characters of the base64url alphabet: five of the node, eleven random, four that check the others.
+// A socket id is 20 characters of the base64url alphabet: five that name the node, eleven random
+// ones, and a checksum of four.
 //
-// To takes ids and the names of rooms alike, so that a client in a room that is named like somebody's id would get that
-// one's mail. Therefore an id can be told from other names by itself, and is no name for a room. It would not do to look
-// for the socket instead: its node may be one that has not been heard of yet. Of the other names of 20 bytes one in
-// 17 million is taken for an id.
+// To takes socket ids and names of rooms. If a room could have the name of a socket id, its members
+// would receive what is meant for that socket. The checksum tells ids from names of rooms, so that
+// Join can refuse such a name. Looking the socket up instead would not do: it may be on a node that
+// is not known yet. Of all other names of 20 bytes one in 17 million is taken for an id.
 const (
 	nodeIDLength   = 5
 	idCheckLength  = 4
 	socketIDLength = 20
 )
 
-// newSocketID returns an id that no other socket has.
+// newSocketID returns an unused id for a socket of the node.
 func newSocketID(node string) string {
 	id := node + randomText(socketIDLength-nodeIDLength-idCheckLength)
 	check := idCheck(id)
 	return id + string(check[:])
 }
 
-// nodeOfID returns the node whose socket has the id. It reports false for a name that is no socket's id.
+// nodeOfID returns the node that a socket id names. ok is false if name is not a socket id.
 func nodeOfID(name string) (node string, ok bool) {
 	if len(name) != socketIDLength {
 		return "", false
@@ -38,6 +39,7 @@ func nodeOfID(name string) (node string, ok bool) {
 	return name[:nodeIDLength], true
 }
 
+// idCheck returns the checksum of s.
 func idCheck(s string) (check [idCheckLength]byte) {
 	sum := crc32.ChecksumIEEE([]byte(s))
 	base64.RawURLEncoding.Encode(check[:], []byte{byte(sum >> 16), byte(sum >> 8), byte(sum)})

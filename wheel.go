@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// epoch is where nanotime counts from; it never changes.
+// epoch is where nanotime counts from.
 var epoch = time.Now()
 
-// nanotime is the monotonic clock in nanoseconds. Only differences mean anything.
+// nanotime returns the monotonic clock in nanoseconds. Only differences are meaningful.
 func nanotime() int64 { return int64(time.Since(epoch)) }
 
-// after is d from now, by nanotime; the end of time if that is later.
+// after returns the nanotime d from now, bounded so that sums cannot overflow.
 func after(d time.Duration) int64 {
 	now := nanotime()
 	if d > 0 && int64(d) > math.MaxInt64/2-now {
@@ -21,32 +21,35 @@ func after(d time.Duration) int64 {
 	return now + int64(d)
 }
 
-// wheelSlots times the tick is how far ahead the wheel sees. A timer further away waits in the last slot and
-// is looked at again from there.
+// wheelSlots times the tick is the range of the wheel. A timer beyond it is put into the last slot
+// and moved on when the wheel gets there.
 const wheelSlots = 128
 
-// dueSlot holds what a turn has found due and not yet fired. It is a slot like the others, so that a timer in it can
-// still be stopped or rescheduled, by the fire function before it for one.
+// dueSlot holds timers that are due and not yet fired. It is a slot like the others, so that a
+// timer in it can still be stopped or rescheduled, for example by the fire function before it.
 const dueSlot = wheelSlots
 
-// wheel runs all the deadlines of a hub: coarse, cheap, with no goroutine of its own. Timers hang in intrusive
-// lists, one a slot; scheduling is a few pointer writes and allocates nothing. A timer never fires early and
-// fires at most two ticks late. The runtime's timer that turns the wheel is armed only while a timer is scheduled.
-// Its methods may be called from any goroutine, also from within a timer's fire function.
+// wheel is a hashed timer wheel: it runs all deadlines of a hub with the precision of a tick.
+// Timers are linked in intrusive lists, one for each slot; scheduling writes a few pointers and
+// allocates nothing. A timer never fires early, and at most two ticks late. There is no goroutine
+// while no timer fires: a runtime timer turns the wheel, and is armed only while a timer is
+// scheduled.
+//
+// Its methods are safe for concurrent use, and may be called by a timer's fire function.
 type wheel struct {
 	tick int64 // nanoseconds a slot
 
-	mu      sync.Mutex
+	mu      sync.Mutex             // guards:
 	slots   [wheelSlots + 1]*timer // heads of doubly linked lists; the last is dueSlot
-	turned  int64                  // the last tick whose slot was emptied
+	turned  int64                  // the last tick that was processed
 	count   int                    // timers scheduled
 	turning *time.Timer            // nil until first used
-	armed   bool                   // the wheel will turn, or is turning
+	armed   bool                   // turn is scheduled or running
 }
 
-// timer is one deadline; it is a part of what it times. The zero timer with fire set is ready to schedule.
+// timer is one deadline, embedded in what it times. A zero timer with fire set can be scheduled.
 type timer struct {
-	fire func() // called without locks, on the wheel's goroutine: it must not block
+	fire func() // called without locks in the goroutine of turn: it must not block
 
 	// Guarded by wheel.mu.
 	next, prev *timer
@@ -59,14 +62,14 @@ func newWheel(tick time.Duration) *wheel {
 	return &wheel{tick: int64(max(tick, time.Millisecond))}
 }
 
-// schedule sets t to fire at when (by nanotime), in place of whatever t was scheduled for.
+// schedule sets t to fire at when, a nanotime, in place of its previous deadline.
 func (w *wheel) schedule(t *timer, when int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.set(t, when)
 }
 
-// scheduleBefore is schedule, but leaves alone a timer that fires at least as early.
+// scheduleBefore is schedule if that makes t fire earlier.
 func (w *wheel) scheduleBefore(t *timer, when int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -75,12 +78,13 @@ func (w *wheel) scheduleBefore(t *timer, when int64) {
 	}
 }
 
+// set is schedule with w.mu held.
 func (w *wheel) set(t *timer, when int64) {
 	if t.scheduled {
 		w.unlink(t)
 	}
 	if !w.armed {
-		// The wheel stood still: its slots are empty, so it may jump to now.
+		// The wheel was stopped, so its slots are empty and it can skip to now.
 		w.turned = floorDiv(nanotime(), w.tick)
 	}
 	t.when = when
@@ -88,7 +92,7 @@ func (w *wheel) set(t *timer, when int64) {
 	w.arm()
 }
 
-// stop takes t off the wheel. A fire that has begun is not waited for.
+// stop unschedules t. It does not wait for a fire function that is running.
 func (w *wheel) stop(t *timer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -97,6 +101,7 @@ func (w *wheel) stop(t *timer) {
 	}
 }
 
+// link puts t into the slot of its deadline. w.mu is held, as in put and unlink.
 func (w *wheel) link(t *timer) {
 	due := floorDiv(t.when+w.tick-1, w.tick) // the first tick at which t.when has passed
 	due = min(max(due, w.turned+1), w.turned+wheelSlots-1)
@@ -127,7 +132,7 @@ func (w *wheel) unlink(t *timer) {
 	w.count--
 }
 
-// arm makes sure that the wheel will turn at its next tick. w.mu is held.
+// arm schedules turn for the next tick if there are timers. w.mu is held.
 func (w *wheel) arm() {
 	if w.armed || w.count == 0 {
 		return
@@ -141,15 +146,16 @@ func (w *wheel) arm() {
 	}
 }
 
-// turn fires what is due and arms the next turn. It never runs twice at a time: armed stays set until its end.
+// turn fires the timers that are due and arms the next turn. Only one runs at a time: armed stays
+// set until it returns.
 func (w *wheel) turn() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := nanotime()
 	for current := floorDiv(now, w.tick); w.turned < current; {
-		// After a long sleep one round sees every slot.
+		// After a long sleep of the machine one round visits every slot.
 		w.turned = max(w.turned+1, current-wheelSlots+1)
-		var early *timer // through next
+		var early *timer // a list, linked by next
 		for t := w.slots[floorMod(w.turned, wheelSlots)]; t != nil; {
 			next := t.next
 			w.unlink(t)
