@@ -12,28 +12,32 @@ import (
 	"unicode"
 )
 
-// Binary is bytes that a Socket.IO client shall get as bytes: a Buffer in Node, an ArrayBuffer in a browser. It may
-// stand anywhere in the arguments of an event or an acknowledgement: as one of them, in a field, a map, a slice. A
-// plain client gets a string of base64, as for any []byte; and so does every client if the Binary is inside a type
-// that has a MarshalJSON of its own. A nil Binary is null.
+// Binary is bytes that a Socket.IO client receives as bytes: as a Buffer in Node, as an ArrayBuffer
+// in a browser. It may be anywhere in the arguments of an event or an acknowledgement: an argument,
+// or in a struct, map or slice. A plain client receives a string of base64, as for any []byte, and
+// so does every client if the Binary is inside a type that has a MarshalJSON method. A nil Binary
+// is null.
 //
-// In the other direction, what a client sends as bytes decodes into a Binary and into a []byte, and is a Binary in an
-// any that a handler takes or Event.Bind is given. In a string or a json.RawMessage, and in an any within a struct, it
-// is the string of base64, with padding.
+// In the other direction, bytes from a client decode into a Binary and into a []byte. They are a
+// Binary in an any that a handler takes or that is passed to Event.Bind. In a string, a
+// json.RawMessage, and an any within a struct, they are a string of base64 with padding.
 type Binary []byte
 
-// How a Binary is found again in the JSON that encoding/json makes of arguments: the JSON and the values are walked
-// side by side, and where a Binary is met the string at hand is it.
+// findBinaries finds the Binary values in the JSON that encoding/json has made of arguments: it
+// walks the JSON and the Go values together, and where the value is a Binary the string in the JSON
+// is its base64.
 //
-// Two other ways lost. A MarshalJSON that marks what it writes needs marks that no client can forge in what a
-// server echoes, would show them in all that an application marshals for itself, and takes over each struct that
-// Binary is embedded in. Walking the values before encoding has to know encoding/json's every rule about what is
-// left out and in what order; this one asks the JSON. If it does not know a rule, a Binary stays base64, which is
-// what the plain protocol makes of it anyway, and nothing that is not a Binary can ever become one.
+// There are two alternatives. A Binary.MarshalJSON that marks its output would need marks that no
+// client can forge in what a server echoes, would leave them in everything an application marshals,
+// and would become the MarshalJSON of each struct that embeds Binary. Walking the values before
+// encoding would have to know every rule of encoding/json about omitted fields and their order.
+// Here the JSON answers that: if the walk does not know a rule, a Binary stays base64, as in the
+// plain protocol, and nothing that is not a Binary can become one.
 
-// findBinaries returns where in encoded, which is what encoding/json has made of args, joined by commas, Binary
-// values stand. The error says that beside them there is what receivers would take for a placeholder: in what a server
-// echoes for one client, it could end the connections of all others.
+// findBinaries returns where Binary values are in encoded, which is args as encoded by
+// encoding/json and joined by commas. It returns an error if there are Binary values and an object
+// that receivers would take for a placeholder: if a server echoes such an object from one client,
+// it could end the connections of all others.
 func findBinaries(encoded []byte, args []any) ([]span, error) {
 	f := binaryFinder{b: encoded}
 	for _, arg := range args {
@@ -59,19 +63,19 @@ type binaryFinder struct {
 	found []span
 }
 
-// skip passes a value that holds no Binary.
+// skip moves past a value without a Binary.
 func (f *binaryFinder) skip() {
 	if f.i >= len(f.b) {
 		return
 	}
 	end, err := skipValue(f.b, f.i)
 	if err != nil {
-		end = len(f.b) // raw JSON deeper than maxDepth: what stands behind it stays base64
+		end = len(f.b) // raw JSON deeper than maxDepth: all after it stays base64
 	}
 	f.i = end
 }
 
-// walk passes the value that v became.
+// walk moves past the encoded v and collects its Binary values.
 func (f *binaryFinder) walk(v reflect.Value) {
 	for {
 		info := binaryInfoOf(v.Type())
@@ -102,7 +106,7 @@ func (f *binaryFinder) walk(v reflect.Value) {
 	}
 }
 
-// binary passes a Binary. It is no string if it is nil.
+// binary moves past a Binary and collects it. A nil Binary is null in JSON.
 func (f *binaryFinder) binary() {
 	start := f.i
 	f.skip()
@@ -111,6 +115,7 @@ func (f *binaryFinder) binary() {
 	}
 }
 
+// array moves past the elements of v, a slice or array.
 func (f *binaryFinder) array(v reflect.Value) {
 	if f.b[f.i] != '[' { // null
 		f.skip()
@@ -130,7 +135,8 @@ func (f *binaryFinder) array(v reflect.Value) {
 	f.i++
 }
 
-// object passes an object. lookup returns the value that a key stands for; an invalid one if none that matters.
+// object moves past an object. lookup returns the value of a key, or an invalid Value if it has no
+// Binary.
 func (f *binaryFinder) object(lookup func(key []byte) reflect.Value) {
 	if f.b[f.i] != '{' { // null
 		f.skip()
@@ -151,7 +157,7 @@ func (f *binaryFinder) object(lookup func(key []byte) reflect.Value) {
 			key = appendUnescaped(nil, key)
 		}
 		f.i = value
-		// U+FFFD stands for whatever is not UTF-8, so that two keys of a map may have become one.
+		// U+FFFD replaces invalid UTF-8, so that two keys of a map may have become equal.
 		if v := lookup(key); v.IsValid() && !bytes.Contains(key, []byte("\ufffd")) {
 			f.walk(v)
 		} else {
@@ -161,10 +167,10 @@ func (f *binaryFinder) object(lookup func(key []byte) reflect.Value) {
 	f.i++
 }
 
-// mapLookup returns a function that finds the values of the map m by their keys in JSON.
+// mapLookup returns a function that finds a value of the map m by its key in JSON.
 func mapLookup(m reflect.Value) func(key []byte) reflect.Value {
 	keys := m.Type().Key()
-	if m.Type() == anyMapType && m.CanInterface() { // by far the most usual, and more than twice as fast
+	if m.Type() == anyMapType && m.CanInterface() { // the most common type; more than twice as fast
 		fields := m.Interface().(map[string]any)
 		return func(key []byte) reflect.Value { return reflect.ValueOf(fields[string(key)]) }
 	}
@@ -175,20 +181,20 @@ func mapLookup(m reflect.Value) func(key []byte) reflect.Value {
 	for entry := m.MapRange(); entry.Next(); {
 		name, value := keyName(entry.Key()), entry.Value()
 		if _, twice := named[name]; twice {
-			value = reflect.Value{} // there is no telling which of them comes first
+			value = reflect.Value{} // which of them comes first is unknown
 		}
 		named[name] = value
 	}
 	return func(key []byte) reflect.Value { return named[string(key)] }
 }
 
-// keyName is what encoding/json makes of a map's key that is no string.
+// keyName returns the JSON key that encoding/json makes of a map key that is not a string.
 func keyName(key reflect.Value) string {
 	if m, ok := key.Interface().(encoding.TextMarshaler); ok {
 		if key.Kind() == reflect.Pointer && key.IsNil() {
 			return ""
 		}
-		text, _ := m.MarshalText() // it was asked before, and had no error
+		text, _ := m.MarshalText() // encoding/json has called it without an error
 		return string(text)
 	}
 	if key.CanInt() {
@@ -204,7 +210,7 @@ var (
 	textMarshalerType = reflect.TypeFor[encoding.TextMarshaler]()
 )
 
-// marshalsItself reports whether encoding/json leaves the encoding of v to its type.
+// marshalsItself reports whether encoding/json calls a method of v to encode it.
 func marshalsItself(v reflect.Value) bool {
 	t := v.Type()
 	return implementsMarshaler(t) || v.CanAddr() && implementsMarshaler(reflect.PointerTo(t))
@@ -214,13 +220,13 @@ func implementsMarshaler(t reflect.Type) bool {
 	return t.Implements(marshalerType) || t.Implements(textMarshalerType)
 }
 
-// binaryInfo is what there is to know about a type.
+// binaryInfo describes a type.
 type binaryInfo struct {
-	holds  bool             // a Binary can be inside its values
-	fields map[string][]int // of a struct: those that can hold one, by their names in JSON
+	holds  bool             // its values can contain a Binary
+	fields map[string][]int // of a struct: indexes of fields that can contain one, by JSON name
 }
 
-// binaryInfos remembers a *binaryInfo for each reflect.Type that was met, as encoding/json remembers its encoders.
+// binaryInfos caches a *binaryInfo for each reflect.Type, as encoding/json caches its encoders.
 var binaryInfos sync.Map
 
 func binaryInfoOf(t reflect.Type) *binaryInfo {
@@ -235,7 +241,8 @@ func binaryInfoOf(t reflect.Type) *binaryInfo {
 	return info
 }
 
-// reachesBinary reports whether a Binary can be inside a value of type t. seen is what was looked at already.
+// reachesBinary reports whether a value of type t can contain a Binary. seen has the types visited
+// so far.
 func reachesBinary(t reflect.Type, seen map[reflect.Type]bool) bool {
 	if t == binaryType {
 		return true
@@ -259,7 +266,8 @@ func reachesBinary(t reflect.Type, seen map[reflect.Type]bool) bool {
 	return false
 }
 
-// field returns the field of the struct v with a name in JSON; an invalid Value if it is none that matters.
+// field returns the field of the struct v with the JSON name, or an invalid Value if it has no
+// Binary.
 func (info *binaryInfo) field(v reflect.Value, name []byte) reflect.Value {
 	index := info.fields[string(name)]
 	if index == nil {
@@ -267,19 +275,20 @@ func (info *binaryInfo) field(v reflect.Value, name []byte) reflect.Value {
 	}
 	field, err := v.FieldByIndexErr(index)
 	if err != nil {
-		return reflect.Value{} // behind an embedded nil pointer: it is not in the JSON either
+		return reflect.Value{} // in an embedded nil pointer: it is not in the JSON either
 	}
 	return field
 }
 
-// namedField is a field that competes for a name in JSON.
+// namedField is a candidate for a name in JSON.
 type namedField struct {
 	index  []int
 	tagged bool
-	tie    bool // with another one: neither of them is in the JSON
+	tie    bool // another field has the same precedence: neither is in the JSON
 }
 
-// binaryFields returns the fields of the struct type t, and of those embedded in it, that can hold a Binary.
+// binaryFields returns the fields of the struct type t, embedded ones included, that can contain a
+// Binary.
 func binaryFields(t reflect.Type) map[string][]int {
 	all := make(map[string]namedField)
 	collectFields(all, t, nil, make(map[reflect.Type]bool))
@@ -292,9 +301,9 @@ func binaryFields(t reflect.Type) map[string][]int {
 	return fields
 }
 
-// collectFields adds the fields of t, which is embedded at index, to all. Of those with one name the one that is
-// embedded least deeply is in the JSON, and among these the one whose tag names it (see encoding/json.Marshal).
-// above is what t is embedded in.
+// collectFields adds the fields of t, which is embedded at index, to all. Of several fields with
+// one name the least deeply embedded is in the JSON, and among these the tagged one (see
+// encoding/json.Marshal). above are the types that embed t.
 func collectFields(all map[string]namedField, t reflect.Type, index []int, above map[reflect.Type]bool) {
 	if above[t] {
 		return
@@ -329,7 +338,7 @@ func collectFields(all map[string]namedField, t reflect.Type, index []int, above
 	}
 }
 
-// compete enters a field for a name.
+// compete adds a field to all if it takes precedence over the previous one with the name.
 func compete(all map[string]namedField, name string, field namedField) {
 	rival, ok := all[name]
 	switch deeper := len(field.index) - len(rival.index); {
@@ -341,7 +350,7 @@ func compete(all map[string]namedField, name string, field namedField) {
 	}
 }
 
-// validName reports whether encoding/json takes a tag's name.
+// validName reports whether encoding/json accepts a name in a tag.
 func validName(name string) bool {
 	const punctuation = "!#$%&()*+-./:;<=>?@[]^_{|}~ "
 	refused := func(r rune) bool {

@@ -6,15 +6,15 @@ import (
 	"unicode/utf8"
 )
 
-// Engine.IO protocol v4. A packet is its type's digit and text:
+// Engine.IO protocol v4. A packet is a digit, its type, and text:
 //
 //	4hello      a message
 //	2probe      a ping
-//	bAQID       a message of bytes, in base64 and without a digit, where bytes cannot be sent as they are
+//	bAQID       a binary message in base64, without a digit, where the transport is text
 //
-// Over WebSocket each packet is a message of its own, and one of bytes is a binary message that holds nothing else.
-// A payload, the body of a polling request or response, is packets joined by the record separator, 0x1e. It cannot
-// stand inside one: JSON escapes it, and parsePacket lets no namespace have it.
+// Over WebSocket each packet is one message. A binary packet is a binary message without a digit. A
+// payload is the body of a polling request or response: packets joined by the record separator,
+// 0x1e. No packet contains it: JSON escapes it, and parsePacket refuses it in a namespace.
 
 // engineType is a packet's type: its digit on the wire.
 type engineType byte
@@ -27,27 +27,28 @@ const (
 	engineMessage engineType = '4'
 	engineUpgrade engineType = '5'
 	engineNoop    engineType = '6'
-	// engineBase64 stands where a type does. It never is a packet's kind.
+	// engineBase64 stands in place of a type on the wire. No enginePacket has this kind.
 	engineBase64 engineType = 'b'
 )
 
 const (
 	// payloadSeparator joins the packets of a payload.
 	payloadSeparator = 0x1e
-	// maxPayloadPackets bounds the packets of a payload. A client that was offline may send what it has kept in
-	// one; at 16 bytes a packet, fewer than any event has, a payload of 1 MiB has as many.
+	// maxPayloadPackets bounds the packets of a payload. A client that was offline may send all
+	// that it has queued in one; a payload of 1 MiB has this many packets of 16 bytes, less than
+	// any event has.
 	maxPayloadPackets = 1 << 16
 )
 
 // enginePacket is one Engine.IO packet.
 type enginePacket struct {
 	kind   engineType
-	binary bool   // a message of bytes
-	data   []byte // behind the type; it aliases the parsed text, or scratch if it was base64
+	binary bool   // a binary message
+	data   []byte // without the type; aliases the parsed text, or scratch if it was base64
 }
 
-// parseEngine reads one packet in its text form, which is valid UTF-8. What was base64 is decoded into scratch if
-// there is room for it. The error can be shown to the sender.
+// parseEngine parses one packet in its text form, which is valid UTF-8. It decodes base64 into
+// scratch if that is large enough. The error can be shown to the sender.
 func parseEngine(text, scratch []byte) (enginePacket, *Error) {
 	if len(text) == 0 {
 		return enginePacket{}, &Error{Message: "packet: expected a type from 0 to 6, or b; it is empty"}
@@ -65,15 +66,15 @@ func parseEngine(text, scratch []byte) (enginePacket, *Error) {
 	return enginePacket{}, &Error{Message: "packet: expected a type from 0 to 6, or b"}
 }
 
-// appendEngine appends a packet of text.
+// appendEngine appends a text packet.
 func appendEngine(dst []byte, kind engineType, data []byte) []byte {
 	return append(append(dst, byte(kind)), data...)
 }
 
-// appendEngineBase64 appends a message of bytes, which are base64 already, for a payload.
+// appendEngineBase64 appends a binary message, which is base64 already, for a payload.
 func appendEngineBase64(dst, text []byte) []byte { return appendEngine(dst, engineBase64, text) }
 
-// appendPayload appends the payload of packets that are in their text form.
+// appendPayload appends a payload. packets are in their text form.
 func appendPayload(dst []byte, packets [][]byte) []byte {
 	for i, p := range packets {
 		if i > 0 {
@@ -84,16 +85,16 @@ func appendPayload(dst []byte, packets [][]byte) []byte {
 	return dst
 }
 
-// payloadReader steps through the packets of a payload:
+// payloadReader iterates over the packets of a payload:
 //
 //	r := payloadReader{rest: body, maxPacket: 1 << 20}
 //	for r.next() { … r.packet … }
 //
-// Afterwards r.err says what was wrong, if anything; the packets before it were good. The body's size is bounded by
-// whoever has read it.
+// Afterwards r.err is the error, if there was one; the packets before it were valid. The caller
+// bounds the size of the payload.
 type payloadReader struct {
-	rest      []byte // what is still to read; a payload has at least one packet
-	maxPacket int    // bytes of a packet's data, as over WebSocket of a message's
+	rest      []byte // not yet read; a payload has at least one packet
+	maxPacket int    // bytes of data in a packet, as in a message over WebSocket
 	packet    enginePacket
 	err       *Error
 
@@ -102,7 +103,8 @@ type payloadReader struct {
 	scratch []byte
 }
 
-// next reads a packet into r.packet, which is good until the next call; false at the end and at an error.
+// next reads a packet into r.packet, which is valid until the next call. It returns false at the
+// end and after an error.
 func (r *payloadReader) next() bool {
 	if r.done || r.err != nil {
 		return false

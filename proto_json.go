@@ -9,15 +9,16 @@ import (
 	"unicode/utf8"
 )
 
-// This file walks over JSON without building anything: packets carry their arguments as bytes, and only a
-// handler decodes them. The grammar is RFC 8259's to the letter and so accepts what encoding/json.Valid accepts,
-// down to maxDepth. Invalid UTF-8 inside strings passes: text messages were checked where they were read.
+// This file scans JSON without decoding it: packets carry their arguments as bytes, and only a
+// handler decodes them. The grammar is that of RFC 8259, so that it accepts what
+// encoding/json.Valid accepts, down to maxDepth. Invalid UTF-8 inside strings is accepted: text
+// messages were validated when read.
 
-// maxDepth is how deep arrays and objects may nest in one value. encoding/json stops at 10,000, and decodes by
-// recursion: a 10 KB message would grow its reader's stack by megabytes.
+// maxDepth bounds the nesting of arrays and objects in one value. encoding/json stops at 10,000,
+// and decodes by recursion: a message of 10 KB could grow its reader's stack by megabytes.
 const maxDepth = 128
 
-// syntaxError is where JSON stopped being JSON.
+// syntaxError says where JSON is invalid, and what was expected there.
 type syntaxError struct {
 	offset   int
 	expected string
@@ -27,7 +28,8 @@ func (e syntaxError) Error() string {
 	return "invalid JSON at byte " + strconv.Itoa(e.offset) + ": expected " + e.expected
 }
 
-// skipSpace returns the index of the first byte at or after i that is not JSON's white space (RFC 8259 §2).
+// skipSpace returns the index of the first byte at or after i that is not JSON's white space (RFC
+// 8259 §2).
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && b[i] <= ' ' && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
 		i++
@@ -35,10 +37,11 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// skipValue returns the end of the JSON value that begins at b[i], past any space: b[i:end] is the whole value.
-// What follows it is not looked at. An error is a syntaxError, and end where it was found.
+// skipValue returns the end of the JSON value that begins at b[i], without space before it:
+// b[i:end] is the value. It ignores what follows. Its error is a syntaxError, and end is then its
+// offset.
 func skipValue(b []byte, i int) (end int, err error) {
-	var objects [(maxDepth + 63) / 64]uint64 // bit d is set if the container that d others enclose is an object
+	var objects [(maxDepth + 63) / 64]uint64 // bit d: the container at depth d is an object
 	depth := 0
 value:
 	for {
@@ -82,7 +85,8 @@ value:
 			return i, err
 		}
 
-		// Behind a value: the next one of its container, or the container's end, which ends a value in turn.
+		// After a value comes the next one of its container, or the end of the container, which is
+		// a value too.
 		for depth > 0 {
 			inObject := objects[(depth-1)/64]>>((depth-1)%64)&1 != 0
 			i = skipSpace(b, i)
@@ -108,7 +112,7 @@ value:
 	}
 }
 
-// skipKey returns the end of the key that begins at b[i], and where its value begins.
+// skipKey returns the end of the key that begins at b[i], and the start of its value.
 func skipKey(b []byte, i int) (end, value int, err error) {
 	if i >= len(b) || b[i] != '"' {
 		return i, i, syntaxError{i, "a key in quotes"}
@@ -145,11 +149,12 @@ func skipString(b []byte, i int) (int, error) {
 	}
 }
 
-// skipPlain returns the index of the first quote, backslash or control character at or after i, or len(b).
+// skipPlain returns the index of the first quote, backslash or control character at or after i, or
+// len(b).
 //
-// It looks at eight bytes at a time. Subtracting k from each of them sets the top bit of an ASCII byte that is
-// less than k, and of no ASCII byte before the first such one. Flipping 2 brings the quote, 0x22, to 0x20, next to the
-// control characters: one subtraction finds both.
+// It processes eight bytes at a time. Subtracting k from each of them sets the top bit of an ASCII
+// byte less than k, and of no ASCII byte before the first such one. XOR with 2 maps the quote,
+// 0x22, to 0x20, next to the control characters, so that one subtraction finds both.
 func skipPlain(b []byte, i int) int {
 	const ones = 0x0101010101010101
 	for ; i+8 <= len(b); i += 8 {
@@ -182,7 +187,8 @@ func escapeLen(b []byte) int {
 	return 0
 }
 
-// hexEscape reads an escape such as \u00e9 at the start of b. It gives one half of a surrogate pair as it stands.
+// hexEscape decodes an escape such as \u00e9 at the start of b. It does not combine surrogate
+// pairs.
 func hexEscape(b []byte) (r rune, ok bool) {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return 0, false
@@ -219,7 +225,7 @@ func skipNumber(b []byte, i int) (int, error) {
 	switch {
 	case digits == i:
 		return i, syntaxError{i, "a digit"}
-	case b[i] == '0': // and no further digit: what follows is refused as whatever it is
+	case b[i] == '0': // a digit after it is not part of the number, and is refused there
 		i++
 	default:
 		i = digits
@@ -251,22 +257,23 @@ func skipDigits(b []byte, i int) int {
 	return i
 }
 
-// objectReader steps through the fields of an object:
+// objectReader iterates over the fields of an object:
 //
 //	object := objectReader{b: b, i: i} // b[i] is the opening brace
 //	for object.next() { … object.key, object.value … }
 //
-// Afterwards object.i is the object's end, unless object.err says where it is broken.
+// Afterwards object.i is the end of the object, unless object.err is set.
 type objectReader struct {
 	b     []byte
 	i     int
 	key   []byte // unescaped
-	value []byte // one whole valid value; it aliases b
+	value []byte // one valid value; aliases b
 	err   error
 	begun bool
 }
 
-// next reads a field into key and value; false at the object's end and at an error.
+// next reads a field into key and value. It returns false at the end of the object and after an
+// error.
 func (o *objectReader) next() bool {
 	i := skipSpace(o.b, o.i)
 	switch {
@@ -305,12 +312,13 @@ func (o *objectReader) next() bool {
 	return true
 }
 
-// skipComma returns where the value behind the one that ends at i begins, in a valid list.
+// skipComma returns the start of the next value, after the one that ends at i, in a valid list.
 func skipComma(list []byte, i int) int {
 	return skipSpace(list, skipSpace(list, i)+1)
 }
 
-// skipInnerComma is skipComma for a list in brackets: behind the last value it returns where the bracket is.
+// skipInnerComma is skipComma for a list in brackets. After the last value it returns the bracket's
+// index.
 func skipInnerComma(b []byte, i int) int {
 	if i = skipSpace(b, i); b[i] == ',' {
 		i = skipSpace(b, i+1)
@@ -318,9 +326,10 @@ func skipInnerComma(b []byte, i int) int {
 	return i
 }
 
-// unquote returns the string that the literal b, quotes included, stands for; false if b is no string literal.
-// Like encoding/json it puts U+FFFD for half a surrogate pair and for each byte of invalid UTF-8.
-func unquote(b []byte) (string, bool) {
+// unquote decodes the string literal b, quotes included. ok is false if b is not a string literal.
+// Like encoding/json it replaces half a surrogate pair, and each byte of invalid UTF-8, with
+// U+FFFD.
+func unquote(b []byte) (s string, ok bool) {
 	if len(b) < 2 || b[0] != '"' {
 		return "", false
 	}
@@ -334,7 +343,7 @@ func unquote(b []byte) (string, bool) {
 	return string(appendUnescaped(make([]byte, 0, len(b)), b[1:len(b)-1])), true
 }
 
-// appendUnescaped appends what b, the inside of a valid string literal, stands for.
+// appendUnescaped appends the decoded b, which is a valid string literal without its quotes.
 func appendUnescaped(dst, b []byte) []byte {
 	for i := 0; i < len(b); {
 		if b[i] != '\\' {
@@ -358,7 +367,7 @@ func appendUnescaped(dst, b []byte) []byte {
 			r, _ := hexEscape(b[i:])
 			i += 6
 			if utf16.IsSurrogate(r) {
-				// A second half that does not fit is not consumed: it may begin a pair of its own.
+				// A second half that does not match is not consumed: it may be the first of a pair.
 				second, _ := hexEscape(b[i:])
 				if r = utf16.DecodeRune(r, second); r != utf8.RuneError {
 					i += 6
@@ -374,8 +383,9 @@ func appendUnescaped(dst, b []byte) []byte {
 	return dst
 }
 
-// appendQuoted appends s as a JSON string, as encoding/json writes it with SetEscapeHTML(false): byte for byte,
-// so that a frame does not depend on who encoded it. U+2028 and U+2029 are escaped, invalid UTF-8 is \ufffd.
+// appendQuoted appends s as a JSON string, byte for byte as encoding/json does with
+// SetEscapeHTML(false), so that a frame does not depend on who encoded it: U+2028 and U+2029 are
+// escaped, and invalid UTF-8 becomes \ufffd.
 func appendQuoted(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
