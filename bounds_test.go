@@ -69,7 +69,7 @@ func TestBoundsCountMemory(t *testing.T) {
 			l := newLink(c, newConn(&scriptedConn{}, connConfig{}), nil)
 			for c.inbox.held() < bound {
 				var parts assembler
-				p, _, _ := parts.take(enginePacket{kind: engineMessage, data: []byte(`2["x"]`)}, attachmentLimits{defaultMaxAttachments, bound})
+				p, _, _ := parts.add(enginePacket{kind: engineMessage, data: []byte(`2["x"]`)}, attachmentLimits{defaultMaxAttachments, bound})
 				l.event(p)
 			}
 			within(t, handling, "the first event")

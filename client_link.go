@@ -108,7 +108,7 @@ func (l *link) receive(op Opcode, p []byte) error {
 		var done bool
 		var packet packet
 		o := &l.client.options
-		packet, done, err = l.parts.take(m, attachmentLimits{o.MaxAttachments, int(o.Dial.MaxMessageBytes)})
+		packet, done, err = l.parts.add(m, attachmentLimits{o.MaxAttachments, int(o.Dial.MaxMessageBytes)})
 		if done && err == nil {
 			return l.packet(packet)
 		}

@@ -7,23 +7,24 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// maxExtensionsHeader bounds what is read of Sec-WebSocket-Extensions, in bytes, all its lines together. A browser
+// maxExtensionsHeader bounds Sec-WebSocket-Extensions, in bytes, all its lines together. A browser
 // sends about fifty.
 const maxExtensionsHeader = 4 << 10
 
-// extension is one element of a Sec-WebSocket-Extensions header (RFC 6455 §9.1): an offer, or what was agreed.
+// extension is one element of a Sec-WebSocket-Extensions header (RFC 6455 §9.1): an offer of a
+// client or the agreement of a server.
 type extension struct {
 	name   string
 	params []extensionParam
-	broken bool // it is not in the grammar, and the rest of the struct means nothing
+	broken bool // it violates the grammar; the other fields are meaningless
 }
 
-// extensionParam is "name" or "name=value". A value is never empty, so "" is none.
+// extensionParam is "name", with an empty value, or "name=value". A value cannot be empty.
 type extensionParam struct{ name, value string }
 
-// parseExtensions reads the lines of a Sec-WebSocket-Extensions header, in linear time. An element that is not in
-// the grammar is marked and does not harm the others. The header as a whole is malformed, and ok is false, if it
-// is too long or ends inside quotes, because then nobody can say where its elements end.
+// parseExtensions parses the lines of a Sec-WebSocket-Extensions header, in linear time. An element
+// that violates the grammar is marked as broken; the others are parsed. ok is false if the header
+// is too long or ends inside quotes, because then its elements are unknown.
 func parseExtensions(lines []string) (list []extension, ok bool) {
 	length := 0
 	for _, line := range lines {
@@ -45,7 +46,7 @@ func parseExtensions(lines []string) (list []extension, ok bool) {
 	return list, true
 }
 
-// parseExtension reads one element, whose quotes are closed.
+// parseExtension parses one element, whose quotes are closed.
 func parseExtension(element string) (e extension) {
 	first := true
 	for part := range splitUnquoted(element, ';') {
@@ -70,8 +71,9 @@ func parseExtension(element string) (e extension) {
 	return e
 }
 
-// unquoteToken returns what a quoted-string says; anything else it returns as it is, to be judged as a token.
-// RFC 6455 §9.1: "the value after quoted-string unescaping MUST conform to the 'token' ABNF".
+// unquoteToken returns the value of a quoted-string. It returns anything else unchanged, for
+// isToken to check. RFC 6455 §9.1: "the value after quoted-string unescaping MUST conform to the
+// 'token' ABNF".
 func unquoteToken(s string) string {
 	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
 		return s
@@ -82,19 +84,19 @@ func unquoteToken(s string) string {
 		case '"':
 			return s // two strings in a row
 		case '\\':
-			i++ // the closing quote is not escaped, or it would not close
+			i++ // there is a next byte: the closing quote is not escaped
 		}
 		b.WriteByte(s[i])
 	}
 	return b.String()
 }
 
-// isToken reports whether s is a token in the sense of HTTP, which is what a header's name is.
+// isToken reports whether s is a token (RFC 9110 §5.6.2), which is the grammar of a header name.
 func isToken(s string) bool { return httpguts.ValidHeaderFieldName(s) }
 
 func trimSpace(s string) string { return strings.Trim(s, " \t") }
 
-// splitUnquoted is strings.SplitSeq for a separator that does not count inside quotes.
+// splitUnquoted is strings.SplitSeq, but ignores separators inside quotes.
 func splitUnquoted(s string, separator byte) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		start := 0
@@ -110,7 +112,7 @@ func splitUnquoted(s string, separator byte) iter.Seq[string] {
 	}
 }
 
-// quotesClosed reports whether every quoted string in s ends in it.
+// quotesClosed reports whether every quoted string in s has its closing quote.
 func quotesClosed(s string) bool {
 	open := false
 	for _, quoted := range quotedBytes(s) {
@@ -119,8 +121,8 @@ func quotesClosed(s string) bool {
 	return !open
 }
 
-// quotedBytes yields the index of every byte of s and whether it is inside quotes. The opening quote is, the
-// closing one is not.
+// quotedBytes yields the index of every byte of s and whether the byte is inside quotes. An opening
+// quote is inside, a closing one is not.
 func quotedBytes(s string) iter.Seq2[int, bool] {
 	return func(yield func(int, bool) bool) {
 		quoted, escaped := false, false

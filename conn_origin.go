@@ -10,11 +10,12 @@ import (
 	"strings"
 )
 
-// webOrigin is a parsed Origin header (RFC 6454 §7). Its host is in lower case and its port explicit, so that two
-// spellings of one origin are equal. The host is empty for schemes that have none, such as file.
+// webOrigin is a parsed Origin header (RFC 6454 §7). The host is in lower case and the port
+// explicit, so that two spellings of one origin are equal. The host is empty for schemes without
+// one, such as file.
 type webOrigin struct{ scheme, host, port string }
 
-// parseOrigin parses an Origin header. It accepts the slash that some clients write behind it.
+// parseOrigin parses an Origin header. It accepts a slash at its end, which some clients send.
 func parseOrigin(s string) (webOrigin, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.User != nil || u.Opaque != "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" ||
@@ -26,7 +27,8 @@ func parseOrigin(s string) (webOrigin, error) {
 	return o, nil
 }
 
-// splitHost splits what stands in a Host header or a URL, with the default port of scheme.
+// splitHost splits the value of a Host header or the host of a URL. The port defaults to that of
+// scheme.
 func splitHost(hostport, scheme string) (host, port string) {
 	u := url.URL{Host: hostport}
 	host, port = strings.ToLower(u.Hostname()), u.Port()
@@ -50,9 +52,10 @@ func defaultPort(scheme string) string {
 	return ""
 }
 
-// servedBy reports whether the request was made to its own origin. An https page may come in on a plain connection,
-// because TLS often ends at a proxy; an http page on a TLS connection may not. Origins with the schemes of WebSockets
-// are no page's: Starscream, which Socket.IO's client for Swift uses, sends the address that it connects to.
+// servedBy reports whether the request was made to its own origin. The request of an https page may
+// arrive on a connection without TLS, because TLS often ends at a proxy; that of an http page may
+// not arrive over TLS. An origin with the scheme ws or wss is not that of a page: Starscream, which
+// Socket.IO's client for Swift uses, sends the address that it connects to.
 func (o webOrigin) servedBy(r *http.Request) bool {
 	switch o.scheme {
 	case "https", "wss":
@@ -89,7 +92,7 @@ func checkOrigin(r *http.Request, allowed originList) *refusal {
 	}
 }
 
-// mend says what to do if the refused origin should be allowed.
+// mend returns a hint for the log: how to allow the refused origin.
 func (o webOrigin) mend(r *http.Request) string {
 	switch host, _ := splitHost(r.Host, o.scheme); {
 	case defaultPort(o.scheme) == "" || o.host != host:
@@ -103,18 +106,18 @@ func (o webOrigin) mend(r *http.Request) string {
 
 // originList is a parsed AllowedOrigins.
 type originList struct {
-	any     bool // it has "*"
+	any     bool // "*" is listed
 	entries []originEntry
 }
 
 // originEntry is an entry of AllowedOrigins other than "*".
 type originEntry struct {
 	text       string    // as listed
-	origin     webOrigin // what it means; zero for "null"
+	origin     webOrigin // as parsed; zero for "null"
 	subdomains bool      // of origin.host, which begins with "."
 }
 
-// allows reports whether the origin of that header is listed.
+// allows reports whether the list has the origin in an Origin header.
 func (l originList) allows(header string) bool {
 	if l.any {
 		return true
@@ -132,8 +135,8 @@ func (e originEntry) matches(o webOrigin) bool {
 	return e.origin.scheme == o.scheme && e.origin.port == o.port && strings.HasSuffix(o.host, e.origin.host)
 }
 
-// parseOrigins parses AllowedOrigins. The error names an entry that no Origin header can ever equal, which would
-// otherwise be found out only when a page cannot connect.
+// parseOrigins parses AllowedOrigins. It returns an error for an entry that no Origin header can
+// equal: this would otherwise be noticed only when a page cannot connect.
 func parseOrigins(allowed []string) (originList, error) {
 	var list originList
 	for _, text := range allowed {
@@ -152,7 +155,7 @@ func parseOrigins(allowed []string) (originList, error) {
 	return list, nil
 }
 
-// parseOriginEntry parses an entry other than "*". problem, if any, is what is wrong with it.
+// parseOriginEntry parses an entry other than "*". problem, if not empty, says why it is invalid.
 func parseOriginEntry(text string) (entry originEntry, problem string) {
 	entry.text = text
 	if text == "null" {
@@ -191,7 +194,8 @@ func parseOriginEntry(text string) (entry originEntry, problem string) {
 	return entry, ""
 }
 
-// impossible says why no client sends such an origin; "" if one may. suffix means that the host is only its end.
+// impossible says why no client sends the origin, or returns "". suffix says that the host is a
+// suffix.
 func (o webOrigin) impossible(suffix bool) string {
 	if o.port != "" {
 		if _, err := strconv.ParseUint(o.port, 10, 16); err != nil || o.port[0] == '0' {
@@ -212,7 +216,7 @@ func (o webOrigin) impossible(suffix bool) string {
 	case strings.ContainsFunc(o.host, func(r rune) bool { return r > '~' }):
 		return "browsers send international names in their ASCII form, which begins with xn--"
 	case defaultPort(o.scheme) == "":
-		// Other schemes, of extensions and apps, have hosts of their own forms.
+		// The schemes of browser extensions and apps have hosts of other forms.
 	case strings.ContainsFunc(o.host, func(r rune) bool {
 		return r != '-' && r != '.' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
 	}):

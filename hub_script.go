@@ -14,13 +14,14 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// clientSource is the browser's client. client.d.ts beside it says what it can do, and types it.
+// clientSource is the client for browsers. client.d.ts documents and types it.
 //
 //go:embed client.js
 var clientSource []byte
 
-// ClientScript returns a handler that serves client.js, Atrium's client for browsers: a connection to this or any other
-// Socket.IO server that comes back by itself, in less than 4 KB (gzipped) and without npm or a bundler.
+// ClientScript returns a handler that serves client.js, Atrium's client for browsers: a connection
+// to this or any other Socket.IO server that reconnects by itself, in less than 4 KB (gzipped),
+// without npm or a bundler.
 //
 //	mux.Handle("/socket.io/", hub)
 //	mux.Handle("/client.js", atrium.ClientScript())
@@ -34,14 +35,15 @@ var clientSource []byte
 //		const receipt = await socket.call('send-msg', { room: 'lobby', text: 'hi' })
 //	</script>
 //
-// With the query ?global it is a plain script instead, whose function is atrium.connect:
+// With the query ?global the handler serves a plain script instead, with the function
+// atrium.connect:
 //
 //	<script src="/client.js?global"></script>
 //
-// The file client.d.ts in this directory describes the rest of it.
+// The file client.d.ts in this directory documents it.
 //
-// Browsers keep it and ask each time whether it is still the same. Pages of any origin may load it. It needs nothing of
-// a Content-Security-Policy but script-src and connect-src, and it minds no Trusted Types.
+// Browsers cache the script and revalidate it each time. Pages of any origin may load it. Of a
+// Content-Security-Policy it needs script-src and connect-src, and it works with Trusted Types.
 func ClientScript() http.Handler {
 	source := withShortNames(withoutComments(clientSource))
 	module, global := newServedScript(source), newServedScript(asGlobal(source))
@@ -59,25 +61,27 @@ func ClientScript() http.Handler {
 	})
 }
 
-// comment is a comment to the end of its line, with the space before it. The source keeps "// " out of everything else.
-var comment = regexp.MustCompile(`(?m)(^|[ \t]+)//( .*)?$`)
+// jsComment matches a comment to the end of its line, with the space before it. client.js has "// "
+// nowhere else.
+var jsComment = regexp.MustCompile(`(?m)(^|[ \t]+)//( .*)?$`)
 
-// indentation is the space before a line, empty lines included. The source has no text of several lines.
-var indentation = regexp.MustCompile(`(?m)^\s+`)
+// jsIndentation matches the space before a line, and empty lines. client.js has no strings of
+// several lines.
+var jsIndentation = regexp.MustCompile(`(?m)^\s+`)
 
-// withoutComments spares browsers what is for readers of the source.
+// withoutComments removes comments and indentation.
 func withoutComments(source []byte) []byte {
-	return indentation.ReplaceAll(comment.ReplaceAll(source, nil), nil)
+	return jsIndentation.ReplaceAll(jsComment.ReplaceAll(source, nil), nil)
 }
 
-// private is the name of a private member. The source has no # anywhere else.
-var private = regexp.MustCompile(`#\w+`)
+// jsPrivate matches the name of a private member. client.js has no # anywhere else.
+var jsPrivate = regexp.MustCompile(`#\w+`)
 
-// withShortNames gives private members, which nobody outside can name, names of a letter or two.
+// withShortNames renames private members, which only the class can name, to one or two letters.
 func withShortNames(source []byte) []byte {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	short := make(map[string][]byte)
-	return private.ReplaceAllFunc(source, func(name []byte) []byte {
+	return jsPrivate.ReplaceAllFunc(source, func(name []byte) []byte {
 		if short[string(name)] == nil {
 			n := len(short)
 			b := []byte{'#', letters[n%len(letters)]}
@@ -90,17 +94,17 @@ func withShortNames(source []byte) []byte {
 	})
 }
 
-// asGlobal makes a plain script of the module: its one export becomes a global object, and all else stays inside. Its
-// class is strict by itself, and nothing beside it depends on that.
+// asGlobal makes a plain script of the module: its one export becomes a member of a global object,
+// and everything else is local. Classes are strict code in a plain script, too.
 func asGlobal(module []byte) []byte {
 	script := bytes.Replace(module, []byte("export {"), []byte("globalThis.atrium = {"), 1)
 	return append(append([]byte("(() => {\n"), script...), "})();\n"...)
 }
 
-// servedScript is a script in the forms in which it is sent.
+// servedScript is a script in its two encodings.
 type servedScript struct{ plain, gzipped encodedScript }
 
-// encodedScript is one of them. Each has an ETag of its own, as RFC 9110 §8.8.3.3 wants it.
+// encodedScript is a script in one encoding. Each has its own ETag (RFC 9110 §8.8.3.3).
 type encodedScript struct {
 	body []byte
 	etag string
@@ -130,7 +134,7 @@ func (s *servedScript) serve(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", "text/javascript; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Access-Control-Allow-Origin", "*") // modules are fetched with CORS
-	header.Set("Cache-Control", "no-cache")        // kept, and asked for anew
+	header.Set("Cache-Control", "no-cache")        // cached, and revalidated
 	header.Set("ETag", form.etag)
 	header.Add("Vary", "Accept-Encoding")
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(form.body))

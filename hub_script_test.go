@@ -131,7 +131,7 @@ func TestClientScriptComments(t *testing.T) {
 func TestClientScriptNames(t *testing.T) {
 	long := string(withoutComments(clientSource))
 	names := make(map[string]bool)
-	for _, name := range private.FindAllString(long, -1) {
+	for _, name := range jsPrivate.FindAllString(long, -1) {
 		names[name] = true
 		if !strings.Contains(long, "\n"+name) && !strings.Contains(long, "\nasync "+name) && !strings.Contains(long, "\nget "+name) {
 			t.Errorf("%s is not declared", name)
@@ -139,16 +139,16 @@ func TestClientScriptNames(t *testing.T) {
 	}
 	short := string(withShortNames([]byte(long)))
 	back := make(map[string]bool)
-	for _, name := range private.FindAllString(short, -1) {
+	for _, name := range jsPrivate.FindAllString(short, -1) {
 		back[name] = true
 	}
 	if len(back) != len(names) || len(names) < 30 {
 		t.Errorf("%d names became %d", len(names), len(back))
 	}
-	if strings.Count(long, "#") != len(private.FindAllString(long, -1)) {
+	if strings.Count(long, "#") != len(jsPrivate.FindAllString(long, -1)) {
 		t.Error("a # is none of a name")
 	}
-	if diff := cmp.Diff(private.ReplaceAllString(long, "#"), private.ReplaceAllString(short, "#")); diff != "" {
+	if diff := cmp.Diff(jsPrivate.ReplaceAllString(long, "#"), jsPrivate.ReplaceAllString(short, "#")); diff != "" {
 		t.Errorf("what else has changed: %s", diff)
 	}
 }

@@ -7,24 +7,25 @@ import (
 	"slices"
 )
 
-// args are the arguments of an event or an acknowledgement, in the form that they have on every wire.
+// args are the arguments of an event or an acknowledgement, as JSON: in the same form for all
+// protocols.
 type args struct {
-	json        []byte // values joined by commas, without space around them all
+	json        []byte // values joined by commas, without space before and after
 	n           int    // how many values
-	attachments []span // the string literals in json that hold an attachment, as base64
+	attachments []span // string literals in json that are attachments in base64
 }
 
 // eventData is an event as it travels, in either direction.
 type eventData struct {
 	name  string // "" for an acknowledgement
 	args  args
-	ackID int64 // of the acknowledgement asked for or given; noID if none
+	ackID int64 // of the acknowledgement that is asked for or given; noID if there is none
 }
 
 // noID is the ackID of an event that asks for no acknowledgement.
 const noID = -1
 
-// parseArray returns the values of a valid JSON array, which they alias.
+// parseArray returns the values of a valid JSON array, which it aliases.
 func parseArray(array []byte) args {
 	a := args{json: bytes.Trim(array[1:len(array)-1], " \t\r\n")}
 	for i := 0; i < len(a.json); a.n++ {
@@ -39,23 +40,24 @@ func (a args) clone() args {
 	return a
 }
 
-// size is what a takes of memory, in bytes.
+// size returns the memory that a takes, in bytes.
 func (a args) size() int { return len(a.json) + len(a.attachments)*spanSize }
 
-// value returns where in a.json the value stands that begins at i, and where the next one begins: behind the end if
-// there is none. Behind the end the value is empty.
+// value returns the position of the value in a.json that begins at i, and the start of the next
+// one, which is len(a.json) if there is none. At the end of a.json the value is empty.
 func (a args) value(i int) (at span, next int) {
 	if i >= len(a.json) {
 		return span{}, i
 	}
 	end, err := skipValue(a.json, i)
 	if err != nil {
-		return span{}, len(a.json) // only if the JSON of another node is not valid
+		return span{}, len(a.json) // only if another node has sent invalid JSON
 	}
 	return span{i, end}, skipComma(a.json, end)
 }
 
-// first returns where the first value stands, the one that typed handlers and calls take. It is empty if there is none.
+// first returns the position of the first value, which typed handlers and calls take. It is empty
+// if there is none.
 func (a args) first() span {
 	if a.n <= 1 {
 		return span{0, len(a.json)}
@@ -64,7 +66,7 @@ func (a args) first() span {
 	return at
 }
 
-// values returns all values, which alias a.json.
+// values returns all values. They alias a.json.
 func (a args) values() []json.RawMessage {
 	list := []json.RawMessage{}
 	for i := 0; i < len(a.json); {
@@ -75,7 +77,7 @@ func (a args) values() []json.RawMessage {
 	return list
 }
 
-// decodeAny decodes the value at at, as json.Unmarshal does into an any, but attachments as Binary.
+// decodeAny decodes the value at at like json.Unmarshal into an any, with attachments as Binary.
 func (a args) decodeAny(at span) any {
 	if slices.Contains(a.attachments, at) {
 		return Binary(appendAttachment([]byte{}, a.json, at)) // nil would be null
@@ -105,20 +107,20 @@ func (a args) decodeAny(at span) any {
 	return object
 }
 
-// encodeArgs encodes arguments. Its error is the caller's mistake: one cannot be encoded, or they hold more than
-// maxAttachments Binary values.
+// encodeArgs encodes arguments. It returns an error if one cannot be encoded, or if there are more
+// than maxAttachments Binary values.
 func encodeArgs(values []any, maxAttachments int) (args, error) {
 	var e encoder
 	return e.encode(values, maxAttachments)
 }
 
-// encoder encodes arguments into a buffer that it keeps.
+// encoder encodes arguments into a buffer that it reuses.
 type encoder struct {
 	bytes.Buffer
 	json *json.Encoder
 }
 
-// encode is encodeArgs. What it returns is good until the next call.
+// encode is encodeArgs. The result is valid until the next call.
 func (e *encoder) encode(values []any, maxAttachments int) (args, error) {
 	e.Reset()
 	if e.json == nil {

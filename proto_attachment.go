@@ -7,48 +7,50 @@ import (
 	"strconv"
 )
 
-// What is binary in the arguments of a packet travels behind it, as attachments, and a placeholder stands where each
-// belongs: {"_placeholder":true,"num":0}.
+// Binary values in the arguments of a packet are sent after it as attachments. A placeholder in the
+// arguments says where each belongs: {"_placeholder":true,"num":0}.
 //
-// Everywhere else in this package an attachment is a JSON string of base64, which is how encoding/json reads and
-// writes a []byte. So arguments are one JSON text with nothing beside it, for plain clients and handlers alike, and
-// a []byte decodes from its attachment wherever it stands. A handler that takes a string or a json.RawMessage gets the
-// base64; one that takes an any gets a Binary. It costs a copy of 4/3 the size either way, at about a gigabyte a second.
+// Everywhere else in this package an attachment is a JSON string of base64, which is how
+// encoding/json encodes a []byte. So arguments are one JSON text for plain clients and handlers
+// alike, and a []byte decodes from its attachment anywhere in them. A handler that takes a string
+// or a json.RawMessage gets the base64; one that takes an any gets a Binary. It costs a copy of 4/3
+// of the size in each direction, at about a gigabyte per second.
 
-// span is where in the arguments a string literal of base64 stands, quotes included.
+// span is the position of a string literal of base64 in arguments, quotes included.
 type span struct{ start, end int }
 
-// spanSize is what a span takes, in bytes.
+// spanSize is the size of a span in memory, in bytes.
 const spanSize = 16
 
-// placeholder is where in the arguments attachment num belongs.
+// placeholder is the position of attachment num in arguments.
 type placeholder struct {
 	span
 	num int
 }
 
-// assembly is a binary packet whose attachments are still to come. It holds nothing of the message that the packet
-// was parsed from.
+// assembly is a binary packet that waits for its attachments. It does not alias the message that
+// the packet was parsed from.
 type assembly struct {
 	packet      packet
-	places      []placeholder // in the order of the text
-	attachments [][]byte      // those that have come
-	missing     int           // how many are still to come
-	room        int           // bytes that may still come
+	places      []placeholder // in the order of the arguments
+	attachments [][]byte      // received so far
+	missing     int           // attachments not yet received
+	room        int           // bytes that may still be received
 	limits      attachmentLimits
 }
 
-// attachmentLimits bound what a packet may have: attachments, and bytes in its arguments and attachments together.
+// attachmentLimits bound the attachments of a packet, and the bytes of its arguments and
+// attachments together.
 type attachmentLimits struct{ count, bytes int }
 
-// assembler puts together the packets of one connection, which come in one message or, if they are binary, in several.
+// assembler assembles the packets of one connection: from one message each, or from several if they
+// are binary.
 type assembler struct {
-	assembly *assembly // a binary packet whose attachments are still to come
+	assembly *assembly // the binary packet that waits for attachments, or nil
 }
 
-// take takes the next message, and does not keep it. done means that it was the last of p, which is the caller's to
-// keep, its name and namespace included.
-func (a *assembler) take(m enginePacket, limits attachmentLimits) (p packet, done bool, err *Error) {
+// add processes the next message and does not keep it. If done, p is complete; it does not alias m.
+func (a *assembler) add(m enginePacket, limits attachmentLimits) (p packet, done bool, err *Error) {
 	switch {
 	case m.binary && a.assembly == nil:
 		return packet{}, false, &Error{Message: "packet: expected text, no attachment is missing"}
@@ -71,7 +73,8 @@ func (a *assembler) take(m enginePacket, limits attachmentLimits) (p packet, don
 	return p, true, nil
 }
 
-// newAssembly begins to assemble p, a binary packet just parsed. The error is what is wrong with the placeholders.
+// newAssembly starts the assembly of p, a binary packet just parsed. It returns an error if the
+// placeholders are invalid.
 func newAssembly(p packet, limits attachmentLimits) (*assembly, *Error) {
 	p.args = p.args.clone()
 	a := &assembly{packet: p, missing: p.attachments, room: limits.bytes - len(p.args.json), limits: limits}
@@ -86,9 +89,9 @@ func newAssembly(p packet, limits attachmentLimits) (*assembly, *Error) {
 	return a, nil
 }
 
-// add takes the next attachment, and does not keep it. done means that it was the last one: then packet is an EVENT
-// or an ACK with everything in place, or one that is refused, of which no attachment is kept. An attachment that no
-// placeholder names is dropped, as by socket.io-parser.
+// add processes the next attachment and does not keep it. If done, it was the last one, and p is an
+// EVENT or ACK with its attachments, or a refused one without. An attachment that no placeholder
+// names is dropped, as by socket.io-parser.
 func (a *assembly) add(attachment []byte) (p packet, done bool, err *Error) {
 	a.missing--
 	refused := a.packet.refused != nil
@@ -102,7 +105,7 @@ func (a *assembly) add(attachment []byte) (p packet, done bool, err *Error) {
 	}
 	if a.missing > 0 {
 		if !refused {
-			a.attachments[len(a.attachments)-1] = bytes.Clone(attachment) // the last is only needed until this call returns
+			a.attachments[len(a.attachments)-1] = bytes.Clone(attachment) // the last one is needed only until this call returns
 		}
 		return packet{}, false, nil
 	}
@@ -116,7 +119,7 @@ func (a *assembly) add(attachment []byte) (p packet, done bool, err *Error) {
 	return p, true, nil
 }
 
-// fill returns the arguments with the attachments in place.
+// fill returns the arguments with the attachments in place of their placeholders.
 func (a *assembly) fill() args {
 	text := a.packet.args.json
 	size := len(text)
@@ -138,11 +141,12 @@ func (a *assembly) fill() args {
 	return filled
 }
 
-// findPlaceholders looks for placeholders in args, valid JSON, and judges them. A placeholder has its two keys and
-// no other, in any order: the maps of some languages have none.
+// findPlaceholders finds the placeholders in args, which is valid JSON, and validates them. A
+// placeholder has its two keys and no other, in any order: the maps of some languages are
+// unordered.
 //
-// socket.io-parser lets two of them name the same attachment. No encoder writes that, and a message of 1 MiB could
-// so become one of 40 GB.
+// socket.io-parser allows two placeholders for the same attachment. No encoder writes that, and it
+// would let a message of 1 MiB become one of 40 GB.
 func findPlaceholders(args []byte, attachments int) ([]placeholder, *Error) {
 	var places []placeholder
 	used := make(map[int]bool)
@@ -166,7 +170,7 @@ func findPlaceholders(args []byte, attachments int) ([]placeholder, *Error) {
 		case '"':
 			end, err := skipString(args, i)
 			if err != nil {
-				return nil, dataError(err) // only if args is not what it must be
+				return nil, dataError(err) // only if args is not valid JSON
 			}
 			if marksPlaceholder(args, i, end) {
 				return nil, &Error{Message: `attachments: expected placeholders such as {"_placeholder":true,"num":0}`}
@@ -179,8 +183,9 @@ func findPlaceholders(args []byte, attachments int) ([]placeholder, *Error) {
 	return places, nil
 }
 
-// parsePlaceholder reads the placeholder that begins with the brace at b[i], if there is one. It reads no other
-// key and no value that is not flat, so that looking at each brace of a text takes time linear in its size.
+// parsePlaceholder parses the placeholder that begins with the brace at b[i], if there is one. It
+// stops at any other key and at any nested value, so that trying each brace of a text takes linear
+// time.
 func parsePlaceholder(b []byte, i int) (place placeholder, ok bool) {
 	start, marked, num := i, false, -1
 	for {
@@ -213,8 +218,8 @@ func parsePlaceholder(b []byte, i int) (place placeholder, ok bool) {
 	}
 }
 
-// marksPlaceholder reports whether the string literal b[i:end] is a key that makes its object a placeholder to
-// socket.io-parser, however it is spelt.
+// marksPlaceholder reports whether the string literal b[i:end] is a key "_placeholder" with the
+// value true, with or without escapes: socket.io-parser takes its object for a placeholder.
 func marksPlaceholder(b []byte, i, end int) bool {
 	const name = "_placeholder"
 	key := b[i+1 : end-1]
@@ -231,7 +236,7 @@ func marksPlaceholder(b []byte, i, end int) bool {
 	return string(key) == name
 }
 
-// appendPlaceholders appends a.json with placeholders where attachments stand.
+// appendPlaceholders appends a.json with placeholders in place of attachments.
 func appendPlaceholders(dst []byte, a args) []byte {
 	from := 0
 	for num, at := range a.attachments {
@@ -244,10 +249,10 @@ func appendPlaceholders(dst []byte, a args) []byte {
 	return append(dst, a.json[from:]...)
 }
 
-// appendAttachment appends the attachment that stands in json at at, as raw bytes. For a polling client
-// appendEngineBase64 takes json[at.start+1:at.end-1] as it is.
+// appendAttachment appends the raw bytes of the attachment that json has at at. For a polling
+// client the caller passes json[at.start+1:at.end-1] to appendEngineBase64 instead.
 func appendAttachment(dst, json []byte, at span) []byte {
-	// It is base64: findBinaries has found what encoding/json has written.
+	// There is no error: encoding/json has written the base64, or fill.
 	dst, _ = base64.StdEncoding.AppendDecode(dst, json[at.start+1:at.end-1])
 	return dst
 }

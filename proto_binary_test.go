@@ -42,8 +42,8 @@ func (o ownJSON) MarshalJSON() ([]byte, error)      { return json.Marshal([]any{
 func (p *pointerJSON) MarshalJSON() ([]byte, error) { return json.Marshal([]any{p.Data}) }
 func (o ownText) MarshalText() ([]byte, error)      { return o.Data, nil }
 
-// TestFindBinaries checks that the strings found are exactly those that a Binary became. Each Binary here says "b" and
-// what is not to be found something else.
+// TestFindBinaries checks that the strings found are exactly those that a Binary became. Each
+// Binary here says "b" and what is not to be found something else.
 func TestFindBinaries(t *testing.T) {
 	b := func(s string) Binary { return Binary("b" + s) }
 	x := []byte("x")
@@ -199,8 +199,8 @@ func TestFindBinariesMismatch(t *testing.T) {
 	}
 }
 
-// FuzzAttachments sends any arguments through all of it: each string that begins with "b" as a Binary, found, sent and
-// assembled again, is the argument that it was.
+// FuzzAttachments sends any arguments through all of it: each string that begins with "b" as a
+// Binary, found, sent and assembled again, is the argument that it was.
 func FuzzAttachments(f *testing.F) {
 	for _, s := range []string{`[]`, `["b"]`, `["x","bytes",{"a":["b1",{"b":"b2"}],"_placeholder":true}]`, `[{"b\u2028":"b","B":[["b"]]},null,1.5]`} {
 		f.Add([]byte(s))

@@ -121,8 +121,8 @@ func slowPayload(body []byte) (packets []enginePacket, ok bool) {
 	return packets, true
 }
 
-// FuzzPayload checks that a payload is read as slowPayload reads it, and that what was read means the same when it is
-// written again.
+// FuzzPayload checks that a payload is read as slowPayload reads it, and that what was read means
+// the same when it is written again.
 func FuzzPayload(f *testing.F) {
 	for _, v := range readVectors(f) {
 		if strings.HasSuffix(v.What, "payload") {
@@ -152,8 +152,9 @@ func FuzzPayload(f *testing.F) {
 	})
 }
 
-// payloadDifferences are the payloads of which engine.io-parser thinks otherwise: Buffer.from takes anything for
-// base64 and leaves out what it does not know, so that what arrives is not what was sent.
+// payloadDifferences are the payloads of which engine.io-parser thinks otherwise: Buffer.from takes
+// anything for base64 and leaves out what it does not know, so that what arrives is not what was
+// sent.
 var payloadDifferences = []string{"bAQ", "bAQ=", "bAQ==x", "b====", "b!", "b_-8=", "bAQ ID", "bAQID\x1eb!\x1e4b"}
 
 // TestPayloadVectors reads what engine.io-parser has read, and writes what it has written.

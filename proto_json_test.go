@@ -138,7 +138,8 @@ func TestNestingDepth(t *testing.T) {
 	}
 }
 
-// Every byte, at every place in and around a word of eight, between neighbours at the edges of what is found.
+// Every byte, at every place in and around a word of eight, between neighbours at the edges of what
+// is found.
 func TestSkipPlain(t *testing.T) {
 	slow := func(b []byte, i int) int {
 		for i < len(b) && b[i] >= ' ' && b[i] != '"' && b[i] != '\\' {

@@ -6,31 +6,31 @@ import (
 	"strconv"
 )
 
-// The plain protocol: one JSON object a text message, for clients that have nothing but a WebSocket.
+// The plain protocol: each text message is one JSON object, for clients that have only a WebSocket.
 //
-//	{"event":"send-msg","data":{…},"id":7}      an event; with an id, an acknowledgement is wanted
+//	{"event":"send-msg","data":{…},"id":7}      an event; the id asks for an acknowledgement
 //	{"event":"move","args":[1,2]}               an event with several arguments
 //	{"id":7,"data":{…}}                         the acknowledgement of 7
-//	{"id":7,"error":{"message":"Required"}}     its refusal
+//	{"id":7,"error":{"message":"Required"}}     the acknowledgement of 7, with an error
 //
-// Either side may send each of them. Unknown keys are ignored, so that the protocol can grow. A known key given
-// twice is refused: two readers could each take another of the two.
+// Both sides may send each of them. Unknown keys are ignored, so that the protocol can grow. A
+// known key that occurs twice is refused, because two readers could each take a different one.
 
 const (
-	// maxID is the greatest integer up to which a JavaScript number, and so every client, is exact.
+	// maxID is the greatest integer up to which JavaScript numbers are exact.
 	maxID = 1<<53 - 1
 	// maxEventName bounds an event's name, in bytes.
 	maxEventName = 256
 )
 
-// envelope is one plain message: an event, or an acknowledgement, which has no name. Its arguments alias the message:
-// none without data and args, one for "data":x, two for "args":[a,b].
+// envelope is one plain message: an event, or an acknowledgement, which has no name. Its arguments
+// alias the message.
 type envelope struct {
 	eventData
-	fail *Error // an acknowledgement's error, whose Data is a json.RawMessage of its own or nil
+	fail *Error // of an acknowledgement; its Data is a json.RawMessage that aliases nothing, or nil
 }
 
-// fields is a set of an envelope's keys.
+// fields is a set of keys of an envelope.
 type fields uint8
 
 const (
@@ -41,9 +41,9 @@ const (
 	fieldError
 )
 
-// parseEnvelope reads one plain message. Its error, the first that the message has, can be shown to the sender;
-// the envelope then holds the event and the id and nothing else, each if it was given in a valid form before the
-// message stopped being JSON: the answer can name them.
+// parseEnvelope parses one plain message. It returns the first error in the message, which can be
+// shown to the sender. The envelope then has only the event's name and the id, so that the response
+// can name them: each if it was valid and came before any syntax error.
 func parseEnvelope(b []byte) (envelope, *Error) {
 	env := envelope{eventData: eventData{ackID: noID}}
 	var first *Error
@@ -140,8 +140,8 @@ func envelopeField(key []byte) fields {
 	return 0
 }
 
-// parseID reads an id in its one form, decimal digits: 1e3 and 1.0 are the same number to JSON, but not to
-// everyone who would look the id up.
+// parseID parses an id, which consists of decimal digits. It refuses 1e3 and 1.0: in JSON they are
+// the same numbers, but not to everyone who looks an id up.
 func parseID(value []byte) (id int64, ok bool) {
 	if len(value) > len("9007199254740991") {
 		return noID, false
@@ -158,7 +158,7 @@ func parseID(value []byte) (id int64, ok bool) {
 	return id, true
 }
 
-// parseFail reads an acknowledgement's error. problem, if any, is what is wrong with it.
+// parseFail parses the error of an acknowledgement. problem, if not empty, says why it is invalid.
 func parseFail(value []byte) (fail *Error, problem string) {
 	const expected = `error: expected an object such as {"message":"Required"}`
 	if value[0] != '{' {
@@ -218,14 +218,15 @@ func appendAckError(dst []byte, id int64, message string, data []byte) []byte {
 	return append(dst, '}', '}')
 }
 
-// appendErrorEvent appends the event that reports an error where no acknowledgement was asked for. event is the
-// one that failed, empty if its name could not be read. data is JSON, or nil for none.
+// appendErrorEvent appends the event named error, which reports an error if no acknowledgement was
+// asked for. event is the name of the event that failed, empty if it is unknown. data is JSON, or
+// nil for none.
 func appendErrorEvent(dst []byte, event, message string, data []byte) []byte {
 	dst = append(dst, `{"event":"error","data":`...)
 	return append(appendErrorBody(dst, event, message, data), '}')
 }
 
-// appendErrorBody appends what the event named error tells.
+// appendErrorBody appends the data of the event named error.
 func appendErrorBody(dst []byte, event, message string, data []byte) []byte {
 	dst = append(dst, '{')
 	if event != "" {
@@ -236,7 +237,7 @@ func appendErrorBody(dst []byte, event, message string, data []byte) []byte {
 	return append(appendMessage(dst, message, data), '}')
 }
 
-// appendArgs appends the field that carries arguments, a comma before it; nothing if there are none.
+// appendArgs appends a comma and the field with the arguments, or nothing if there are none.
 func appendArgs(dst []byte, a args) []byte {
 	switch a.n {
 	case 0:
@@ -250,7 +251,7 @@ func appendArgs(dst []byte, a args) []byte {
 	return append(dst, ']')
 }
 
-// appendMessage appends the fields message and, if there is any, data.
+// appendMessage appends the field message and, unless data is nil, the field data.
 func appendMessage(dst []byte, message string, data []byte) []byte {
 	dst = append(dst, `"message":`...)
 	dst = appendQuoted(dst, message)

@@ -64,7 +64,8 @@ func TestParseEnvelope(t *testing.T) {
 	}
 }
 
-// Rows 67 and 70 of the corner cases: whatever a peer sends, the answer says what was expected and names what could be read.
+// Rows 67 and 70 of the corner cases: whatever a peer sends, the answer says what was expected and
+// names what could be read.
 func TestEnvelopeRefused(t *testing.T) {
 	const (
 		object  = `expected a JSON object such as {"event":"name","data":…}`
@@ -230,8 +231,9 @@ func TestAppendEnvelopes(t *testing.T) {
 	}
 }
 
-// slowEnvelope is parseEnvelope's obvious version: encoding/json takes the message apart, maps say what is
-// there. ok is false if the message is to be refused; the envelope then has the event and the id only.
+// slowEnvelope is parseEnvelope's obvious version: encoding/json takes the message apart, maps say
+// what is there. ok is false if the message is to be refused; the envelope then has the event and
+// the id only.
 func slowEnvelope(t testing.TB, b []byte) (env envelope, ok bool) {
 	ok = true
 	env.ackID = noID
@@ -311,7 +313,8 @@ func slowEnvelope(t testing.TB, b []byte) (env envelope, ok bool) {
 	return env, true
 }
 
-// FuzzEnvelope checks that parseEnvelope agrees with slowEnvelope, and that a message written again says the same.
+// FuzzEnvelope checks that parseEnvelope agrees with slowEnvelope, and that a message written again
+// says the same.
 func FuzzEnvelope(f *testing.F) {
 	for _, s := range []string{
 		chatMessage, `{}`, `[]`, ``, `{"event":"a","id":1,"data":null}`, `{"event":"a","args":[1,{"b":[2]} ,"c"]}`, `{"id":0}`,

@@ -6,20 +6,20 @@ import (
 	"strconv"
 )
 
-// Socket.IO protocol v5, which is what an Engine.IO message holds:
+// Socket.IO protocol v5. An Engine.IO message contains one packet:
 //
 //	<type>[<attachments>-][<namespace>,][<ack id>][JSON]
 //
 //	0{"token":"x"}                                   CONNECT to "/", with auth
 //	1/admin,                                         DISCONNECT from "/admin"
-//	2/admin,12["send-msg",{…}]                       EVENT that wants an acknowledgement
+//	2/admin,12["send-msg",{…}]                       EVENT that asks for an acknowledgement
 //	312[{"ok":true}]                                 ACK of it
 //	4/x,{"message":"Invalid namespace"}              CONNECT_ERROR
 //	51-["photo",{"_placeholder":true,"num":0}]       BINARY_EVENT; one binary message follows
 //	61-12[{"_placeholder":true,"num":0}]             BINARY_ACK, likewise
 //
-// Attachments are put together by proto_attachment.go; which packet may come when, and which names are reserved, is for
-// the session to say.
+// proto_attachment.go assembles packets with attachments. The session decides which packets are
+// allowed in its state, and which names are reserved.
 
 // packetType is a packet's type: its digit on the wire.
 type packetType uint8
@@ -47,23 +47,26 @@ const (
 // packet is one Socket.IO packet.
 type packet struct {
 	kind        packetType
-	attachments int    // how many follow; only of the binary types, 1 or more
-	namespace   string // as it stands there, query string included; "/" if none does
-	// Only events have a name. The args of a CONNECT are the auth object or nothing, those of a CONNECT_ERROR an object
-	// or a string. As parsed they alias the message, and hold placeholders; the assembler fills attachments in.
+	attachments int    // how many follow, 1 or more; only of the binary types
+	namespace   string // as sent, query string included; "/" if there is none
+	// Only events have a name. The args of a CONNECT are the auth object or nothing, those of a
+	// CONNECT_ERROR an object or a string. After parsePacket they alias the message and contain
+	// placeholders, which the assembler replaces.
 	eventData
-	// refused is not nil if the attachments were too many: none has been kept. The sender is to be told.
+	// refused is set if there were too many attachments: none was kept, and the sender gets this
+	// error.
 	refused *Error
 }
 
-// newPacket returns a packet that is no event and no acknowledgement. data is JSON, or nil for none.
+// newPacket returns a packet that is neither an event nor an acknowledgement. data is JSON, or nil
+// for none.
 func newPacket(kind packetType, namespace string, data []byte) packet {
 	return packet{kind: kind, namespace: namespace, eventData: eventData{args: args{json: data}, ackID: noID}}
 }
 
-// parsePacket reads one packet. It refuses what socket.io-parser refuses, except reserved event names, and what no
-// client sends although socket.io-parser lets it pass: TestPacketVectors lists it. The error can be shown to the
-// sender.
+// parsePacket parses one packet. It refuses what socket.io-parser refuses, except reserved event
+// names. It also refuses what socket.io-parser accepts but no client sends; TestPacketVectors lists
+// it. The error can be shown to the sender.
 func parsePacket(b []byte) (packet, *Error) {
 	if len(b) == 0 || b[0] < '0' || b[0] > '6' {
 		return packet{}, &Error{Message: "packet: expected a type from 0 to 6"}
@@ -94,8 +97,9 @@ func parsePacket(b []byte) (packet, *Error) {
 	return p, nil
 }
 
-// parseAttachments reads a number in its one form and the '-' behind it. It returns 0 if they are not there. Whether
-// that many are welcome is the assembly's to say: a packet may be refused, and what follows it has to be passed over.
+// parseAttachments parses a number without leading zeros and the '-' after it. It returns 0 if they
+// are missing. newAssembly checks whether the number is allowed: the attachments of a refused
+// packet still have to be skipped.
 func parseAttachments(b []byte, i int) (n, end int) {
 	end = skipDigits(b, i)
 	if end == i || end-i > len("999999") || b[i] == '0' || end == len(b) || b[end] != '-' {
@@ -107,8 +111,8 @@ func parseAttachments(b []byte, i int) (n, end int) {
 	return n, end + 1
 }
 
-// parseNamespace reads the namespace that begins at b[i] and returns where the rest begins. The comma behind a
-// namespace may be missing where the packet ends.
+// parseNamespace parses the namespace that begins at b[i] and returns the start of the rest. The
+// comma after a namespace may be missing at the end of a CONNECT or DISCONNECT.
 func (p *packet) parseNamespace(b []byte, i int) (int, *Error) {
 	end, rest := len(b), len(b)
 	if comma := bytes.IndexByte(b[i:], ','); comma >= 0 {
@@ -118,7 +122,7 @@ func (p *packet) parseNamespace(b []byte, i int) (int, *Error) {
 		return i, &Error{Message: "namespace: expected a ',' behind it"}
 	}
 	name := b[i:end]
-	// Names reach logs; and one with the payload separator could not be sent to a client that polls.
+	// Names are logged, and one with the payload separator could not be sent to a polling client.
 	control := func(r rune) bool { return r < ' ' || r == 0x7f }
 	if len(name) > maxNamespace || bytes.ContainsFunc(name, control) {
 		return i, &Error{Message: "namespace: expected at most 256 bytes and no control characters"}
@@ -129,7 +133,7 @@ func (p *packet) parseNamespace(b []byte, i int) (int, *Error) {
 	return rest, nil
 }
 
-// parseData reads what stands behind the ack id, to the end of b, and judges it by the packet's type.
+// parseData parses what follows the ack id, to the end of b, as required by the type of the packet.
 func (p *packet) parseData(b []byte, i int) *Error {
 	var first byte
 	none := i == len(b)
@@ -181,7 +185,8 @@ func (p *packet) parseData(b []byte, i int) *Error {
 	return expectEnd(b, end)
 }
 
-// parseArgs reads the array that begins at b[i]: an event's name and arguments, or those of an acknowledgement.
+// parseArgs parses the array that begins at b[i]: the name and arguments of an event, or the
+// arguments of an acknowledgement.
 func (p *packet) parseArgs(b []byte, i int) *Error {
 	named := p.kind == packetAck || p.kind == packetBinaryAck
 	start := 0 // of the arguments
@@ -220,8 +225,9 @@ func (p *packet) parseArgs(b []byte, i int) *Error {
 	}
 }
 
-// eventName reads an event's name. JavaScript's clients may name an event by a number, and their handlers know it by
-// what String makes of that, which is what JSON.stringify has written. Its length is for the session to judge.
+// eventName parses the name of an event, a string or a number. A JavaScript client may name an
+// event by a number; its handlers are found by the number as a string, which is how JSON.stringify
+// writes it. The session checks the length.
 func eventName(value []byte) (name string, ok bool) {
 	if c := value[0]; c == '-' || '0' <= c && c <= '9' {
 		name, ok = string(value), true
@@ -235,7 +241,7 @@ func errEventName() *Error { return &Error{Message: "event: expected a string of
 
 func dataError(err error) *Error { return &Error{Message: "data: " + err.Error()} }
 
-// expectEnd refuses anything but space behind the data.
+// expectEnd refuses anything but space after the data.
 func expectEnd(b []byte, i int) *Error {
 	if i = skipSpace(b, i); i < len(b) {
 		return dataError(syntaxError{i, "nothing behind the data"})
@@ -243,8 +249,8 @@ func expectEnd(b []byte, i int) *Error {
 	return nil
 }
 
-// appendPacket appends p. An EVENT or ACK with attachments is written as a binary one, and the caller sends what
-// appendAttachment says right behind it.
+// appendPacket appends p. An EVENT or ACK with attachments becomes a binary one, and the caller
+// sends its attachments (appendAttachment) right after it.
 func appendPacket(dst []byte, p packet) []byte {
 	if n := len(p.args.attachments); n > 0 {
 		p.kind += packetBinaryEvent - packetEvent
@@ -278,18 +284,18 @@ func appendPacket(dst []byte, p packet) []byte {
 	return append(dst, ']')
 }
 
-// appendMessagePacket appends an Engine.IO message that is a Socket.IO packet.
+// appendMessagePacket appends an Engine.IO message with the packet.
 func appendMessagePacket(b []byte, p packet) []byte {
 	return appendPacket(append(b, byte(engineMessage)), p)
 }
 
-// ackError is what an acknowledgement says instead of an answer.
+// ackError returns the arguments of an acknowledgement that reports an error.
 func ackError(message string, data []byte) args {
 	return args{json: append(appendMessage([]byte(`{"error":{`), message, data), "}}"...), n: 1}
 }
 
-// failure returns the error that an acknowledgement of appendError's form tells, or that it is itself; nil if it is of
-// another.
+// failure returns the error of an acknowledgement: the one that made it be refused, or the one in
+// arguments of the form of ackError. It returns nil if there is none.
 func failure(p packet) *Error {
 	if p.refused != nil {
 		return p.refused
@@ -304,7 +310,7 @@ func failure(p packet) *Error {
 		} `json:"error"`
 	}
 	d := json.NewDecoder(bytes.NewReader(p.args.json))
-	d.DisallowUnknownFields() // with more in it, it is an application's own
+	d.DisallowUnknownFields() // an object with other fields is the application's
 	if d.Decode(&ack) != nil || ack.Error.Message == nil {
 		return nil
 	}

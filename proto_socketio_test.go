@@ -251,8 +251,8 @@ func slowBytes(values []json.RawMessage) (list [][]byte) {
 	return list
 }
 
-// FuzzPacket checks that parsePacket agrees with slowPacket, that a packet written again says the same, and that
-// its placeholders are those that slowPlaceholders finds.
+// FuzzPacket checks that parsePacket agrees with slowPacket, that a packet written again says the
+// same, and that its placeholders are those that slowPlaceholders finds.
 func FuzzPacket(f *testing.F) {
 	for _, v := range readVectors(f) {
 		if len(v.Frames) > 0 {
@@ -331,7 +331,8 @@ func checkAssembly(t *testing.T, p packet) {
 	}
 }
 
-// checkRefusedAssembly gives a packet with too many attachments all of them, and looks at what comes out.
+// checkRefusedAssembly gives a packet with too many attachments all of them, and looks at what
+// comes out.
 func checkRefusedAssembly(t *testing.T, p packet) {
 	a, err := newAssembly(p, attachmentLimits{defaultMaxAttachments, 1 << 20})
 	if err != nil {
@@ -485,25 +486,29 @@ func withBinary[T any](v any, convert func([]byte) T) any {
 	return v
 }
 
-// differences are the frames of which socket.io-parser thinks otherwise, and why. All that it accepts and parsePacket
-// does not is what no client writes.
+// differences are the frames of which socket.io-parser thinks otherwise, and why. All that it
+// accepts and parsePacket does not is what no client writes.
 var differences = map[string]string{
 	// Refused where the session knows to which event and socket it belongs.
 	`2["connect"]`: "reserved", `2["connect_error"]`: "reserved", `2["disconnect"]`: "reserved", `2["disconnecting"]`: "reserved",
 	`2["newListener"]`: "reserved", `2["removeListener"]`: "reserved", `2["\u0063onnect"]`: "reserved", `51-["connect"]`: "reserved",
 
-	// Number("") is 0, a CONNECT. It never gets there: Node closes on an Engine.IO message without data, as this does.
+	// Number("") is 0, a CONNECT. It never gets there: Node closes on an Engine.IO message without
+	// data, as this does.
 	``: "empty",
-	// The protocol's document says that they have data; Node would call handlers for an event that has no name.
+	// The protocol's document says that they have data; Node would call handlers for an event that
+	// has no name.
 	`2`: "no data", `2/admin,`: "no data", `212`: "no data", `4`: "no data", `31`: "no data", `51-`: "no data", `51-/admin,`: "no data",
 	// They are taken for the name of a namespace, to the packet's end, and no data.
 	`2/admin`: "no comma", `2/admin["foo"]`: "no comma", `4/x`: "no comma", `51-/admin`: "no comma",
 
 	// An id where nothing can be acknowledged, or none where there must be one.
 	`05`: "ack id", `05{}`: "ack id", `17`: "ack id", `41`: "ack id", `41{}`: "ack id", `3[]`: "ack id", `3["bar"]`: "ack id", "61-[" + p0 + "]": "ack id",
-	// Beyond what a JavaScript number can tell apart: the answer would bear another id, such as 1e30.
+	// Beyond what a JavaScript number can tell apart: the answer would bear another id, such as
+	// 1e30.
 	`29007199254740992["foo"]`: "ack id", `2` + strings.Repeat("9", 30) + `["foo"]`: "ack id", `2` + strings.Repeat("0", 17) + `1["foo"]`: "ack id",
-	// Number(" ") is 0, so white space is read as the digits of an id. (`2 ["foo"]` would be answered as 0.)
+	// Number(" ") is 0, so white space is read as the digits of an id. (`2 ["foo"]` would be
+	// answered as 0.)
 	`0 {}`: "space", `1 `: "space", `2 ["foo"]`: "space", `21 ["foo"]`: "space", "2\n[\"foo\"]": "space",
 
 	// Names that nobody can give a namespace, and what no plain client can send.
@@ -513,7 +518,8 @@ var differences = map[string]string{
 	// Forms of a number that String does not give.
 	`501-["x"]`: "attachments", `5+1-["x"]`: "attachments", `51e0-["x"]`: "attachments", `50x1-["x"]`: "attachments", `51.0-["x"]`: "attachments",
 	`5 1-["x"]`: "attachments",
-	// One attachment in two places: see findPlaceholders. num 0.5 is undefined; the others are no encoder's.
+	// One attachment in two places: see findPlaceholders. num 0.5 is undefined; the others are no
+	// encoder's.
 	`52-["x",` + p0 + `,` + p0 + `]`:                  "placeholder",
 	`51-["x",{"_placeholder":true,"num":0.5}]`:        "placeholder",
 	`51-["x",{"_placeholder":true,"num":0.0}]`:        "placeholder",
@@ -627,7 +633,8 @@ func checkDecoded(t *testing.T, text string, want *vectorPacket, got packet) {
 	}
 }
 
-// checkEncoded encodes a packet from Go values and compares with the frames that socket.io-parser has made.
+// checkEncoded encodes a packet from Go values and compares with the frames that socket.io-parser
+// has made.
 func checkEncoded(t *testing.T, v vector) {
 	p := packet{kind: packetType(v.Packet.Type), namespace: v.Packet.Nsp, eventData: dataOf("", "", 0, noID)}
 	if len(v.Packet.ID) > 0 {
@@ -655,7 +662,8 @@ func checkEncoded(t *testing.T, v vector) {
 	}
 	got := string(appendPacket(nil, p))
 	want := v.Frames[0].Text
-	// The two ways in which Go's JSON looks different: it escapes these line ends, and it knows no half of a pair.
+	// The two ways in which Go's JSON looks different: it escapes these line ends, and it knows no
+	// half of a pair.
 	want = strings.NewReplacer("\u2028", `\u2028`, "\u2029", `\u2029`, `\ud83d`, "\ufffd", `\ude00`, "\ufffd").Replace(want)
 	if got != want {
 		t.Errorf("%s, want %s", got, want)

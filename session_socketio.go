@@ -121,7 +121,7 @@ func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 
 // receiveMessage deals with one message: a packet, or a part of one.
 func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) *Error {
-	p, done, err := c.parts.take(m, attachmentLimits{s.config.maxAttachments, int(s.messageSize())})
+	p, done, err := c.parts.add(m, attachmentLimits{s.config.maxAttachments, int(s.messageSize())})
 	if err != nil || !done {
 		return err
 	}
