@@ -116,14 +116,14 @@ func TestBoundsCountMemory(t *testing.T) {
 			c := NewClient("http://example.com", ClientOptions{MaxOfflineBytes: bound})
 			for c.Emit("x") == nil {
 			}
-			return c.unsent.size, c
+			return c.queue.size, c
 		},
 		"what a Client keeps to be sent, with attachments": func(t *testing.T) (int, any) {
 			c := NewClient("http://example.com", ClientOptions{MaxOfflineBytes: bound})
 			b := Binary("x")
 			for c.Emit("x", b, b, b, b, b, b, b, b, b, b) == nil {
 			}
-			return c.unsent.size, c
+			return c.queue.size, c
 		},
 	}
 	for name, fill := range tests {

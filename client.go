@@ -3,7 +3,6 @@ package atrium
 import (
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 )
@@ -53,8 +52,7 @@ type Client struct {
 	pid        string // what the client may come back with; see Recovery
 	offset     string // of the last event received; "" if there is none
 	maxMessage int    // what the server takes, in bytes; 0: it has not said
-	unsent     unsent
-	calls      clientCalls
+	queue      clientQueue
 }
 
 // NewClient returns a client of the server at the URL, whose scheme is http, https, ws or wss. Its path is the endpoint;
@@ -166,37 +164,6 @@ func (c *Client) EmitVolatile(event string, args ...any) error {
 	return c.send(m)
 }
 
-// parcel is an encoded packet for the server, for as long as it may have to be sent.
-type parcel struct {
-	text        []byte   // an Engine.IO message
-	attachments [][]byte // that follow
-	volatile    bool
-	call        *clientCall // which waits for the answer; nil if none does
-}
-
-// largest is the size of its largest message.
-func (m *parcel) largest() int {
-	size := len(m.text)
-	for _, attachment := range m.attachments {
-		size = max(size, len(attachment))
-	}
-	return size
-}
-
-const (
-	// parcelOverhead is what a parcel that waits takes beside its bytes, and attachmentOverhead each of its attachments.
-	parcelOverhead     = 160
-	attachmentOverhead = 48
-)
-
-func (m *parcel) size() int {
-	size := parcelOverhead + len(m.text)
-	for _, attachment := range m.attachments {
-		size += len(attachment) + attachmentOverhead
-	}
-	return size
-}
-
 // encode makes a parcel of an event.
 func (c *Client) encode(event string, args []any, id int64) (*parcel, error) {
 	m, err := newMessage(c.options.Namespace, event, args, c.options.MaxAttachments)
@@ -215,31 +182,6 @@ func newParcel(p packet) *parcel {
 		m.attachments = append(m.attachments, appendAttachment(nil, p.args.json, at))
 	}
 	return m
-}
-
-// unsent is what waits for a connection, in order.
-type unsent struct {
-	parcels []*parcel
-	size    int // bytes
-}
-
-func (u *unsent) add(m *parcel) {
-	u.parcels = append(u.parcels, m)
-	u.size += m.size()
-}
-
-// remove takes the parcels out for which drop is true.
-func (u *unsent) remove(drop func(*parcel) bool) {
-	u.parcels = slices.DeleteFunc(u.parcels, func(m *parcel) bool {
-		dropped := drop(m)
-		if dropped {
-			u.size -= m.size()
-		}
-		return dropped
-	})
-	if len(u.parcels) == 0 {
-		u.parcels = nil
-	}
 }
 
 // send sends a parcel or keeps it for later.
@@ -272,24 +214,27 @@ func (c *Client) sendLocked(m *parcel) (l *link, wake bool, err error) {
 		}
 		sent, wake := l.push(m, forWriter)
 		if sent {
-			c.sent(m)
+			c.queue.accept(m, true)
 			return l, wake, nil
 		}
 	}
 	switch {
 	case m.volatile:
 		return nil, false, nil
-	case c.unsent.size+m.size() > c.options.MaxOfflineBytes:
-		return nil, false, fmt.Errorf("%w: %d bytes, while not connected", ErrBufferFull, c.unsent.size)
+	case c.queue.size+m.size() > c.options.MaxOfflineBytes:
+		return nil, false, fmt.Errorf("%w: %d bytes, while not connected", ErrBufferFull, c.queue.size)
 	}
-	c.unsent.add(m)
-	c.accepted(m)
+	c.queue.push(m)
 	return nil, false, nil
 }
 
 // tooBig returns an error if the server has said that it does not take such a message: it would hang up. c.mu is held.
 func (c *Client) tooBig(m *parcel) error {
-	if size := m.largest(); c.maxMessage > 0 && size > c.maxMessage {
+	size := len(m.text)
+	for _, attachment := range m.attachments {
+		size = max(size, len(attachment))
+	}
+	if c.maxMessage > 0 && size > c.maxMessage {
 		return fmt.Errorf("%w: %d bytes, and the server takes %d", ErrMessageTooBig, size, c.maxMessage)
 	}
 	return nil

@@ -172,8 +172,8 @@ func TestClientModel(t *testing.T) {
 				m.wantResult(k, nil)
 			}
 			m.c.mu.Lock()
-			if m.c.calls.waiting != nil || m.c.unsent.parcels != nil || m.c.unsent.size != 0 {
-				t.Errorf("left behind: %+v, %+v", m.c.calls, m.c.unsent)
+			if q := m.c.queue; q.calls != nil || q.parcels != nil || q.size != 0 {
+				t.Errorf("left behind: %+v", q)
 			}
 			m.c.mu.Unlock()
 			if m.connected < 10 {

@@ -622,7 +622,19 @@ func TestClientManyAttachments(t *testing.T) {
 func (c *Client) unsentParcels() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.unsent.parcels)
+	return len(c.queue.parcels)
+}
+
+// sentCalls counts the calls that were sent and wait for their answers.
+func (c *Client) sentCalls() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.queue.calls {
+		if k.sent && !k.waits {
+			n++
+		}
+	}
+	return n
 }
 
 // FuzzClient sends a client whatever a server may, a message a line, those that begin with a "b" and a space as bytes.

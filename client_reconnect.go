@@ -316,10 +316,10 @@ func (c *Client) attach(l *link, id, pid string) bool {
 	c.pid = pid
 	wake := false
 	var refuse []func()
-	c.unsent.remove(func(m *parcel) bool {
+	c.queue.remove(func(m *parcel) bool {
 		if err := c.tooBig(m); err != nil {
 			if m.call != nil {
-				c.remove(m.call) // or Close could fail it, too
+				c.queue.forget(m.call) // or Close could fail it, too
 			}
 			refuse = append(refuse, func() { c.refuse(m, err) })
 			return true
@@ -327,7 +327,7 @@ func (c *Client) attach(l *link, id, pid string) bool {
 		sent, wakes := l.push(m, forWriter)
 		wake = wake || wakes
 		if sent {
-			c.sent(m)
+			c.queue.accept(m, true)
 		}
 		return sent // if not, the connection is at its end already, and the next will do
 	})
@@ -388,12 +388,12 @@ func (c *Client) detach(l *link) {
 	var ctx context.Context
 	switch {
 	case again:
-		failed = c.resend()
+		failed = c.queue.requeue(c.options.CallRetries)
 		ctx, c.cancel = context.WithCancel(context.Background())
 		c.busy.Add(1)
 		c.change(StateConnecting)
 	case !c.closing:
-		failed = c.abandonCalls(false)
+		failed = c.queue.fail(wasSent)
 		c.change(StateClosed)
 	}
 	c.mu.Unlock()
@@ -418,7 +418,7 @@ func (c *Client) stop() {
 		c.mu.Unlock()
 		return // it is Close that says so
 	}
-	failed := c.abandonCalls(false)
+	failed := c.queue.fail(wasSent)
 	c.change(StateClosed)
 	c.mu.Unlock()
 	failCalls(failed, ErrDisconnected)
@@ -444,8 +444,8 @@ func (c *Client) Close() error {
 	}
 	c.inbox.finish() // nobody waits for room in it any more
 	c.change(StateClosing)
-	failed := c.abandonCalls(true)
-	c.unsent = unsent{}
+	failed := c.queue.fail(func(*clientCall) bool { return true })
+	c.queue = clientQueue{}
 	l := c.link
 	if l != nil && l.usable() {
 		l.over, l.reason = true, ReasonIOClientDisconnect

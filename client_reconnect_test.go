@@ -197,7 +197,7 @@ func TestClientRefusedLater(t *testing.T) {
 		_, err := Call[any](context.Background(), c, "ignored")
 		failed <- err
 	}()
-	eventually(t, "the call was sent", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.sentCalls()) == 1 })
+	eventually(t, "the call was sent", func() bool { return c.sentCalls() == 1 })
 	locked.Store(true)
 	within(t, sockets, "a socket").session.closeNow()
 	if err := within(t, refused, "OnConnectError"); err.Error() != "banned" {
@@ -439,7 +439,7 @@ func TestClientClose(t *testing.T) {
 			_, err := Call[any](context.Background(), c, "ignored")
 			waiting <- err
 		}()
-		eventually(t, "the call was sent", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.sentCalls()) == 1 })
+		eventually(t, "the call was sent", func() bool { return c.sentCalls() == 1 })
 		var all sync.WaitGroup
 		var closed atomic.Int32
 		for range 5 {
@@ -856,8 +856,8 @@ func TestClientCallTimeout(t *testing.T) {
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.calls.waiting != nil {
-			t.Errorf("%d calls are left", len(c.calls.waiting))
+		if c.queue.calls != nil {
+			t.Errorf("%d calls are left", len(c.queue.calls))
 		}
 	})
 }
