@@ -42,16 +42,12 @@ type Client struct {
 	// mu may be held while the lock of an outbox or of the inbox is taken. It guards:
 	mu         sync.Mutex
 	state      State
-	closing    bool   // Close was called
-	cancel     func() // ends the attempts that are being made
-	link       *link  // the connection; nil unless the server has let the client in
-	openedAt   int64  // nanotime when it did
-	delays     int    // taken from the Backoff since a connection has lasted
+	closing    bool  // Close was called
+	link       *link // the connection; nil unless the server has let the client in
+	attempts   attempts
 	id         string
-	recovered  bool
-	pid        string // what the client may come back with; see Recovery
-	offset     string // of the last event received; "" if there is none
-	maxMessage int    // what the server takes, in bytes; 0: it has not said
+	recovery   clientRecovery
+	maxMessage int // what the server takes, in bytes; 0: it has not said
 	queue      clientQueue
 }
 
@@ -137,7 +133,7 @@ func (c *Client) ID() string {
 func (c *Client) Recovered() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.recovered
+	return c.recovery.recovered
 }
 
 // Emit sends an event, or keeps it to be sent when the client is connected. It does not wait. An event that was given to

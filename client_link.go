@@ -1,13 +1,10 @@
 package atrium
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -15,9 +12,6 @@ import (
 const (
 	// maxEngineHandshake bounds the message that a server begins with, in bytes. It has some 120.
 	maxEngineHandshake = 16 << 10
-	// maxOffset bounds what is taken for the offset of an event, in bytes. It is sent back when the client connects, and
-	// any string that an event ends with looks like one.
-	maxOffset = 128
 )
 
 // link is one connection of a Client, from the WebSocket's handshake to its end. One goroutine, Conn.serve, reads it.
@@ -28,8 +22,9 @@ type link struct {
 	outcome chan attempted // of the attempt; has room for the one that there will be
 
 	// The reader's own.
-	parts assembler
-	wrong error // what the server broke
+	parts    assembler
+	recovers bool  // events may have an offset: see Recovery
+	wrong    error // what the server broke
 
 	received atomic.Int64 // nanotime when a whole frame was last received
 
@@ -204,6 +199,7 @@ func (l *link) packet(p packet) error {
 		if err := json.Unmarshal(p.args.json, &in); err != nil || in.Sid == "" {
 			return l.fail(fmt.Errorf(`expected the socket's id, such as {"sid":"…"}, got %.60q; has it version 2 of Socket.IO?`, p.args.json))
 		}
+		l.recovers = in.Pid != ""
 		if !c.attach(l, in.Sid, in.Pid) {
 			return l.fail(fmt.Errorf("the namespace %q: connected twice", p.namespace))
 		}
@@ -250,8 +246,8 @@ func (l *link) event(p packet) error {
 	}
 	c := l.client
 	offset := ""
-	if p.ackID == noID {
-		offset = c.takeOffset(&p.args)
+	if p.ackID == noID && l.recovers {
+		offset = takeOffset(&p.args)
 	}
 	e := &Event{sender: l, eventData: p.eventData}
 	note := func() { c.run(e, func() { c.handle(e) }) }
@@ -264,47 +260,20 @@ func (l *link) event(p packet) error {
 		return l.end(ReasonTransportError)
 	case taken:
 		if offset != "" {
-			c.noteOffset(l, offset) // not before: an event that was not taken is one that was missed
+			l.noteOffset(offset) // not before: an event that was not taken is one that was missed
 		}
 	}
 	return nil
 }
 
-// takeOffset returns the offset of an event; "" if it has none: see recovery.go, and what Socket.IO's protocol calls an
-// offset, the string behind the arguments. Whether a server added it or an application's event just ends with a string,
-// nobody can tell. Digits alone are how a Hub writes it, so they are taken off the arguments.
-func (c *Client) takeOffset(a *args) string {
-	if a.n == 0 || a.json[len(a.json)-1] != '"' {
-		return ""
-	}
-	if slices.ContainsFunc(a.attachments, func(b span) bool { return b.end == len(a.json) }) {
-		return "" // it was bytes
-	}
-	last := a.values()[a.n-1]
-	offset, ok := unquote(last)
-	if !ok || len(offset) > maxOffset {
-		return ""
-	}
-	c.mu.Lock()
-	recovers := c.pid != ""
-	c.mu.Unlock()
-	if !recovers {
-		return ""
-	}
-	if offset != "" && strings.Trim(offset, "0123456789") == "" {
-		a.n--
-		a.json = bytes.TrimRight(a.json[:len(a.json)-len(last)], ", \t\r\n") // no value ends with these
-	}
-	return offset
-}
-
-// noteOffset notes the offset of an event that was taken. One that has waited longer than its attempt lasted is not the
-// next one's.
-func (c *Client) noteOffset(l *link, offset string) {
+// noteOffset notes the offset of an event that was accepted; not that of one that the inbox had no room for until another
+// connection was made.
+func (l *link) noteOffset(offset string) {
+	c := l.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link == nil || c.link == l {
-		c.offset = offset
+		c.recovery.offset = offset
 	}
 }
 

@@ -57,10 +57,17 @@ func (c *Client) Connect(ctx context.Context) error {
 		c.mu.Unlock()
 		return errConnecting
 	}
-	c.cancel, c.delays = cancel, 0
+	c.attempts = attempts{cancel: cancel}
 	c.change(StateConnecting)
 	c.mu.Unlock()
 	return c.establish(ctx, false)
+}
+
+// attempts are a Client's attempts to connect, since Connect or a connection that lasted. They are guarded by Client.mu.
+type attempts struct {
+	cancel   func() // ends them; nil before Connect
+	delays   int    // those taken from the Backoff
+	openedAt int64  // nanotime when the latest succeeded
 }
 
 // reconnect is Connect for a client whose connection broke.
@@ -97,8 +104,8 @@ func (c *Client) establish(ctx context.Context, wait bool) error {
 // nextDelay takes the next delay from the Backoff.
 func (c *Client) nextDelay() time.Duration {
 	c.mu.Lock()
-	taken := c.delays
-	c.delays++
+	taken := c.attempts.delays
+	c.attempts.delays++
 	c.mu.Unlock()
 	delay := c.options.Backoff.Max
 	// Backoff.Rand is called without the lock: it may ask for the State.
@@ -233,14 +240,8 @@ func (c *Client) connectData(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	var b []byte
-	if c.pid != "" {
-		b = appendQuoted(append(b, `,"pid":`...), c.pid)
-	}
-	if c.pid != "" && c.offset != "" {
-		b = appendQuoted(append(b, `,"offset":`...), c.offset)
-	}
+	b := c.recovery.appendTo(nil)
+	c.mu.Unlock()
 	if len(members) > 0 {
 		b = append(append(b, ','), members...)
 	}
@@ -283,6 +284,7 @@ func (c *Client) begin(l *link) bool {
 		return false
 	}
 	c.busy.Add(1)
+	l.recovers = c.recovery.pid != "" // what was missed comes before the answer to CONNECT
 	l.received.Store(nanotime())
 	go l.conn.serve()
 	return true
@@ -308,12 +310,8 @@ func (c *Client) attach(l *link, id, pid string) bool {
 		return l.phase != linkConnected
 	}
 	l.phase = linkConnected
-	c.link, c.openedAt, c.id = l, nanotime(), id
-	c.recovered = pid != "" && pid == c.pid
-	if !c.recovered {
-		c.offset = ""
-	}
-	c.pid = pid
+	c.link, c.id, c.attempts.openedAt = l, id, nanotime()
+	c.recovery.connected(pid)
 	wake := false
 	var refuse []func()
 	c.queue.remove(func(m *parcel) bool {
@@ -363,7 +361,7 @@ func (c *Client) detach(l *link) {
 	l.drop(reason)
 	c.mu.Lock()
 	if reason == ReasonMessageTooBig { // a recovered session would bring the same message again
-		c.pid, c.offset = "", ""
+		c.recovery.forget()
 	}
 	if l.phase != linkConnected {
 		awaited := l.phase.awaited()
@@ -381,15 +379,15 @@ func (c *Client) detach(l *link) {
 	c.link = nil
 	reason = l.reason
 	again := !c.closing && reason != ReasonIOServerDisconnect
-	if nanotime()-c.openedAt >= int64(c.options.Backoff.Max) {
-		c.delays = 0
+	if nanotime()-c.attempts.openedAt >= int64(c.options.Backoff.Max) {
+		c.attempts.delays = 0
 	}
 	var failed []*clientCall
 	var ctx context.Context
 	switch {
 	case again:
 		failed = c.queue.requeue(c.options.CallRetries)
-		ctx, c.cancel = context.WithCancel(context.Background())
+		ctx, c.attempts.cancel = context.WithCancel(context.Background())
 		c.busy.Add(1)
 		c.change(StateConnecting)
 	case !c.closing:
@@ -439,8 +437,8 @@ func (c *Client) Close() error {
 		return ErrClosed
 	}
 	c.closing = true
-	if c.cancel != nil {
-		c.cancel()
+	if c.attempts.cancel != nil {
+		c.attempts.cancel()
 	}
 	c.inbox.finish() // nobody waits for room in it any more
 	c.change(StateClosing)
