@@ -9,34 +9,41 @@ import (
 
 // Errors that callers may want to tell apart with errors.Is.
 var (
-	// ErrClosed: the connection or socket is closed or closing, by either side.
+	// ErrClosed is returned when the connection, the socket or the client is closed or closing, by
+	// either side.
 	ErrClosed = errors.New("atrium: closed")
-	// ErrDisconnected: who was asked by a Call went away before the answer came.
+	// ErrDisconnected is returned when the other end of a Call went away before it answered.
 	ErrDisconnected = errors.New("atrium: disconnected before the answer came")
-	// ErrTimeout: an answer did not come in time.
+	// ErrTimeout is returned when an answer did not come in time.
 	ErrTimeout = errors.New("atrium: timed out")
-	// ErrMessageTooBig: the connection ended because a message was over its receiver's limit, this end's or the peer's.
+	// ErrMessageTooBig is returned when a message is over its receiver's limit, this end's or the
+	// peer's. If it was sent, the connection has ended because of it.
 	ErrMessageTooBig = errors.New("atrium: message too big")
-	// ErrReserved: an event name that only the protocol itself may use.
+	// ErrReserved is returned when an event has a name that only the protocol itself may use.
 	ErrReserved = errors.New("atrium: reserved event name")
-	// ErrRoomName: a room name that is empty, too long, not UTF-8 or a live socket's id.
+	// ErrRoomName is returned when the name of a room is empty, too long, not UTF-8 or the id of a
+	// live socket.
 	ErrRoomName = errors.New("atrium: unusable room name")
-	// ErrTooManyRooms: a socket would be in more rooms than Options.MaxRooms.
+	// ErrTooManyRooms is returned when a socket would be in more rooms than Options allow.
 	ErrTooManyRooms = errors.New("atrium: too many rooms")
-	// ErrNoAck: a Reply, of an Event or an Ack, to a sender that asked for no acknowledgement, or a second Reply.
+	// ErrNoAck is returned by Reply, of an Event or an Ack, when the sender asked for no
+	// acknowledgement, or it has been given.
 	ErrNoAck = errors.New("atrium: no acknowledgement asked for, or already given")
-	// ErrBus: the Bus does not work at the moment.
+	// ErrBus is returned when the Bus does not work at the moment.
 	ErrBus = errors.New("atrium: the bus fails")
-	// ErrBufferFull: a Client has as much to send as it may; see ClientOptions.MaxOfflineBytes.
+	// ErrBufferFull is returned when a Client has as much to send as it may; see
+	// ClientOptions.MaxOfflineBytes.
 	ErrBufferFull = errors.New("atrium: too much is waiting to be sent")
-	// ErrProtocol: what a server sends is not what Socket.IO's protocol has there.
+	// ErrProtocol is returned when a server sends what is not Socket.IO's protocol.
 	ErrProtocol = errors.New("atrium: the server does not keep to Socket.IO's protocol")
-	// ErrNotReading: a Ping on a connection that nobody reads, whose pong could not be seen.
+	// ErrNotReading is returned by Conn.Ping when nobody reads the connection, so that the pong
+	// could not be received.
 	ErrNotReading = errors.New("atrium: nobody reads the connection")
 )
 
-// CloseError is how a WebSocket connection ended: the code and reason of the close frame received, or of the
-// one sent because the peer broke a rule. Code 1005 means an empty close frame, 1006 none at all.
+// CloseError is how a WebSocket connection ended: the code and reason of the close frame received,
+// or of the one sent because the peer broke a rule. Code 1005 means an empty close frame, 1006 none
+// at all.
 type CloseError struct {
 	Code   StatusCode
 	Reason string
@@ -64,7 +71,8 @@ func (e *CloseError) Is(target error) bool {
 	return target == ErrClosed || target == ErrMessageTooBig && e.Code == StatusMessageTooBig
 }
 
-// timedOut is the error of what a context has ended: one that matches ErrTimeout, too, if it was too late.
+// timedOut returns the error of a context that has ended. After a deadline it matches ErrTimeout,
+// too.
 func timedOut(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%w: %w", ErrTimeout, err)
@@ -72,24 +80,25 @@ func timedOut(err error) error {
 	return err
 }
 
-// protocolError is the answer to a violation of RFC 6455 itself.
+// protocolError returns the error for a violation of RFC 6455.
 func protocolError(reason string) *CloseError {
 	return &CloseError{Code: StatusProtocolError, Reason: reason}
 }
 
-// Error is an error meant for the other end. A handler, a Use function or Options.Accept that returns one
-// has its message and data sent to the client; any other error reaches the client as "internal error" and is
-// logged. A Call whose client answers with an error returns one.
+// Error is an error meant for the other end. A handler, a Use function or Options.Accept that
+// returns one has its message and data sent to the client; any other error reaches the client as
+// "internal error" and is logged. A Call whose client answers with an error returns one.
 type Error struct {
 	Message string
 	// Data, if not nil, is sent along as JSON. In an Error received it is a json.RawMessage.
 	Data any
-	// Status is the HTTP status of a refusal by Options.Accept: zero means 403. In an Error that Client.Connect returns
-	// it is that of the server's refusal; zero means that it was none over HTTP. Elsewhere it is not used.
+	// Status is the HTTP status of a refusal by Options.Accept: zero means 403. In an Error that
+	// Client.Connect returns it is that of the server's refusal; zero means that it was none over
+	// HTTP. Elsewhere it is not used.
 	Status int
 
-	// Err, if not nil, is what errors.Is and errors.As find behind the message, ErrRoomName for example. It is not
-	// sent.
+	// Err, if not nil, is what errors.Is and errors.As find behind the message, ErrRoomName for
+	// example. It is not sent.
 	Err error
 }
 
@@ -99,8 +108,8 @@ func (e *Error) Error() string { return e.Message }
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errorf returns an *Error whose message is formatted as fmt.Errorf does, and whose Err is what a %w stands for. The
-// message, with the text of that, is shown to the client.
+// Errorf returns an *Error whose message is formatted as fmt.Errorf does, and whose Err is what a
+// %w stands for. The message, with the text of that, is shown to the client.
 func Errorf(format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
 	e := &Error{Message: err.Error()}
@@ -113,8 +122,8 @@ func Errorf(format string, args ...any) *Error {
 	return e
 }
 
-// errorOf returns an error that a function of the application has returned. A nil *Error is none: it is what becomes of
-// the nil in a variable of that type.
+// errorOf returns an error that a function of the application has returned. A nil *Error counts as
+// nil: a variable of that type was returned.
 func errorOf(err error) error {
 	if e, ok := err.(*Error); ok && e == nil {
 		return nil
