@@ -54,7 +54,7 @@ func TestBoundsCountMemory(t *testing.T) {
 			p := newPolling(newHub(t, Options{MaxQueued: bound}), codec)
 			p.permit(1<<20, bound)
 			for p.cost() < bound {
-				p.session.sendText(codec.appendAck(newFrame(48), "/", 1, args{}))
+				p.session.sendText(ackPacket("/", 1, args{}))
 			}
 			return p.cost(), p
 		},

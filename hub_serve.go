@@ -52,7 +52,7 @@ func (h *Hub) servePlain(w http.ResponseWriter, r *http.Request) *refusal {
 // newPlain makes the socket of a plain client, and its session.
 func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *Socket {
 	codec := new(plainCodec)
-	session := newSession(h, conn, codec, plainProtocol)
+	session := newSession(h, conn, codec)
 	codec.socket = newSocket(h.retain("/"), session, handshake, base)
 	session.add(codec.socket)
 	return codec.socket
@@ -127,7 +127,7 @@ func (h *Hub) openWebSocket(w http.ResponseWriter, r *http.Request) *refusal {
 	}
 	defer a.release()
 	if conn := h.switchProtocols(w, r, h.options.Subprotocols); conn != nil {
-		a.begin(newSession(h, conn, newSocketIOCodec(r, a.base, conn.Subprotocol()), socketIOProtocol))
+		a.begin(newSession(h, conn, newSocketIOCodec(r, a.base, conn.Subprotocol())))
 	}
 	return nil
 }

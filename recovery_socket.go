@@ -75,7 +75,7 @@ func (n *Namespace) present(s *Socket) *Socket {
 // the client is a new one.
 func (s *Socket) comeBack(auth []byte) bool {
 	r := s.ns.recovery
-	if r == nil || s.session.wire != socketIOProtocol || len(auth) == 0 {
+	if r == nil || !s.session.codec.recovers() || len(auth) == 0 {
 		return false
 	}
 	var asked struct {

@@ -74,9 +74,9 @@ type session struct {
 	timer   timer
 	reading reading
 
-	ended atomic.Bool // the client has left, or was made to
-	parts atomic.Int32
-	wire  protocol // the codec's
+	ended    atomic.Bool // the client has left, or was made to
+	parts    atomic.Int32
+	protocol protocol // the codec's
 
 	mu        sync.Mutex // guards:
 	closed    bool       // no socket is added any more
@@ -86,17 +86,25 @@ type session struct {
 
 // codec is a protocol of events over messages.
 type codec interface {
+	// protocol is the form in which the client gets events.
+	protocol() protocol
+	// recovers reports whether the client may come back with Recovery.
+	recovers() bool
 	// begin is called before the first message is received.
 	begin(s *session)
-	// receive deals with one message.
+	// receive handles one message.
 	receive(s *session, op Opcode, p []byte)
 	// ping returns a server's ping. Anything that is received answers it.
 	ping() *wireForm
 
-	// The following append a text message to newFrame's buffer.
-	appendConnected(b []byte, namespace, id, pid string) []byte
-	appendAck(b []byte, namespace string, id int64, answer args) []byte
-	appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte
+	// connected returns a text message, in newFrame's buffer, that says that a socket is connected. A pid is what it may
+	// come back with; see Recovery.
+	connected(namespace, id, pid string) []byte
+	// eventError returns one that says what was wrong with an event: the acknowledgement if the client asked for one, else
+	// an event named error.
+	eventError(namespace, event string, ackID int64, message string, data []byte) []byte
+	// ack sets f to an acknowledgement.
+	ack(f *wireForm, namespace string, id int64, answer args)
 
 	// refuse tells a client that its socket is not connected, and why; disconnect, that it was disconnected. Each has the
 	// socket leave, and decides whether the connection goes on.
@@ -112,9 +120,9 @@ type closeStatus struct {
 }
 
 // newSession makes a session that reads conn, or one of a client that polls, whose transport is still to be set.
-func newSession(h *Hub, conn *Conn, codec codec, wire protocol) *session {
+func newSession(h *Hub, conn *Conn, codec codec) *session {
 	config := h.sessions
-	s := &session{hub: h, config: config, codec: codec, wire: wire, heartbeat: newHeartbeat(nanotime(), &config.timeouts)}
+	s := &session{hub: h, config: config, codec: codec, protocol: codec.protocol(), heartbeat: newHeartbeat(nanotime(), &config.timeouts)}
 	s.parts.Store(1)
 	s.reading.pending.Store(true)
 	s.reading.session = s
@@ -281,7 +289,7 @@ func (s *session) moreEvents() bool { return s.reading.more.Load() }
 
 func (s *session) countWindow(change int32) {
 	if z := s.transport().agreed(); z.agreed() {
-		s.config.windows[s.wire][z.windowBits].Add(change)
+		s.config.windows[s.protocol][z.windowBits].Add(change)
 	}
 }
 

@@ -3,11 +3,14 @@ package atrium
 // plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect message first.
 const plainSubprotocol = "atrium"
 
-// plainCodec is the protocol of a client that knows nothing but JSON: see envelope.go. Such a client has one socket.
+// plainCodec is the protocol of a client that knows nothing but JSON: see proto_plain.go. Such a client has one socket.
 type plainCodec struct {
 	socket *Socket
 	asked  bool // the client has asked to connect; used by the reader only
 }
+
+func (c *plainCodec) protocol() protocol { return plainProtocol }
+func (c *plainCodec) recovers() bool     { return false }
 
 // begin implements codec: it asks to connect for a client that does not do so itself.
 func (c *plainCodec) begin(s *session) {
@@ -21,7 +24,7 @@ func (c *plainCodec) begin(s *session) {
 func (c *plainCodec) receive(s *session, op Opcode, p []byte) {
 	switch {
 	case s.ended.Load():
-		// The closing handshake is under way; what still comes is nobody's.
+		// What comes after the close is ignored.
 	case op == OpBinary:
 		const problem = "expected text messages: a plain client sends JSON"
 		s.logViolation(ReasonParseError, problem)
@@ -33,7 +36,7 @@ func (c *plainCodec) receive(s *session, op Opcode, p []byte) {
 	}
 }
 
-// receiveConnect takes the first message of a client that authenticates.
+// receiveConnect handles the first message of a client that authenticates.
 func (c *plainCodec) receiveConnect(p []byte) {
 	c.asked = true
 	e, problem := parseEnvelope(p)
@@ -48,8 +51,8 @@ func (c *plainCodec) receiveConnect(p []byte) {
 	c.socket.receive(incoming{kind: incomingConnect, eventData: e.eventData})
 }
 
-// receiveEnvelope takes a message of a client that has asked to connect. What is wrong with it is told in its turn,
-// so that the connect message stays the first.
+// receiveEnvelope handles a message of a client that has asked to connect. What is wrong with it is told in its turn, so
+// that the connect message stays the first.
 func (c *plainCodec) receiveEnvelope(p []byte) {
 	e, problem := parseEnvelope(p)
 	switch {
@@ -88,18 +91,22 @@ func (c *plainCodec) disconnect(s *Socket, status closeStatus) {
 	s.session.end(ReasonServerDisconnect, status.Code, status.Reason)
 }
 
-func (c *plainCodec) appendConnected(b []byte, _, id, _ string) []byte {
+// connected implements codec.
+func (c *plainCodec) connected(_, id, _ string) []byte {
 	data := append(appendQuoted([]byte(`{"sid":`), id), '}')
-	return appendEvent(b, eventData{"connect", args{json: data, n: 1}, noID})
+	return appendEvent(newFrame(96), eventData{"connect", args{json: data, n: 1}, noID})
 }
 
-func (c *plainCodec) appendAck(b []byte, _ string, id int64, answer args) []byte {
-	return appendAck(b, id, answer)
+// ack implements codec.
+func (c *plainCodec) ack(f *wireForm, _ string, id int64, answer args) {
+	f.set(appendAck(newFrame(48+len(answer.json)), id, answer))
 }
 
-func (c *plainCodec) appendError(b []byte, _, event string, id int64, message string, data []byte) []byte {
-	if id != noID {
-		return appendAckError(b, id, message, data)
+// eventError implements codec.
+func (c *plainCodec) eventError(_, event string, ackID int64, message string, data []byte) []byte {
+	b := newFrame(64 + len(event) + len(message) + len(data))
+	if ackID != noID {
+		return appendAckError(b, ackID, message, data)
 	}
 	return appendErrorEvent(b, event, message, data)
 }

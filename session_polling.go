@@ -105,7 +105,7 @@ type pollEnding struct {
 // newPolling makes a session whose client polls.
 func newPolling(h *Hub, codec *socketIOCodec) *polling {
 	config := h.sessions
-	t := &polling{session: newSession(h, nil, codec, socketIOProtocol), codec: codec}
+	t := &polling{session: newSession(h, nil, codec), codec: codec}
 	t.limit = min(config.maxQueued, maxQueuedBeforeConnect)
 	t.size.Store(min(config.maxMessageSize, maxBeforeConnect))
 	t.session.poll = t

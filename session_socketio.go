@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// socketIOCodec is Socket.IO protocol v5 over Engine.IO protocol v4: see proto_socketio.go and proto_engineio.go. Such a client has a
-// socket in each namespace that it connects to.
+// socketIOCodec is Socket.IO protocol v5 over Engine.IO protocol v4: see proto_socketio.go and
+// proto_engineio.go. Such a client has a socket in each namespace that it connects to.
 type socketIOCodec struct {
 	handshake *Handshake
 	base      context.Context // of the client's sockets
@@ -54,6 +54,9 @@ func (l *recentlyLeft) has(namespace string) bool {
 	defer l.mu.Unlock()
 	return slices.Contains(l.names, namespace)
 }
+
+func (c *socketIOCodec) protocol() protocol { return socketIOProtocol }
+func (c *socketIOCodec) recovers() bool     { return true }
 
 // begin implements codec: it sends the Engine.IO handshake.
 func (c *socketIOCodec) begin(s *session) {
@@ -98,7 +101,7 @@ func (c *socketIOCodec) receive(s *session, op Opcode, p []byte) {
 	}
 }
 
-// receiveEngine deals with one packet. Its error ends the session: no client that follows the protocol sends such a
+// receiveEngine handles one packet. Its error ends the session: no client that follows the protocol sends such a
 // packet.
 //
 // A pong may say "probe", as client.js does to find out whether its connection has outlived a sleep. Engine.IO has
@@ -106,7 +109,7 @@ func (c *socketIOCodec) receive(s *session, op Opcode, p []byte) {
 func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 	switch {
 	case s.ended.Load():
-		// It is closing; what still comes is nobody's.
+		// What comes after the close is ignored.
 	case p.kind == engineMessage:
 		return c.receiveMessage(s, p)
 	case p.kind == engineClose:
@@ -119,7 +122,7 @@ func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 	return nil
 }
 
-// receiveMessage deals with one message: a packet, or a part of one.
+// receiveMessage handles one message: a packet, or a part of one.
 func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) *Error {
 	p, done, err := c.parts.add(m, attachmentLimits{s.config.maxAttachments, int(s.messageSize())})
 	if err != nil || !done {
@@ -128,7 +131,7 @@ func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) *Error {
 	return c.receivePacket(s, p)
 }
 
-// receivePacket deals with a packet that is complete.
+// receivePacket handles a packet that is complete.
 func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 	to := s.socketIn(p.namespace)
 	if p.kind == packetConnect {
@@ -234,13 +237,14 @@ func (s closeStatus) appendJSON(b []byte) []byte {
 	return append(appendQuoted(append(b, `,"reason":`...), s.Reason), '}')
 }
 
-func (c *socketIOCodec) appendConnected(b []byte, namespace, id, pid string) []byte {
+// connected implements codec.
+func (c *socketIOCodec) connected(namespace, id, pid string) []byte {
 	data := appendQuoted([]byte(`{"sid":`), id)
 	if pid != "" {
 		data = appendQuoted(append(data, `,"pid":`...), pid)
 	}
 	data = append(data, '}')
-	return appendMessagePacket(b, newPacket(packetConnect, namespace, data))
+	return appendMessagePacket(newFrame(96), newPacket(packetConnect, namespace, data))
 }
 
 // connectErrorPacket returns the message that refuses a client a namespace, in newFrame's buffer.
@@ -249,15 +253,24 @@ func connectErrorPacket(namespace, message string, data []byte) []byte {
 	return appendMessagePacket(newFrame(64+len(namespace)+len(body)), newPacket(packetConnectError, namespace, body))
 }
 
-func (c *socketIOCodec) appendAck(b []byte, namespace string, id int64, answer args) []byte {
-	return appendMessagePacket(b, packet{kind: packetAck, namespace: namespace, eventData: eventData{args: answer, ackID: id}})
+// ack implements codec.
+func (c *socketIOCodec) ack(f *wireForm, namespace string, id int64, answer args) {
+	f.set(ackPacket(namespace, id, answer))
+	f.attach(answer)
 }
 
-func (c *socketIOCodec) appendError(b []byte, namespace, event string, id int64, message string, data []byte) []byte {
-	if id != noID {
-		return c.appendAck(b, namespace, id, ackError(message, data))
+// ackPacket returns the message of an acknowledgement, in newFrame's buffer, without its attachments.
+func ackPacket(namespace string, id int64, answer args) []byte {
+	p := packet{kind: packetAck, namespace: namespace, eventData: eventData{args: answer, ackID: id}}
+	return appendMessagePacket(newFrame(48+len(namespace)+len(answer.json)), p)
+}
+
+// eventError implements codec.
+func (c *socketIOCodec) eventError(namespace, event string, ackID int64, message string, data []byte) []byte {
+	if ackID != noID {
+		return ackPacket(namespace, ackID, ackError(message, data))
 	}
 	body := appendErrorBody(nil, event, message, data)
 	report := eventData{"error", args{json: body, n: 1}, noID}
-	return appendMessagePacket(b, packet{kind: packetEvent, namespace: namespace, eventData: report})
+	return appendMessagePacket(newFrame(64+len(body)), packet{kind: packetEvent, namespace: namespace, eventData: report})
 }

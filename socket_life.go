@@ -153,7 +153,7 @@ func (s *Socket) enter() bool {
 	in := !s.hasLeft()
 	wake := false
 	if in {
-		if r != nil && s.session.wire == socketIOProtocol {
+		if r != nil && s.session.codec.recovers() {
 			s.keep(r.open(randomText(pidLength), s.id, s.session))
 		}
 		wake = s.enterLocked()
@@ -177,7 +177,7 @@ func (s *Socket) enterLocked() (wake bool) {
 		pid = s.kept.pid
 	}
 	var f wireForm
-	f.set(s.session.codec.appendConnected(newFrame(96), s.ns.name, s.id, pid))
+	f.set(s.session.codec.connected(s.ns.name, s.id, pid))
 	wake, _ = s.session.push(&f, false, forEmitter)
 	s.state.Store(socketConnected)
 	s.ns.enter(s)
@@ -233,10 +233,7 @@ func (s *Socket) reply(id int64, answer args) {
 		return
 	}
 	f := wireForms.Get().(*wireForm)
-	f.set(s.session.codec.appendAck(newFrame(48+len(answer.json)), s.ns.name, id, answer))
-	if s.session.wire == socketIOProtocol {
-		f.attach(answer)
-	}
+	s.session.codec.ack(f, s.ns.name, id, answer)
 	s.session.send(f)
 	f.release()
 }
@@ -247,11 +244,10 @@ func (s *Socket) replyError(event string, id int64, message string, data []byte)
 	if s.hasLeft() {
 		return
 	}
-	b := newFrame(64 + len(event) + len(message) + len(data))
-	s.session.sendText(s.session.codec.appendError(b, s.ns.name, event, id, message, data))
+	s.session.sendText(s.session.codec.eventError(s.ns.name, event, id, message, data))
 }
 
 // push queues a message for the client, and may be called under a room's lock; see session.push.
 func (s *Socket) push(m *message) (wake, slow bool) {
-	return s.session.push(m.form(s.session.wire), m.volatile, forBroadcast)
+	return s.session.push(m.form(s.session.protocol), m.volatile, forBroadcast)
 }

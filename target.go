@@ -126,7 +126,7 @@ func (t Target) deflate(m *message) {
 		return
 	}
 	if s := t.single(); s != nil {
-		t.deflateForm(m.form(s.session.wire), s.session.transport().agreed())
+		t.deflateForm(m.form(s.session.protocol), s.session.transport().agreed())
 		return
 	}
 	for wire, z := range config.agreements {
