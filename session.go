@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// closeMode says what becomes of what is queued for a client that is disconnected for the reason.
+// closeMode returns what is done with what is queued for a client that is disconnected for the reason.
 func (r Reason) closeMode() closeMode {
 	switch r {
 	case ReasonSlowConsumer, ReasonPingTimeout:
@@ -20,7 +20,7 @@ func (r Reason) closeMode() closeMode {
 	return deliverQueued
 }
 
-// sessionConfig is what all sessions of a hub share.
+// sessionConfig is what all sessions of a hub share: the options that they need, and their clock, log and flusher.
 type sessionConfig struct {
 	log     *limitedLog
 	clock   *wheel
@@ -35,10 +35,11 @@ type sessionConfig struct {
 	compressPolls  bool
 
 	compression compression                 // before any handshake
-	windows     [protocols][16]atomic.Int32 // by windowBits: the clients with whom compression was agreed on
+	windows     [protocols][16]atomic.Int32 // by windowBits: how many clients have agreed on compression
 }
 
-// agreements yields the different compressions that clients have agreed on at the moment.
+// agreements yields the different compressions that clients have agreed on at the moment. Their windows count one by one,
+// because which of the two deflated forms a client gets depends on whether the message fits into its window.
 func (c *sessionConfig) agreements(yield func(protocol, compression) bool) {
 	for wire := range c.windows {
 		for bits := range c.windows[wire] {
@@ -74,12 +75,11 @@ type session struct {
 	timer   timer
 	reading reading
 
-	ended    atomic.Bool // the client has left, or was made to
-	parts    atomic.Int32
-	protocol protocol // the codec's
+	ended    atomic.Bool  // the client has left, or was made to; no socket is added any more
+	parts    atomic.Int32 // what still runs; see part
+	protocol protocol     // the codec's
 
 	mu        sync.Mutex // guards:
-	closed    bool       // no socket is added any more
 	sockets   []*Socket  // those removed are among them until their functions have all returned
 	heartbeat heartbeat
 }
@@ -147,7 +147,7 @@ const maxSockets = 100
 // adds sockets.
 func (s *session) crowded() bool { return s.parts.Load() > maxSockets } // one part is the reading
 
-// messageSize bounds a message with its attachments, in bytes.
+// messageSize returns the limit of a message with its attachments, in bytes.
 func (s *session) messageSize() int64 {
 	if s.reading.pending.Load() {
 		return min(s.config.maxMessageSize, maxBeforeConnect)
@@ -168,7 +168,7 @@ func (s *session) accepted() {
 func (s *session) add(socket *Socket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.ended.Load() {
 		return false
 	}
 	s.parts.Add(1)
@@ -240,7 +240,7 @@ func (s *session) called(change int32) {
 	s.recheck()
 }
 
-// recheck lets a push look again that waits for room in an inbox.
+// recheck has a push that waits for room in an inbox look again.
 func (s *session) recheck() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -293,7 +293,7 @@ func (s *session) countWindow(change int32) {
 	}
 }
 
-// logViolation tells the log that the session ends because its client broke a rule.
+// logViolation logs that the session ends because its client broke a rule.
 func (s *session) logViolation(reason Reason, problem string) {
 	attrs := []any{clientText("problem", problem)}
 	if conn := s.conn.Load(); conn != nil {
@@ -301,7 +301,7 @@ func (s *session) logViolation(reason Reason, problem string) {
 	}
 	switch {
 	case reason != ReasonMessageTooBig:
-		s.config.log.log(slog.LevelDebug, "atrium: a client broke its protocol", attrs...) // which nothing here can mend
+		s.config.log.log(slog.LevelDebug, "atrium: a client broke its protocol", attrs...) // nothing here can mend that
 	case !s.reading.pending.Load():
 		s.config.log.warn("atrium: a client sent too big a message", append(attrs, hint("Options.MaxMessageSize is the limit"))...)
 	default:
@@ -309,7 +309,7 @@ func (s *session) logViolation(reason Reason, problem string) {
 	}
 }
 
-// endViolated ends the session because of a message that no client sends that follows its protocol.
+// endViolated ends the session because its client sent a message against its protocol.
 func (s *session) endViolated(err *Error) {
 	reason, code := ReasonParseError, StatusPolicyViolation
 	if errors.Is(err, ErrMessageTooBig) {
@@ -319,7 +319,7 @@ func (s *session) endViolated(err *Error) {
 	s.end(reason, code, err.Message)
 }
 
-// noCloseFrame is for connections that are over, or closing, anyway.
+// noCloseFrame stands for no close frame: the connection has ended, or is closing.
 const noCloseFrame StatusCode = 0
 
 // end disconnects the client, once: its sockets leave delivery at once, what is queued and the close frame are
@@ -330,7 +330,6 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	}
 	s.config.clock.stop(&s.timer)
 	s.mu.Lock()
-	s.closed = true
 	sockets := s.presentLocked()
 	s.mu.Unlock()
 	for _, socket := range sockets {
@@ -339,15 +338,15 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	s.onTransport(func(t transport) { t.close(code, text, reason.closeMode()) })
 }
 
-// part notes that one part of the session is over: the reading, or a socket's handling.
+// part notes that one part of the session has ended: the reading, a probe of a WebSocket, or the handling of a socket.
 func (s *session) part() {
 	if s.parts.Add(-1) == 0 {
 		s.hub.remove(s)
 	}
 }
 
-// push queues a message, and may be called under a room's lock. A true wake obliges the caller to wake the transport; a
-// true slow, to end the session.
+// push queues a message, and may be called under a room's lock. If wake is true the caller must wake the transport, and if
+// slow is true, end the session.
 func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) {
 	t := s.transport()
 	v, wake := t.push(f, volatile, by)
@@ -360,7 +359,7 @@ func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) 
 	return wake, v == tooSlow
 }
 
-// sendText sends a payload in newFrame's buffer as a text message.
+// sendText sends a payload, which is in newFrame's buffer, as a text message.
 func (s *session) sendText(b []byte) {
 	f := wireForms.Get().(*wireForm)
 	f.set(b)
@@ -368,7 +367,7 @@ func (s *session) sendText(b []byte) {
 	f.release()
 }
 
-// send sends a message, compressed if that is worth it. It may take a while.
+// send sends a message, compressed from the threshold on. That may take a while.
 func (s *session) send(f *wireForm) {
 	if z := s.transport().agreed(); len(f.payload) >= int(z.threshold) {
 		f.deflate(z)
