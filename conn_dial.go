@@ -27,66 +27,72 @@ import (
 const (
 	// defaultDialTimeout bounds a Dial unless an option says otherwise.
 	defaultDialTimeout = 10 * time.Second
-	// maxResponseHead is what a server or proxy may send, interim responses included, until its headers are over.
+	// maxResponseHead bounds the head of a response of a server or proxy, interim responses
+	// included.
 	maxResponseHead = 64 << 10
-	// maxRefusalBody is what is kept of the body of a refusal.
+	// maxRefusalBody bounds what is read of the body of a refusal.
 	maxRefusalBody = 1 << 10
-	// refusalBodyTimeout bounds the wait for that body, which may be an endless stream.
+	// refusalBodyTimeout bounds the reading of that body, which may be an endless stream.
 	refusalBodyTimeout = time.Second
 )
 
-// DialOptions are the choices of Dial. The zero value is useful. A negative number or duration is an error of Dial.
+// DialOptions are the options of Dial. The zero value is useful. A negative number or duration is
+// an error of Dial.
 type DialOptions struct {
-	// Header is sent with the handshake. A Host in it replaces the URL's, for the server's eyes only. The headers
-	// of the connection and of the handshake itself (Connection, Upgrade, Sec-WebSocket-…, and so on) are refused.
-	// Zero means what net/http sends by itself.
+	// Header is sent with the handshake. A Host in it replaces the URL's in the request only. The
+	// headers of the connection and of the handshake itself (Connection, Upgrade, Sec-WebSocket-…,
+	// and so on) are refused. Nil means no headers but those that net/http sends.
 	Header http.Header
-	// Jar gives the cookies to send, and is given those that the server sets, a server that refuses included.
-	// Zero means no cookies but those in Header.
+	// Jar has the cookies to send, and receives those that the server sets, also with a refusal.
+	// Nil means no cookies but those in Header.
 	Jar http.CookieJar
-	// Subprotocols lists what the client speaks, best first (RFC 6455 §1.9). The server chooses one, or none: see
-	// Conn.Subprotocol. Zero means that none is offered.
+	// Subprotocols lists the subprotocols to offer, best first (RFC 6455 §1.9). The server chooses
+	// one, or none: see Conn.Subprotocol. Nil means that none is offered.
 	Subprotocols []string
-	// TLSConfig is for wss, and for an https proxy, whose own name is then the ServerName. It is cloned; NextProtos
-	// is always http/1.1. Zero means the system's roots and the URL's host as the ServerName.
+	// TLSConfig is for wss, and for an https proxy, with the proxy's host as the ServerName. It is
+	// cloned; NextProtos is always http/1.1. Nil means the system's roots and the URL's host as the
+	// ServerName.
 	TLSConfig *tls.Config
-	// Proxy returns the proxy for a request, whose URL has the scheme http (for ws) or https (for wss), or nil for
-	// none. Proxies may be http or https ones that know CONNECT, or socks5 (socks5h is the same: the proxy
-	// resolves names); a username and password in their URL are used. Zero means http.ProxyFromEnvironment.
+	// Proxy returns the URL of the proxy for a request, or nil for none. The request's URL has the
+	// scheme http (for ws) or https (for wss). The proxy's scheme is http or https, for a proxy
+	// that supports CONNECT, or socks5 (socks5h is the same: the proxy resolves names). A username
+	// and password in its URL are used. Nil means http.ProxyFromEnvironment.
 	Proxy func(*http.Request) (*url.URL, error)
-	// DialContext opens the network connection, to the server or to the proxy. It must respect ctx. Zero means
-	// that of a net.Dialer.
+	// DialContext opens the network connection, to the server or to the proxy. It must respect ctx.
+	// Nil means that of a net.Dialer.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-	// HandshakeTimeout bounds all of Dial: name lookup, TCP, proxy, TLS and handshake. Zero means 10 seconds.
+	// HandshakeTimeout bounds all of Dial: name lookup, TCP, proxy, TLS and handshake. Zero means
+	// 10 seconds.
 	HandshakeTimeout time.Duration
-	// MaxMessageBytes bounds a received message, in bytes; a larger one ends the connection with status 1009.
-	// Zero means 1 MiB.
+	// MaxMessageBytes bounds a received message, in bytes; a larger one ends the connection with
+	// status 1009. Zero means 1 MiB.
 	MaxMessageBytes int64
-	// MaxQueuedBytes bounds what Write queues before it waits, in bytes; each message counts as its frame and 96 bytes. Zero
-	// means 4 MiB.
+	// MaxQueuedBytes bounds what Write queues before it waits, in bytes; each message counts as its
+	// frame and 96 bytes. Zero means 4 MiB.
 	MaxQueuedBytes int
-	// CloseTimeout bounds how long what is queued may take to leave when the connection is closed; see Conn.Close.
-	// Zero means 30 seconds.
+	// CloseTimeout bounds the time in which queued messages are written when the connection is
+	// closed; see Conn.Close. Zero means 30 seconds.
 	CloseTimeout time.Duration
 	// Compression is offered to the server. Zero means off.
 	Compression Compression
 }
 
-// HandshakeError is an answer of the server, or of the proxy before it, that makes no WebSocket connection.
+// HandshakeError is the error of Dial if the server, or a proxy, has responded without opening a
+// WebSocket.
 type HandshakeError struct {
-	// Response is the answer. Its Body holds the first KiB of what came, and need not be closed. Its Request is a
-	// CONNECT if it was the proxy that answered.
+	// Response is the response. Its Body has the first KiB of the body and need not be closed. Its
+	// Request is a CONNECT if the proxy has responded.
 	Response *http.Response
-	// Reason says in a sentence what is wrong with it, and quotes the body.
+	// Reason says in a sentence what is wrong with the response, and quotes its body.
 	Reason string
 }
 
 // Error returns the reason.
 func (e *HandshakeError) Error() string { return e.Reason }
 
-// RetryAfter returns how long to wait before another attempt, as the Retry-After header of the answer asks for
-// (RFC 9110 §10.2.3): 0 if it does not. A date counts from the answer's own Date, if it has one, so that the clocks of
-// both ends may differ.
+// RetryAfter returns how long to wait before another attempt, according to the Retry-After header
+// of the response (RFC 9110 §10.2.3); 0 without one. A date is compared with the response's Date,
+// if there is one, so that the clocks of both ends may differ.
 func (e *HandshakeError) RetryAfter() time.Duration {
 	header := e.Response.Header
 	value := header.Get("Retry-After")
@@ -104,14 +110,16 @@ func (e *HandshakeError) RetryAfter() time.Duration {
 	return max(at.Sub(now), 0)
 }
 
-// Dial connects to a WebSocket server (RFC 6455 §4.1). The URL's scheme is ws or wss; a username and password in
-// it become Basic authentication, as in net/http; a fragment is refused. Redirects are not followed.
+// Dial connects to a WebSocket server (RFC 6455 §4.1). The URL's scheme is ws or wss. A username
+// and password in it become Basic authentication, as in net/http. A fragment is refused. Redirects
+// are not followed.
 //
-// The response is what the server answered, if it did. After a success its Body is empty. An answer that makes no
-// connection is an error too, a *HandshakeError for errors.As, which has the status, the headers and the beginning of
-// the body. If ctx ends first, the error matches ctx's; after HandshakeTimeout it matches ErrTimeout.
+// The response is that of the server, if there was one. After a success its Body is empty. If the
+// response does not open a WebSocket, the error matches *HandshakeError (errors.As), which has the
+// status, the headers and the beginning of the body. If ctx ends first, the error matches
+// ctx.Err(); after HandshakeTimeout it matches ErrTimeout.
 //
-// When Dial has returned, ctx has no influence any more: who dials, closes.
+// After Dial has returned, ctx has no effect. The caller must close the Conn.
 func Dial(ctx context.Context, rawURL string, options DialOptions) (*Conn, *http.Response, error) {
 	config, err := options.connConfig()
 	if err != nil {
@@ -131,7 +139,7 @@ func Dial(ctx context.Context, rawURL string, options DialOptions) (*Conn, *http
 	_, answered := errors.AsType[*HandshakeError](err)
 	by, _ := bounded.Deadline()
 	own, limited := ctx.Deadline()
-	late := !time.Now().Before(by) // the network's clock may be a moment ahead of the context's
+	late := !time.Now().Before(by) // the timer of nc may fire a moment before that of the context
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
@@ -143,16 +151,16 @@ func Dial(ctx context.Context, rawURL string, options DialOptions) (*Conn, *http
 	return nil, resp, fmt.Errorf("atrium: dialing %s: %w", req.URL.Host, err)
 }
 
-// notForHeader are the headers that belong to the connection or to the handshake, besides Sec-WebSocket-….
+// notForHeader are the headers of the connection and of the handshake, besides Sec-WebSocket-….
 var notForHeader = []string{"Connection", "Content-Length", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
 	"Transfer-Encoding", "Upgrade"}
 
-// request makes the handshake's request (RFC 6455 §4.1), all but the key. Its URL has the scheme http or https,
-// because that is what proxy functions and cookie jars understand.
+// request returns the request of the handshake (RFC 6455 §4.1), without the key. Its URL has the
+// scheme http or https, as proxy functions and cookie jars require.
 func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, nil)
 	if err != nil {
-		if !strings.Contains(rawURL, "://") { // 127.0.0.1:80, say, of which it complains that there is a colon
+		if !strings.Contains(rawURL, "://") { // for 127.0.0.1:80, say, its error is about the colon
 			return nil, errors.New("a WebSocket URL begins with ws:// or wss://")
 		}
 		if e, ok := errors.AsType[*url.Error](err); ok {
@@ -187,7 +195,7 @@ func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request
 			return nil, fmt.Errorf("DialOptions.Header: %s is not for the application to set", name)
 		}
 		for _, value := range values {
-			if !httpguts.ValidHeaderFieldValue(value) { // a CR or LF would smuggle something into the request
+			if !httpguts.ValidHeaderFieldValue(value) { // a CR or LF would inject a header
 				return nil, fmt.Errorf("DialOptions.Header: the value of %s has a control character in it", name)
 			}
 			req.Header.Add(name, value)
@@ -213,9 +221,9 @@ func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request
 
 	req.Header.Set("Upgrade", "websocket")
 	req.Header.Set("Connection", "Upgrade")
-	req.Header["Sec-WebSocket-Version"] = []string{"13"} // spelled as in the RFC: some servers are particular
+	req.Header["Sec-WebSocket-Version"] = []string{"13"} // in the RFC's spelling: some servers require it
 	for i, name := range o.Subprotocols {
-		// RFC 6455 §4.1: the elements are tokens, and all unique.
+		// RFC 6455 §4.1: the elements are unique tokens.
 		if !httpguts.ValidHeaderFieldName(name) || slices.Contains(o.Subprotocols[:i], name) {
 			return nil, fmt.Errorf("DialOptions.Subprotocols: %q is no token, or there twice", name)
 		}
@@ -229,15 +237,15 @@ func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request
 	return req, nil
 }
 
-// connConfig is what the options say about the Conn before the handshake. Its error begins with the name of the option that
-// is wrong.
+// connConfig returns the configuration of the Conn as known before the handshake. Its error begins
+// with the name of the invalid option.
 func (o *DialOptions) connConfig() (connConfig, error) {
 	config := connConfig{client: true, compression: newCompression(o.Compression), readLimit: o.MaxMessageBytes, maxQueued: o.MaxQueuedBytes,
 		closeTimeout: o.CloseTimeout}
 	return config, cmp.Or(o.Compression.check(), config.check(), negative(o.HandshakeTimeout, "HandshakeTimeout"))
 }
 
-// connect opens a network connection and makes the Conn. The end of the request's context ends that at any point.
+// connect opens a network connection and makes the Conn, until the request's context ends.
 func (o *DialOptions) connect(req *http.Request, config connConfig) (*Conn, *http.Response, error) {
 	ctx := req.Context()
 	if err := ctx.Err(); err != nil {
@@ -251,15 +259,15 @@ func (o *DialOptions) connect(req *http.Request, config connConfig) (*Conn, *htt
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
-	nc, err := dial(ctx, "tcp", address(cmp.Or(via, req.URL)))
+	nc, err := dial(ctx, "tcp", hostPort(cmp.Or(via, req.URL)))
 	if err != nil {
 		return nil, nil, err
 	}
-	// From here on, closing nc is what ends a wait.
+	// From here on closing nc ends each wait.
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	opened := false
 	defer func() {
-		if !opened { // or a function of the application has panicked
+		if !opened { // or a callback has panicked
 			stop()
 			nc.Close()
 		}
@@ -278,17 +286,17 @@ func (o *DialOptions) connect(req *http.Request, config connConfig) (*Conn, *htt
 	return newConn(wire, config), resp, nil
 }
 
-// address returns a URL's host and port as net.Dial takes them.
-func address(u *url.URL) string {
+// hostPort returns a URL's host and port in the form for net.Dial.
+func hostPort(u *url.URL) string {
 	host, port := splitHost(u.Host, u.Scheme)
-	return net.JoinHostPort(host, cmp.Or(port, "1080")) // RFC 1928: the port of SOCKS
+	return net.JoinHostPort(host, cmp.Or(port, "1080")) // the port of SOCKS (RFC 1928)
 }
 
-// open makes of a fresh network connection one that reaches the server: through the proxy, and encrypted. The
+// open turns a new network connection into one to the server: through the proxy, and encrypted. The
 // response, if any, is the proxy's refusal.
 func (o *DialOptions) open(nc net.Conn, via *url.URL, req *http.Request) (net.Conn, *http.Response, error) {
 	if via != nil {
-		through, resp, err := o.throughProxy(req.Context(), nc, via, address(req.URL))
+		through, resp, err := o.throughProxy(req.Context(), nc, via, hostPort(req.URL))
 		if err != nil {
 			return nil, resp, fmt.Errorf("the proxy %s: %w", via.Host, err)
 		}
@@ -312,7 +320,7 @@ func (o *DialOptions) encrypt(ctx context.Context, nc net.Conn, name string) (ne
 		config = &tls.Config{}
 	}
 	config.ServerName = name
-	config.NextProtos = []string{"http/1.1"} // a handshake is not understood on HTTP/2
+	config.NextProtos = []string{"http/1.1"} // the handshake is HTTP/1.1
 	conn := tls.Client(nc, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, err
@@ -320,7 +328,7 @@ func (o *DialOptions) encrypt(ctx context.Context, nc net.Conn, name string) (ne
 	return conn, nil
 }
 
-// handshake performs the opening handshake on a connection that reaches the server, and puts what came of it into
+// handshake performs the opening handshake on a connection to the server, and stores the result in
 // config.
 func (o *DialOptions) handshake(nc net.Conn, req *http.Request, config *connConfig) (*http.Response, error) {
 	var nonce [16]byte
@@ -342,7 +350,7 @@ func (o *DialOptions) handshake(nc net.Conn, req *http.Request, config *connConf
 		return resp, newHandshakeError(nc, resp, reason)
 	}
 	config.subprotocol = resp.Header.Get("Sec-WebSocket-Protocol")
-	// A server may send its first frames together with its answer.
+	// A server may send its first frames together with its response.
 	if n := br.Buffered(); n > 0 {
 		early, _ := br.Peek(n)
 		config.early = bytes.Clone(early)
@@ -350,8 +358,9 @@ func (o *DialOptions) handshake(nc net.Conn, req *http.Request, config *connConf
 	return resp, nil
 }
 
-// checkResponse judges the server's answer by RFC 6455 §4.1, but for the extensions, and says what is wrong with it,
-// or "". Names that must stand alone may not come twice either: browsers refuse that too.
+// checkResponse validates the server's response (RFC 6455 §4.1) except for the extensions, and
+// returns what is wrong with it, or "". A header with a single value must not occur twice; browsers
+// refuse that, too.
 func checkResponse(resp *http.Response, key string, subprotocols []string) (reason string) {
 	header := func(name string) string { return strings.Join(resp.Header.Values(name), ", ") }
 	switch {
@@ -373,10 +382,10 @@ func checkResponse(resp *http.Response, key string, subprotocols []string) (reas
 	return ""
 }
 
-// newHandshakeError takes what it can of the response's body.
+// newHandshakeError reads the beginning of the response's body.
 func newHandshakeError(nc net.Conn, resp *http.Response, reason string) *HandshakeError {
-	_ = nc.SetReadDeadline(time.Now().Add(refusalBodyTimeout))       // else the context's will do
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusalBody)) // any error: what came is what there is
+	_ = nc.SetReadDeadline(time.Now().Add(refusalBodyTimeout))       // an error leaves the context's deadline
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusalBody)) // after an error it is shorter
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	if text := bytes.TrimSpace(body); len(text) > 0 {
 		reason = fmt.Sprintf("%s: %q", reason, text)
@@ -384,7 +393,8 @@ func newHandshakeError(nc net.Conn, resp *http.Response, reason string) *Handsha
 	return &HandshakeError{resp, reason}
 }
 
-// exchange sends a request and reads the head of its response. The reader has the bytes behind it that came along.
+// exchange sends a request and reads the head of the response. The reader has the bytes after it
+// that were read along.
 func exchange(nc net.Conn, req *http.Request) (*http.Response, *bufio.Reader, error) {
 	if err := req.Write(nc); err != nil {
 		return nil, nil, fmt.Errorf("sending the request: %w", err)
@@ -402,13 +412,13 @@ func exchange(nc net.Conn, req *http.Request) (*http.Response, *bufio.Reader, er
 			source.left = maxResponseHead // for a refusal's body
 			return resp, br, nil
 		}
-		// RFC 9110 §15.2: any number of interim responses may come first.
+		// RFC 9110 §15.2: any number of interim responses may precede the final one.
 	}
 }
 
 var errResponseHead = errors.New("its head is over 64 KiB")
 
-// boundedReader reads so many bytes and no more, and remembers why it had to stop.
+// boundedReader reads at most left bytes, and keeps the error that ended reading.
 type boundedReader struct {
 	nc   net.Conn
 	left int

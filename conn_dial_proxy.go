@@ -11,7 +11,7 @@ import (
 	"golang.org/x/net/proxy"
 )
 
-// proxyFor returns the proxy's URL, or nil if there is none.
+// proxyFor returns the URL of the proxy, or nil if there is none.
 func (o *DialOptions) proxyFor(req *http.Request) (*url.URL, error) {
 	choose := o.Proxy
 	if choose == nil {
@@ -31,8 +31,8 @@ func (o *DialOptions) proxyFor(req *http.Request) (*url.URL, error) {
 	return via, nil
 }
 
-// throughProxy has the proxy at the other end of nc connect it to target, a host and port. The response, if any, is the
-// proxy's refusal.
+// throughProxy makes the proxy at the other end of nc connect to target, a host and port. The
+// response, if any, is the proxy's refusal.
 func (o *DialOptions) throughProxy(ctx context.Context, nc net.Conn, via *url.URL, target string) (net.Conn, *http.Response, error) {
 	switch via.Scheme {
 	case "socks5", "socks5h":
@@ -47,24 +47,24 @@ func (o *DialOptions) throughProxy(ctx context.Context, nc net.Conn, via *url.UR
 	return nc, resp, err
 }
 
-// connectSOCKS has a SOCKS5 proxy connect nc to target (RFC 1928).
+// connectSOCKS makes a SOCKS5 proxy connect nc to target (RFC 1928).
 func connectSOCKS(nc net.Conn, via *url.URL, target string) error {
 	dialer, err := proxy.FromURL(via, viaConn{nc})
 	if err != nil {
 		return err
 	}
-	// It returns nc itself, or a wrapping of it that has nothing to say. It needs no context: connect closes nc.
+	// It returns nc, or a wrapper without behaviour. It needs no context: connect closes nc.
 	_, err = dialer.Dial("tcp", target)
 	return err
 }
 
-// viaConn is a dialer whose connection is there already.
+// viaConn is a dialer that returns an open connection.
 type viaConn struct{ nc net.Conn }
 
 func (c viaConn) Dial(_, _ string) (net.Conn, error)                            { return c.nc, nil }
 func (c viaConn) DialContext(context.Context, string, string) (net.Conn, error) { return c.nc, nil }
 
-// connectHTTP has an HTTP proxy connect nc to target (RFC 9110 §9.3.6).
+// connectHTTP makes an HTTP proxy connect nc to target (RFC 9110 §9.3.6).
 func connectHTTP(nc net.Conn, via *url.URL, target string) (*http.Response, error) {
 	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: target}, Host: target, Header: http.Header{}}
 	if via.User != nil {

@@ -15,48 +15,52 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// responseTimeout bounds the writing of the 101 response.
+// responseTimeout bounds the write of the 101 response.
 const responseTimeout = 10 * time.Second
 
-// UpgradeOptions are the choices of Upgrade. The zero value is useful. With a negative number or duration, or an entry of
-// a list that can never have an effect, Upgrade answers all requests with 500, and its error names the option.
+// UpgradeOptions are the options of Upgrade. The zero value is useful. With a negative number or
+// duration, or an entry of a list that can never have an effect, Upgrade answers all requests with
+// 500, and its error names the option.
 type UpgradeOptions struct {
 	// AllowedOrigins lists the web origins that may connect besides the server's own: an exact one
-	// ("https://app.example.com", "http://localhost:3000"), all subdomains of a host ("https://*.example.com"), "null"
-	// for sandboxed frames, "file://" for files and for devices that say so, or "*" for any. Case, a slash at the end
-	// and the scheme's default port make no difference. Any other entry that no Origin header can ever equal, such as
-	// "localhost:3000" or "http://localhost:*", is refused.
+	// ("https://app.example.com", "http://localhost:3000"), all subdomains of a host
+	// ("https://*.example.com"), "null" for sandboxed frames, "file://" for files and for devices
+	// that send it, or "*" for any. Case, a slash at the end and the scheme's default port make no
+	// difference. Any other entry that no Origin header can ever equal, such as "localhost:3000" or
+	// "http://localhost:*", is refused.
 	//
-	// Zero means same origin only: the Origin header's host and port equal the Host header's. Requests without an
-	// Origin do not come from a page's script and are accepted, unless the browser marks them with
-	// Sec-Fetch-Site: cross-site.
+	// Nil means same origin only: the Origin header's host and port equal the Host header's.
+	// Requests without an Origin are not from a script in a page; they are accepted unless they
+	// have Sec-Fetch-Site: cross-site.
 	AllowedOrigins []string
-	// Subprotocols lists what the server speaks, best first (RFC 6455 §1.9). The first one that the client
-	// offers is chosen; if there is none, or zero are listed, the connection has no subprotocol, and a browser that
-	// has offered some closes it. A name that is no token (RFC 9110 §5.6.2) is refused.
+	// Subprotocols lists the subprotocols of the server, best first (RFC 6455 §1.9). The first one
+	// that the client offers is chosen. If there is none, the connection has no subprotocol, and a
+	// browser that has offered some closes it. A name that is no token (RFC 9110 §5.6.2) is
+	// refused.
 	Subprotocols []string
-	// MaxMessageBytes bounds a received message, in bytes; a larger one ends the connection with status 1009.
-	// Zero means 1 MiB.
+	// MaxMessageBytes bounds a received message, in bytes; a larger one ends the connection with
+	// status 1009. Zero means 1 MiB.
 	MaxMessageBytes int64
-	// MaxQueuedBytes bounds what Write queues before it waits, in bytes; each message counts as its frame and 96 bytes. Zero
-	// means 4 MiB.
+	// MaxQueuedBytes bounds what Write queues before it waits, in bytes; each message counts as its
+	// frame and 96 bytes. Zero means 4 MiB.
 	MaxQueuedBytes int
-	// CloseTimeout bounds how long what is queued may take to leave when the connection is closed; see Conn.Close.
-	// Zero means 30 seconds.
+	// CloseTimeout bounds the time in which queued messages are written when the connection is
+	// closed; see Conn.Close. Zero means 30 seconds.
 	CloseTimeout time.Duration
 	// Compression is used with clients that offer it. Zero means off.
 	Compression Compression
 }
 
-// Upgrade answers a WebSocket opening handshake (RFC 6455 §4.2) and takes the network connection over from
-// net/http. It works through any ResponseWriter that can be hijacked, also one wrapped by middleware that has an
-// Unwrap method. Headers that were set on w are sent with the 101 response.
+// Upgrade responds to a WebSocket opening handshake (RFC 6455 §4.2) and takes the network
+// connection over from net/http. It works with any ResponseWriter that can be hijacked, also one
+// that middleware has wrapped if the wrapper has an Unwrap method. Headers that were set on w are
+// sent with the 101 response.
 //
-// A request that is refused has been answered when Upgrade returns its error: with the status that fits and one
-// plain sentence. The handler may simply return, or log the error, which says more: of a ResponseWriter that cannot be
-// hijacked its type.
+// If Upgrade returns an error for a request, it has already responded with an HTTP status and one
+// plain sentence. The handler can simply return. The error has details for the log, such as the
+// type of a ResponseWriter that cannot be hijacked.
 //
-// The Conn does not end with the request: who upgrades, closes.
+// The Conn does not end with the request. The caller must close it.
 func Upgrade(w http.ResponseWriter, r *http.Request, options UpgradeOptions) (*Conn, error) {
 	config := connConfig{
 		compression:  newCompression(options.Compression),
@@ -80,12 +84,13 @@ func Upgrade(w http.ResponseWriter, r *http.Request, options UpgradeOptions) (*C
 	return switchProtocols(w, r, config)
 }
 
-// checkHandshake judges a request by RFC 6455 §4.2.1.
+// checkHandshake validates a request (RFC 6455 §4.2.1).
 func checkHandshake(r *http.Request) *refusal {
 	const proxy = "a proxy in front must speak HTTP/1.1 to this server and pass on the headers Upgrade and Connection"
 	switch {
 	case r.ProtoMajor > 1:
-		// RFC 8441 would let a WebSocket run in an HTTP/2 stream; browsers fall back to HTTP/1.1 by themselves.
+		// RFC 8441, WebSocket in an HTTP/2 stream, is not supported; browsers fall back to
+		// HTTP/1.1.
 		return malformed(http.StatusHTTPVersionNotSupported, "a WebSocket needs HTTP/1.1, this request came over "+r.Proto, proxy)
 	case r.Method != http.MethodGet:
 		return malformed(http.StatusMethodNotAllowed, "a WebSocket handshake is a GET request", "", "Allow", "GET")
@@ -105,7 +110,8 @@ func checkHandshake(r *http.Request) *refusal {
 	return nil
 }
 
-// malformed refuses a handshake. mend, if not empty, says what is usually the cause.
+// malformed returns the refusal of an invalid handshake. mend, if not empty, is a hint for the log:
+// the usual cause.
 func malformed(status int, problem, mend string, header ...string) *refusal {
 	entry := warning("atrium: refused a malformed WebSocket handshake", slog.String("problem", problem))
 	if mend != "" {
@@ -123,25 +129,25 @@ func validKey(key string) bool {
 	return err == nil && n == 16
 }
 
-// acceptKey proves that the server has understood the key (RFC 6455 §4.2.2).
+// acceptKey returns the Sec-WebSocket-Accept for a key (RFC 6455 §4.2.2).
 func acceptKey(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// chooseSubprotocol returns the first of ours that the client offers, "" if there is none, and how many it offers. Names
-// are case-sensitive.
+// chooseSubprotocol returns the first of ours that the client offers, "" if there is none, and how
+// many it offers. Names are case-sensitive.
 func chooseSubprotocol(r *http.Request, ours []string) (chosen string, offered int) {
 	best := len(ours)
 	for _, line := range r.Header["Sec-Websocket-Protocol"] {
 		for offer := range strings.SplitSeq(line, ",") {
 			name := strings.Trim(offer, " \t")
 			if name == "" {
-				continue // RFC 9110 §5.6.1: an empty element of a list
+				continue // RFC 9110 §5.6.1: empty elements are ignored
 			}
 			offered++
 			if i := slices.Index(ours, name); i >= 0 && i < best {
-				best, chosen = i, ours[i] // not a part of the header, which it would keep
+				best, chosen = i, ours[i] // not a substring of the header, which would keep it alive
 			}
 		}
 	}
@@ -159,7 +165,8 @@ func checkSubprotocols(names []string) error {
 	return nil
 }
 
-// switchProtocols sends the 101 response to a request that passed checkHandshake and makes the Conn.
+// switchProtocols sends the 101 response to a request that passed checkHandshake, and makes the
+// Conn.
 func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) (*Conn, error) {
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -167,16 +174,16 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) 
 		e.writePlain(w)
 		return nil, e
 	}
-	// The server's deadlines were for HTTP.
+	// Remove net/http's deadlines.
 	_ = nc.SetDeadline(time.Time{})
 	_ = nc.SetWriteDeadline(time.Now().Add(responseTimeout))
 	extensions := config.compression.accept(r.Header["Sec-Websocket-Extensions"])
-	if _, err := nc.Write(response(r, w.Header(), config.subprotocol, extensions)); err != nil {
+	if _, err := nc.Write(switchingProtocols(r, w.Header(), config.subprotocol, extensions)); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("atrium: answering the handshake: %w", err)
 	}
 	_ = nc.SetWriteDeadline(time.Time{})
-	// A client may send its first frames before it has read the response's end.
+	// A client may send its first frames before it has read the whole response.
 	if n := buffered.Reader.Buffered(); n > 0 {
 		early, _ := buffered.Reader.Peek(n)
 		config.early = bytes.Clone(early)
@@ -184,7 +191,7 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) 
 	return newConn(nc, config), nil
 }
 
-// notHijacked is the refusal when the connection cannot be taken over from net/http.
+// notHijacked returns the refusal for a connection that cannot be taken over from net/http.
 func notHijacked(w http.ResponseWriter, err error) *refusal {
 	writer := fmt.Sprintf("%T", hijackedWriter(w))
 	return &refusal{
@@ -197,8 +204,8 @@ func notHijacked(w http.ResponseWriter, err error) *refusal {
 	}
 }
 
-// hijackedWriter returns the ResponseWriter that http.ResponseController asks to hijack the connection: the first, of
-// those that wrap each other, that can or that wraps no other.
+// hijackedWriter returns the ResponseWriter that http.ResponseController hijacks: the first in the
+// chain of wrappers that is a Hijacker, or the last.
 func hijackedWriter(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
@@ -209,8 +216,9 @@ func hijackedWriter(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// response is the 101 response with the application's headers. An empty subprotocol or extensions is left out.
-func response(r *http.Request, header http.Header, subprotocol, extensions string) []byte {
+// switchingProtocols returns the 101 response with the application's headers. It omits an empty
+// subprotocol and empty extensions.
+func switchingProtocols(r *http.Request, header http.Header, subprotocol, extensions string) []byte {
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ")
 	b.WriteString(acceptKey(r.Header["Sec-Websocket-Key"][0]))
@@ -229,7 +237,7 @@ func response(r *http.Request, header http.Header, subprotocol, extensions strin
 			continue
 		}
 		for _, value := range values {
-			if httpguts.ValidHeaderFieldValue(value) { // no CR or LF: nothing can be smuggled into the response
+			if httpguts.ValidHeaderFieldValue(value) { // no CR or LF: it cannot inject a header
 				b.WriteString("\r\n" + name + ": " + value)
 			}
 		}

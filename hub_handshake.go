@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// Handshake is what a client said of itself when it came. It keeps the request's header lines as one string, and
-// takes them apart when asked: a hub holds many handshakes and is seldom asked. Its methods may be called from any
-// goroutine.
+// Handshake is the request with which a client connected, and its auth value. It keeps the header
+// lines as one string and parses them on each call, because a hub holds many handshakes and needs
+// them rarely. Its methods are safe for concurrent use.
 type Handshake struct {
-	target      string // the request's target: path and query
+	target      string // path and query
 	header      string // lines
 	remote      string
-	subprotocol string // agreed on
+	subprotocol string // negotiated; "" if none
 	time        int64  // Unix time in nanoseconds
 	secure      bool
 	auth        []byte // JSON; empty if the client sent none
 }
 
-// maxHandshake bounds what is kept of a request, in bytes. An http.Server lets a megabyte pass (MaxHeaderBytes), which
-// is little for a request, but not for a client that stays.
+// maxHandshake bounds what a Handshake keeps of a request, in bytes. An http.Server allows a
+// megabyte (MaxHeaderBytes), which is little for a request but much for a client that stays.
 const maxHandshake = 64 << 10
 
-// handshakeSize is what newHandshake keeps of a request, nearly.
+// handshakeSize returns about how many bytes newHandshake keeps of a request.
 func handshakeSize(r *http.Request) int {
 	const punctuation = len(": \r\n")
 	size := len(r.RequestURI) + len(r.Host)
@@ -44,24 +44,25 @@ func newHandshake(r *http.Request, subprotocol string) *Handshake {
 	_ = r.Header.Write(&b) // a strings.Builder takes everything
 	return &Handshake{
 		target: r.URL.RequestURI(),
-		header: strings.Clone(b.String()), // without what the builder has to spare
+		header: strings.Clone(b.String()), // without the builder's spare capacity
 		remote: r.RemoteAddr, subprotocol: subprotocol,
 		time:   time.Now().UnixNano(),
 		secure: r.TLS != nil,
 	}
 }
 
-// Bind decodes the auth value that the client connected with into v, as json.Unmarshal does, and validates it if
-// it has a Validate() error method: the value itself, not what is in it; see On. Without an auth value v stays as it is.
-// An error is an *Error that names the field and what was expected, or what Validate has returned.
+// Bind decodes the client's auth value into v, like json.Unmarshal, and validates it if v has a
+// Validate() error method; values inside v are not validated, see On. Without an auth value v is
+// unchanged. An error is an *Error that names the field and what was expected, or the error of
+// Validate.
 func (h *Handshake) Bind(v any) error { return bind(h.auth, v, "auth") }
 
-// Header returns the request's headers, Host among them. The caller may change what it gets.
+// Header returns a copy of the request's headers, Host included.
 func (h *Handshake) Header() http.Header {
 	lines := textproto.NewReader(bufio.NewReader(strings.NewReader(h.header + "\r\n")))
 	header, err := lines.ReadMIMEHeader()
 	if err != nil {
-		return http.Header{} // net/http accepted these lines: it cannot happen
+		return http.Header{} // cannot happen: net/http accepted these lines
 	}
 	return http.Header(header)
 }
@@ -70,21 +71,23 @@ func (h *Handshake) Header() http.Header {
 func (h *Handshake) URL() *url.URL {
 	u, err := url.ParseRequestURI(h.target)
 	if err != nil {
-		return &url.URL{} // net/http parsed it before: it cannot happen
+		return &url.URL{} // cannot happen: net/http parsed it before
 	}
 	return u
 }
 
-// Subprotocol returns the subprotocol that was agreed on when the client connected, "atrium" or one of
-// Options.Subprotocols; "" if none was. A client that began by polling has none, even when it has upgraded. What was
-// offered is in the header Sec-WebSocket-Protocol.
+// Subprotocol returns the negotiated subprotocol, "atrium" or one of Options.Subprotocols; "" if
+// there is none. A client that began by polling has none, even after its upgrade. The header
+// Sec-WebSocket-Protocol has the offered ones.
 func (h *Handshake) Subprotocol() string { return h.subprotocol }
 
-// RemoteAddr returns the client's network address as net/http gives it. Behind a proxy it is the proxy's.
+// RemoteAddr returns the network address of the client as in http.Request. Behind a proxy it is the
+// proxy's.
 func (h *Handshake) RemoteAddr() string { return h.remote }
 
-// Time returns when the client came.
+// Time returns when the client connected.
 func (h *Handshake) Time() time.Time { return time.Unix(0, h.time) }
 
-// Secure reports whether the request came over TLS. TLS that ended at a proxy does not count.
+// Secure reports whether the request was made over TLS. It does not know of TLS that ends at a
+// proxy.
 func (h *Handshake) Secure() bool { return h.secure }

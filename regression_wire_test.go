@@ -165,7 +165,7 @@ func TestCloseNowAfterThePeersClose(t *testing.T) {
 // The headers that belong to the handshake are kept out of the application's however they are spelled.
 func TestResponseHeaderNamesInLowerCase(t *testing.T) {
 	r := upgradeRequest()
-	b := response(r, http.Header{"sec-websocket-accept": {"forged"}, "connection": {"close"}}, "", "")
+	b := switchingProtocols(r, http.Header{"sec-websocket-accept": {"forged"}, "connection": {"close"}}, "", "")
 	if bytes.Contains(b, []byte("forged")) || bytes.Contains(b, []byte("close")) {
 		t.Errorf("row 46: got %s", b)
 	}
