@@ -189,14 +189,32 @@ func TestFindBinariesSameKeys(t *testing.T) {
 	}
 }
 
-// A value that changed after it was encoded is its owner's mistake, and no panic.
+// A value that changed after it was encoded is the caller's mistake. What is found is still a string literal, and each
+// comes behind the one before: packets are cut there.
 func TestFindBinariesMismatch(t *testing.T) {
 	values := []any{nil, "x", 1, Binary("b"), []Binary{Binary("b")}, map[string]Binary{"a": Binary("b")}, node{Data: Binary("b")}, []any{node{}, Binary("b")}}
 	for _, text := range []string{`null`, `"YjE="`, `1`, `[]`, `["YjE="]`, `["YjE=",[1]]`, `{}`, `{"a":1}`, `{"data":[1]}`, `{"a`, `[`, `{`, ``, `[1,`, `{"a":`} {
 		for _, v := range values {
-			_, _ = findBinaries([]byte(text), []any{v, v})
+			found, err := findBinaries([]byte(text), []any{v, v})
+			if err != nil {
+				t.Errorf("%s for %v: %v", text, v, err)
+			}
+			end := 0
+			for _, at := range found {
+				if at.start < end || at.end > len(text) {
+					t.Fatalf("%s for %v: found %v", text, v, found)
+				}
+				if end = at.end; !isStringLiteral(text[at.start:at.end]) {
+					t.Errorf("%s for %v: found %q", text, v, text[at.start:at.end])
+				}
+			}
 		}
 	}
+}
+
+func isStringLiteral(text string) bool {
+	var s string
+	return text[0] == '"' && json.Unmarshal([]byte(text), &s) == nil
 }
 
 // FuzzAttachments sends any arguments through all of it: each string that begins with "b" as a

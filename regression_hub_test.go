@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,21 +69,30 @@ func TestGoexitInHandler(t *testing.T) {
 	h.Shutdown(t.Context())
 }
 
-// fineClock has the wheel turn every 20 ms, so that what is due at once is seen in five times as much.
+// fineClock makes the hub's clock tick every 20 ms.
 var fineClock = Options{MessageTimeout: 320 * time.Millisecond}
 
-const fiveTicks = 100 * time.Millisecond
+// passTicks returns when the hub's clock has ticked twice since the call, so that what was due before has happened: a
+// client is disconnected that was to be at the next tick, and then another.
+func passTicks(t *testing.T, h *Hub, srv *server) {
+	t.Helper()
+	for range 2 {
+		c := srv.connect(t, nil)
+		c.socket(h).DisconnectAt(time.Now().Add(time.Millisecond))
+		if _, _, err := c.Read(limited(t)); !errors.Is(err, ErrClosed) {
+			t.Fatalf("Read: %v, want %v", err, ErrClosed)
+		}
+	}
+}
 
 // A time that is more than 292 years away, as 9999-12-31 for "never", does not overflow into the past.
 func TestDisconnectAtFarFuture(t *testing.T) { // not in a bubble: nanotime is negative there, and hides it
 	h := newHub(t, fineClock)
-	h.OnConnect(func(s *Socket) { s.DisconnectAt(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)) })
-	c := serve(t, overTCP, h).connect(t, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), fiveTicks)
-	defer cancel()
-	if _, _, err := c.Read(ctx); err != ctx.Err() {
-		t.Error(err)
-	}
+	srv := serve(t, overTCP, h)
+	c := srv.connect(t, nil)
+	c.socket(h).DisconnectAt(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC))
+	passTicks(t, h, srv)
+	c.settle()
 }
 
 // Nor does a CallTimeout of math.MaxInt64, for ever.
@@ -96,15 +107,14 @@ func TestEndlessCallTimeout(t *testing.T) {
 			done <- err
 		}()
 	})
-	c := serve(t, overTCP, h).connect(t, nil)
+	srv := serve(t, overTCP, h)
+	c := srv.connect(t, nil)
 	c.send(`{"event":"ask"}`)
 	c.want(`{"event":"q","id":0}`)
-	select {
-	case err := <-done:
+	passTicks(t, h, srv)
+	c.send(`{"id":0,"data":5}`)
+	if err := within(t, done, "the answer"); err != nil {
 		t.Error(err)
-	case <-time.After(fiveTicks):
-		c.send(`{"id":0,"data":5}`)
-		<-done
 	}
 }
 
@@ -114,22 +124,15 @@ func TestConnectPrecedesErrors(t *testing.T) {
 		h := newHub(t, Options{})
 		gate := make(chan struct{})
 		h.Use(func(s *Socket) error { <-gate; return nil })
-		srv := serve(t, k, h)
-		c := &client{srv.conn(t, "Sec-WebSocket-Protocol: atrium"), t, ""}
-		c.send(`{"event":"connect"}`)
-		c.send(`nonsense`)
-		got := make(chan string, 1)
-		go func() { got <- c.next() }()
-		select {
-		case m := <-got:
-			close(gate)
-			t.Errorf("before connect came %s", m)
-			return
-		case <-time.After(100 * time.Millisecond):
-		}
-		close(gate)
-		if m := <-got; !strings.HasPrefix(m, `{"event":"connect"`) {
-			t.Errorf("before connect came %s", m)
+		open := sync.OnceFunc(func() { close(gate) })
+		t.Cleanup(open)
+		p := serve(t, k, h).peer(t, "Sec-WebSocket-Protocol: atrium")
+		p.send(p.frame(OpText, `{"event":"connect"}`), p.frame(OpText, "nonsense"), p.frame(OpPing, "all is read"))
+		p.want(OpPong, "all is read")
+		open()
+		p.accepted()
+		if _, m := p.next(); !strings.HasPrefix(m, `{"event":"error"`) {
+			t.Errorf("behind connect came %s", m)
 		}
 	})
 }

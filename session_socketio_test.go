@@ -406,30 +406,31 @@ func TestSocketIODisconnectWins(t *testing.T) {
 	h := newEcho(t, Options{})
 	left := leavings(h)
 	srv := serve(t, overTCP, h)
-	stop := make(chan struct{})
+	noise := make(chan struct{}, 3)
 	var busy sync.WaitGroup
 	busy.Go(func() { // writes to the client meanwhile, which fail
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				h.Emit("noise", strings.Repeat("x", 100))
-				<-time.After(100 * time.Microsecond)
-			}
+		for range noise {
+			h.Emit("noise", strings.Repeat("x", 100))
 		}
 	})
+	makeNoise := func() {
+		for range cap(noise) {
+			noise <- struct{}{}
+		}
+	}
 	for range 100 {
 		c := srv.direct(t)
 		c.send("40")
 		for !strings.HasPrefix(c.next(), "40") {
 		}
+		makeNoise()
 		c.send("41")
 		eventually(t, "it is sent", func() bool { return c.out.buffered() == 0 })
+		makeNoise()
 		c.CloseNow() // with noise that it has not read, which resets the connection
 		wantReason(t, left, ReasonClientDisconnect)
 	}
-	close(stop)
+	close(noise)
 	busy.Wait()
 }
 
