@@ -185,7 +185,7 @@ func newCluster(t *testing.T, members int, hubs ...*atrium.Hub) *cluster {
 // connect connects a member to its hub, and returns when the hub knows it.
 func (c *cluster) connect(i int) {
 	m := c.members[i]
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(c.t.Context(), Patience)
 	defer cancel()
 	options := atrium.DialOptions{DialContext: c.servers[i%len(c.servers)].DialContext}
 	var err error
@@ -377,7 +377,7 @@ func (c *cluster) finish(round int, want [][]heard) {
 
 // end shuts everything down.
 func (c *cluster) end() {
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(c.t.Context(), Patience)
 	defer cancel()
 	for i, h := range c.hubs {
 		if err := h.Shutdown(ctx); err != nil {

@@ -85,7 +85,7 @@ func LastWords(t *testing.T, join func(t testing.TB) atrium.Bus) {
 					t.Error(err)
 				}
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), Patience)
 			defer cancel()
 			if err := h.Shutdown(ctx); err != nil {
 				t.Error(err)
@@ -101,12 +101,12 @@ func LastWords(t *testing.T, join func(t testing.TB) atrium.Bus) {
 			if !strings.Contains(goodbye, name) {
 				t.Errorf("round %d: the goodbye of another node than %s came", round, name)
 			}
-		case <-time.After(patience):
+		case <-time.After(Patience):
 			t.Fatalf("round %d: no goodbye came", round)
 		}
 		await(t, "the node to be forgotten", func() bool { return !slices.Contains(other.Nodes().List(), name) })
 	}
-	ctx, stop := context.WithTimeout(t.Context(), patience)
+	ctx, stop := context.WithTimeout(t.Context(), Patience)
 	defer stop()
 	if err := other.Shutdown(ctx); err != nil {
 		t.Error(err)

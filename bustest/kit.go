@@ -16,7 +16,7 @@ import (
 func with(t *testing.T, join func(t testing.TB) atrium.Bus, run func(k *kit)) {
 	leaks := watchGoroutines()
 	t.Cleanup(func() { leaks.check(t) }) // last, after join's
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	k := &kit{T: t, ctx: ctx, joinFor: func(t testing.TB) atrium.Bus {
 		bus := join(t)
@@ -27,8 +27,8 @@ func with(t *testing.T, join func(t testing.TB) atrium.Bus, run func(k *kit)) {
 	run(k)
 }
 
-// patience bounds what a working Bus does at once, on the slowest machine.
-const patience = 2 * time.Minute
+// Patience is how long these tests wait for what a working Bus does at once, on the slowest machine.
+const Patience = 2 * time.Minute
 
 // kit is what a subtest works with.
 type kit struct {
@@ -176,7 +176,7 @@ func Eventually(t testing.TB, check func() error) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); ; <-tick.C {
+	for deadline := time.Now().Add(Patience); ; <-tick.C {
 		err := check()
 		if err == nil {
 			return

@@ -55,7 +55,7 @@ func (c *cluster) order() {
 
 // call asks the target's only member which event it has heard last.
 func (c *cluster) call(to atrium.Target, want int) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(c.t.Context(), Patience)
 	defer cancel()
 	replies, err := to.Call(ctx, "latest")
 	if err != nil || len(replies) != 1 || replies[0].Err != nil || string(replies[0].Data) != fmt.Sprint(want) {

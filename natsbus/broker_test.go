@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -15,9 +14,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 )
-
-// patience bounds what happens soon, on the slowest machine.
-const patience = time.Minute
 
 // start runs a server in this process, on any port.
 func start(t testing.TB, o server.Options) *server.Server {
@@ -32,7 +28,7 @@ func start(t testing.TB, o server.Options) *server.Server {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if !s.ReadyForConnections(patience) {
+	if !s.ReadyForConnections(bustest.Patience) {
 		t.Fatal("the NATS server does not start")
 	}
 	return s
@@ -115,10 +111,10 @@ func serve(port string) {
 
 // process is a server in a process of its own, which can be killed and suspended.
 type process struct {
+	*bustest.Process
 	t       testing.TB
 	port    string
 	address string
-	command *exec.Cmd
 }
 
 func startProcess(t testing.TB) *process {
@@ -131,21 +127,18 @@ func startProcess(t testing.TB) *process {
 	l.Close()
 	p := &process{t: t, port: port, address: "nats://" + l.Addr().String()}
 	p.run()
-	t.Cleanup(p.kill)
 	return p
 }
 
 func (p *process) run() {
 	p.t.Helper()
-	p.command = exec.Command(os.Args[0])
-	p.command.Env = append(os.Environ(), serveOn+"="+p.port)
-	if _, err := p.command.StdinPipe(); err != nil {
+	command := exec.Command(os.Args[0])
+	command.Env = append(os.Environ(), serveOn+"="+p.port)
+	if _, err := command.StdinPipe(); err != nil {
 		p.t.Fatal(err)
 	}
-	p.command.Stdout, p.command.Stderr = os.Stderr, os.Stderr
-	if err := p.command.Start(); err != nil {
-		p.t.Fatal(err)
-	}
+	command.Stdout, command.Stderr = os.Stderr, os.Stderr
+	p.Process = bustest.StartProcess(p.t, command)
 	bustest.Eventually(p.t, func() error {
 		conn, err := nats.Connect(p.address)
 		if err == nil {
@@ -155,27 +148,6 @@ func (p *process) run() {
 	})
 }
 
-// kill is SIGKILL, and waits for the end.
-func (p *process) kill() {
-	p.command.Process.Kill()
-	p.command.Wait()
-}
-
-// pause is SIGSTOP, and waits until it has stopped.
-func (p *process) pause() {
-	p.t.Helper()
-	p.signal(syscall.SIGSTOP)
-	if _, err := syscall.Wait4(p.command.Process.Pid, nil, syscall.WUNTRACED, nil); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// resume is SIGCONT.
-func (p *process) resume() { p.signal(syscall.SIGCONT) }
-
-func (p *process) signal(sig syscall.Signal) {
-	p.t.Helper()
-	if err := p.command.Process.Signal(sig); err != nil {
-		p.t.Fatal(err)
-	}
-}
+func (p *process) kill()   { p.Kill() }
+func (p *process) pause()  { p.Pause() }
+func (p *process) resume() { p.Resume() }

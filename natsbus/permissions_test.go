@@ -132,7 +132,7 @@ func TestHubLosesSubscriptions(t *testing.T) {
 	reload(nil)
 	ready(h, nil)
 	for _, h := range []*atrium.Hub{h, other} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), bustest.Patience)
 		if err := h.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}

@@ -80,7 +80,7 @@ func TestHubRefused(t *testing.T) {
 	ready(atrium.ErrBus, "NOPERM")
 	server.allow(t, "&atrium:*")
 	ready(nil, "")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), bustest.Patience)
 	defer cancel()
 	if err := h.Shutdown(ctx); err != nil {
 		t.Error(err)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,8 +21,7 @@ type server struct {
 	addr     string
 	settings []string
 	sentinel bool
-	process  *exec.Cmd     // nil while it does not run
-	gone     chan struct{} // closed when it has ended
+	process  *bustest.Process
 	client   *redis.Client
 }
 
@@ -44,7 +42,6 @@ func startSentinel(t testing.TB, settings ...string) *server {
 
 func (s *server) open() {
 	s.t.Helper()
-	s.t.Cleanup(s.kill)
 	for range 10 {
 		s.addr = freeAddr(s.t)
 		if s.run() {
@@ -84,44 +81,31 @@ func (s *server) run() bool {
 		args = append(args, "--sentinel")
 	}
 	var output bytes.Buffer
-	process := exec.Command(path, args...)
-	process.Stdout, process.Stderr = &output, &output
-	if err := process.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		process.Wait()
-	}()
+	command := exec.Command(path, args...)
+	command.Stdout, command.Stderr = &output, &output
+	s.process = bustest.StartProcess(s.t, command)
 	probe := redis.NewClient(&redis.Options{Addr: s.addr, MaxRetries: -1})
 	defer probe.Close()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
-		case <-gone:
+		case <-s.process.Gone():
 			s.t.Logf("redis-server ended: %s", output.Bytes())
 			return false
 		case <-tick.C:
 		}
 		// Its own process id, or it is somebody else's server.
 		info, err := probe.Info(context.Background(), "server").Result()
-		if err == nil && strings.Contains(info, fmt.Sprintf("process_id:%d\r\n", process.Process.Pid)) {
-			s.process, s.gone = process, gone
+		if err == nil && strings.Contains(info, fmt.Sprintf("process_id:%d\r\n", s.process.ID())) {
 			return true
 		}
 	}
 }
 
-// kill is SIGKILL, and waits for the end.
-func (s *server) kill() {
-	if s.process != nil {
-		s.process.Process.Kill()
-		<-s.gone
-		s.process = nil
-	}
-}
+func (s *server) kill()   { s.process.Kill() }
+func (s *server) pause()  { s.process.Pause() }
+func (s *server) resume() { s.process.Resume() }
 
 // restart runs it again where it was.
 func (s *server) restart() {
@@ -130,25 +114,6 @@ func (s *server) restart() {
 		if s.t.Context().Err() != nil {
 			s.t.Fatal("redis-server does not start again")
 		}
-	}
-}
-
-// pause is SIGSTOP, and waits until it has stopped.
-func (s *server) pause() {
-	s.t.Helper()
-	s.signal(syscall.SIGSTOP)
-	if _, err := syscall.Wait4(s.process.Process.Pid, nil, syscall.WUNTRACED, nil); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// resume is SIGCONT.
-func (s *server) resume() { s.signal(syscall.SIGCONT) }
-
-func (s *server) signal(sig syscall.Signal) {
-	s.t.Helper()
-	if err := s.process.Process.Signal(sig); err != nil {
-		s.t.Fatal(err)
 	}
 }
 
