@@ -36,7 +36,7 @@ type Namespace struct {
 func newNamespace(h *Hub, name string, like *Namespace) *Namespace {
 	n := &Namespace{hub: h, name: name, byID: make(map[string]*Socket), rooms: make(map[string]*room)}
 	n.everyone = newRoom(n, "")
-	n.recovery = newRecovery(h, n)
+	n.recovery = newRecovery(n)
 	if like == nil {
 		n.registry = newRegistry[*Socket]()
 		return n

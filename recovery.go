@@ -12,17 +12,18 @@ import (
 // same Socket.ID, rooms and values, and the events that were emitted for them meanwhile, in order and each once. It
 // is Socket.IO's "connection state recovery", and Socket.Recovered says that it took place.
 //
-// A client that says goodbye, or is disconnected by Socket.Disconnect, does not come back. OnDisconnect runs when the
+// A client that leaves by itself, or is disconnected by Socket.Disconnect, does not come back. OnDisconnect runs when the
 // connection breaks, and OnConnect when the client is back, with another Socket of the same ID, which is not before
-// OnDisconnect has returned. Use functions do not run again, as in Socket.IO: what they have Set is there; Options.Accept
-// does run. Events are kept as they are emitted, but not volatile ones, Calls and what a handler answers.
+// OnDisconnect has returned. Use functions do not run again, as in Socket.IO: the values that they have Set are there;
+// Options.Accept does run. Events are kept as they are emitted, except volatile ones, Calls and acknowledgements.
 //
-// While a client is away, Count, Sockets and Rooms leave it out. What is done to it holds nevertheless, by a Target on any
-// node as by a Socket that the client had: Join, Leave, Disconnect, DisconnectAt, Set. It gets what it would have got if it
-// had been there: of a room what was emitted from Join to Leave. One that is disconnected begins anew when it comes back.
+// While a client is away, Count, Sockets and Rooms leave it out. Join, Leave, Disconnect, DisconnectAt and Set act on it
+// nevertheless, by a Target on any node as by a Socket that the client had. The client gets the events that it would have
+// got if it had been there: of a room, those emitted between Join and Leave. A client that was disconnected begins anew
+// when it comes back.
 //
-// As in Socket.IO, every event that can be replayed has one argument more on its way to a Socket.IO client, the last:
-// a string that says where in the order it stands.
+// As in Socket.IO, every event that can be replayed has one more argument on its way to a Socket.IO client, the last:
+// a string that says where in the order the event is.
 //
 // All is kept in this process: of several servers, a client must come back to its own (sticky sessions).
 type Recovery struct {
@@ -37,53 +38,48 @@ type Recovery struct {
 
 // recovery keeps what a namespace's clients need to come back.
 //
-// The events since a client went are replayed, and before it went, those that it did not get. They are numbered
-// from one, and a client knows the number of the last that it has: its offset. A client that has all that was ever
-// queued for it needs no old ones, however long ago that was.
+// The events since a client went away are replayed, and of those before, the ones that it did not get. Events are numbered
+// from one, and a client knows the number of the last that it got: its offset. A client that got all that was ever queued
+// for it needs no old events, however long ago that was.
 type recovery struct {
-	clock     *wheel
-	stays     int64 // how long a session may be away, in nanoseconds
-	remembers int64 // how long an event is kept: a cut that nobody told of is noticed later
-	maxBytes  int64
-	total     *atomic.Int64 // the bytes of all namespaces that share the bound
-	maxMissed int           // bytes that are replayed at most
-	hold      func()        // counts a session in that is kept here
-	release   func()        // counts it out
+	ns       *Namespace
+	maxAway  int64         // how long a client may be away, in nanoseconds
+	eventTTL int64         // how long an event is kept: a cut that nobody told of is noticed later
+	total    *atomic.Int64 // the bytes of all namespaces that share Recovery.MaxBytes
 
-	// Emitting an event, joining a room, entering and leaving are each one step under mu, so that a client that comes
-	// back finds an event either among the old ones or behind them. It is taken before all locks but a call's, and guards:
-	mu       sync.Mutex
-	sessions map[string]*kept // by pid, whether away or not
-	absent   map[string]*kept // by id, those that are away
-	away     list.List        // of *kept, those of them that may be claimed, in the order of their leaving
-	events   fifo[keptEvent]
-	dropped  uint64 // the number of the last event that is not kept any more
-	bytes    int    // of the events, and of those who are away
-	timed    bool   // the timer is set
-	timer    timer
+	// Emitting an event, joining a room, entering and leaving are each one step under mu, so that a client that comes back
+	// finds an event either among the kept ones or behind them. mu is taken before all locks but a call's, and guards:
+	mu      sync.Mutex
+	byPID   map[string]*kept
+	away    map[string]*kept // by socket id: those without a connection
+	parked  list.List        // of *kept: those of them that wait for a claim, in the order of their parking
+	events  fifo[keptEvent]
+	dropped uint64 // the number of the last event that is not kept any more
+	bytes   int    // of the events and of the parked
+	timed   bool   // the timer is set
+	timer   timer
 }
 
-// kept is a client's socket as it outlives its connections.
+// kept is what outlives the connections of a client: its socket's identity, and what it has been sent. It is connected,
+// parked or claimed, and finally gone. All fields but pid, id, start and values are guarded by the recovery's lock.
 type kept struct {
-	pid string // the client's proof, a secret
-	id  string // the socket's
+	pid    string // the client's proof, a secret
+	id     string // the socket's
+	start  uint64 // the number of the last event before the first connection
+	values *values
 
-	// Guarded by the recovery's lock, as far as they change.
-	start   uint64        // the number of the last event before the first connection
-	sent    uint64        // of the last that was queued for it
-	session *session      // its connection; nil if it is away
-	left    uint64        // the last event before it went away
-	until   int64         // nanotime; when it is forgotten
-	place   *list.Element // in recovery.away; nil unless it may be claimed
-	claimed bool          // a connection is about to continue it
+	session *session      // the connection; nil if the client is away
+	parked  *list.Element // in recovery.parked; nil unless parked
+	claim   *Socket       // the socket that is about to continue; nil unless claimed
 	gone    bool          // it is forgotten
+	until   int64         // nanotime at which a parked one is forgotten
+	sent    uint64        // the number of the last event that was queued for the client
+	left    uint64        // the number of the last event before the client went away
 	handled chan struct{} // closed when the functions of the last connection's socket have returned
 	expiry  *timer        // of Socket.DisconnectAt; nil if there is none
-	rooms   []stay        // while it is away; else they are its socket's
-	lapsed  []lapsed      // rooms that it has left, in the order of its leaving
-	known   uint64        // from the event behind this one on it is known what rooms the client was in
-
-	values *values
+	rooms   []stay        // while the client is away; else its socket has them
+	lapsed  []lapsed      // rooms that the client has left, in the order of its leaving
+	known   uint64        // the rooms that the client was in are known for the events after this one
 }
 
 // values are what the application has set on a socket. With Recovery all sockets that a client has had by one id share
@@ -93,7 +89,7 @@ type values struct {
 	byKey map[string]any // those of SetPublic as publicValue
 }
 
-// keptEvent is an event, and whom it was for.
+// keptEvent is an event and its recipients.
 type keptEvent struct {
 	to   recipients
 	form wireForm
@@ -101,12 +97,30 @@ type keptEvent struct {
 	at   int64 // nanotime
 }
 
+// The memory that is needed beside bytes and names, nearly, in bytes.
 const (
-	// What is kept takes about so much beside its bytes and names, in bytes.
-	keptOverhead  = 512 // a session
-	eventOverhead = 512 // an event: its place in the list, which has room for up to twice as many, and its frame's room
-	roomOverhead  = 32  // a room
+	keptOverhead  = 512 // of a client
+	eventOverhead = 512 // of an event: its place in the list, which has room for up to twice as many, and its frame's room
+	roomOverhead  = 32  // of a room
 )
+
+// newRecovery returns nil if Options.Recovery is off.
+func newRecovery(n *Namespace) *recovery {
+	o := &n.hub.options
+	if o.Recovery.MaxDisconnection == 0 {
+		return nil
+	}
+	r := &recovery{
+		ns:       n,
+		maxAway:  int64(o.Recovery.MaxDisconnection),
+		eventTTL: int64(min(o.Recovery.MaxDisconnection+o.PingInterval+o.PingTimeout, endless)),
+		total:    new(atomic.Int64),
+		byPID:    make(map[string]*kept),
+		away:     make(map[string]*kept),
+	}
+	r.timer.fire = r.sweep
+	return r
+}
 
 // lock and unlock do nothing if there is no recovery.
 func (r *recovery) lock() {
@@ -121,20 +135,21 @@ func (r *recovery) unlock() {
 	}
 }
 
-// last is the number of the last event. The lock is held, as in all that follows and says nothing else.
+// last returns the number of the last event. The caller holds the lock, here and in all methods below that do not say
+// otherwise.
 func (r *recovery) last() uint64 { return r.dropped + uint64(r.events.len()) }
 
-// open begins to keep a new client's session.
+// open begins to keep a new client.
 func (r *recovery) open(pid, id string, s *session) *kept {
 	k := &kept{pid: pid, id: id, start: r.last(), session: s, handled: make(chan struct{})}
-	r.sessions[k.pid] = k
-	r.hold()
+	r.byPID[pid] = k
+	r.ns.hub.retain(r.ns.name)
 	return k
 }
 
-// number gives the message its offset. It reports false if nobody can ever ask for it.
+// number gives the message its offset. It reports false if no client can ever ask for the event.
 func (r *recovery) number(m *message) bool {
-	if len(r.sessions) == 0 {
+	if len(r.byPID) == 0 {
 		return false
 	}
 	number := r.last()
@@ -165,21 +180,21 @@ func (r *recovery) keep(m *message, to recipients) {
 	r.arm()
 }
 
-// leave notes that the connection has ended. Everybody else finds the client away.
+// leave notes that the connection has ended: the client is away.
 func (r *recovery) leave(k *kept, reason Reason, rooms []stay) {
 	k.session, k.rooms, k.left = nil, rooms, r.last()
 	if k.gone { // it was disconnected
 		return
 	}
-	r.absent[k.id] = k
+	r.away[k.id] = k
 	if !reason.recoverable() {
 		r.forget(k)
 	}
-	r.wait(k)
+	r.park(k)
 }
 
-// recoverable reports whether the client may not know that it was disconnected. A hub that is shut down has nobody
-// come back.
+// recoverable reports whether the client may not know that it was disconnected. No client comes back to a hub that is shut
+// down.
 func (reason Reason) recoverable() bool {
 	switch reason {
 	case ReasonTransportClose, ReasonTransportError, ReasonMessageTooBig, ReasonPingTimeout, ReasonForcedServerClose:
@@ -188,75 +203,82 @@ func (reason Reason) recoverable() bool {
 	return false
 }
 
-// wait keeps a session whose client is away.
-func (r *recovery) wait(k *kept) {
-	if k.gone || k.claimed || k.session != nil {
+// park begins the time in which a client that is away may come back.
+func (r *recovery) park(k *kept) {
+	if k.gone || k.claim != nil || k.session != nil {
 		return
 	}
-	k.until = nanotime() + r.stays
-	k.place = r.away.PushBack(k)
+	k.until = nanotime() + r.maxAway
+	k.parked = r.parked.PushBack(k)
 	r.charge(k.size())
 	r.shrink()
 	r.arm()
 }
 
-// unwait undoes wait.
-func (r *recovery) unwait(k *kept) {
-	if k.place != nil {
-		r.away.Remove(k.place)
-		k.place = nil
+// unpark ends that time.
+func (r *recovery) unpark(k *kept) {
+	if k.parked != nil {
+		r.parked.Remove(k.parked)
+		k.parked = nil
 		r.charge(-k.size())
 	}
 }
 
-// forget ends a session for good.
+// forget removes a client for good.
 func (r *recovery) forget(k *kept) {
 	if k.gone {
 		return
 	}
-	r.unwait(k)
+	r.unpark(k)
 	k.gone = true
-	delete(r.sessions, k.pid)
-	delete(r.absent, k.id)
+	delete(r.byPID, k.pid)
+	delete(r.away, k.id)
 	if k.expiry != nil {
-		r.clock.stop(k.expiry)
+		r.clock().stop(k.expiry)
 	}
-	r.release()
-	if len(r.sessions) == 0 { // nobody is left who could ask for an event
+	r.ns.hub.release(r.ns)
+	if len(r.byPID) == 0 { // no client is left that could ask for an event
 		r.dropped = r.last()
 		r.charge(-r.bytes)
 		r.events, r.timed = fifo[keptEvent]{}, false
-		r.clock.stop(&r.timer)
+		r.clock().stop(&r.timer)
 	}
 }
 
-// claim finds the session of a client that wants to come back, for one connection only. It locks. The session that
-// is returned, if any, is the connection that the client has left without our notice.
-func (r *recovery) claim(pid string) (k *kept, stale *session) {
+func (r *recovery) clock() *wheel { return r.ns.hub.sessions.clock }
+
+// claim finds what is kept of a client that comes back as s, nil if there is nothing, and the session that it has
+// replaced, if that is not known to have ended: the last connection, or an earlier one that waits to come back. s may
+// resume when handled is closed. It locks.
+func (r *recovery) claim(pid string, s *Socket) (k *kept, handled <-chan struct{}, stale *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k = r.sessions[pid]
-	if k == nil || k.claimed || k.session == nil && k.until <= nanotime() {
-		return nil, nil
+	k = r.byPID[pid]
+	if k == nil || k.parked != nil && k.until <= nanotime() {
+		return nil, nil, nil
 	}
-	k.claimed = true
-	r.unwait(k)
-	return k, k.session
+	stale = k.session
+	if k.claim != nil {
+		stale = k.claim.session
+	}
+	r.unpark(k)
+	k.claim = s
+	return k, k.handled, stale
 }
 
 // unclaim undoes claim: the connection has ended before the client was back.
 func (r *recovery) unclaim(k *kept) {
-	k.claimed = false
-	r.wait(k)
+	k.claim = nil
+	r.park(k)
 }
 
-// missed returns the events that the client of a claimed session does not have, in order, and the number of the last
-// that was ever queued for it then. It reports false if the client has to begin anew, because they are not kept any more.
+// missed returns the events that a claiming client did not get, in order, and the number of the last that will ever have
+// been queued for it then. It reports false if the client has to begin anew, because they are not kept any more.
 func (r *recovery) missed(k *kept, offset uint64) (forms []*wireForm, sent uint64, ok bool) {
 	if k.gone || k.session != nil || offset < k.start || offset > r.last() {
 		return nil, 0, false
 	}
-	if offset >= k.sent { // it has all that was queued for it
+	if offset >= k.sent { // it got all that was queued for it
 		offset = max(offset, k.left)
 	}
 	if offset < max(r.dropped, k.known) {
@@ -271,27 +293,27 @@ func (r *recovery) missed(k *kept, offset uint64) (forms []*wireForm, sent uint6
 			bytes += len(e.form.whole) + frameOverhead
 		}
 	}
-	return forms, sent, bytes <= r.maxMissed
+	return forms, sent, bytes <= r.ns.hub.options.MaxQueued
 }
 
-// resume makes s the connection of a claimed session.
+// resume makes s the connection of a claimed client.
 func (r *recovery) resume(k *kept, s *session, sent uint64) {
-	k.claimed, k.session, k.sent, k.rooms = false, s, sent, nil
+	k.claim, k.session, k.sent, k.rooms = nil, s, sent, nil
 	k.handled = make(chan struct{})
-	delete(r.absent, k.id)
+	delete(r.away, k.id)
 }
 
-// charge accounts for what is kept (+) or dropped (-).
+// charge accounts for bytes that are kept (+) or dropped (-).
 func (r *recovery) charge(bytes int) {
 	r.bytes += bytes
 	r.total.Add(int64(bytes))
 }
 
-// shrink drops the oldest until all that share the bound are within it, or nothing is left here.
+// shrink drops the oldest until all namespaces that share the bound are within it, or nothing is left here.
 func (r *recovery) shrink() {
-	for r.bytes > 0 && r.total.Load() > r.maxBytes {
-		oldest := r.away.Front()
-		if r.events.len() > 0 && (oldest == nil || r.events.at(0).at <= oldest.Value.(*kept).until-r.stays) {
+	for r.bytes > 0 && r.total.Load() > int64(r.ns.hub.options.Recovery.MaxBytes) {
+		oldest := r.parked.Front()
+		if r.events.len() > 0 && (oldest == nil || r.events.at(0).at <= oldest.Value.(*kept).until-r.maxAway) {
 			r.dropEvent()
 		} else {
 			r.forget(oldest.Value.(*kept))
@@ -306,15 +328,15 @@ func (r *recovery) dropEvent() {
 	r.dropped++
 }
 
-// sweep drops what is too old. It is the timer's fire, and locks.
+// sweep drops what is too old. The timer calls it; it locks.
 func (r *recovery) sweep() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := nanotime()
-	for r.events.len() > 0 && r.events.at(0).at+r.remembers <= now {
+	for r.events.len() > 0 && r.events.at(0).at+r.eventTTL <= now {
 		r.dropEvent()
 	}
-	for e := r.away.Front(); e != nil && e.Value.(*kept).until <= now; e = r.away.Front() {
+	for e := r.parked.Front(); e != nil && e.Value.(*kept).until <= now; e = r.parked.Front() {
 		r.forget(e.Value.(*kept))
 	}
 	r.timed = false
@@ -325,13 +347,13 @@ func (r *recovery) sweep() {
 func (r *recovery) arm() {
 	var when int64
 	if r.events.len() > 0 {
-		when = r.events.at(0).at + r.remembers
+		when = r.events.at(0).at + r.eventTTL
 	}
-	if e := r.away.Front(); e != nil && (when == 0 || e.Value.(*kept).until < when) {
+	if e := r.parked.Front(); e != nil && (when == 0 || e.Value.(*kept).until < when) {
 		when = e.Value.(*kept).until
 	}
 	if when != 0 && (!r.timed || when < r.timer.when) {
 		r.timed = true
-		r.clock.schedule(&r.timer, when)
+		r.clock().schedule(&r.timer, when)
 	}
 }

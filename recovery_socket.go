@@ -3,30 +3,7 @@ package atrium
 import (
 	"encoding/json"
 	"strconv"
-	"sync/atomic"
 )
-
-// newRecovery returns nil if there is none.
-func newRecovery(h *Hub, n *Namespace) *recovery {
-	o := &h.options
-	if o.Recovery.MaxDisconnection == 0 {
-		return nil
-	}
-	r := &recovery{
-		clock:     h.sessions.clock,
-		stays:     int64(o.Recovery.MaxDisconnection),
-		remembers: int64(min(o.Recovery.MaxDisconnection+o.PingInterval+o.PingTimeout, endless)),
-		maxBytes:  int64(o.Recovery.MaxBytes),
-		total:     new(atomic.Int64),
-		maxMissed: o.MaxQueued,
-		hold:      func() { h.retain(n.name) },
-		release:   func() { h.release(n) },
-		sessions:  make(map[string]*kept),
-		absent:    make(map[string]*kept),
-	}
-	r.timer.fire = r.sweep
-	return r
-}
 
 // Recovered reports whether the client came back after its connection broke, and the socket has the ID, rooms and
 // values that it had before. See Recovery.
@@ -60,8 +37,8 @@ func (t Target) recipients() recipients {
 	return to
 }
 
-// present returns the socket that s is now: another, if its client has come back.
-func (n *Namespace) present(s *Socket) *Socket {
+// current returns the live Socket with the id of s, which is another if the client has come back; s itself if there is none.
+func (n *Namespace) current(s *Socket) *Socket {
 	if n.recovery == nil || s == nil {
 		return s
 	}
@@ -71,8 +48,7 @@ func (n *Namespace) present(s *Socket) *Socket {
 	return s
 }
 
-// comeBack has the socket continue the session that the client asks for, and reports whether it does. If it does not,
-// the client is a new one.
+// comeBack makes the socket continue as the one that the client asks for. It reports false if the client is a new one.
 func (s *Socket) comeBack(auth []byte) bool {
 	r := s.ns.recovery
 	if r == nil || !s.session.codec.recovers() || len(auth) == 0 {
@@ -85,23 +61,23 @@ func (s *Socket) comeBack(auth []byte) bool {
 	if json.Unmarshal(auth, &asked) != nil || asked.PID == "" {
 		return false
 	}
-	k, stale := r.claim(asked.PID)
+	k, handled, stale := r.claim(asked.PID, s)
 	if k == nil {
 		return false
 	}
-	if stale != nil {
-		// The client has left that connection, and we have not noticed.
+	if stale != nil && stale != s.session {
+		// The client has left that connection, which was not noticed.
 		stale.end(ReasonTransportClose, noCloseFrame, "")
 		stale.closeNow()
 	}
 	select {
-	case <-k.handled: // the functions of one id run one at a time
+	case <-handled: // the functions of one id run one at a time
 	case <-s.Context().Done():
 	}
 	return s.reenter(k, asked.Offset)
 }
 
-// reenter is enter for a socket that continues a claimed session. What the client has missed goes first.
+// reenter is enter for a socket whose client comes back. What the client has missed goes first.
 func (s *Socket) reenter(k *kept, offset *string) bool {
 	r := s.ns.recovery
 	r.mu.Lock()
@@ -121,6 +97,9 @@ func (s *Socket) reenter(k *kept, offset *string) bool {
 
 func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 	r := s.ns.recovery
+	if k.claim != s { // a newer connection of the client
+		return false, false, false
+	}
 	if s.hasLeft() {
 		r.unclaim(k)
 		return false, false, false
@@ -147,7 +126,7 @@ func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 	return s.enterLocked() || wake, slow, true
 }
 
-// keep makes k what is kept of the socket, which shares its values and hands its expiry over. The locks are held, the
+// keep makes k what is kept of the socket: the two share the values, and k gets the expiry. The caller holds the locks, the
 // recovery's and s.mu.
 func (s *Socket) keep(k *kept) {
 	s.kept = k
@@ -171,7 +150,7 @@ func (s *Socket) assume(k *kept) {
 	}
 }
 
-// stays lists the rooms. s.mu is held.
+// stays lists the rooms. The caller holds s.mu.
 func (s *Socket) stays() []stay {
 	list := make([]stay, len(s.rooms))
 	for i, m := range s.rooms {
@@ -180,7 +159,7 @@ func (s *Socket) stays() []stay {
 	return list
 }
 
-// handOver lets another socket continue the session: the functions of this one have all returned.
+// handOver lets the client come back as another socket: the functions of this one have all returned.
 func (s *Socket) handOver() {
 	s.mu.Lock()
 	k := s.kept

@@ -2,7 +2,7 @@ package atrium
 
 import "slices"
 
-// The rooms that an absent client is in, and those that it was in when an event was emitted.
+// The rooms that a client is in while it is away, and those that it was in when an event was emitted.
 
 // stay is a room that a socket is in.
 type stay struct {
@@ -12,24 +12,25 @@ type stay struct {
 
 func (s stay) key() string { return s.name }
 
-// lapsed is a stay that has ended.
+// lapsed is a stay that is over.
 type lapsed struct {
 	stay
 	until uint64 // the number of the last event before the socket left
 }
 
-// maxLapsed bounds the rooms that a client is remembered to have left. One that has left more, and misses an event from
-// before, begins anew.
+// maxLapsed bounds the rooms that a client has left and that are kept. A client that has left more, and missed an event
+// from before, begins anew.
 const maxLapsed = 256
 
-// recipients is a Target by names.
+// recipients are a Target by its names.
 type recipients struct {
 	only, sender  string // ids
 	scoped        bool
 	rooms, except []string // sets
 }
 
-// include reports whether the event with that number was for the client. The recovery's lock is held, here and below.
+// include reports whether the event with that number was for the client. The caller holds the recovery's lock, here and
+// below.
 func (to *recipients) include(k *kept, number uint64) bool {
 	if to.sender == k.id || k.inAny(to.except, number) {
 		return false
@@ -43,7 +44,7 @@ func (to *recipients) include(k *kept, number uint64) bool {
 	return true
 }
 
-// ids returns the ids among which the recipients are. It reports false if they may be any.
+// ids returns the socket ids that the recipients are among. It reports false if every client may be one.
 func (to *recipients) ids() ([]string, bool) {
 	isRoom := func(name string) bool { _, isID := nodeOfID(name); return !isID }
 	switch {
@@ -85,25 +86,25 @@ func (k *kept) size() int {
 	return n
 }
 
-// eachAway calls visit for each absent client that belongs to the recipients now.
+// eachAway calls visit for each client that is away and belongs to the recipients now.
 func (r *recovery) eachAway(to recipients, visit func(*kept)) {
 	now := r.last() + 1
 	if ids, ok := to.ids(); ok {
 		for _, id := range ids {
-			if k := r.absent[id]; k != nil && to.include(k, now) {
+			if k := r.away[id]; k != nil && to.include(k, now) {
 				visit(k)
 			}
 		}
 		return
 	}
-	for _, k := range r.absent {
+	for _, k := range r.away {
 		if to.include(k, now) {
 			visit(k)
 		}
 	}
 }
 
-// joinAway puts an absent client into rooms that it is not in.
+// joinAway puts a client that is away into rooms that it is not in.
 func (r *recovery) joinAway(k *kept, rooms []string) {
 	more := make([]stay, len(rooms))
 	for i, name := range rooms {
@@ -112,22 +113,22 @@ func (r *recovery) joinAway(k *kept, rooms []string) {
 	r.resize(k, func() { k.rooms = insertNamed(k.rooms, more) })
 }
 
-// leaveAway takes an absent client out of the rooms.
+// leaveAway takes a client that is away out of the rooms.
 func (r *recovery) leaveAway(k *kept, rooms []string) {
 	r.resize(k, func() { k.rooms = deleteNamed(k.rooms, rooms, func(room stay) { r.lapse(k, room) }) })
 }
 
-// resize makes a change to an absent client and accounts for its size.
+// resize makes a change to a client that is away and accounts for its size.
 func (r *recovery) resize(k *kept, change func()) {
 	before := k.size()
 	change()
-	if k.place != nil {
+	if k.parked != nil {
 		r.charge(k.size() - before)
 		r.shrink()
 	}
 }
 
-// lapse remembers that the client was in a room that it leaves: events from that time are still for it.
+// lapse keeps that the client was in a room that it leaves: the events of that time are still for it.
 func (r *recovery) lapse(k *kept, room stay) {
 	now := r.last()
 	if room.since == now {

@@ -118,7 +118,7 @@ func (l *recoveryHub) away(t testing.TB, when string) (g *recoveryClient, resume
 	eventually(t, "the claim", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return r.sessions[g.pid].claimed
+		return r.byPID[g.pid].claim != nil
 	})
 	return g, func() *recoveryClient {
 		close(release)
@@ -233,7 +233,7 @@ func (d *deed) check(t *testing.T, l *recoveryHub, on *Hub, when string) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if _, in := l.recovery.absent[g.id]; in {
+	if _, in := l.recovery.away[g.id]; in {
 		t.Error("it is held for away")
 	}
 	l.recovery.check(t)
@@ -270,8 +270,8 @@ func TestDisconnectAtWhileAway(t *testing.T) {
 					g.socket.DisconnectAt(at(test.after))
 					time.Sleep(30 * time.Second)
 					r := l.recovery
-					if r.check(t); (len(r.sessions) == 1) != test.stays {
-						t.Errorf("%s: %d sessions are kept", test.name, len(r.sessions))
+					if r.check(t); (len(r.byPID) == 1) != test.stays {
+						t.Errorf("%s: %d sessions are kept", test.name, len(r.byPID))
 					}
 					back := resume()
 					if (back.id == g.id) != test.stays {
@@ -335,7 +335,7 @@ func TestDisconnectClientWhileAway(t *testing.T) {
 			for _, s := range []*Socket{g.socket, other} {
 				r := s.ns.recovery
 				r.mu.Lock()
-				if len(r.sessions) != 0 || s.ns.socket(s.id) != nil {
+				if len(r.byPID) != 0 || s.ns.socket(s.id) != nil {
 					t.Errorf("%s may come back to %s", s.id, s.ns.name)
 				}
 				r.mu.Unlock()

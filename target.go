@@ -193,7 +193,7 @@ func (d *delivery) finish(f *flusher) {
 // room.each.
 func (t Target) each(visit func(*Socket)) {
 	excepted := t.excepted()
-	t.sender = t.ns.present(t.sender)
+	t.sender = t.ns.current(t.sender)
 	switch {
 	case t.only != nil:
 		// Its id is its alone, also if its client has come back meanwhile.
