@@ -5,6 +5,7 @@ import (
 	"sync"
 )
 
+// call implements Caller.
 func (s *Socket) call(ctx context.Context, event string, args []any) Reply {
 	replies, err := s.alone().Call(ctx, event, args...)
 	switch {
@@ -30,10 +31,10 @@ func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, e
 	return t.callEverywhere(ctx, m)
 }
 
-// call calls the sockets of this node.
+// call sends a message to the sockets of this node, and returns their replies.
 func (t Target) call(ctx context.Context, m *message) []Reply {
 	h := t.ns.hub
-	c := &call{id: h.calls.Add(1) - 1, done: make(chan struct{})}
+	c := &call{id: h.calls.Add(1) - 1, waiting: 1, done: make(chan struct{})}
 	m.ackID = c.id
 	t.deflate(m)
 	d := deliveries.Get().(*delivery)
@@ -43,8 +44,7 @@ func (t Target) call(ctx context.Context, m *message) []Reply {
 			d.push(s, m)
 		}
 	})
-	c.sealed = true
-	c.finishIfComplete()
+	c.settle()
 	c.mu.Unlock()
 	d.finish(h.sessions.flusher)
 	deliveries.Put(d)
@@ -59,93 +59,78 @@ func (t Target) call(ctx context.Context, m *message) []Reply {
 	case <-c.done:
 	case <-ctx.Done():
 		c.giveUp(timedOut(ctx.Err()))
+		<-c.done // a reply may be on its way
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	return c.replies
 }
 
-// call is one question and its answers.
+// call is an event that sockets are to acknowledge, and their replies. It is pending at each socket that has not replied;
+// whoever removes it there puts the reply in.
 type call struct {
 	id   int64
-	done chan struct{} // closed when there is nothing to wait for any more
+	done chan struct{} // closed when all replies are in, and nothing of the call changes any more
 
-	// mu may be held while the locks of rooms, pendingCalls and inboxes are taken. It guards:
+	// mu is held while the sockets are asked, and then the locks of rooms, pendingCalls and inboxes are taken. It guards:
 	mu      sync.Mutex
-	sockets []*Socket // replies[i] is sockets[i]'s; nil once it is in
-	replies []Reply
-	waiting int
-	sealed  bool // all who are asked are known
+	sockets []*Socket // those that were asked
+	replies []Reply   // theirs, in the same order
+	waiting int       // replies that are missing; one more while sockets are still asked
 }
 
-// expect adds a socket whose answer is waited for; it reports false if the socket has left. c.mu is held.
+// expect adds a socket. It reports false if the socket has left, which is its reply then. c.mu is held.
 func (c *call) expect(s *Socket) bool {
-	i := len(c.replies)
+	c.sockets = append(c.sockets, s)
+	c.replies = append(c.replies, Reply{SocketID: s.id})
+	i := len(c.replies) - 1
 	if !s.calls.add(c, i) {
-		c.sockets = append(c.sockets, nil)
-		c.replies = append(c.replies, Reply{SocketID: s.id, Err: ErrDisconnected})
+		c.replies[i].Err = ErrDisconnected
 		return false
 	}
 	s.session.called(+1)
-	c.sockets = append(c.sockets, s)
-	c.replies = append(c.replies, Reply{SocketID: s.id})
 	c.waiting++
 	return true
 }
 
-// answered puts in the i-th reply, unless it is in already.
-func (c *call) answered(i int, r Reply) {
+// reply puts in the i-th reply, for whoever has removed the call at the socket.
+func (c *call) reply(i int, r Reply) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.answer(i, r)
-	c.finishIfComplete()
-}
-
-func (c *call) answer(i int, r Reply) {
-	s := c.sockets[i]
-	if s == nil {
-		return
-	}
-	c.sockets[i] = nil
+	c.sockets[i].session.called(-1)
 	r.SocketID = c.replies[i].SocketID
 	c.replies[i] = r
-	c.waiting--
-	s.session.called(-1)
+	c.settle()
 }
 
-// giveUp ends the wait for all who have not answered.
-func (c *call) giveUp(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, s := range c.sockets {
-		if s != nil {
-			s.calls.take(c.id)
-			c.answer(i, Reply{Err: err})
-		}
-	}
-	c.finishIfComplete()
-}
-
-func (c *call) finishIfComplete() {
-	if c.sealed && c.waiting == 0 {
-		c.sealed = false
+// settle counts down what is waited for. c.mu is held.
+func (c *call) settle() {
+	if c.waiting--; c.waiting == 0 {
 		close(c.done)
 	}
 }
 
-// pendingCalls are the calls that wait for one socket's answer.
+// giveUp ends the wait for the sockets that have not replied, after all have been asked.
+func (c *call) giveUp(err error) {
+	for i, s := range c.sockets {
+		if _, pending := s.calls.remove(c.id); pending {
+			c.reply(i, Reply{Err: err})
+		}
+	}
+}
+
+// pendingCalls are the calls that a socket has not replied to.
 type pendingCalls struct {
 	mu     sync.Mutex // guards:
 	byID   map[int64]pendingCall
-	closed bool
+	closed bool // the socket has left
 }
 
-// pendingCall is a call and the socket's place in it.
+// pendingCall is a call, and which of its replies is the socket's.
 type pendingCall struct {
-	call  *call
+	*call
 	index int
 }
 
+// add adds a call. It reports false if the socket has left.
 func (p *pendingCalls) add(c *call, index int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -159,40 +144,38 @@ func (p *pendingCalls) add(c *call, index int) bool {
 	return true
 }
 
-// take removes a call and returns it; its call is nil if there is none with that id.
-func (p *pendingCalls) take(id int64) pendingCall {
+// remove removes the call with that id, and reports false if there is none.
+func (p *pendingCalls) remove(id int64) (pendingCall, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pending := p.byID[id]
+	c, ok := p.byID[id]
 	delete(p.byID, id)
 	if len(p.byID) == 0 {
 		p.byID = nil
 	}
-	return pending
+	return c, ok
 }
 
-// fail ends all calls because the socket has gone, and lets none be added.
-func (p *pendingCalls) fail() {
+// close ends all calls, and lets none be added, because the socket has left.
+func (p *pendingCalls) close() {
 	p.mu.Lock()
 	pending := p.byID
 	p.byID, p.closed = nil, true
 	p.mu.Unlock()
 	for _, c := range pending {
-		c.call.answered(c.index, Reply{Err: ErrDisconnected})
+		c.reply(c.index, Reply{Err: ErrDisconnected})
 	}
 }
 
-// acknowledge takes the client's answer to a call, on the goroutine that reads the connection; the answer is good until it
-// returns. An answer to a call that is over, or that another socket was asked, changes nothing. It reports false if there
-// never was a call with that id.
+// acknowledge handles the client's acknowledgement, on the goroutine that reads the connection; it keeps nothing of the
+// answer. One for a call that is over, or that another socket was asked, changes nothing. It reports false if there never
+// was a call with that id.
 func (s *Socket) acknowledge(id int64, answer args, fail *Error) bool {
 	if id >= s.ns.hub.calls.Load() {
 		return false
 	}
-	pending := s.calls.take(id)
-	if pending.call == nil {
-		return true
+	if c, pending := s.calls.remove(id); pending {
+		c.reply(c.index, newReply(answer, fail))
 	}
-	pending.call.answered(pending.index, newReply(answer, fail))
 	return true
 }

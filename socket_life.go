@@ -199,7 +199,7 @@ func (s *Socket) leave(reason Reason) {
 	s.mu.Unlock()
 	r.unlock()
 	if first {
-		s.calls.fail()
+		s.calls.close()
 		s.inbox.pushLast(incoming{kind: incomingLeave, reason: reason})
 	}
 }
