@@ -17,10 +17,11 @@ func (s *Socket) call(ctx context.Context, event string, args []any) Reply {
 	return replies[0]
 }
 
-// Call sends an event to each socket and waits for all their answers: one Reply a socket, in no particular order,
-// some perhaps with an error of their own. It waits until ctx ends, or for Options.CallTimeout if ctx has no
-// deadline; the sockets that did not answer in time say so in their replies. Call's own error is the caller's
-// mistake, as with Emit, or a *ClusterError beside the replies that there are. Volatile has no effect on it.
+// Call sends an event to each socket and waits for all acknowledgements. It returns one Reply for
+// each socket, in no particular order, whose Err says if the socket did not answer. It waits until
+// ctx ends, or for Options.CallTimeout if ctx has no deadline. The error is a mistake of the
+// caller, as with Emit, or a *ClusterError beside the replies that there are. Volatile has no
+// effect on Call.
 func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, error) {
 	m, err := newMessage(t.ns.name, event, args, t.ns.hub.options.MaxAttachments)
 	if err != nil {
@@ -64,20 +65,22 @@ func (t Target) call(ctx context.Context, m *message) []Reply {
 	return c.replies
 }
 
-// call is an event that sockets are to acknowledge, and their replies. It is pending at each socket that has not replied;
-// whoever removes it there puts the reply in.
+// call is an event that sockets have to acknowledge, with their replies. Each socket that has not
+// replied has it among its pending calls. Whoever removes it there sets the reply.
 type call struct {
 	id   int64
-	done chan struct{} // closed when all replies are in, and nothing of the call changes any more
+	done chan struct{} // closed when all replies are set; the call does not change any more
 
-	// mu is held while the sockets are asked, and then the locks of rooms, pendingCalls and inboxes are taken. It guards:
+	// mu is held while the event is queued for the sockets, under locks of rooms, pendingCalls and
+	// inboxes. It guards:
 	mu      sync.Mutex
-	sockets []*Socket // those that were asked
-	replies []Reply   // theirs, in the same order
-	waiting int       // replies that are missing; one more while sockets are still asked
+	sockets []*Socket
+	replies []Reply // of the sockets, in their order
+	waiting int     // missing replies; one more until the event was queued for all sockets
 }
 
-// expect adds a socket. It reports false if the socket has left, which is its reply then. c.mu is held.
+// expect adds a socket. It reports false if the socket has left, and sets that as the reply. The
+// caller holds c.mu.
 func (c *call) expect(s *Socket) bool {
 	c.sockets = append(c.sockets, s)
 	c.replies = append(c.replies, Reply{SocketID: s.id})
@@ -91,7 +94,7 @@ func (c *call) expect(s *Socket) bool {
 	return true
 }
 
-// reply puts in the i-th reply, for whoever has removed the call at the socket.
+// reply sets the i-th reply. The caller has removed the call from the socket's pending calls.
 func (c *call) reply(i int, r Reply) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,14 +104,15 @@ func (c *call) reply(i int, r Reply) {
 	c.settle()
 }
 
-// settle counts down what is waited for. c.mu is held.
+// settle counts waiting down. The caller holds c.mu.
 func (c *call) settle() {
 	if c.waiting--; c.waiting == 0 {
 		close(c.done)
 	}
 }
 
-// giveUp ends the wait for the sockets that have not replied, after all have been asked.
+// giveUp sets err as the reply of the sockets that have not replied. The event was queued for all
+// sockets.
 func (c *call) giveUp(err error) {
 	for i, s := range c.sockets {
 		if _, pending := s.calls.remove(c.id); pending {
@@ -117,14 +121,14 @@ func (c *call) giveUp(err error) {
 	}
 }
 
-// pendingCalls are the calls that a socket has not replied to.
+// pendingCalls are the calls that a socket has not replied to yet.
 type pendingCalls struct {
 	mu     sync.Mutex // guards:
 	byID   map[int64]pendingCall
 	closed bool // the socket has left
 }
 
-// pendingCall is a call, and which of its replies is the socket's.
+// pendingCall is a call, and the index of the socket in it.
 type pendingCall struct {
 	*call
 	index int
@@ -156,7 +160,8 @@ func (p *pendingCalls) remove(id int64) (pendingCall, bool) {
 	return c, ok
 }
 
-// close ends all calls, and lets none be added, because the socket has left.
+// close sets ErrDisconnected as the reply to all calls, and lets none be added. The socket has
+// left.
 func (p *pendingCalls) close() {
 	p.mu.Lock()
 	pending := p.byID
@@ -167,9 +172,9 @@ func (p *pendingCalls) close() {
 	}
 }
 
-// acknowledge handles the client's acknowledgement, on the goroutine that reads the connection; it keeps nothing of the
-// answer. One for a call that is over, or that another socket was asked, changes nothing. It reports false if there never
-// was a call with that id.
+// acknowledge handles an acknowledgement from the client, in the goroutine that reads the
+// connection. It does not keep answer. It ignores acknowledgements of calls that are over or were
+// for another socket, and reports false if there never was a call with that id.
 func (s *Socket) acknowledge(id int64, answer args, fail *Error) bool {
 	if id >= s.ns.hub.calls.Load() {
 		return false

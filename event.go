@@ -7,24 +7,26 @@ import (
 	"sync/atomic"
 )
 
-// Event is an event that the other end has sent, in its raw form. It belongs to the handler that it was given to, until
-// the handler returns.
+// Event is an event that the other end has sent, in its raw form. It belongs to the handler that it
+// was given to, until the handler returns.
 type Event struct {
 	sender sender
 	eventData
-	given atomic.Bool // the reply was sent, which an Ack may do in any goroutine
-	later *Ack        // nil unless Later was called: the handler may return without a reply
+	given atomic.Bool // a reply was sent; an Ack may do that in any goroutine
+	later *Ack        // nil unless Later was called
 }
 
-// sender is the other end as one who has sent an event: a *Socket at the server, a *link at the client, another node.
+// sender is where an event came from, and where the reply goes: a *Socket of a hub, a *link of a
+// Client, another node.
 type sender interface {
 	// reply sends the acknowledgement with that id.
 	reply(id int64, answer args)
-	// replyError says what was wrong with an event: in its acknowledgement if it asked for one, else as it can.
+	// replyError reports an error in the acknowledgement, or without an id in the way that this end
+	// has for it.
 	replyError(event string, id int64, message string, data []byte)
-	// logger is for what concerns an event.
+	// logger returns the logger for messages about the event.
 	logger(event string) *slog.Logger
-	// maxAttachments bounds the Binary values of an acknowledgement.
+	// maxAttachments returns how many Binary values an acknowledgement may have.
 	maxAttachments() int
 }
 
@@ -34,10 +36,10 @@ func (e *Event) Name() string { return e.name }
 // Args returns the arguments as they were sent. They may be kept.
 func (e *Event) Args() []json.RawMessage { return e.args.values() }
 
-// Bind decodes the arguments in their order into what the pointers point to, as json.Unmarshal does, and validates
-// each that has a Validate() error method: the value itself, not what is in it; see On. A missing argument is null, one
-// too many is ignored. An error is an *Error that names the field and what was expected, or what Validate has returned;
-// either is fit for ReplyError.
+// Bind decodes the arguments in order into the values that the pointers point to, as json.Unmarshal
+// does, and calls the Validate() error method of each value that has one; see On. A missing
+// argument is null, an additional one is ignored. The error is an *Error that names the field and
+// what was expected, or what Validate returned; either can be passed to ReplyError.
 func (e *Event) Bind(pointers ...any) error {
 	next := 0
 	for i, p := range pointers {
@@ -54,10 +56,7 @@ func (e *Event) Bind(pointers ...any) error {
 	return nil
 }
 
-// first decodes the first argument, which is the one that typed handlers take.
-func (e *Event) first(v any) error { return e.bind(e.args.first(), v, "data") }
-
-// bind decodes the argument at at, which is empty if there is no such argument.
+// bind decodes the argument that stands at at, an empty span if the event has no such argument.
 func (e *Event) bind(at span, v any, what string) error {
 	if into, ok := v.(*any); ok && at.start < at.end && len(e.args.attachments) > 0 {
 		*into = e.args.decodeAny(at)
@@ -66,8 +65,9 @@ func (e *Event) bind(at span, v any, what string) error {
 	return bind(e.args.json[at.start:at.end], v, what)
 }
 
-// Reply sends the acknowledgement that the sender asked for. It returns ErrNoAck if there was none asked for, or it
-// is given already, and another error if an argument cannot be encoded. Later is for what takes a while.
+// Reply sends the acknowledgement that the sender asked for. It returns ErrNoAck if the sender
+// asked for none or has been sent it already, and another error if an argument cannot be encoded. A
+// reply that takes a while to make is for Later.
 func (e *Event) Reply(args ...any) error {
 	if e.ackID == noID || e.given.Load() {
 		return ErrNoAck
@@ -83,23 +83,24 @@ func (e *Event) Reply(args ...any) error {
 	return nil
 }
 
-// ReplyError tells the sender what went wrong: in the acknowledgement if it asked for one, else in an event named
-// "error". A server that asked for none is not told, but the Client's log. The sender is told the message and data of
-// an *Error; anything else becomes "internal error" and is logged.
+// ReplyError reports an error to the sender: in the acknowledgement if the sender asked for one,
+// else in an event named "error". A Client logs the error instead if the server asked for no
+// acknowledgement. The sender gets the message and data of an *Error; any other error is logged,
+// and the sender gets "internal error".
 func (e *Event) ReplyError(err error) {
 	message, data := publicError(err, e.sender.logger(e.name))
 	e.fail(message, data)
 }
 
-// fail is ReplyError with what the sender is told.
+// fail sends an error to the sender, unless a reply was sent already.
 func (e *Event) fail(message string, data []byte) {
 	if e.given.CompareAndSwap(false, true) {
 		e.sender.replyError(e.name, e.ackID, message, data)
 	}
 }
 
-// finish is for when the handlers have returned. It sends the empty acknowledgement, unless they have given one or mean
-// to.
+// finish ends the handling of the event, when its handlers have returned: it sends an empty
+// acknowledgement if none was sent and Later was not called.
 func (e *Event) finish() {
 	switch {
 	case e.later != nil:
@@ -109,7 +110,7 @@ func (e *Event) finish() {
 	}
 }
 
-// publicError returns what the other end is told of an error, and logs what it is not told.
+// publicError returns the part of an error that the other end gets, and logs the rest.
 func publicError(err error, log *slog.Logger) (message string, data []byte) {
 	e, ok := asError(err)
 	if !ok {

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// validator is a type of the application that checks its own values.
+// validator is implemented by types of the application that check their own values.
 type validator interface{ Validate() error }
 
-// bind decodes a JSON value into what v points to, and validates that. No value is null. what names the value in
-// errors.
+// bind decodes a JSON value, which is null if it is empty, into the value that v points to, and
+// validates that. what names the value in errors.
 func bind(value []byte, v any, what string) error {
 	pointer := reflect.ValueOf(v)
 	if pointer.Kind() != reflect.Pointer || pointer.IsNil() {
@@ -35,13 +35,13 @@ func bind(value []byte, v any, what string) error {
 		return nil
 	}
 	err := errorOf(validates.Validate())
-	if shown, ok := asError(err); ok {
-		return shown
+	if public, ok := asError(err); ok {
+		return public
 	}
 	return err
 }
 
-// mustValidate panics if type t has a method Validate with another signature than validator's, which would never be
+// mustValidate panics if type t has a method Validate that is not validator's, and would never be
 // called.
 func mustValidate(t reflect.Type) {
 	if t.Kind() != reflect.Pointer {
@@ -52,7 +52,8 @@ func mustValidate(t reflect.Type) {
 	}
 }
 
-// decodeError puts into a sender's words what encoding/json found.
+// decodeError turns an error of encoding/json into one for the sender, who knows nothing of Go's
+// types.
 func decodeError(err error, what string) error {
 	e, ok := errors.AsType[*json.UnmarshalTypeError](err)
 	if !ok {
@@ -64,7 +65,7 @@ func decodeError(err error, what string) error {
 	return Errorf("%s: expected %s, got %s", what, expected(e.Type), e.Value)
 }
 
-// expected is what JSON calls the values of a type.
+// expected describes the JSON values that decode into a type.
 func expected(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:

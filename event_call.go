@@ -5,19 +5,19 @@ import (
 	"encoding/json"
 )
 
-// Reply is one socket's answer to a Call.
+// Reply is one socket's answer to a Call of a Target.
 type Reply struct {
 	SocketID string
 	// Data is the answer, its first value if it had several; nil if it had none.
 	Data json.RawMessage
 	// Values are all values of the answer, as a JSON array; nil if there was no answer, but an Err.
 	Values json.RawMessage
-	// Err is nil if the socket answered; an *Error with what it answered; ErrDisconnected if it went away before
-	// it did; or matches ErrTimeout or ctx's error if it took too long.
+	// Err is nil if the socket answered; an *Error with what it answered; ErrDisconnected if it
+	// went away before it did; or matches ErrTimeout or ctx's error if it took too long.
 	Err error
 }
 
-// newReply returns what an acknowledgement says: fail, or the answer, of which it keeps nothing.
+// newReply returns the Reply for an acknowledgement: fail, or a copy of the answer.
 func newReply(answer args, fail *Error) (r Reply) {
 	if fail != nil {
 		r.Err = fail
@@ -37,13 +37,14 @@ type Caller interface {
 	call(ctx context.Context, event string, args []any) Reply
 }
 
-// Call sends an event to the other end, waits for its acknowledgement, and decodes that into a T, which is
-// validated if it has a Validate() error method: the value itself, not what is in it; see On. It waits until ctx ends,
-// or for Options.CallTimeout if ctx has no deadline: that of New, or of NewClient.
+// Call sends an event to the other end, waits for the acknowledgement, decodes its first value into
+// a T, and calls the Validate() error method of that if it has one; see On. It waits until ctx
+// ends, or if ctx has no deadline for the CallTimeout of Options or ClientOptions.
 //
-// Beside the errors of Emit it returns an *Error with what the other end answered or, if the answer is no T,
-// with what was expected; ErrDisconnected if the other end went away; and one that matches ErrTimeout, or ctx's
-// error, if no answer came in time. Inside a handler Call may ask the handler's own socket.
+// Beside the errors of Emit it returns an *Error that the other end replied with, or that says why
+// the value is no T; ErrDisconnected if the other end was disconnected; and an error that matches
+// ErrTimeout, or ctx's error, if no acknowledgement came in time. A handler may Call its own
+// socket.
 func Call[T any](ctx context.Context, c Caller, event string, args ...any) (T, error) {
 	var v T
 	r := c.call(ctx, event, args)
@@ -53,8 +54,8 @@ func Call[T any](ctx context.Context, c Caller, event string, args ...any) (T, e
 	return v, bind(r.Data, &v, "data")
 }
 
-// CallValues is Call for an acknowledgement that may have any number of values. It returns them all, as JSON; an
-// empty list if there were none.
+// CallValues is Call for an acknowledgement with any number of values. It returns all of them, as
+// JSON; an empty list if there are none.
 func CallValues(ctx context.Context, c Caller, event string, args ...any) ([]json.RawMessage, error) {
 	r := c.call(ctx, event, args)
 	if r.Err != nil {

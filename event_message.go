@@ -6,15 +6,15 @@ import (
 	"unicode/utf8"
 )
 
-// message is one outgoing event. Its arguments are encoded once, when it is made; each wire form is made once,
-// when the first receiver needs it, and shared by all receivers of that form. It belongs to one goroutine, which
-// releases it; the frames live on.
+// message is one outgoing event. Its arguments are encoded once, when it is made. Each wire form is
+// made once, when the first receiver needs it, and shared by all receivers of that form. A message
+// belongs to one goroutine, which releases it; the frames are not used again.
 type message struct {
 	eventData
-	encoder  encoder // of args, unless they came from another node
+	encoder  encoder // holds args.json, unless the event came from another node
 	volatile bool
-	offset   []byte // a last argument for Socket.IO's clients: see Recovery; empty: none
-	number   uint64 // the offset's, if the event is kept; 0 if not
+	offset   []byte // the last argument for Socket.IO clients, see Recovery; empty: none
+	number   uint64 // the offset's number if the event is kept, 0 if not
 
 	namespace string
 	forms     [protocols]wireForm
@@ -25,8 +25,8 @@ var messages = sync.Pool{New: func() any { return new(message) }}
 // maxKeptArgs bounds the buffer that a released message keeps for the next.
 const maxKeptArgs = 64 << 10
 
-// newMessage encodes an event. Its error is the caller's mistake: a name that cannot be used, an argument that cannot be
-// encoded, or more Binary values than maxAttachments.
+// newMessage encodes an event. The error is a mistake of the caller: a name that cannot be used, or
+// one of encodeArgs.
 func newMessage(namespace, event string, values []any, maxAttachments int) (*message, error) {
 	if err := checkEventName(event); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func newMessage(namespace, event string, values []any, maxAttachments int) (*mes
 	return m, nil
 }
 
-// acquireMessage returns a message of an event.
+// acquireMessage returns a message for an event whose arguments are encoded.
 func acquireMessage(namespace string, e eventData) *message {
 	m := messages.Get().(*message)
 	m.eventData, m.volatile, m.namespace = e, false, namespace
@@ -55,7 +55,7 @@ func (m *message) release() {
 	}
 }
 
-// protocol is a way to write messages.
+// protocol is how messages look on the wire.
 type protocol uint8
 
 const (
@@ -64,7 +64,7 @@ const (
 	protocols = iota
 )
 
-// form returns the message as the protocol's clients get it.
+// form returns the message in the form for clients of the protocol.
 func (m *message) form(wire protocol) *wireForm {
 	f := &m.forms[wire]
 	if f.whole != nil {
@@ -77,7 +77,7 @@ func (m *message) form(wire protocol) *wireForm {
 	case socketIOProtocol:
 		b = appendMessagePacket(b, packet{kind: packetEvent, namespace: m.namespace, eventData: m.eventData})
 		if len(m.offset) > 0 {
-			b = append(b[:len(b)-len("]")], ',') // the name stands before it
+			b = append(b[:len(b)-len("]")], ',') // an event's name is before it
 			b = append(append(b, m.offset...), ']')
 		}
 	}
@@ -88,18 +88,19 @@ func (m *message) form(wire protocol) *wireForm {
 	return f
 }
 
-// wireForm is a message as the clients of one protocol get it: a text frame, and smaller ones that mean the same for
-// those with whom compression was agreed on. Each is made once.
+// wireForm is a message in the form for clients of one protocol: a text frame, and compressed ones
+// for the clients with whom compression was agreed on. Each is made once.
 type wireForm struct {
-	whole    []byte
-	payload  []byte    // of whole
-	rest     []byte    // of whole: the attachments' frames
-	base64   [][]byte  // the attachments as packets in their text form
-	packets  [][]byte  // the payload and those; nil: not made
-	deflated [2][]byte // by slot; nil: not made. It is whole if compressing makes nothing smaller
+	whole    []byte    // all frames
+	payload  []byte    // the text frame's
+	rest     []byte    // the attachments' frames
+	base64   [][]byte  // the attachments as Engine.IO packets in text form
+	packets  [][]byte  // payload and base64; nil: not made
+	deflated [2][]byte // all frames, by slot; nil: not made; whole if compressing made nothing smaller
 }
 
-// wireForms are for messages that have one receiver: what was made of a form outlives it.
+// wireForms is for messages with one receiver. What was made of a form is still used when the form
+// is released.
 var wireForms = sync.Pool{New: func() any { return new(wireForm) }}
 
 func (f *wireForm) release() {
@@ -107,12 +108,12 @@ func (f *wireForm) release() {
 	wireForms.Put(f)
 }
 
-// set takes a payload in newFrame's buffer.
+// set sets the payload, which was appended to newFrame's buffer.
 func (f *wireForm) set(b []byte) {
 	f.whole, f.payload = sealFrame(b, OpText), b[headerRoom:]
 }
 
-// attach adds the attachments that stand in a.
+// attach adds a's attachments.
 func (f *wireForm) attach(a args) {
 	for _, at := range a.attachments {
 		f.rest = append(f.rest, sealFrame(appendAttachment(newFrame(at.end-at.start), a.json, at), OpBinary)...)
@@ -121,7 +122,8 @@ func (f *wireForm) attach(a args) {
 	f.whole = append(f.whole, f.rest...)
 }
 
-// slot tells the two forms apart that deflateParams.level says there are.
+// slot returns the place of the frames for clients with this compression. There are two; see
+// deflateParams.level.
 func (f *wireForm) slot(z compression) *[]byte {
 	if level := int(z.wanted); z.level(len(f.payload), level) == level {
 		return &f.deflated[0]
@@ -129,7 +131,8 @@ func (f *wireForm) slot(z compression) *[]byte {
 	return &f.deflated[1]
 }
 
-// deflate makes the frame for clients with this compression. It takes a while, and is not for callers with locks.
+// deflate makes the frames for clients with this compression. It takes a while: callers should hold
+// no lock.
 func (f *wireForm) deflate(z compression) {
 	slot := f.slot(z)
 	if *slot != nil {
@@ -142,8 +145,8 @@ func (f *wireForm) deflate(z compression) {
 	}
 }
 
-// frame returns the frame for a client with this compression: the one that deflate has made, or the whole one, which
-// is right for every client.
+// frame returns the frames for a client with this compression: those that deflate has made, or else
+// the uncompressed ones, which are right for every client.
 func (f *wireForm) frame(z compression) []byte {
 	if z.agreed() {
 		if deflated := *f.slot(z); deflated != nil {
@@ -153,7 +156,7 @@ func (f *wireForm) frame(z compression) []byte {
 	return f.whole
 }
 
-// checkEventName judges a name that this end is about to use.
+// checkEventName checks the name of an event to be sent or handled by this end.
 func checkEventName(event string) error {
 	if reservedEvent(event) {
 		return fmt.Errorf("%w: %q%s", ErrReserved, event, insteadOf(event))
@@ -164,7 +167,7 @@ func checkEventName(event string) error {
 	return nil
 }
 
-// reservedEvent reports whether only the protocol itself may use the name, as in Socket.IO.
+// reservedEvent reports whether the name is the protocol's own, as in Socket.IO.
 func reservedEvent(event string) bool {
 	switch event {
 	case "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener":
@@ -173,7 +176,7 @@ func reservedEvent(event string) bool {
 	return false
 }
 
-// insteadOf says what to use instead of a reserved name, for who emits and for who handles it.
+// insteadOf says what to use instead of a reserved name, to send it and to handle it.
 func insteadOf(event string) string {
 	switch event {
 	case "connect":
@@ -186,7 +189,8 @@ func insteadOf(event string) string {
 	return "" // the others have a meaning in JavaScript only
 }
 
-// newFrame returns a buffer to append a payload of about size bytes to. sealFrame makes it a frame, in place.
+// newFrame returns a buffer to append a payload of about size bytes to. sealFrame makes it a frame,
+// in place.
 func newFrame(size int) []byte { return make([]byte, headerRoom, headerRoom+size) }
 
 // sealFrame puts the header in front of a payload that was appended to newFrame's buffer.

@@ -10,21 +10,23 @@ import (
 	"sync/atomic"
 )
 
-// Registrar is what On, OnCall and OnAck register handlers with: *Hub or *Namespace, with S being *Socket; *Client, with
-// S being *Client; or *Nodes, with S being string, the name of the node that an event comes from.
+// Registrar is what On, OnCall and OnAck register handlers with: *Hub or *Namespace, with S being
+// *Socket; *Client, with S being *Client; or *Nodes, with S being string, the name of the node that
+// an event comes from.
 type Registrar[S any] interface {
 	register(event string, f func(S, *Event))
 }
 
-// registry holds the functions that the application has registered. S is what handlers are given beside an event; see
-// Registrar.
+// registry holds the functions that the application has registered. S is what handlers get beside
+// an event; see Registrar. A Namespace, a Client and Nodes embed one, which makes them Registrars.
 type registry[S any] struct {
 	mu      sync.Mutex // held while the functions are replaced
 	current atomic.Pointer[functions[S]]
 }
 
-// functions are the application's functions at one moment. They are replaced, never changed: who has loaded them sees
-// nothing that is registered later. Not every registry has functions of each kind.
+// functions are the registered functions at one moment. They are replaced, never changed, so that
+// they are read without a lock: an event that is being dispatched does not see a later
+// registration. No registry has functions of all kinds.
 type functions[S any] struct {
 	handlers map[string]func(S, *Event)
 	any      []func(*Event)       // HandleAny
@@ -43,11 +45,11 @@ func newRegistry[S any]() *registry[S] {
 	return r
 }
 
-// functions returns what is registered at the moment.
+// functions returns the functions that are registered now.
 func (r *registry[S]) functions() *functions[S] { return r.current.Load() }
 
-// update replaces the functions by a changed copy. To append to one of its lists is fine: nobody looks behind the end
-// of an older list.
+// update replaces the functions by a changed copy. change may append to their lists in place: the
+// older copies end where they did.
 func (r *registry[S]) update(change func(*functions[S])) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -56,7 +58,8 @@ func (r *registry[S]) update(change func(*functions[S])) {
 	r.current.Store(&f)
 }
 
-// register adds the handler of an event. It panics if there is one already, or if the name cannot be used.
+// register adds the handler of an event. It panics if the event has a handler already, or if its
+// name cannot be used.
 func (r *registry[S]) register(event string, f func(S, *Event)) {
 	if err := checkEventName(event); err != nil {
 		panic("atrium: an event cannot be handled: " + strings.TrimPrefix(err.Error(), "atrium: "))
@@ -74,8 +77,9 @@ func (r *registry[S]) register(event string, f func(S, *Event)) {
 	})
 }
 
-// dispatch calls the functions that an event is for: those of UseEvent, of which an error is the reply; those of
-// HandleAny; the event's handler. It reports false if there is neither of the last two, and the event without a reply.
+// dispatch calls the functions of UseEvent, and if none of them returns an error, which is the
+// reply then, those of HandleAny and the event's handler. It reports false, and leaves the reply to
+// the caller, if the event has no handler and there are no functions of HandleAny.
 func (r *registry[S]) dispatch(s S, e *Event) bool {
 	f := r.functions()
 	for _, use := range f.useEvent {
@@ -96,28 +100,32 @@ func (r *registry[S]) dispatch(s S, e *Event) bool {
 	return true
 }
 
-// mustFunc panics if the application registers a nil function. what names the function or method that it has called.
+// mustFunc panics if the application registers a nil function. what names the function or method
+// that it called.
 func mustFunc(isNil bool, what string) {
 	if isNil {
 		panic("atrium: " + what + ": expected a function, got nil")
 	}
 }
 
-// On registers the handler of an event whose first argument decodes into a T. A missing argument is null.
+// On registers the handler of an event whose first argument decodes into a T. A missing argument is
+// null.
 //
-// If T has a Validate() error method, in T or *T, it is called first. If it returns an error, f is not called, and the
-// sender is told as if f had returned it. Only the value itself is validated: what is in it, its fields and elements,
-// is for its Validate to look at. A method Validate of another form makes On panic.
+// If T or *T has a Validate() error method, it is called first. If it returns an error, f is not
+// called, and the sender gets the error as if f had returned it. Only the value itself is
+// validated; its fields and elements are for its own Validate to look at. On panics if T has a
+// method Validate of another form.
 //
-// If f returns an error, the sender is told, as Event.ReplyError does. If it returns nil and the sender asked for an
-// acknowledgement, an empty one is sent; OnCall and OnAck are for others. On panics where Namespace.Handle does, whose
-// comment says how handlers run.
+// If f returns an error, the sender gets it by Event.ReplyError. If f returns nil and the sender
+// asked for an acknowledgement, an empty one is sent; OnCall and OnAck are for others. See
+// Namespace.Handle for how handlers run and when On panics.
 func On[S, T any](r Registrar[S], event string, f func(S, T) error) {
 	mustFunc(f == nil, "On")
 	registerTyped(r, event, func(s S, v T, _ *Event) error { return f(s, v) })
 }
 
-// OnCall is On for a handler that has an answer: what f returns is the acknowledgement, if one was asked for.
+// OnCall is On for a handler that returns an answer, which is sent in the acknowledgement if the
+// sender asked for one.
 func OnCall[S, T, R any](r Registrar[S], event string, f func(S, T) (R, error)) {
 	mustFunc(f == nil, "OnCall")
 	registerTyped(r, event, func(s S, v T, e *Event) error {
@@ -134,7 +142,7 @@ func registerTyped[S, T any](r Registrar[S], event string, f func(S, T, *Event) 
 	mustValidate(reflect.TypeFor[T]())
 	r.register(event, func(s S, e *Event) {
 		var v T
-		err := e.first(&v)
+		err := e.bind(e.args.first(), &v, "data")
 		if err == nil {
 			err = errorOf(f(s, v, e))
 		}

@@ -10,11 +10,12 @@ import (
 	"sync"
 )
 
-// Namespace is a hall of its own within a Hub: its sockets, rooms and handlers. A Hub is its own main
+// Namespace is an isolated set of sockets, rooms and handlers in a Hub. A Hub is its own main
 // namespace, "/".
 //
-// Handlers may be registered at any time, also while clients are connected; an event that is being dispatched does
-// not see a handler registered meanwhile. To register nil panics. All methods may be called from any goroutine.
+// Handlers may be registered at any time, also while clients are connected; an event that is being
+// dispatched does not see a handler that is registered meanwhile. Registering nil panics. All
+// methods may be called from any goroutine.
 type Namespace struct {
 	*registry[*Socket] // shared by the namespaces that one OfFunc stands for
 
@@ -22,17 +23,18 @@ type Namespace struct {
 	name     string
 	everyone *room
 
-	// mu guards the two maps only; a room's lock may be held when it is taken, never the other way round.
+	// mu may be taken while a room's lock is held, never the other way round. It guards the two
+	// maps.
 	mu    sync.RWMutex
 	byID  map[string]*Socket
 	rooms map[string]*room
 
 	recovery *recovery // nil: off
-	refs     int       // an OfFunc's namespace exists while this is above zero: its sockets; guarded by the hub's lock
+	refs     int       // the sockets, and one for Of: at zero the namespace goes; guarded by the hub's lock
 }
 
-// newNamespace makes a namespace of the hub. If like is not nil, an OfFunc's, both share what is registered and the bound of
-// Recovery.
+// newNamespace makes a namespace. It shares the registered functions and the bound of Recovery with
+// like, the namespace of an OfFunc, unless that is nil.
 func newNamespace(h *Hub, name string, like *Namespace) *Namespace {
 	n := &Namespace{hub: h, name: name, byID: make(map[string]*Socket), rooms: make(map[string]*room)}
 	n.everyone = newRoom(n, "")
@@ -51,61 +53,67 @@ func newNamespace(h *Hub, name string, like *Namespace) *Namespace {
 // Name returns the namespace's name, which begins with "/".
 func (n *Namespace) Name() string { return n.name }
 
-// Use adds a function that every client of this namespace, and of no other, must pass before it is connected; what
-// must hold for all of them belongs in Options.Accept. The functions run in the order they were added, in the
-// socket's own goroutine; each may look at the Handshake, Set values and Join rooms. The first error refuses the
-// client, who is told the message and data of an *Error, or "internal error". Nobody else sees the socket
-// before they all have passed, and what is emitted to it before that is dropped. A client that hears that it is
-// connected is in the rooms that it joined here.
+// Use adds a function that is called for every client of this namespace before it is connected;
+// checks for all namespaces belong in Options.Accept. The functions run in the order in which they
+// were added, in the socket's own goroutine. They may look at the Handshake, Set values and Join
+// rooms. The first error refuses the client, which gets the message and data of an *Error, or
+// "internal error". Until all functions have returned nobody else sees the socket, and events
+// emitted to it are dropped. When the client is told that it is connected, it is in the rooms that
+// it joined here.
 func (n *Namespace) Use(f func(*Socket) error) {
 	mustFunc(f == nil, "Use")
 	n.update(func(r *functions[*Socket]) { r.use = append(r.use, f) })
 }
 
-// OnConnect adds a function that is called for each new socket as soon as its client is told that it is connected, and
-// before any of its events. What the function emits comes right behind that, often in the same read.
+// OnConnect adds a function that is called for each new socket when its client has been told that
+// it is connected, and before any of its events. What the function emits follows the connect
+// message, often in the same read.
 //
-// A socket is in the rooms that it joined in Use before OnConnect runs: what others emit to them meanwhile comes first.
-// To send a client something ahead of a room's events, such as what was said before, emit it in OnConnect and Join then.
+// A socket is in the rooms that it joined in Use before OnConnect runs: events that are emitted to
+// them meanwhile come first. To send a client something ahead of a room's events, a chat's history
+// for example, emit it in OnConnect and Join the room after that.
 func (n *Namespace) OnConnect(f func(*Socket)) {
 	mustFunc(f == nil, "OnConnect")
 	n.update(func(r *functions[*Socket]) { r.onConnect = append(r.onConnect, f) })
 }
 
-// OnDisconnect adds a function that is called once for each socket that was connected, after the last of its
-// events. The socket has left its rooms by then, and Rooms still tells which they were.
+// OnDisconnect adds a function that is called once for each socket that was connected, after the
+// last of its events. The socket has left its rooms by then; Rooms still returns them.
 func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
 	mustFunc(f == nil, "OnDisconnect")
 	n.update(func(r *functions[*Socket]) { r.onDisconnect = append(r.onDisconnect, f) })
 }
 
-// Handle registers the handler of an event in its raw form; On, OnCall and OnAck are the typed ones. The handler runs in
-// the goroutine of its socket, which handles one event at a time, in order; it may block, and holds up nobody else.
+// Handle registers the handler of an event in its raw form; On, OnCall and OnAck are the typed
+// ones. The handler runs in the goroutine of its socket, which handles one event at a time, in
+// order; it may block, which holds up no other socket.
 //
-// An acknowledgement that the sender asked for and that the handler neither gave nor took along (Event.Later) is sent
-// empty when it returns. A name that is reserved, too long, or registered already makes Handle panic.
+// If the sender asked for an acknowledgement and the handler neither sent one nor called
+// Event.Later, an empty one is sent when the handler returns. Handle panics if the name is
+// reserved, too long, or registered already.
 func (n *Namespace) Handle(event string, f func(*Event)) {
 	mustFunc(f == nil, "Handle")
 	n.register(event, func(_ *Socket, e *Event) { f(e) })
 }
 
-// HandleAny adds a function that sees every event, before the event's own handler. Once there is one, an event
-// without a handler of its own is no error.
+// HandleAny adds a function that is called for every event, before the event's own handler. Without
+// one an event that has no handler is an error, which its sender gets.
 func (n *Namespace) HandleAny(f func(*Event)) {
 	mustFunc(f == nil, "HandleAny")
 	n.update(func(r *functions[*Socket]) { r.any = append(r.any, f) })
 }
 
-// UseEvent adds a function that every event must pass before any handler sees it, in the order they were added. The
-// first error is told to the sender, as a handler's would be, and the event is not handled.
+// UseEvent adds a function that is called for every event before any handler. The functions run in
+// the order in which they were added. If one returns an error, the sender gets it as if a handler
+// had returned it, and the event is not handled.
 func (n *Namespace) UseEvent(f func(*Event) error) {
 	mustFunc(f == nil, "UseEvent")
 	n.update(func(r *functions[*Socket]) { r.useEvent = append(r.useEvent, f) })
 }
 
-// OnEmit adds a function that sees every event that is sent to sockets of this namespace, by Emit or Call: once for
-// each of these calls, not for each receiver, and before it returns. It must not keep args. It may run in any
-// goroutine. A panic of f is logged, and the event is sent.
+// OnEmit adds a function that is called for every event that is sent to sockets of this namespace
+// by Emit or Call: once for each of these calls, not for each receiver, and before they return. It
+// must not keep args. It may run in any goroutine. A panic of f is logged, and the event is sent.
 func (n *Namespace) OnEmit(f func(event string, args []json.RawMessage)) {
 	mustFunc(f == nil, "OnEmit")
 	n.update(func(r *functions[*Socket]) { r.onEmit = append(r.onEmit, f) })
@@ -125,11 +133,11 @@ func (n *Namespace) emitted(m *message) {
 	}
 }
 
-// all is the target of everyone in the namespace.
+// all returns the target of all sockets in the namespace.
 func (n *Namespace) all() Target { return Target{ns: n} }
 
-// To returns the target of the sockets that are in any of the rooms. A socket's id is a room for it alone. No
-// rooms means nobody.
+// To returns the target of the sockets that are in any of the rooms. A socket's id is a room for it
+// alone. No rooms means nobody.
 func (n *Namespace) To(rooms ...string) Target { return n.all().To(rooms...) }
 
 // Except returns the target of everyone but the members of the rooms.
@@ -158,12 +166,12 @@ func (n *Namespace) Sockets(ctx context.Context) ([]SocketInfo, error) { return 
 // Count returns how many sockets are connected; see Target.Count.
 func (n *Namespace) Count(ctx context.Context) (int, error) { return n.all().Count(ctx) }
 
-// LocalSockets returns the sockets of the namespace that are connected to this node at the moment, in no particular
-// order; see Target.LocalSockets.
+// LocalSockets returns the sockets of the namespace that are connected to this node at the moment,
+// in no particular order; see Target.LocalSockets.
 func (n *Namespace) LocalSockets() []*Socket { return n.all().LocalSockets() }
 
-// Socket returns the socket with that id, if it is connected to this node at the moment: To(id) reaches it on every
-// node.
+// Socket returns the socket with that id, if it is connected to this node at the moment: To(id)
+// reaches it on every node.
 func (n *Namespace) Socket(id string) (s *Socket, ok bool) {
 	s = n.socket(id)
 	return s, s != nil
@@ -190,7 +198,7 @@ func (n *Namespace) LocalRooms() []RoomInfo {
 	return list
 }
 
-// enter makes the socket known: from now on it is delivered to.
+// enter adds the socket, to which events are delivered from now on.
 func (n *Namespace) enter(s *Socket) {
 	n.mu.Lock()
 	n.byID[s.id] = s
@@ -198,6 +206,7 @@ func (n *Namespace) enter(s *Socket) {
 	n.everyone.add(s)
 }
 
+// exit undoes enter.
 func (n *Namespace) exit(s *Socket) {
 	n.mu.Lock()
 	delete(n.byID, s.id)
@@ -205,7 +214,7 @@ func (n *Namespace) exit(s *Socket) {
 	n.everyone.remove(s, nil)
 }
 
-// join makes the socket a member of the room, which comes into being if need be.
+// join makes the socket a member of the room, and makes the room if it does not exist.
 func (n *Namespace) join(s *Socket, name string) *room {
 	for {
 		r := n.room(name)
@@ -234,14 +243,14 @@ func (n *Namespace) leave(s *Socket, r *room) {
 	})
 }
 
-// room returns the room of that name; nil if there is none.
+// room returns the room of that name, nil if there is none.
 func (n *Namespace) room(name string) *room {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return n.rooms[name]
 }
 
-// socket returns the live socket of that id; nil if there is none.
+// socket returns the connected socket with that id, nil if there is none.
 func (n *Namespace) socket(id string) *Socket {
 	n.mu.RLock()
 	defer n.mu.RUnlock()

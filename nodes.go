@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Nodes are the other nodes of a cluster, as one of them sees them: the hubs that have the same Bus. A hub without a Bus
-// has none. Handlers of what they send are registered with On, whose function gets the name of the node that has sent it:
+// Nodes are the other nodes of a hub's cluster: the hubs with the same Bus. A hub without a Bus has
+// none. Handlers of the events that they send are registered with On, and get the name of the node
+// that an event is from:
 //
 //	atrium.On(h.Nodes(), "reload", func(node string, c Config) error { … })
 //	h.Nodes().Emit("reload", config)
@@ -23,8 +24,8 @@ func (h *Hub) Nodes() *Nodes { return &h.nodes }
 // Self returns the name of the hub's own node, with which the ids of its sockets begin.
 func (n *Nodes) Self() string { return n.hub.node }
 
-// List returns the names of those that were heard of lately, in order. One that was killed is listed for about 5 seconds
-// more, one that is new as soon as each has heard of the other.
+// List returns the names of the nodes that are alive, in order. A node that was killed is listed
+// for about 5 seconds more, a new one as soon as the two have received a message of each other.
 func (n *Nodes) List() []string {
 	if n.hub.cluster == nil {
 		return nil
@@ -32,9 +33,9 @@ func (n *Nodes) List() []string {
 	return n.hub.cluster.others()
 }
 
-// Emit sends an event to the handlers of all other nodes. It does not wait, and nobody answers; like all that goes by the
-// Bus it arrives at most once, and in the order in which one goroutine emits. An error is the caller's mistake, as with
-// Target.Emit.
+// Emit sends an event to the handlers of all other nodes. It does not wait, and there are no
+// acknowledgements. Like everything on the Bus the event arrives at most once, in the order in
+// which one goroutine emits. An error is a mistake of the caller, as with Target.Emit.
 func (n *Nodes) Emit(event string, args ...any) error {
 	m, err := newMessage("", event, args, noBound)
 	if err != nil {
@@ -47,7 +48,8 @@ func (n *Nodes) Emit(event string, args ...any) error {
 	return nil
 }
 
-// notice implements clusterHost. It calls the handler of the event, if there is one; a panic is logged.
+// notice implements clusterHost. It calls the handler of the event, if there is one; a panic is
+// logged.
 func (h *Hub) notice(m *clusterMessage) {
 	from := &otherNode{name: m.from, log: h.options.Logger}
 	e := &Event{sender: from, eventData: m.eventData}
@@ -56,7 +58,8 @@ func (h *Hub) notice(m *clusterMessage) {
 	})
 }
 
-// otherNode is another node as the sender of an event. It gets no reply; an error is logged here.
+// otherNode is another node as the sender of an event. It gets no reply; errors are logged by this
+// node.
 type otherNode struct {
 	name string
 	log  *slog.Logger
@@ -72,7 +75,7 @@ func (n *otherNode) logger(event string) *slog.Logger {
 	return n.log.With(slog.String("event", event), slog.String("node", n.name))
 }
 
-func (n *otherNode) maxAttachments() int { return noBound } // nobody sends it anything
+func (n *otherNode) maxAttachments() int { return noBound } // nothing is sent
 
 // ClusterStats are counts since the hub was made.
 type ClusterStats struct {
