@@ -1,4 +1,5 @@
-// Package bustest tells whether an implementation of [atrium.Bus] keeps what the interface promises. In a test:
+// Package bustest tests whether an implementation of [atrium.Bus] meets the contract of the
+// interface:
 //
 //	func TestBus(t *testing.T) {
 //		broker := start(t)
@@ -8,8 +9,9 @@
 //		})
 //	}
 //
-// [Run] is for what holds while all is well, [Outage] for a broker that fails. [RunCluster], [LastWords], [Rooms],
-// [OutageCluster] and [KillNode] do the same to hubs that a Bus joins, which takes longer.
+// [Run] tests a Bus while its broker works, [Outage] while the broker fails. [RunCluster],
+// [LastWords], [Rooms], [OutageCluster] and [KillNode] test hubs that a Bus connects, which takes
+// longer.
 package bustest
 
 import (
@@ -24,15 +26,16 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// Run tests a Bus, each promise in a subtest of its own. It calls join several times for each, also while another runs:
-// each call returns a Bus for one more hub, as another process would have it, all on the same broker. What is to be closed
-// join closes with t.Cleanup; that may not wait for subscriptions to be cancelled, they are by then.
+// Run tests a Bus, each rule in a subtest of its own. It calls join several times for each, also
+// concurrently: each call returns a Bus for one more hub, as in another process, all on the same
+// broker. join closes its clients with t.Cleanup; all subscriptions are cancelled by then.
 //
-// An implementation may drop what waits for a slow subscriber, but not below 1 MiB. Messages have 1 MiB at most.
+// An implementation may drop messages for a slow subscriber, but not below 1 MiB. Messages have at
+// most 1 MiB.
 func Run(t *testing.T, join func(t testing.TB) atrium.Bus) {
 	for _, test := range []struct {
 		name string
-		run  func(k *kit)
+		run  func(k *env)
 	}{
 		{"order per topic and publisher", order},
 		{"own echo", ownEcho},
@@ -56,11 +59,11 @@ func Run(t *testing.T, join func(t testing.TB) atrium.Bus) {
 	}
 }
 
-func order(k *kit) {
+func order(k *env) {
 	const publishers, messages = 4, 200
 	buses := []atrium.Bus{k.join(), k.join()}
 	topic := k.topic("busy")
-	ears := []*ear{k.listen(buses[0], topic), k.listen(buses[1], topic), k.listen(buses[0], topic), k.listen(buses[1], topic)}
+	collectors := []*collector{k.collect(buses[0], topic), k.collect(buses[1], topic), k.collect(buses[0], topic), k.collect(buses[1], topic)}
 	var group sync.WaitGroup
 	for p := range publishers {
 		group.Go(func() {
@@ -70,9 +73,9 @@ func order(k *kit) {
 		})
 	}
 	group.Wait()
-	for _, e := range ears {
+	for _, e := range collectors {
 		var next [publishers]int
-		for _, msg := range e.until(publishers * messages) {
+		for _, msg := range e.waitCount(publishers * messages) {
 			var p, i int
 			if _, err := fmt.Sscan(msg, &p, &i); err != nil {
 				k.Fatalf("%q came, which nobody sent", msg)
@@ -85,14 +88,14 @@ func order(k *kit) {
 	}
 }
 
-func ownEcho(k *kit) {
+func ownEcho(k *env) {
 	bus := k.join()
-	e := k.listen(bus, k.topic("mirror"))
+	e := k.collect(bus, k.topic("mirror"))
 	k.publish(bus, e.topic, "hello")
-	e.hears(bus, "hello")
+	e.expect(bus, "hello")
 }
 
-func opaqueTopics(k *kit) {
+func opaqueTopics(k *env) {
 	here, there := k.join(), k.join()
 	base := k.topic("base")
 	topics := []string{
@@ -101,21 +104,21 @@ func opaqueTopics(k *kit) {
 		base + "\r\nPING\r\n", base + "\x00", base + "\xff\xfe", base + "é", base + "e\u0301", base + "日本語", base + "\"'`",
 		base + strings.Repeat("x", 300), base + strings.Repeat("x", 299) + "y", strings.Repeat(".", 300) + base, "",
 	}
-	ears := make([]*ear, len(topics))
+	collectors := make([]*collector, len(topics))
 	for i, topic := range topics {
-		ears[i] = k.listen(there, topic)
+		collectors[i] = k.collect(there, topic)
 	}
 	for i, topic := range topics {
 		k.publish(here, topic, fmt.Sprint("for topic ", i))
 	}
-	for i, e := range ears {
-		e.hears(here, fmt.Sprint("for topic ", i))
+	for i, e := range collectors {
+		e.expect(here, fmt.Sprint("for topic ", i))
 	}
 }
 
-func opaqueMessages(k *kit) {
+func opaqueMessages(k *env) {
 	here, there := k.join(), k.join()
-	e := k.listen(there, k.topic("bytes"))
+	e := k.collect(there, k.topic("bytes"))
 	var every strings.Builder
 	for b := range 256 {
 		every.WriteByte(byte(b))
@@ -128,33 +131,33 @@ func opaqueMessages(k *kit) {
 	for _, msg := range messages {
 		k.publish(here, e.topic, msg)
 	}
-	e.hears(here, messages...)
+	e.expect(here, messages...)
 }
 
-func manyTopics(k *kit) {
+func manyTopics(k *env) {
 	const topics = 1000
 	buses := []atrium.Bus{k.join(), k.join()}
-	ears := make([]*ear, topics)
+	collectors := make([]*collector, topics)
 	var group sync.WaitGroup
 	for from := range 10 {
 		group.Go(func() {
 			for i := from; i < topics; i += 10 {
-				ears[i] = k.listen(buses[i%2], k.topic(fmt.Sprint(i)))
+				collectors[i] = k.collect(buses[i%2], k.topic(fmt.Sprint(i)))
 			}
 		})
 	}
 	group.Wait()
-	for i, e := range ears {
+	for i, e := range collectors {
 		k.publish(buses[i/2%2], e.topic, fmt.Sprint(i))
 	}
-	for i, e := range ears {
-		e.hears(buses[i/2%2], fmt.Sprint(i))
+	for i, e := range collectors {
+		e.expect(buses[i/2%2], fmt.Sprint(i))
 	}
 }
 
-func publishKeepsNothing(k *kit) {
+func publishKeepsNothing(k *env) {
 	here, there := k.join(), k.join()
-	near, far := k.listen(here, k.topic("near")), k.listen(there, k.topic("far"))
+	near, far := k.collect(here, k.topic("near")), k.collect(there, k.topic("far"))
 	buffer := make([]byte, 1000)
 	var want []string
 	for i := range 100 {
@@ -162,76 +165,76 @@ func publishKeepsNothing(k *kit) {
 			buffer[j] = byte(i)
 		}
 		want = append(want, string(buffer))
-		for _, e := range []*ear{near, far} {
+		for _, e := range []*collector{near, far} {
 			if err := here.Publish(k.ctx, e.topic, buffer); err != nil {
 				k.Fatal(err)
 			}
 		}
 		clear(buffer)
 	}
-	near.hears(here, want...)
-	far.hears(here, want...)
+	near.expect(here, want...)
+	far.expect(here, want...)
 }
 
-func slowSubscriber(k *kit) {
+func slowSubscriber(k *env) {
 	here, there := k.join(), k.join()
 	topic := k.topic("slow")
 	started, gate := make(chan struct{}), make(chan struct{})
 	open := sync.OnceFunc(func() { close(gate) })
 	defer open()
 	var once sync.Once
-	slow := &ear{k: k, topic: topic, came: make(chan struct{}, 1)}
+	slow := &collector{k: k, topic: topic, signal: make(chan struct{}, 1)}
 	k.subscribe(there, topic, func(msg []byte) {
 		once.Do(func() { close(started) })
 		<-gate
 		slow.deliver(msg)
 	})
-	prompt := k.listen(there, topic)
-	other := k.listen(there, k.topic("other"))
+	prompt := k.collect(there, topic)
+	other := k.collect(there, k.topic("other"))
 
-	// 100 times a little at a time for the prompt; in all, less for the slow than must be kept.
+	// In all this is less than what must be kept for the slow subscriber.
 	var want []string
 	for i := range 100 {
 		msg := fmt.Sprint(i, strings.Repeat(" ", 8<<10))
 		want = append(want, msg)
 		k.publish(here, topic, msg)
-		prompt.until(len(want))
+		prompt.waitCount(len(want))
 	}
 	k.await("the first delivery to the slow subscriber", started)
 	k.publish(here, other.topic, "quick")
-	other.hears(here, "quick")
-	k.listen(there, topic).cancel() // comings and goings are not held up either
+	other.expect(here, "quick")
+	k.collect(there, topic).cancel() // nor are Subscribe and cancel delayed
 
-	// Now more than most would keep.
+	// Now more than most implementations keep.
 	for i := range 24 {
 		k.publish(here, topic, strings.Repeat("x", 1<<20))
-		prompt.until(len(want) + i + 1)
+		prompt.waitCount(len(want) + i + 1)
 	}
 	open()
-	for i, msg := range slow.until(len(want))[:len(want)] {
+	for i, msg := range slow.waitCount(len(want))[:len(want)] {
 		if msg != want[i] {
 			k.Fatalf("%.10q came in place of message %d", msg, i)
 		}
 	}
 }
 
-func callsFromDeliver(k *kit) {
+func callsFromDeliver(k *env) {
 	bus := k.join()
-	answers := k.listen(bus, k.topic("answers"))
-	late := &ear{k: k, topic: k.topic("late"), came: make(chan struct{}, 1)}
+	answers := k.collect(bus, k.topic("answers"))
+	late := &collector{k: k, topic: k.topic("late"), signal: make(chan struct{}, 1)}
 	questions := k.topic("questions")
 	k.subscribe(bus, questions, func(msg []byte) {
 		k.subscribe(bus, late.topic, late.deliver)
 		k.publish(bus, late.topic, "subscribed")
-		k.listen(bus, k.topic("brief")).cancel()
+		k.collect(bus, k.topic("brief")).cancel()
 		k.publish(bus, answers.topic, "answer to "+string(msg))
 	})
 	k.publish(bus, questions, "this")
-	answers.awaits("answer to this")
-	late.hears(bus, "subscribed")
+	answers.waitMessage("answer to this")
+	late.expect(bus, "subscribed")
 }
 
-func cancelWhileDelivering(k *kit) {
+func cancelWhileDelivering(k *env) {
 	here, there := k.join(), k.join()
 	topic := k.topic("cancelled")
 	started, gate, finished := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -248,19 +251,19 @@ func cancelWhileDelivering(k *kit) {
 		}
 		close(finished)
 	})
-	witness := k.listen(there, topic)
+	witness := k.collect(there, topic)
 	k.publish(here, topic, "first")
 	k.await("the first delivery", started)
 	k.publish(here, topic, "second") // waits behind the first
-	witness.until(2)
-	cancel() // does not wait, or this would be the end
+	witness.waitCount(2)
+	cancel() // does not wait for the delivery
 	close(gate)
 	k.await("the end of the first delivery", finished)
 	k.publish(here, topic, "third")
-	witness.hears(here, "first", "second", "third")
+	witness.expect(here, "first", "second", "third")
 }
 
-func cancelFromDeliver(k *kit) {
+func cancelFromDeliver(k *env) {
 	here, there := k.join(), k.join()
 	topic := k.topic("once")
 	cancels := make(chan func(), 1)
@@ -276,50 +279,51 @@ func cancelFromDeliver(k *kit) {
 		cancel()
 		close(delivered)
 	})
-	witness := k.listen(there, topic)
+	witness := k.collect(there, topic)
 	for range 3 {
 		k.publish(here, topic, "x")
 	}
-	witness.until(3)
+	witness.waitCount(3)
 	cancels <- cancel
 	k.await("the delivery", delivered)
-	witness.hears(here, "x", "x", "x")
+	witness.expect(here, "x", "x", "x")
 }
 
-func cancelTwice(k *kit) {
+func cancelTwice(k *env) {
 	here, there := k.join(), k.join()
 	topic := k.topic("shared")
-	going, staying := k.listen(there, topic), k.listen(there, topic)
+	going, staying := k.collect(there, topic), k.collect(there, topic)
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(going.cancel)
 	}
 	group.Wait()
-	again := k.listen(there, topic)
+	again := k.collect(there, topic)
 	going.cancel() // concerns neither of the others
 	k.publish(here, topic, "to those who stay")
-	staying.hears(here, "to those who stay")
-	again.until(2)
-	if heard := going.heard(); len(heard) != 0 {
+	staying.expect(here, "to those who stay")
+	again.waitCount(2)
+	if heard := going.received(); len(heard) != 0 {
 		k.Errorf("%q came to a subscription that was cancelled before", heard)
 	}
 }
 
-// subscribeCancelRace lets subscriptions of one topic come and go at once: each hears what is published meanwhile, once.
-func subscribeCancelRace(k *kit) {
+// subscribeCancelRace subscribes to a topic and cancels, concurrently. Each subscription must
+// receive what is published meanwhile, once.
+func subscribeCancelRace(k *env) {
 	here, there := k.join(), k.join()
 	topic := k.topic("contended")
 	var group sync.WaitGroup
 	for g := range 4 {
 		group.Go(func() {
 			for i := range 50 {
-				e := k.listen(there, topic)
+				e := k.collect(there, topic)
 				mine := fmt.Sprint(g, " ", i)
 				k.publish(here, topic, mine)
 				end := mine + " end"
 				k.publish(here, topic, end)
 				times := 0
-				for _, msg := range e.awaits(end) {
+				for _, msg := range e.waitMessage(end) {
 					if msg == mine {
 						times++
 					}
@@ -335,27 +339,27 @@ func subscribeCancelRace(k *kit) {
 	group.Wait()
 }
 
-func publishAfterCancel(k *kit) {
+func publishAfterCancel(k *env) {
 	here, there := k.join(), k.join()
-	gone := k.listen(there, k.topic("deserted"))
+	gone := k.collect(there, k.topic("deserted"))
 	k.publish(here, gone.topic, "before")
-	gone.hears(here, "before")
+	gone.expect(here, "before")
 	gone.cancel()
 	k.publish(here, gone.topic, "to nobody")
 	k.publish(there, gone.topic, "to nobody")
 	k.publish(here, k.topic("never known"), "to nobody")
 
-	again := k.listen(there, gone.topic) // it may still hear what was on its way
+	again := k.collect(there, gone.topic) // it may still receive earlier messages
 	k.publish(here, gone.topic, "after")
-	again.awaits("after")
-	if heard := gone.heard(); len(heard) != 2 {
+	again.waitMessage("after")
+	if heard := gone.received(); len(heard) != 2 {
 		k.Errorf("%d messages came to a subscription that was cancelled after 2", len(heard))
 	}
 }
 
-func contextEndedBefore(k *kit) {
+func contextEndedBefore(k *env) {
 	bus := k.join()
-	e := k.listen(bus, k.topic("late"))
+	e := k.collect(bus, k.topic("late"))
 	ended, cancel := context.WithCancel(k.ctx)
 	cancel()
 	expired, cancel := context.WithTimeout(k.ctx, 0)
@@ -369,14 +373,15 @@ func contextEndedBefore(k *kit) {
 			k.Errorf("Subscribe: %v, want %v", err, ctx.Err())
 		}
 	}
-	e.hears(bus)
+	e.expect(bus)
 }
 
-// contextEndsWithin ends ctx at any moment of the call: it succeeds, or fails with ctx's error and leaves nothing.
-func contextEndsWithin(k *kit) {
+// contextEndsWithin ends ctx at any moment of a call, which must succeed, or fail with ctx.Err()
+// and leave nothing.
+func contextEndsWithin(k *env) {
 	here, there := k.join(), k.join()
 	topic := k.topic("uncertain")
-	witness := k.listen(there, topic)
+	witness := k.collect(there, topic)
 	sent := make(map[string]bool) // and whether it must have come
 	for i := range 100 {
 		ctx, cancel := context.WithCancel(k.ctx)
@@ -392,14 +397,14 @@ func contextEndsWithin(k *kit) {
 
 		ctx, cancel = context.WithCancel(k.ctx)
 		group.Go(cancel)
-		e := &ear{k: k, topic: topic, came: make(chan struct{}, 1)}
+		e := &collector{k: k, topic: topic, signal: make(chan struct{}, 1)}
 		stop, err := there.Subscribe(ctx, topic, e.deliver)
 		group.Wait()
 		switch {
 		case err == nil:
 			k.publish(here, topic, "found "+msg)
 			sent["found "+msg] = true
-			e.awaits("found " + msg)
+			e.waitMessage("found " + msg)
 			stop()
 		case !errors.Is(err, context.Canceled):
 			k.Errorf("Subscribe: %v", err)
@@ -407,7 +412,7 @@ func contextEndsWithin(k *kit) {
 	}
 	k.publish(here, topic, "end")
 	heard := make(map[string]int)
-	for _, msg := range witness.awaits("end") {
+	for _, msg := range witness.waitMessage("end") {
 		heard[msg]++
 	}
 	for msg, must := range sent {
@@ -417,11 +422,11 @@ func contextEndsWithin(k *kit) {
 	}
 }
 
-func contextEndsAfter(k *kit) {
+func contextEndsAfter(k *env) {
 	bus := k.join()
 	topic := k.topic("lasting")
 	ctx, end := context.WithCancel(k.ctx)
-	e := &ear{k: k, topic: topic, came: make(chan struct{}, 1)}
+	e := &collector{k: k, topic: topic, signal: make(chan struct{}, 1)}
 	cancel, err := bus.Subscribe(ctx, topic, e.deliver)
 	if err != nil {
 		k.Fatal(err)
@@ -432,5 +437,5 @@ func contextEndsAfter(k *kit) {
 	}
 	end()
 	k.publish(bus, topic, "two")
-	e.hears(bus, "one", "two")
+	e.expect(bus, "one", "two")
 }

@@ -16,12 +16,13 @@ import (
 	"github.com/atrium-go/atrium/atriumtest"
 )
 
-// RunCluster plays the same random traffic on one hub and on three that are joined by a Bus, and compares what each member
-// has heard: joins and leaves by the nodes' own sockets and by targets, then events to everyone, rooms, several rooms, single
-// sockets and all of these less some, with and without a sender. Then it tests that what a target is emitted comes before
-// what the same goroutine asks of it. They need no open files.
+// RunCluster runs the same random traffic on one hub and on three that a Bus connects, and compares
+// what each member has received: joins and leaves by sockets and by targets, then events to
+// everyone, rooms, several rooms, single sockets and all of these with exceptions, with and without
+// a sender. Then it tests that what a goroutine emits to a target arrives before what it asks of
+// the target afterwards. It opens no files.
 //
-// join is as for [Run]. There should be at least three members a room, and three rooms.
+// join is as for [Run]. There should be at least three members for each room, and three rooms.
 func RunCluster(t *testing.T, members, rooms int, join func(t testing.TB) atrium.Bus) {
 	seed := rand.Uint64()
 	t.Logf("seed %#x", seed)
@@ -50,8 +51,8 @@ func RunCluster(t *testing.T, members, rooms int, join func(t testing.TB) atrium
 	c.end()
 }
 
-// compare says what a member has heard that it should not have, or the other way round. Events by one publisher and of one
-// shape must be in order; others may overtake each other.
+// compare reports what a member has received and should not have, and what it is missing. Events of
+// one publisher and one shape must be in order; others may overtake each other.
 func compare(t *testing.T, member int, want, got []heard) {
 	count := make(map[heard]int)
 	for _, h := range want {
@@ -73,14 +74,14 @@ func compare(t *testing.T, member int, want, got []heard) {
 	}
 }
 
-// heard is an event that a member has heard. Its publisher's numbers increase.
+// heard is an event that a member has received. The numbers of a publisher increase.
 type heard struct {
 	Publisher, Number int
 	Shape             string // whom it was for
 }
 
-// Rooms tests that what is emitted to a room goes to the hubs with members in it, and to no other, by how many bytes the
-// broker has sent so far, in all. join is as for [Run].
+// Rooms tests that events for a room are sent to the hubs with members in it only: it measures how
+// many bytes the broker has sent. join is as for [Run].
 func Rooms(t *testing.T, join func(t testing.TB) atrium.Bus, sent func() int) {
 	hubs := make([]*atrium.Hub, 4)
 	for i := range hubs {
@@ -100,7 +101,7 @@ func Rooms(t *testing.T, join func(t testing.TB) atrium.Bus, sent func() int) {
 		copies  int // how often the broker must send each
 	}{
 		{"room", 0, 2},
-		{"room", 1, 2}, // it knows no better than to send it back, too
+		{"room", 1, 2}, // also back to the publisher
 		{"empty room", 0, 0},
 	} {
 		before := sent()
@@ -109,7 +110,7 @@ func Rooms(t *testing.T, join func(t testing.TB) atrium.Bus, sent func() int) {
 				t.Error(err)
 			}
 		}
-		if err := hubs[test.emitter].Emit("end"); err != nil { // by the same way, so that it comes after
+		if err := hubs[test.emitter].Emit("end"); err != nil { // by the same topics, so that it arrives last
 			t.Error(err)
 		}
 		for j, m := range c.members {
@@ -125,7 +126,7 @@ func Rooms(t *testing.T, join func(t testing.TB) atrium.Bus, sent func() int) {
 	c.end()
 }
 
-// cluster is hubs and their members, each connected to one of them.
+// cluster are hubs and their members, each connected to one hub.
 type cluster struct {
 	t       *testing.T
 	hubs    []*atrium.Hub
@@ -133,7 +134,7 @@ type cluster struct {
 	members []*member
 }
 
-// member is a client and what is known of it.
+// member is a client and what it has received.
 type member struct {
 	conn   *atrium.Conn
 	server atomic.Pointer[atrium.Socket]
@@ -141,13 +142,13 @@ type member struct {
 	mu    sync.Mutex // guards:
 	heard []heard
 	last  map[int]int  // the last number of each publisher
-	ends  atomic.Int32 // how often it has heard "end"
+	ends  atomic.Int32 // how often it has received "end"
 }
 
 func newCluster(t *testing.T, members int, hubs ...*atrium.Hub) *cluster {
 	c := &cluster{t: t, hubs: hubs, members: make([]*member, members)}
 	t.Cleanup(func() {
-		if t.Failed() { // or it would go on while other tests run
+		if t.Failed() { // or the member would go on during other tests
 			c.end()
 		}
 	})
@@ -182,7 +183,7 @@ func newCluster(t *testing.T, members int, hubs ...*atrium.Hub) *cluster {
 	return c
 }
 
-// connect connects a member to its hub, and returns when the hub knows it.
+// connect connects a member to its hub, and returns when the hub has its socket.
 func (c *cluster) connect(i int) {
 	m := c.members[i]
 	ctx, cancel := context.WithTimeout(c.t.Context(), Patience)
@@ -249,13 +250,14 @@ func (m *member) latest(publisher int) int {
 	return m.last[publisher]
 }
 
-// socket is the hub's end.
+// socket returns the socket of the member.
 func (m *member) socket() *atrium.Socket { return m.server.Load() }
 
 // hub returns the n-th of three, or the only one.
 func (c *cluster) hub(n int) *atrium.Hub { return c.hubs[n%len(c.hubs)] }
 
-// play plays, and returns what each member has heard. It waits for what is wanted, if that is known already.
+// play runs the traffic, and returns what each member has received. It waits for what is wanted, if
+// known.
 func (c *cluster) play(seed uint64, rooms int, want [][]heard) [][]heard {
 	room := func(n int) string { return fmt.Sprintf("room %d", n) }
 	for round := range 3 {
@@ -267,7 +269,8 @@ func (c *cluster) play(seed uint64, rooms int, want [][]heard) [][]heard {
 			publishing.Go(func() { c.publish(random, publisher, round, rooms, room) })
 		}
 		publishing.Wait()
-		// A round ends when all have heard what the hub alone would have sent them: who moves then misses nothing.
+		// A round ends when all have received what a single hub would send, so that members that
+		// move miss nothing.
 		c.finish(round+1, want)
 	}
 	list := make([][]heard, len(c.members))
@@ -277,7 +280,7 @@ func (c *cluster) play(seed uint64, rooms int, want [][]heard) [][]heard {
 	return list
 }
 
-// move has members join and leave rooms. They are in them, and nowhere else, when it returns.
+// move makes members join and leave rooms, and returns when they have.
 func (c *cluster) move(random *rand.Rand, rooms int, room func(int) string) {
 	for _, m := range c.members {
 		if random.IntN(3) == 0 {
@@ -301,7 +304,7 @@ func (c *cluster) move(random *rand.Rand, rooms int, room func(int) string) {
 	}
 }
 
-// publish emits as one publisher does.
+// publish emits the events of one publisher.
 func (c *cluster) publish(random *rand.Rand, publisher, round, rooms int, room func(int) string) {
 	h := c.hub(publisher)
 	for n := range 150 {
@@ -334,7 +337,7 @@ func (c *cluster) publish(random *rand.Rand, publisher, round, rooms int, room f
 			i := someone()
 			to, shape = h.To(c.members[i].socket().ID()), fmt.Sprint("member ", i)
 		case 7:
-			// Only a socket of this hub is at hand to emit as one that leaves itself out.
+			// Only a socket of this hub can be a sender that is excepted.
 			i := someone()
 			i -= i % 3
 			i += publisher
@@ -351,8 +354,8 @@ func (c *cluster) publish(random *rand.Rand, publisher, round, rooms int, room f
 	}
 }
 
-// finish waits until all that was emitted has been heard: as many events as are wanted, by who hears none of them too, then
-// an end from each hub.
+// finish waits until all events have been received: as many as are wanted, then an end from each
+// hub.
 func (c *cluster) finish(round int, want [][]heard) {
 	for i := range want {
 		n := 0
@@ -375,7 +378,7 @@ func (c *cluster) finish(round int, want [][]heard) {
 	}
 }
 
-// end shuts everything down.
+// end shuts all hubs down.
 func (c *cluster) end() {
 	ctx, cancel := context.WithTimeout(c.t.Context(), Patience)
 	defer cancel()

@@ -10,8 +10,9 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// FanOut measures deliveries: events to all members of a room, some events at a time, by one hub that has all of them and by
-// one of two that have half of them each. Hubs, members and, it may be, the broker share the machine.
+// FanOut measures deliveries of events to all members of a room: by one hub that has all members,
+// and by one of two hubs that have half of the members each. Hubs, members and possibly the broker
+// share the machine.
 func FanOut(b *testing.B, join func(t testing.TB) atrium.Bus) {
 	for _, load := range []struct{ members, outstanding int }{{1000, 8}, {10, 64}} {
 		for nodes := range 2 {

@@ -17,13 +17,14 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// OutageCluster tests how three hubs bear it that the broker is away, or that the first of them cannot reach it: see
-// [Outage]. They emit all the time. What they emit must be heard by their own members meanwhile, and no call may wait for
-// the broker for longer than it says; traffic between them must resume by itself, in order, with nothing heard twice.
+// OutageCluster tests three hubs while the broker is away, or while the first hub cannot reach it:
+// see [Outage]. The hubs emit all the time. Their own members must receive all events, and no call
+// may wait for the broker for longer than documented. Afterwards traffic between the hubs must
+// resume by itself, in order and without duplicates.
 //
 // join is called for one hub after the other.
 func OutageCluster(t *testing.T, join func(t testing.TB) atrium.Bus, stop, heal func()) {
-	with(t, join, func(k *kit) {
+	with(t, join, func(k *env) {
 		x := newTraffic(k, 3)
 		x.flows()
 
@@ -51,9 +52,10 @@ func OutageCluster(t *testing.T, join func(t testing.TB) atrium.Bus, stop, heal 
 	})
 }
 
-// CutOff tests how three hubs bear it that the first of them cannot reach the broker at the address: its connections are
-// reset, or nothing passes any more, which ends in one way or another. See [OutageCluster]. serve starts a broker for each
-// and returns how to check that nothing is left there; join connects to it, by the proxy's address or its own.
+// CutOff tests three hubs while the first of them cannot reach the broker: its connections are
+// reset, or no bytes pass, and it is healed in several ways. See [OutageCluster]. serve starts a
+// broker for each case and returns a function that checks that nothing is left there. join connects
+// to a broker, or to a proxy of it.
 func CutOff(t *testing.T, serve func(t testing.TB) (addr string, check func()), join func(t testing.TB, addr string) atrium.Bus) {
 	for name, network := range map[string]struct{ stop, heal func(*Proxy) }{
 		"reset":     {(*Proxy).Cut, (*Proxy).Heal},
@@ -76,7 +78,7 @@ func CutOff(t *testing.T, serve func(t testing.TB) (addr string, check func()), 
 	}
 }
 
-// Lasting makes an outage last for d.
+// Lasting makes an outage last for at least d: heal waits.
 func Lasting(d time.Duration, stop, heal func()) (func(), func()) {
 	var over <-chan time.Time
 	return func() {
@@ -88,16 +90,16 @@ func Lasting(d time.Duration, stop, heal func()) (func(), func()) {
 		}
 }
 
-// KillNode tests what two hubs make of it that the process of a third is killed. That process is the test's own program
-// once more, with one variable more in its environment, "NAME=value": its TestMain sees it and calls [ServeNode], with a Bus
-// on the same broker.
+// KillNode tests two hubs when the process of a third is killed. That process runs the test's own
+// program with an additional environment variable, "NAME=value": TestMain checks for it and calls
+// [ServeNode] with a Bus on the same broker.
 func KillNode(t *testing.T, join func(t testing.TB) atrium.Bus, variable string) {
-	with(t, join, func(k *kit) {
+	with(t, join, func(k *env) {
 		x := newTraffic(k, 2)
 		process := exec.Command(os.Args[0])
 		process.Env = append(os.Environ(), variable)
 		process.Stderr = os.Stderr
-		if _, err := process.StdinPipe(); err != nil { // its end is that of the process
+		if _, err := process.StdinPipe(); err != nil { // the process ends with it
 			k.Fatal(err)
 		}
 		if err := process.Start(); err != nil {
@@ -153,7 +155,8 @@ func KillNode(t *testing.T, join func(t testing.TB) atrium.Bus, variable string)
 	})
 }
 
-// ServeNode is a hub in a process of its own, for [KillNode]: it has members, and emits, until the standard input ends.
+// ServeNode runs a hub with members, which emits, until the end of standard input. It is for
+// [KillNode].
 func ServeNode(bus atrium.Bus) {
 	h := atrium.New(atrium.Options{Bus: bus})
 	h.OnConnect(func(s *atrium.Socket) {
@@ -189,12 +192,13 @@ func ServeNode(bus atrium.Bus) {
 }
 
 const (
-	house       = "house" // the room that all are in
+	house       = "house" // the room of all members
 	membersEach = 2       // of a hub
 
 	// pace is the time between two events of one hub.
 	pace = 2 * time.Millisecond
-	// joinLimit is how long a Join may wait for the Bus, 1 second, and how long a crowded machine may take to say so.
+	// joinLimit bounds a Join: it may wait for the Bus for 1 second; the rest is for a loaded
+	// machine.
 	joinLimit = 5 * time.Second
 
 	// Publishers: each hub has its number.
@@ -202,17 +206,17 @@ const (
 	roomPublisher    = 1000 // and the number of the room
 )
 
-// traffic is hubs with some members, all in one room. Each hub emits to that all the time: the next event as soon as its own
-// members have heard the last.
+// traffic are hubs with some members, all in one room. Each hub emits to the room all the time: the
+// next event as soon as its own members have received the last one.
 type traffic struct {
 	*cluster
-	k        *kit
-	emitted  []atomic.Int64 // each hub's last event that its own members have heard
+	k        *env
+	emitted  []atomic.Int64 // the last event of each hub that its own members have received
 	enough   chan struct{}
 	emitting sync.WaitGroup
 }
 
-func newTraffic(k *kit, n int) *traffic {
+func newTraffic(k *env, n int) *traffic {
 	hubs := make([]*atrium.Hub, n)
 	for i := range hubs {
 		hubs[i] = atrium.New(atrium.Options{Bus: k.join()})
@@ -267,7 +271,7 @@ func (x *traffic) numbers() []int {
 	return list
 }
 
-// flows waits until everybody has heard what each hub has emitted since the call.
+// flows waits until all members have received an event that each hub has emitted since the call.
 func (x *traffic) flows() {
 	x.k.Helper()
 	for hub, n := range x.numbers() {
@@ -277,7 +281,7 @@ func (x *traffic) flows() {
 	}
 }
 
-// goesOn waits until each hub's own members have heard so many more of its events.
+// goesOn waits until the own members of each hub have received this many more of its events.
 func (x *traffic) goesOn(more int) {
 	x.k.Helper()
 	for hub, n := range x.numbers() {
@@ -285,7 +289,7 @@ func (x *traffic) goesOn(more int) {
 	}
 }
 
-// cutOff checks that a hub knows that it does not know of the others.
+// cutOff checks that a hub reports that the others are missing.
 func (x *traffic) cutOff(hub int) {
 	x.k.Helper()
 	ctx, cancel := context.WithTimeout(x.k.ctx, 50*time.Millisecond)
@@ -297,7 +301,8 @@ func (x *traffic) cutOff(hub int) {
 	}
 }
 
-// joinNew has each member join new rooms, one after the other, which takes the Bus. It returns their names.
+// joinNew makes each member join new rooms, one after the other, which needs the Bus. It returns
+// their names.
 func (x *traffic) joinNew() (rooms []string) {
 	x.k.Helper()
 	var slowest time.Duration
@@ -317,7 +322,7 @@ func (x *traffic) joinNew() (rooms []string) {
 	return rooms
 }
 
-// emitToNew has another hub emit to the room of each member until it hears that.
+// emitToNew makes another hub emit to the room of each member until the member receives the event.
 func (x *traffic) emitToNew(rooms []string) {
 	x.k.Helper()
 	for i, room := range rooms {
@@ -345,7 +350,8 @@ func (x *traffic) counts() {
 	}
 }
 
-// end stops the traffic and the hubs, and checks what was heard: numbers that increase, and from the own hub all of them.
+// end stops the traffic and the hubs, and checks what was received: numbers that increase, and all
+// of those of the own hub.
 func (x *traffic) end() {
 	close(x.enough)
 	x.emitting.Wait()

@@ -12,15 +12,16 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// flush tests a BusFlusher: what was published has left when Flush returns, so that the client may be closed.
-func flush(k *kit) {
+// flush tests a BusFlusher: when Flush returns, all messages have been sent and the client may be
+// closed.
+func flush(k *env) {
 	there := k.join()
 	if _, ok := k.join().(atrium.BusFlusher); !ok {
 		return // it has nothing to flush
 	}
 	for round := range 10 {
 		const messages = 200
-		e := k.listen(there, k.topic("last words"))
+		e := k.collect(there, k.topic("last words"))
 		k.Run("a client that is closed", func(t *testing.T) { // when this ends
 			here := k.joinFor(t)
 			for i := range messages {
@@ -32,7 +33,7 @@ func flush(k *kit) {
 				t.Error(err)
 			}
 		})
-		for i, msg := range e.until(messages) {
+		for i, msg := range e.waitCount(messages) {
 			if msg != fmt.Sprint(i) {
 				k.Fatalf("round %d: %q came in place of message %d", round, msg, i)
 			}
@@ -51,8 +52,8 @@ func flush(k *kit) {
 	}
 }
 
-// LastWords tests that what a hub has emitted, and its goodbye, reach the others when its Bus's client is closed as soon as
-// Shutdown has returned. join is as for [Run].
+// LastWords tests that the last events of a hub, and its goodbye, reach the others if the client of
+// its Bus is closed as soon as Shutdown has returned. join is as for [Run].
 func LastWords(t *testing.T, join func(t testing.TB) atrium.Bus) {
 	other := atrium.New(atrium.Options{Bus: join(t)})
 	heard := make(chan int, 1000)
@@ -62,7 +63,7 @@ func LastWords(t *testing.T, join func(t testing.TB) atrium.Bus) {
 	})
 	goodbyes := make(chan string, 100)
 	cancel, err := join(t).Subscribe(t.Context(), "nodes", func(msg []byte) {
-		// A version and a kind, of which 2 is the goodbye, and a number; see the hub's clustermessage.go.
+		// A version and a kind, of which 2 is the goodbye, and a number; see cluster_message.go.
 		if len(msg) > 10 && msg[1] == 2 {
 			goodbyes <- string(msg[10:])
 		}

@@ -12,7 +12,8 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// goroutines tells which have come that work for a Bus. Those of a client or a broker are theirs.
+// goroutines finds new goroutines that run code of a Bus. Those of its client and of a broker do
+// not count.
 type goroutines struct {
 	before   map[string]string
 	packages []string
@@ -22,7 +23,7 @@ func watchGoroutines() *goroutines {
 	return &goroutines{before: running(), packages: []string{packageOf(new(atrium.MemoryBus))}}
 }
 
-// of adds the package of a Bus to those that are looked for.
+// of adds the package of a Bus to those that are searched for.
 func (g *goroutines) of(bus atrium.Bus) {
 	if path := packageOf(bus); !slices.Contains(g.packages, path) {
 		g.packages = append(g.packages, path)
@@ -37,7 +38,7 @@ func packageOf(bus atrium.Bus) string {
 	return of.PkgPath()
 }
 
-// check waits until none is left, and fails with their stacks if that takes too long.
+// check waits until no goroutine is left, and fails the test with their stacks after Patience.
 func (g *goroutines) check(t *testing.T) {
 	t.Helper()
 	Eventually(t, func() error {
@@ -53,7 +54,7 @@ func (g *goroutines) check(t *testing.T) {
 	})
 }
 
-// running has the stack of every goroutine by its number.
+// running returns the stack of every goroutine by its number.
 func running() map[string]string {
 	buffer := make([]byte, 1<<20)
 	n := runtime.Stack(buffer, true)

@@ -12,8 +12,8 @@ import (
 // orderPublisher is the publisher of the events that questions follow.
 const orderPublisher = 2000
 
-// order checks that what is done to a target, or asked of it, on other nodes comes after what the same goroutine has
-// emitted to it.
+// order checks that what a goroutine does to a target on other nodes, or asks of it, happens after
+// what it has emitted to the target.
 func (c *cluster) order() {
 	const rounds = 300
 	room := func(n int) string { return fmt.Sprint("order ", n) }
@@ -53,7 +53,7 @@ func (c *cluster) order() {
 	}
 }
 
-// call asks the target's only member which event it has heard last.
+// call asks the only member of the target for its last event.
 func (c *cluster) call(to atrium.Target, want int) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), Patience)
 	defer cancel()
@@ -63,7 +63,7 @@ func (c *cluster) call(to atrium.Target, want int) {
 	}
 }
 
-// answer answers a call of the hub's with the last event of order.
+// answer responds to a call of the hub with the last event of order.
 func (m *member) answer(id int64) error {
 	reply, err := json.Marshal(map[string]any{"id": id, "data": m.latest(orderPublisher)})
 	if err != nil {

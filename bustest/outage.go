@@ -11,23 +11,23 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// Outage tests how a Bus bears it that the broker is away: killed, or suspended so that it does not answer. No call may
-// outlast its context meanwhile, traffic must resume by itself, in order, with nothing delivered twice, and subscriptions
-// that came or went meanwhile must have. stop takes the broker away, and heal brings it back at the same address. join is
-// as for Run.
+// Outage tests a Bus while its broker is away: killed, or suspended so that it does not respond. No
+// call may outlast its context. Afterwards traffic must resume by itself, in order and without
+// duplicates, and subscriptions that were made or cancelled during the outage must be so. stop
+// takes the broker away, and heal brings it back at the same address. join is as for [Run].
 func Outage(t *testing.T, join func(t testing.TB) atrium.Bus, stop, heal func()) {
-	with(t, join, func(k *kit) { outage(k, stop, heal) })
+	with(t, join, func(k *env) { outage(k, stop, heal) })
 }
 
-func outage(k *kit, stop, heal func()) {
+func outage(k *env, stop, heal func()) {
 	here, there := k.join(), k.join()
-	witness, going := k.listen(there, k.topic("numbers")), k.listen(there, k.topic("going"))
+	witness, going := k.collect(there, k.topic("numbers")), k.collect(there, k.topic("going"))
 	last := 0
 	send := func() {
 		last++
 		ctx, cancel := context.WithTimeout(k.ctx, 10*time.Millisecond)
 		defer cancel()
-		here.Publish(ctx, witness.topic, []byte(fmt.Sprint(last))) // it fails as long as it must
+		here.Publish(ctx, witness.topic, []byte(fmt.Sprint(last))) // fails during the outage
 	}
 	number := func(msg string) (n int) {
 		if _, err := fmt.Sscan(msg, &n); err != nil {
@@ -42,7 +42,7 @@ func outage(k *kit, stop, heal func()) {
 		defer tick.Stop()
 		for before := last; ; {
 			send()
-			if heard := witness.heard(); len(heard) > 0 && number(heard[len(heard)-1]) > before {
+			if heard := witness.received(); len(heard) > 0 && number(heard[len(heard)-1]) > before {
 				return
 			}
 			select {
@@ -56,7 +56,7 @@ func outage(k *kit, stop, heal func()) {
 		resumed()
 	}
 
-	// Somebody publishes all the time.
+	// Another goroutine publishes all the time.
 	busy, enough := context.WithCancel(k.ctx)
 	quiet := make(chan struct{})
 	load := k.topic("load")
@@ -68,14 +68,14 @@ func outage(k *kit, stop, heal func()) {
 			cancel()
 		}
 	}()
-	loaded := k.listen(there, load)
-	loaded.until(1)
+	loaded := k.collect(there, load)
+	loaded.waitCount(1)
 	stop()
 
 	going.cancel()
 	large := make([]byte, 1<<20)
 	rand.NewChaCha8([32]byte{}).Read(large)
-	for range 40 { // more than any buffer: it comes to waiting
+	for range 40 { // more than any buffer holds, so that Publish waits
 		ctx, cancel := context.WithTimeout(k.ctx, 10*time.Millisecond)
 		here.Publish(ctx, k.topic("flood"), large)
 		cancel()
@@ -89,7 +89,7 @@ func outage(k *kit, stop, heal func()) {
 		}
 		cancel()
 	}
-	patient := &ear{k: k, topic: k.topic("patient"), came: make(chan struct{}, 1)}
+	patient := &collector{k: k, topic: k.topic("patient"), signal: make(chan struct{}, 1)}
 	subscribed := make(chan struct{})
 	go func() {
 		defer close(subscribed)
@@ -107,21 +107,21 @@ func outage(k *kit, stop, heal func()) {
 	<-quiet
 	k.await("a subscription that was made without a broker", subscribed)
 	k.publish(here, patient.topic, "at last")
-	patient.awaits("at last")
+	patient.waitMessage("at last")
 
-	again := k.listen(there, going.topic)
+	again := k.collect(there, going.topic)
 	k.publish(here, going.topic, "hello")
-	again.awaits("hello")
-	if heard := going.heard(); len(heard) > 0 {
+	again.waitMessage("hello")
+	if heard := going.received(); len(heard) > 0 {
 		k.Errorf("%q came to a subscription that was cancelled during the outage", heard)
 	}
 	previous := 0
-	for _, msg := range witness.heard() {
+	for _, msg := range witness.received() {
 		n := number(msg)
 		if n <= previous {
 			k.Fatalf("message %d came after %d", n, previous)
 		}
 		previous = n
 	}
-	k.Logf("%d of %d messages came", len(witness.heard()), last)
+	k.Logf("%d of %d messages came", len(witness.received()), last)
 }

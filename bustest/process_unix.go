@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Process is a broker in a process of its own, which a test can kill and suspend. Its methods are not
-// safe for concurrent use.
+// Process is a broker in a process of its own, which a test can kill and suspend. Its methods are
+// not safe for concurrent use.
 type Process struct {
 	t    testing.TB
 	cmd  *exec.Cmd

@@ -6,20 +6,20 @@ import (
 	"testing"
 )
 
-// Proxy is a TCP proxy between a hub and its broker, to take one from the other.
+// Proxy is a TCP proxy between a hub and its broker that can interrupt the traffic.
 type Proxy struct {
 	target   string
 	listener net.Listener
 
 	mu      sync.Mutex    // guards:
-	open    chan struct{} // closed unless what comes is held
+	open    chan struct{} // closed unless bytes are held
 	cut     bool
 	ended   bool
 	conns   map[net.Conn]struct{} // both ends of each
 	forgets int                   // how often Forget was called
 }
 
-// NewProxy starts one that leads to an address. It ends with the test.
+// NewProxy starts a proxy for the target address. It ends with the test.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -33,17 +33,18 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// Addr is where the proxy listens.
+// Addr returns the address of the proxy.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Hold keeps back all bytes, as a network that loses every packet does: connections stay, also new ones, and nothing passes.
+// Hold holds all bytes back, like a network that loses every packet: connections stay open, new
+// ones are accepted, and nothing passes.
 func (p *Proxy) Hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open = make(chan struct{})
 }
 
-// Cut resets all connections, and new ones at once.
+// Cut resets all connections, and new ones when they are accepted.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -51,7 +52,7 @@ func (p *Proxy) Cut() {
 	p.reset()
 }
 
-// Heal ends what Hold or Cut has begun. What was held passes, late and complete, as TCP has it.
+// Heal ends the effect of Hold or Cut. Bytes that were held pass, late and complete, as over TCP.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,8 +60,8 @@ func (p *Proxy) Heal() {
 	p.pass()
 }
 
-// Forget ends what Hold has begun, but for those connections that were there: they stay, and nothing passes them any more, as
-// if a firewall had forgotten them.
+// Forget ends the effect of Hold for new connections. Existing ones stay open, and no bytes pass
+// any more, as if a firewall had forgotten them.
 func (p *Proxy) Forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,7 +103,7 @@ func (p *Proxy) accept() {
 	}
 }
 
-// join joins a connection to one of its own to the target.
+// join connects near to the target.
 func (p *Proxy) join(near net.Conn) {
 	far, err := net.Dial("tcp4", p.target)
 	if err != nil {
@@ -126,7 +127,8 @@ func (p *Proxy) join(near net.Conn) {
 	delete(p.conns, far)
 }
 
-// forward forwards until one of the two ends, and ends the other. Its connection is of the time after so many calls of Forget.
+// forward copies until one of the two connections ends, and closes both. forgets is p.forgets as of
+// when they were opened.
 func (p *Proxy) forward(from, to net.Conn, forgets int) {
 	defer from.Close()
 	defer to.Close()

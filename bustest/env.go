@@ -12,13 +12,13 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// with makes a kit, has it used, and sees that nothing is left.
-func with(t *testing.T, join func(t testing.TB) atrium.Bus, run func(k *kit)) {
+// with calls run with an env and checks that nothing is left afterwards.
+func with(t *testing.T, join func(t testing.TB) atrium.Bus, run func(k *env)) {
 	leaks := watchGoroutines()
 	t.Cleanup(func() { leaks.check(t) }) // last, after join's
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
-	k := &kit{T: t, ctx: ctx, joinFor: func(t testing.TB) atrium.Bus {
+	k := &env{T: t, ctx: ctx, joinFor: func(t testing.TB) atrium.Bus {
 		bus := join(t)
 		leaks.of(bus)
 		return bus
@@ -27,11 +27,12 @@ func with(t *testing.T, join func(t testing.TB) atrium.Bus, run func(k *kit)) {
 	run(k)
 }
 
-// Patience is how long these tests wait for what a working Bus does at once, on the slowest machine.
+// Patience is how long these tests wait for what a working Bus does at once, on the slowest
+// machine.
 const Patience = 2 * time.Minute
 
-// kit is what a subtest works with.
-type kit struct {
+// env is the environment of a subtest.
+type env struct {
 	*testing.T
 	ctx     context.Context
 	joinFor func(t testing.TB) atrium.Bus // its client is closed when t ends
@@ -40,23 +41,23 @@ type kit struct {
 	cancels []func()
 }
 
-// join returns another hub's Bus, for as long as the subtest takes.
-func (k *kit) join() atrium.Bus { return k.joinFor(k.T) }
+// join returns the Bus of another hub, until the end of the subtest.
+func (k *env) join() atrium.Bus { return k.joinFor(k.T) }
 
-// topic makes the name one that no other test uses.
-func (k *kit) topic(name string) string {
+// topic returns a topic that no other test uses.
+func (k *env) topic(name string) string {
 	return fmt.Sprintf("%s %s %x", k.Name(), name, rand.Uint64())
 }
 
-func (k *kit) publish(bus atrium.Bus, topic, msg string) {
+func (k *env) publish(bus atrium.Bus, topic, msg string) {
 	k.Helper()
 	if err := bus.Publish(k.ctx, topic, []byte(msg)); err != nil {
 		k.Errorf("Publish to %q: %v", topic, err)
 	}
 }
 
-// subscribe lasts until the subtest ends, if the caller does not cancel before.
-func (k *kit) subscribe(bus atrium.Bus, topic string, deliver func(msg []byte)) (cancel func()) {
+// subscribe subscribes until the end of the subtest or cancel.
+func (k *env) subscribe(bus atrium.Bus, topic string, deliver func(msg []byte)) (cancel func()) {
 	k.Helper()
 	cancel, err := bus.Subscribe(k.ctx, topic, deliver)
 	if err != nil {
@@ -69,7 +70,7 @@ func (k *kit) subscribe(bus atrium.Bus, topic string, deliver func(msg []byte)) 
 	return cancel
 }
 
-func (k *kit) cancelAll() {
+func (k *env) cancelAll() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, cancel := range k.cancels {
@@ -77,15 +78,15 @@ func (k *kit) cancelAll() {
 	}
 }
 
-// listen collects what comes.
-func (k *kit) listen(bus atrium.Bus, topic string) *ear {
+// collect subscribes and collects the messages.
+func (k *env) collect(bus atrium.Bus, topic string) *collector {
 	k.Helper()
-	e := &ear{k: k, topic: topic, came: make(chan struct{}, 1)}
+	e := &collector{k: k, topic: topic, signal: make(chan struct{}, 1)}
 	e.cancel = k.subscribe(bus, topic, e.deliver)
 	return e
 }
 
-func (k *kit) await(what string, done <-chan struct{}) {
+func (k *env) await(what string, done <-chan struct{}) {
 	k.Helper()
 	select {
 	case <-done:
@@ -94,19 +95,19 @@ func (k *kit) await(what string, done <-chan struct{}) {
 	}
 }
 
-// ear is a subscription that remembers.
-type ear struct {
-	k      *kit
+// collector is a subscription that keeps its messages.
+type collector struct {
+	k      *env
 	topic  string
 	cancel func()
-	came   chan struct{} // has a token after a delivery
+	signal chan struct{} // has a token after a delivery
 
 	mu        sync.Mutex // guards:
 	messages  []string
 	inDeliver bool
 }
 
-func (e *ear) deliver(msg []byte) {
+func (e *collector) deliver(msg []byte) {
 	e.mu.Lock()
 	if e.inDeliver {
 		e.k.Errorf("%q: deliver is called while it runs", e.topic)
@@ -121,49 +122,51 @@ func (e *ear) deliver(msg []byte) {
 	e.messages = append(e.messages, text)
 	e.mu.Unlock()
 	select {
-	case e.came <- struct{}{}:
+	case e.signal <- struct{}{}:
 	default:
 	}
 }
 
-func (e *ear) heard() []string {
+// received returns the messages so far.
+func (e *collector) received() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.messages[:len(e.messages):len(e.messages)]
 }
 
-// until waits until n messages are there, and returns all that are.
-func (e *ear) until(n int) []string {
+// waitCount waits until there are n messages, and returns all.
+func (e *collector) waitCount(n int) []string {
 	e.k.Helper()
 	for {
-		if heard := e.heard(); len(heard) >= n {
+		if heard := e.received(); len(heard) >= n {
 			return heard
 		}
 		select {
-		case <-e.came:
+		case <-e.signal:
 		case <-e.k.ctx.Done():
-			e.k.Fatalf("%q: %d of %d messages came", e.topic, len(e.heard()), n)
+			e.k.Fatalf("%q: %d of %d messages came", e.topic, len(e.received()), n)
 		}
 	}
 }
 
-// awaits waits until msg is among the messages, and returns all that are there.
-func (e *ear) awaits(msg string) []string {
+// waitMessage waits until msg is among the messages, and returns all.
+func (e *collector) waitMessage(msg string) []string {
 	e.k.Helper()
 	for n := 1; ; n++ {
-		if heard := e.until(n); slices.Contains(heard, msg) {
+		if heard := e.waitCount(n); slices.Contains(heard, msg) {
 			return heard
 		}
 	}
 }
 
-// hears checks that exactly these come, and nothing after them: what another message, from the same publisher, shows.
-func (e *ear) hears(from atrium.Bus, want ...string) {
+// expect checks that exactly these messages arrive. To show that no other follows it publishes one
+// more, as the same publisher.
+func (e *collector) expect(from atrium.Bus, want ...string) {
 	e.k.Helper()
 	const end = "that was all"
 	e.k.publish(from, e.topic, end)
 	want = append(want, end)
-	got := e.until(len(want))
+	got := e.waitCount(len(want))
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || got[i] != want[i] {
 			e.k.Fatalf("%q: %d messages came, %d are wanted; number %d differs", e.topic, len(got), len(want), i)
@@ -171,7 +174,8 @@ func (e *ear) hears(from atrium.Bus, want ...string) {
 	}
 }
 
-// Eventually waits until check returns nil. It fails the test with what check says after two minutes.
+// Eventually waits until check returns nil. After Patience it fails the test with the error of
+// check.
 func Eventually(t testing.TB, check func() error) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
