@@ -1,4 +1,4 @@
-// Package natsbus joins hubs over NATS:
+// Package natsbus connects hubs over NATS:
 //
 //	conn, err := nats.Connect("nats://nats.example.com:4222",
 //		nats.MaxReconnects(-1), // NATS gives up after 60 attempts otherwise
@@ -10,26 +10,31 @@
 //
 //	h := atrium.New(atrium.Options{Bus: natsbus.New(conn)})
 //
-// It uses core NATS: subjects, no streams.
+// It uses core NATS: subjects, not streams.
 //
 // # Delivery
 //
-// At most once, in order. The connection is made again by the client, with every subscription. What is published meanwhile the
-// client keeps, up to nats.ReconnectBufSize (8 MiB), and sends then; with nats.ReconnectBufSize(-1), Publish fails instead.
+// Messages are delivered at most once, in order. The client reconnects by itself, with every
+// subscription. It keeps what is published meanwhile, up to nats.ReconnectBufSize (8 MiB), and
+// sends it then. With nats.ReconnectBufSize(-1), Publish fails instead.
 //
-// A connection that breaks without a sign, as when a firewall forgets it, is noticed by nats.PingInterval: with its 2 minutes
-// after 4 to 6, with 2 seconds after 4 to 6.
+// A connection that breaks silently, for example because a firewall drops it, is noticed by
+// nats.PingInterval: after 4 to 6 minutes with the default of 2 minutes, after 4 to 6 seconds with
+// 2 seconds.
 //
-// In a cluster of several servers, those that a hub is not connected to learn of its subscriptions a moment after Subscribe
-// has returned. NATS does not say when. What is published to them in that moment does not arrive.
+// In a cluster of servers, the servers that a hub is not connected to learn of its subscriptions a
+// moment after Subscribe has returned. NATS does not say when. The hub misses what is published to
+// them before that.
 //
 // # Permissions
 //
-// The client must be allowed to publish and to subscribe to everything under the [Prefix]. A server tells of what it refuses
-// a moment later, and the client the application's nats.ErrorHandler alone; Subscribe and [Bus.Flush] look whether it has. When
-// permissions are taken away later, the hub notices that it does not hear itself.
+// The client needs permission to publish and to subscribe to everything under the [Prefix]. A
+// server reports a refusal a moment later, and the client passes it to nats.ErrorHandler only;
+// Subscribe and [Bus.Flush] check the last error of the connection. If permissions are revoked
+// later, the hub notices that its own messages do not come back.
 //
 // # Limits
 //
-// A message has nats.Conn.MaxPayload bytes at most, which a server sets to 1 MiB unless told otherwise.
+// A message has at most nats.Conn.MaxPayload bytes, which is 1 MiB unless the server is configured
+// otherwise.
 package natsbus

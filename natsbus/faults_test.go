@@ -43,7 +43,8 @@ func TestHubKilled(t *testing.T) {
 	deserted(t, s)
 }
 
-// nodeOf is in the environment of a process that is to be a hub instead of a test: the server's address.
+// nodeOf is in the environment of a process that is to be a hub instead of a test: the server's
+// address.
 const nodeOf = "NATSBUS_TEST_NODE_OF"
 
 // serveNode is such a process.

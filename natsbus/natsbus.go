@@ -15,45 +15,49 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// maxArrived is how many messages may wait between the connection and the queues of the subscriptions. What takes them from
-// one to the other does nothing else, so there are hardly ever any.
+// maxArrived bounds the messages that wait between the connection and the queues of the
+// subscriptions. The goroutine that moves them does nothing else, so there are hardly ever any.
 const maxArrived = 4096
 
 const (
-	// maxPrefix is in bytes. With the longest topic of a hub it makes a subject that a server takes: 4 KiB.
+	// maxPrefix bounds a prefix, in bytes. With the longest topic of a hub the subject is within
+	// the server's limit of 4 KiB.
 	maxPrefix = 1 << 10
-	// firstPong is how long the first attempt waits for the server's answer. Each further one waits twice as long.
+	// firstPong bounds the wait for the server's first PONG. Each further attempt waits twice as
+	// long.
 	firstPong = time.Second
 )
 
-// Bus is an [atrium.Bus] over NATS. Its methods are safe for simultaneous use. It need not be closed: what it has of its own
-// goes with the last subscription.
+// Bus is an [atrium.Bus] over NATS. Its methods are safe for concurrent use. It need not be closed:
+// its goroutine ends with the last subscription.
 type Bus struct {
 	conn   *nats.Conn
 	prefix string
-	local  *atrium.MemoryBus // has a queue for each subscription, under its number
-	turn   chan struct{}     // of those who publish; has the token while one does
+	local  *atrium.MemoryBus // has a queue for each subscription, by its number
+	turn   chan struct{}     // has a token while a goroutine publishes
 
 	arrived  chan *nats.Msg // for all subscriptions
-	deserted chan struct{}  // has a token when the last has gone
+	deserted chan struct{}  // has a token when there is no subscription left
 
 	mu        sync.Mutex // guards:
 	numbers   map[*nats.Subscription]string
-	last      uint64 // number
+	last      uint64 // the last number used
 	count     int    // of subscriptions
-	spreading bool   // the goroutine exists
-	told      error  // the last of the connection's errors that Flush has returned, or that was there before
+	spreading bool   // spread runs
+	told      error  // the last error of the connection that Flush has returned, or that New found
 }
 
-// Option is for New.
+// Option is an option of [New].
 type Option func(*Bus)
 
-// Prefix goes before every topic, in place of "atrium.". It keeps apart what shares a server: one for each application. It
-// consists of tokens, each followed by a dot. New panics if no subject can begin with it: if it has an empty token, a space,
-// a control character or a wildcard in it, begins with "$", which is the server's, or is longer than 1,024 bytes.
+// Prefix sets the prefix of all subjects, "atrium." by default. Applications that share a server
+// need different ones. It consists of tokens, each followed by a dot. New panics if no subject can
+// begin with it: if it has an empty token, a space, a control character or a wildcard, begins with
+// "$", which is reserved for the server, or is longer than 1,024 bytes.
 func Prefix(prefix string) Option { return func(b *Bus) { b.prefix = prefix } }
 
-// New returns a Bus that uses the connection, which stays the caller's to close. It panics if a [Prefix] cannot be used.
+// New returns a Bus that uses the connection. The caller closes the connection. New panics if the
+// [Prefix] is invalid.
 func New(conn *nats.Conn, options ...Option) *Bus {
 	b := &Bus{
 		conn: conn, prefix: "atrium.", local: atrium.NewMemoryBus(),
@@ -70,7 +74,7 @@ func New(conn *nats.Conn, options ...Option) *Bus {
 	return b
 }
 
-// checkPrefix says what is wrong with it. One without any token will do, too.
+// checkPrefix returns an error if the prefix is invalid. The empty prefix is valid.
 func checkPrefix(prefix string) error {
 	unfit := func(r rune) bool { return r <= ' ' || r == 0x7f || r == '*' || r == '>' }
 	switch {
@@ -86,27 +90,29 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
-// Dropped counts the messages that were not delivered because a subscriber was too slow.
+// Dropped returns how many messages were not delivered because a subscriber was too slow.
 func (b *Bus) Dropped() uint64 { return b.local.Dropped() }
 
-// subject makes a topic one token: what has a meaning to NATS is escaped as in a URL, and dots too.
+// subject returns the subject of a topic: the prefix and one token. What is special in NATS is
+// escaped as in a URL, dots included.
 func (b *Bus) subject(topic string) string {
 	if topic == "" {
-		return b.prefix + "%" // no other topic begins like this: there are two digits behind an escaping %
+		return b.prefix + "%" // unique: an escaping % is followed by two digits
 	}
 	return b.prefix + strings.ReplaceAll(url.QueryEscape(topic), ".", "%2E")
 }
 
-// Publish is as described for [atrium.Bus]. The client sends the message a little later, with others. It fails with
-// nats.ErrMaxPayload if the message is too large, nats.ErrReconnectBufExceeded if there is no server and much waits for one,
-// nats.ErrConnectionClosed if the client has given up. If the server does not read, the client waits when its buffer is full,
-// and Publish until ctx ends.
+// Publish implements [atrium.Bus]. The client sends the message a little later, with others.
+// Publish returns nats.ErrMaxPayload if the message is too large, nats.ErrReconnectBufExceeded if
+// there is no server and the reconnect buffer is full, and nats.ErrConnectionClosed if the client
+// has given up. If the server does not read and the client's buffer is full, Publish waits until
+// ctx ends.
 func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	select {
-	case b.turn <- struct{}{}: // one after the other, also if ctx ends and the client waits on
+	case b.turn <- struct{}{}: // one at a time, also while the client waits after ctx has ended
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -121,7 +127,7 @@ func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
 	return nil
 }
 
-// within calls f, which cannot be told of ctx, and does not wait longer than that.
+// within calls f, which takes no context, and waits for it until ctx ends.
 func within(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
@@ -133,8 +139,9 @@ func within(ctx context.Context, f func() error) error {
 	}
 }
 
-// Subscribe is as described for [atrium.Bus]: it waits until the server has confirmed, and before that for a server, if there is
-// none. It fails if the server refuses the subject by permission. A first message may be delivered before it returns.
+// Subscribe implements [atrium.Bus]: it waits for a connection, if there is none, and until the
+// server has processed the subscription. It fails if the permissions refuse the subject. The first
+// messages may be delivered before it returns.
 func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(msg []byte)) (cancel func(), err error) {
 	number := b.enter()
 	stop, err := b.local.Subscribe(ctx, number, deliver)
@@ -146,7 +153,7 @@ func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(msg []by
 	attempted := make(chan struct{})
 	cancel = sync.OnceFunc(func() {
 		stop()
-		go func() { // the client may wait for the server
+		go func() { // it may wait for the server
 			<-attempted
 			b.leave(subscription)
 		}()
@@ -175,10 +182,11 @@ func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(msg []by
 	return cancel, nil
 }
 
-// confirmed waits for the server's answer to everything sent so far. If the connection breaks, which it reports, it waits
-// for the next one's, which begins with the subscriptions.
+// confirmed waits for the server's PONG to everything sent so far. If the connection breaks, it
+// waits for that of the next connection, which begins with all subscriptions, and reports it.
 func (b *Bus) confirmed(ctx context.Context) (broke bool, err error) {
-	for patience := firstPong; ; patience *= 2 { // a client that is about to connect anew forgets who waits
+	// A client that reconnects forgets calls that wait.
+	for patience := firstPong; ; patience *= 2 {
 		attempt, cancel := context.WithTimeout(ctx, patience)
 		err := b.conn.FlushWithContext(attempt)
 		cancel()
@@ -195,9 +203,9 @@ func (b *Bus) confirmed(ctx context.Context) (broke bool, err error) {
 	}
 }
 
-// refused returns the connection's last error if it is another than before, and says that the server has refused
-// something of this Bus by permission. The connection keeps the last alone: if it is about another topic, this one's may have
-// been before it.
+// refused returns the last error of the connection if it is not the previous one and says that the
+// permissions refuse a subject of this Bus. The connection keeps only its last error: if it is
+// about another topic, one about this topic may have preceded it.
 func (b *Bus) refused(what string, before error) error {
 	err := b.conn.LastError()
 	if err != before && errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), what+` to "`+b.prefix) {
@@ -206,9 +214,9 @@ func (b *Bus) refused(what string, before error) error {
 	return nil
 }
 
-// Flush is as described for [atrium.BusFlusher]: it waits until the server has answered that everything before has come. If
-// there is none it waits for one. It returns an error if the connection breaks meanwhile, since what was on its way may be
-// lost, and if the server has refused, by permission, something that was published since the last Flush.
+// Flush implements [atrium.BusFlusher]: it waits for a connection, if there is none, and until the
+// server has received all messages. It returns an error if the connection breaks meanwhile, since
+// messages may be lost, and if the permissions refused a message since the last Flush.
 func (b *Bus) Flush(ctx context.Context) error {
 	broke, err := b.confirmed(ctx)
 	if err == nil && broke {
@@ -227,7 +235,7 @@ func (b *Bus) Flush(ctx context.Context) error {
 	return nil
 }
 
-// enter counts a subscription in, and gives it a number.
+// enter counts a new subscription and returns its number.
 func (b *Bus) enter() (number string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -240,10 +248,10 @@ func (b *Bus) enter() (number string) {
 	return strconv.FormatUint(b.last, 10)
 }
 
-// leave ends a subscription, which may have failed, and counts it out.
+// leave undoes enter, and ends the subscription unless it has failed.
 func (b *Bus) leave(subscription *nats.Subscription) {
 	if subscription != nil {
-		subscription.Unsubscribe() // it fails only if the connection is closed
+		subscription.Unsubscribe() // fails only if the connection is closed
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -256,15 +264,15 @@ func (b *Bus) leave(subscription *nats.Subscription) {
 	}
 }
 
-// spread puts what arrives into the queue of its subscription, while there are any.
+// spread moves messages into the queues of their subscriptions, until there are no subscriptions.
 func (b *Bus) spread() {
 	for {
 		select {
 		case msg := <-b.arrived:
 			b.mu.Lock()
-			number := b.numbers[msg.Sub] // "" if it has gone, or has just come
+			number := b.numbers[msg.Sub] // "" if the subscription has ended, or is not entered yet
 			b.mu.Unlock()
-			b.local.Publish(context.Background(), number, msg.Data) // it never fails with this context
+			b.local.Publish(context.Background(), number, msg.Data) // never fails with this context
 		case <-b.deserted:
 			b.mu.Lock()
 			b.spreading = b.count > 0

@@ -27,7 +27,8 @@ func TestCluster(t *testing.T) {
 	bustest.Run(t, joinCluster(t, startCluster(t)))
 }
 
-// joinCluster returns a join with which each Bus is on another server, and waits with Subscribe until all servers know.
+// joinCluster returns a join with which each Bus is on another server, and waits with Subscribe
+// until all servers know.
 func joinCluster(t *testing.T, servers []*server.Server) (join func(t testing.TB) atrium.Bus) {
 	t.Helper()
 	observers := &observers{left: make(map[string]*sync.WaitGroup), servers: len(servers)}
@@ -66,8 +67,8 @@ func (o *observers) observe(msg *nats.Msg) {
 	o.left[string(msg.Data)].Done()
 }
 
-// await returns when all servers know of the subscriptions that were made over the connection. It relies on the order of
-// what a server tells another.
+// await returns when all servers know of the subscriptions that were made over the connection. It
+// relies on the order of what a server tells another.
 func (o *observers) await(conn *nats.Conn) error {
 	var all sync.WaitGroup
 	all.Add(o.servers)
@@ -82,7 +83,8 @@ func (o *observers) await(conn *nats.Conn) error {
 	return nil
 }
 
-// patientBus is one whose Subscribe waits until every server of the cluster knows. Package natsbus says that its own does not.
+// patientBus is one whose Subscribe waits until every server of the cluster knows. Package natsbus
+// says that its own does not.
 type patientBus struct {
 	*natsbus.Bus
 	conn      *nats.Conn
@@ -133,7 +135,8 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// Two applications with a prefix each do not hear each other, and a topic is readable to who looks at the server.
+// Two applications with a prefix each do not hear each other, and a topic is readable to who looks
+// at the server.
 func TestPrefix(t *testing.T) {
 	s := start(t, server.Options{})
 	conn := connect(t, s.ClientURL())

@@ -36,7 +36,8 @@ func connectAs(t testing.TB, s *server.Server, user string) *nats.Conn {
 	return conn
 }
 
-// A subscription that the server refuses is an error, though the client takes it; others succeed beside it.
+// A subscription that the server refuses is an error, though the client takes it; others succeed
+// beside it.
 func TestRefusedSubscription(t *testing.T) {
 	s := start(t, users(&server.Permissions{Subscribe: &server.SubjectPermission{Deny: []string{"atrium.secret"}}}))
 	bus := natsbus.New(connectAs(t, s, "less"))

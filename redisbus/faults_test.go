@@ -48,7 +48,8 @@ func TestHubKilled(t *testing.T) {
 	server.deserted(t)
 }
 
-// nodeOf is in the environment of a process that is to be a hub instead of a test: the server's address.
+// nodeOf is in the environment of a process that is to be a hub instead of a test: the server's
+// address.
 const nodeOf = "REDISBUS_TEST_NODE_OF"
 
 func TestMain(m *testing.M) {

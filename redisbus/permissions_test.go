@@ -28,8 +28,8 @@ func (s *server) connectAsLess(t testing.TB) *redis.Client {
 	return client
 }
 
-// A channel that the server's access rules forbid is an error at once, in the server's words, for who subscribes and for who
-// publishes.
+// A channel that the server's access rules forbid is an error at once, in the server's words, for
+// who subscribes and for who publishes.
 func TestRefused(t *testing.T) {
 	server := start(t)
 	server.allow(t, "&other:*")
@@ -52,7 +52,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A hub that is refused, from the start or later, knows it in the server's words, and works when it is not any more.
+// A hub that is refused, from the start or later, knows it in the server's words, and works when it
+// is not any more.
 func TestHubRefused(t *testing.T) {
 	t.Parallel()
 	server := start(t)
@@ -87,7 +88,8 @@ func TestHubRefused(t *testing.T) {
 	}
 }
 
-// Any prefix works, also one with what has a meaning in a pattern or to a cluster; what a cluster cannot bear is refused.
+// Any prefix works, also one with what has a meaning in a pattern or to a cluster; what a cluster
+// cannot bear is refused.
 func TestOddPrefix(t *testing.T) {
 	single, cluster := start(t), startCluster(t)
 	prefixes := []string{"", " ", "a b:", "*", "?[a-z]", "\\", "\r\nPING\r\n", "\x00", "{", "{a}:", "}", "日本", strings.Repeat("x", 5000)}

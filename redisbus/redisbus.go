@@ -17,39 +17,47 @@ import (
 )
 
 const (
-	clusterSlots = 16                      // over how many of a cluster's slots the topics are spread, each with its own connection
-	maxQueued    = 1 << 20                 // bytes that wait to be published, for each slot; a single message may be larger
-	pulse        = 1500 * time.Millisecond // after what silence the broker is asked whether it is there; after twice that, it is not
+	// clusterSlots is the number of a cluster's slots that topics are spread over. Each has a
+	// connection.
+	clusterSlots = 16
+	// maxQueued bounds the bytes that wait to be published, for each slot. A single message may be
+	// larger.
+	maxQueued = 1 << 20
+	// pingInterval is the silence of the broker after which it is sent a PING. After twice that the
+	// connection is given up.
+	pingInterval = 1500 * time.Millisecond
 )
 
-// Bus is an [atrium.Bus] over Redis. Its methods are safe for simultaneous use. It need not be closed: what it has of its
-// own goes with the last subscription.
+// Bus is an [atrium.Bus] over Redis. Its methods are safe for concurrent use. It need not be
+// closed: its goroutines and connections end with the last subscription.
 type Bus struct {
 	client redis.UniversalClient
 	prefix string
 	shards bool
-	local  *atrium.MemoryBus // spreads what comes, by channel
-	lost   atomic.Uint64     // messages
+	local  *atrium.MemoryBus // delivers messages by channel
+	lost   atomic.Uint64     // messages that were not published
 	slots  []*slot
 
-	// The commands.
+	// Commands, for sharded pub/sub or not.
 	publish                string
 	subscribe, unsubscribe func(*redis.PubSub, context.Context, ...string) error
 }
 
-// Option is for New.
+// Option is an option of [New].
 type Option func(*Bus)
 
-// Prefix goes before every topic, in place of "atrium:". It keeps apart what shares a server: one for each application. It may
-// be any text; but with sharded pub/sub New panics if there is a "}" in it, which would end what decides on the server.
+// Prefix sets the prefix of all channels, "atrium:" by default. Applications that share a server
+// need different ones. It may be any text, except that with sharded pub/sub New panics if it
+// contains "}", which ends the hash tag.
 func Prefix(prefix string) Option { return func(b *Bus) { b.prefix = prefix } }
 
-// Unsharded is for a cluster of servers without sharded pub/sub (Redis before version 7): every message goes to every
-// server of the cluster then. All hubs must agree on it, which is why a Bus does not find out by itself.
+// Unsharded is for a cluster without sharded pub/sub (Redis before version 7): every message is
+// sent to every server of the cluster. All hubs must use the same setting, so a Bus does not detect
+// it.
 func Unsharded() Option { return func(b *Bus) { b.shards = false } }
 
-// New returns a Bus that uses the client, which stays the caller's to close. It panics if that is a [redis.Ring]: its
-// servers know nothing of each other, or if a [Prefix] cannot be used.
+// New returns a Bus that uses the client. The caller closes the client. New panics if the client is
+// a [redis.Ring], whose servers do not know each other, or if the [Prefix] is invalid.
 func New(client redis.UniversalClient, options ...Option) *Bus {
 	if _, ring := client.(*redis.Ring); ring {
 		panic("redisbus: a Ring cannot carry a Bus; use a Client or a ClusterClient")
@@ -76,11 +84,11 @@ func New(client redis.UniversalClient, options ...Option) *Bus {
 	return b
 }
 
-// Dropped counts the messages that were not delivered because a subscriber was too slow, and those that were queued and
-// could not be published.
+// Dropped returns how many messages were not delivered because a subscriber was too slow, or were
+// queued and could not be published.
 func (b *Bus) Dropped() uint64 { return b.local.Dropped() + b.lost.Load() }
 
-// route gives the slot of a topic, and the channel that stands for it at the broker.
+// route returns the slot of a topic, and its channel at the broker.
 func (b *Bus) route(topic string) (s *slot, channel string) {
 	if !b.shards {
 		return b.slots[0], b.prefix + topic
@@ -88,19 +96,23 @@ func (b *Bus) route(topic string) (s *slot, channel string) {
 	hash := fnv.New32a()
 	hash.Write([]byte(topic))
 	n := hash.Sum32() % clusterSlots
-	return b.slots[n], fmt.Sprintf("{%s%d}%s", b.prefix, n, topic) // what is in braces alone decides on the server
+	// The text in braces is the hash tag, which determines the server.
+	return b.slots[n], fmt.Sprintf("{%s%d}%s", b.prefix, n, topic)
 }
 
-// Publish is as described for [atrium.Bus]. It queues the message; what is queued while the broker answers goes to it
-// together. If it did not take the last ones, Publish returns the client's error. If 1 MiB is queued, it waits for room.
+// Publish implements [atrium.Bus]. It queues the message; messages that are queued while the broker
+// responds are sent together. If the broker refused the last ones, Publish returns the client's
+// error. If 1 MiB is queued, it waits.
 func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s, channel := b.route(topic)
 	command := once{redis.NewIntCmd(context.Background(), b.publish, channel, bytes.Clone(msg))}
-	command.SetFirstKeyPos(1) // the channel: also an unsharded one goes always to the same server of a cluster, for the order
-	size := len(msg) + 128    // for what it costs beside its bytes
+	// The channel is the key: also an unsharded one is always sent to the same server of a cluster,
+	// which keeps the order.
+	command.SetFirstKeyPos(1)
+	size := len(msg) + 128 // with its overhead
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.queued > 0 && s.queued+size > maxQueued {
@@ -122,8 +134,9 @@ func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
 	return nil
 }
 
-// Flush is as described for [atrium.BusFlusher]: it waits until the broker has answered all that is queued. Its error says
-// how many messages could not be sent, or are in doubt because the connection broke, and why.
+// Flush implements [atrium.BusFlusher]: it waits until the broker has responded to all queued
+// messages. Its error says how many messages could not be sent, or may not have been because the
+// connection broke, and why.
 func (b *Bus) Flush(ctx context.Context) error {
 	var failed []error
 	for _, s := range b.slots {
@@ -134,9 +147,10 @@ func (b *Bus) Flush(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// Subscribe is as described for [atrium.Bus]: it waits until the broker has confirmed. While that cannot be reached, it
-// tries until ctx ends, and the error then also says what the last attempt met with; a broker that refuses the channel by
-// its access rules ends it at once. A first message may be delivered before it returns.
+// Subscribe implements [atrium.Bus]: it waits until the broker has confirmed the subscription.
+// While the broker cannot be reached, it retries until ctx ends; its error then includes that of
+// the last attempt. It fails at once if the access rules of the broker refuse the channel. The
+// first messages may be delivered before it returns.
 func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(msg []byte)) (cancel func(), err error) {
 	s, channel := b.route(topic)
 	stop, err := b.local.Subscribe(ctx, channel, deliver)
@@ -154,40 +168,41 @@ func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(msg []by
 	return cancel, nil
 }
 
-// slot has some of a cluster's topics, or all of a server's. They do not depend on what happens to those of other slots.
+// slot has the topics of one slot of a cluster, or all topics of a single server. Slots are
+// independent.
 type slot struct {
 	bus *Bus
 
-	changed *sync.Cond // of mu: there is something new for those who wait
+	changed *sync.Cond // of mu; broadcasts each change of the fields below
 	mu      sync.Mutex // guards:
 
 	channels  map[string]*channel
-	listening bool          // listen runs: while there are channels
+	listening bool          // listen runs, while there are channels
 	pubsub    *redis.PubSub // nil while there is no connection
-	broken    error         // why
+	broken    error         // why the last connection ended
 
 	queue    redis.Pipeliner
 	queued   int    // bytes of queue
-	sending  bool   // send runs: while there is a queue
-	accepted uint64 // messages, in all
-	answered uint64 // of these, by the broker or with a failure
-	lost     uint64 // of these, with a failure
-	told     uint64 // of the lost, those that Publish or Flush has told of
-	failure  error  // the last
-	refused  error  // by the broker: what was sent last
+	sending  bool   // send runs, while messages are queued
+	accepted uint64 // messages by Publish
+	answered uint64 // of these, acknowledged by the broker or failed
+	lost     uint64 // of these, failed
+	told     uint64 // of the lost, reported by Publish or Flush
+	failure  error  // the last one
+	refused  error  // of the last batch; nil if the broker took it
 }
 
-// channel is one that has subscriptions, or whose end the broker has not confirmed.
+// channel is a channel with subscriptions, or whose unsubscription the broker has not confirmed.
 type channel struct {
 	subscriptions int
-	there         bool // the broker has confirmed it
-	told          bool // the broker has been told to begin or to end it, one at a time, and has not confirmed
+	there         bool // the broker has confirmed the subscription
+	told          bool // a subscribe or unsubscribe was sent and not confirmed
 }
 
-// wait waits for something new, or until ctx ends. s.mu is held, though not meanwhile.
+// wait waits for a change, or until ctx ends. s.mu is held before and after.
 func (s *slot) wait(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
-		s.mu.Lock() // or it could come before Wait
+		s.mu.Lock() // so that it does not precede Wait
 		defer s.mu.Unlock()
 		s.changed.Broadcast()
 	})
@@ -196,7 +211,7 @@ func (s *slot) wait(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// send publishes what is queued, until nothing is.
+// send publishes queued messages until there are none.
 func (s *slot) send() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,7 +220,7 @@ func (s *slot) send() {
 		s.queue, s.queued = s.bus.client.Pipeline(), 0
 		s.changed.Broadcast()
 		s.mu.Unlock()
-		commands, err := batch.Exec(context.Background()) // the client has limits of its own
+		commands, err := batch.Exec(context.Background()) // the client has its own time-outs
 		lost := uint64(0)
 		for _, command := range commands {
 			if command.Err() != nil {
@@ -224,7 +239,7 @@ func (s *slot) send() {
 	s.sending = false
 }
 
-// flush waits until the broker has answered what is queued.
+// flush waits until the broker has responded to all queued messages.
 func (s *slot) flush(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,13 +256,13 @@ func (s *slot) flush(ctx context.Context) error {
 	return nil
 }
 
-// once is a command that the client does not repeat when it cannot know whether it has taken place.
+// once is a command that the client does not retry, since it may have been executed.
 type once struct{ *redis.IntCmd }
 
-// NoRetry is what the client asks.
+// NoRetry tells the client not to retry.
 func (once) NoRetry() bool { return true }
 
-// enter counts a subscription in, whatever it returns.
+// enter counts a new subscription, also if it returns an error, and waits until it is confirmed.
 func (s *slot) enter(ctx context.Context, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -273,6 +288,7 @@ func (s *slot) enter(ctx context.Context, name string) error {
 	return nil
 }
 
+// leave undoes enter.
 func (s *slot) leave(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -281,7 +297,8 @@ func (s *slot) leave(name string) {
 	s.settle(name, c)
 }
 
-// settle tells the broker of a channel that is wanted and not there, or the other way round. s.mu is held.
+// settle subscribes to the channel if it is wanted, or unsubscribes if it is not, unless that has
+// been done. s.mu is held.
 func (s *slot) settle(name string, c *channel) {
 	pubsub, wanted := s.pubsub, c.subscriptions > 0
 	if pubsub == nil || c.told || c.there == wanted {
@@ -292,16 +309,16 @@ func (s *slot) settle(name string, c *channel) {
 	if !wanted {
 		tell = s.bus.unsubscribe
 	}
-	go func() { // it may take the client time
+	go func() { // it may block
 		if err := tell(pubsub, context.Background(), name); err != nil {
 			pubsub.Close()
 		}
 	}()
 }
 
-// listen has one connection after the other while there are channels. The client would make a new one by itself; but not
-// when the broker is silent or a channel has moved to another server, and it does not say what has become of the commands
-// that were on their way. So whatever goes wrong, the next connection begins with all channels.
+// listen opens one connection after the other while there are channels. The client can reconnect by
+// itself, but not if the broker is silent or a channel has moved to another server, and it does not
+// report which commands were lost. So after any error the next connection begins with all channels.
 func (s *slot) listen() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -320,10 +337,10 @@ func (s *slot) listen() {
 		failed := s.broken != nil
 		s.mu.Unlock()
 		if failed {
-			time.Sleep(rand.N(time.Second)) // at random, lest all hubs come at once
+			time.Sleep(rand.N(time.Second)) // random, so that not all hubs reconnect at once
 		}
 		if cluster, ok := s.bus.client.(*redis.ClusterClient); ok {
-			cluster.ReloadState(context.Background()) // there may be another server to turn to
+			cluster.ReloadState(context.Background()) // the slot may be on another server
 		}
 		err := s.connection(names)
 		s.mu.Lock()
@@ -332,7 +349,8 @@ func (s *slot) listen() {
 	}
 }
 
-// connection makes one and stays with it until it breaks, or is of no use any more: then it returns nil.
+// connection opens a connection with the channels and reads it until it breaks. It returns nil if
+// the connection is no longer needed.
 func (s *slot) connection(names []string) error {
 	pubsub := s.bus.client.Subscribe(context.Background()) // connects with the first command
 	defer pubsub.Close()
@@ -341,25 +359,26 @@ func (s *slot) connection(names []string) error {
 	}
 	s.mu.Lock()
 	s.pubsub = pubsub
-	for name, c := range s.channels { // some have come meanwhile
+	for name, c := range s.channels { // new ones since names was made
 		s.settle(name, c)
 	}
 	s.mu.Unlock()
 
-	ping := time.AfterFunc(pulse, func() { pubsub.Ping(context.Background()) })
+	ping := time.AfterFunc(pingInterval, func() { pubsub.Ping(context.Background()) })
 	defer ping.Stop()
-	silence := time.AfterFunc(2*pulse, func() { pubsub.Close() })
+	silence := time.AfterFunc(2*pingInterval, func() { pubsub.Close() })
 	defer silence.Stop()
 	for {
 		received, err := pubsub.Receive(context.Background())
 		if err != nil {
 			return err
 		}
-		ping.Reset(pulse)
-		silence.Reset(2 * pulse)
+		ping.Reset(pingInterval)
+		silence.Reset(2 * pingInterval)
 		switch received := received.(type) {
 		case *redis.Message:
-			s.bus.local.Publish(context.Background(), received.Channel, []byte(received.Payload)) // never fails with this context
+			// It never fails with this context.
+			s.bus.local.Publish(context.Background(), received.Channel, []byte(received.Payload))
 		case *redis.Subscription:
 			if !s.confirm(received) {
 				return nil
@@ -368,13 +387,14 @@ func (s *slot) connection(names []string) error {
 	}
 }
 
-// confirm takes note that a channel has come or gone. It reports whether the connection is still of use.
+// confirm processes the confirmation of a subscription or its end. It reports whether the
+// connection is still needed.
 func (s *slot) confirm(what *redis.Subscription) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.channels[what.Channel]
 	if c == nil || !c.told {
-		return false // unasked: the slot has moved to another server
+		return false // not requested: the slot has moved to another server
 	}
 	c.there, c.told = !strings.HasSuffix(what.Kind, "unsubscribe"), false
 	s.settle(what.Channel, c)

@@ -75,7 +75,8 @@ func TestClusterSuspended(t *testing.T) {
 	each(func(s *server) { s.deserted(t) })()
 }
 
-// A server that is suspended for longer than the Bus waits for an answer: it has given the connection up by then, and says so.
+// A server that is suspended for longer than the Bus waits for an answer: it has given the
+// connection up by then, and says so.
 func TestSuspendedLong(t *testing.T) {
 	server := start(t)
 	stop := func() {
@@ -137,7 +138,8 @@ func TestSentinel(t *testing.T) {
 	replica.deserted(t)
 }
 
-// All topics of a Bus come over one connection, and in a cluster over as many as there are slots used.
+// All topics of a Bus come over one connection, and in a cluster over as many as there are slots
+// used.
 func TestConnections(t *testing.T) {
 	single, cluster := start(t), startCluster(t)
 	for _, test := range []struct {
@@ -247,7 +249,7 @@ func TestClosedClient(t *testing.T) {
 	if err := client.Close(); err != nil {
 		t.Fatal(err)
 	}
-	bustest.Eventually(t, func() error { // the Bus tries to connect as long as it has time, and says in the end what it met with
+	bustest.Eventually(t, func() error { // the Bus retries until ctx ends, and returns the last error
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		if _, err := bus.Subscribe(ctx, "another topic", func([]byte) {}); !errors.Is(err, redis.ErrClosed) {
@@ -268,8 +270,8 @@ func TestClosedClient(t *testing.T) {
 	cancel()
 }
 
-// A connection that breaks between a message and the server's answer leaves in doubt whether it was published. It is not
-// published again, although that is what the client does with other commands.
+// A connection that breaks between a message and the server's answer leaves in doubt whether it was
+// published. It is not published again, although that is what the client does with other commands.
 func TestNothingTwice(t *testing.T) {
 	server := start(t)
 	bus := redisbus.New(server.connect(t))
@@ -373,8 +375,8 @@ func TestRing(t *testing.T) {
 	redisbus.New(ring)
 }
 
-// BenchmarkPublish compares a Bus, which sends together what comes while the server answers, with a round trip for each
-// message, which is what its publisher would otherwise wait for.
+// BenchmarkPublish compares a Bus, which sends together what comes while the server answers, with a
+// round trip for each message, which is what its publisher would otherwise wait for.
 func BenchmarkPublish(b *testing.B) {
 	server := start(b)
 	client := server.connect(b)
