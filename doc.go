@@ -1,14 +1,14 @@
-// Package atrium is a real-time event hub that lives inside a Go program: mount it on a net/http mux, and browsers
+// Package atrium is a real-time event hub for Go programs: mount it on a net/http mux, and browsers
 // and other clients share rooms, broadcasts and acknowledgements over one endpoint.
 //
 //	h := atrium.New(atrium.Options{})
 //
-//	h.Use(func(s *atrium.Socket) error { // every client passes here first
+//	h.Use(func(s *atrium.Socket) error { // called first for every client
 //		var auth struct{ Token string }
 //		if err := s.Handshake().Bind(&auth); err != nil {
 //			return err
 //		}
-//		user, ok := userOf(auth.Token) // the token says who it is, not the client
+//		user, ok := userOf(auth.Token) // identified by the token, not by a name that the client sends
 //		if !ok {
 //			return atrium.Errorf("Auth failed") // shown to the client
 //		}
@@ -17,10 +17,10 @@
 //	})
 //	atrium.OnCall(h, "send", func(s *atrium.Socket, m Message) (Receipt, error) {
 //		room := "room:" + m.Room
-//		if !s.In(room) { // no client may speak where it is not
+//		if !s.In(room) { // a client may only emit to its own rooms
 //			return Receipt{}, atrium.Errorf("room: you are not in it")
 //		}
-//		if err := h.To(room).Emit("message", m); err != nil { // to all in the room; s.To leaves the sender out
+//		if err := h.To(room).Emit("message", m); err != nil { // to the whole room; s.To excepts the sender
 //			return Receipt{}, err
 //		}
 //		return Receipt{At: time.Now()}, nil // the acknowledgement
@@ -32,71 +32,78 @@
 //
 // # Model
 //
-// A [Hub] is an http.Handler. Each client it accepts is a [Socket]. A Socket may be in any number of rooms, which
-// exist while they have members. A [Target], such as h.To("a", "b").Except(id), says whom an event is for. [On] and
-// [OnCall] register typed handlers: arguments are decoded from JSON, validated if they have a Validate() error
-// method, and what the handler returns is the acknowledgement; [OnAck] is for one that comes later. [Call] asks a
-// client and waits for its answer.
+// A [Hub] is an http.Handler. Each client it accepts is a [Socket]. A Socket may be in any number
+// of rooms, which exist while they have members. A [Target], such as h.To("a", "b").Except(id), is
+// a set of sockets to emit to. [On] and [OnCall] register typed handlers: arguments are decoded
+// from JSON and validated if they have a Validate() error method, and the result of the handler is
+// the acknowledgement; [OnAck] is for handlers that reply later. [Call] sends an event to a client
+// and waits for its acknowledgement.
 //
 // # Clients
 //
-// Anything that has a WebSocket is a client. A text message is one JSON object:
+// Anything that has a WebSocket can be a client. Each text message is one JSON object:
 //
-//	{"event":"send","data":{"room":"lobby","text":"hi"},"id":7}   an event; with an id, an answer is wanted
-//	{"id":7,"data":{"at":"…"}}                                    the answer
-//	{"id":7,"error":{"message":"text: expected some"}}            or what was wrong
-//	{"event":"error","data":{"event":"send","message":"…"}}       the same where no answer was wanted
+//	{"event":"send","data":{"room":"lobby","text":"hi"},"id":7}   an event; the id asks for an acknowledgement
+//	{"id":7,"data":{"at":"…"}}                                    the acknowledgement
+//	{"id":7,"error":{"message":"text: expected some"}}            the acknowledgement with an error
+//	{"event":"error","data":{"event":"send","message":"…"}}       an error of an event without an id
 //
-// Several arguments travel as "args":[…] in place of "data". Ids are integers from 0 to 2^53−1; either side may
-// ask. The hub's first message is {"event":"connect","data":{"sid":"…"}}. A client that offers the subprotocol
-// "atrium" is expected to send {"event":"connect","data":auth} before that, and auth is what [Handshake.Bind]
-// decodes; one that offers none is connected at once. A refused client gets
+// Several arguments are sent as "args":[…] in place of "data". Ids are integers from 0 to 2^53−1;
+// both sides may ask for acknowledgements. The hub's first message is
+// {"event":"connect","data":{"sid":"…"}}. A client that offers the subprotocol "atrium" is expected
+// to send {"event":"connect","data":auth} before that, and auth is what [Handshake.Bind] decodes;
+// one that offers none is connected at once. A refused client gets
 // {"event":"connect_error","data":{"message":"…"}}, then close code 1008. In a page:
 //
 //	const ws = new WebSocket("wss://example.com/ws", "atrium")
 //	ws.onopen = () => ws.send(JSON.stringify({event: "connect", data: {token}}))
 //	ws.onmessage = (m) => { const {event, data, id, error} = JSON.parse(m.data); … }
 //
-// Socket.IO clients of versions 3 and 4 connect unchanged; a request with the query EIO=4 is one. Mount the hub at
-// "/socket.io/", where they look for it. They may have a socket in each [Namespace]; plain clients are in "/".
-// [ClientScript] serves a client of that kind for browsers, which reconnects by itself.
+// Socket.IO clients of versions 3 and 4 connect unchanged; their requests have the query EIO=4.
+// Mount the hub at "/socket.io/", their default path. They may have a socket in each [Namespace];
+// plain clients are in "/". [ClientScript] serves a small Socket.IO client for browsers, which
+// reconnects by itself.
 //
 // # The other end
 //
-// A [Client] is a connection to a hub, or to a Socket.IO server, that comes back by itself. [On], [OnCall] and [Call] are
-// for both ends, so that message types are shared:
+// A [Client] is a connection to a hub, or to a Socket.IO server, that reconnects by itself. [On],
+// [OnCall] and [Call] work at both ends, so that both can share message types:
 //
 //	c := atrium.NewClient("https://example.com", atrium.ClientOptions{Auth: auth})
 //	atrium.On(c, "message", func(_ *atrium.Client, m Message) error { return show(m) })
 //	if err := c.Connect(ctx); err != nil {
-//		return err // an *Error if the server does not want us
+//		return err // an *Error if the server refuses the client
 //	}
 //	receipt, err := atrium.Call[Receipt](ctx, c, "send", Message{Room: "lobby", Text: "hi"})
 //
 // # Rooms from clients
 //
-// All that To, Except, Join and Leave take are names in one space: rooms, the room of a user ("user:7"), the ids of sockets.
-// Nothing in the package asks whether a client may name one. So a handler that gets a room's name from a client puts a
-// prefix of its own before it ("room:"+name), which keeps all other names out of reach; asks [Socket.In] before it emits
-// there; and decides who may join before it calls [Socket.Join]. Without these three lines anyone writes to anyone.
+// To, Except, Join and Leave take names of one name space: rooms, the room of a user ("user:7"),
+// ids of sockets. The package does not check whether a client may use a name. So a handler that
+// gets the name of a room from a client puts a prefix before it ("room:"+name), which excludes all
+// other names; checks [Socket.In] before it emits to the room; and checks who may join before it
+// calls [Socket.Join]. Without these three checks every client can reach every other.
 //
-// # What holds
+// # Guarantees
 //
-// A socket's functions run one at a time, in order: Use, OnConnect, its events as they came, OnDisconnect. They
-// may block; nobody else waits for them. What one goroutine emits to one socket arrives in that order, whether it
-// was for the socket, a room or everyone. Emit never waits for a network. A client that does not read is given up
-// when its queue is full ([Options.MaxQueued]) and delays nobody. A panic in a handler costs its socket only, and so does
-// runtime.Goexit. After [Socket.Leave] has returned, nothing more arrives through the room.
+// The callbacks of a socket run one at a time, in order: Use, OnConnect, its events in the order
+// received, OnDisconnect. They may block without delaying other sockets. What one goroutine emits
+// to one socket arrives in that order, whether it is for the socket, a room or everyone. Emit never
+// waits for the network. A client that does not read is disconnected when its queue is full
+// ([Options.MaxQueuedBytes]), and delays no other. A panic or runtime.Goexit in a handler
+// disconnects its socket only. After [Socket.Leave] has returned, the socket gets no more events of
+// the room.
 //
 // # Many machines
 //
-// Hubs with the same [Bus] are one, as far as rooms, broadcasts, calls and lists of sockets go ([Options.Bus]). Between
-// them each event arrives at most once, in order for one goroutine and one kind of target, and local delivery waits for
-// nobody. What is asked of the others and not answered is a [ClusterError]. CLUSTER.md has the whole of it.
+// Hubs with the same [Bus] share rooms, broadcasts, calls and lists of sockets ([Options.Bus]).
+// Between hubs each event arrives at most once, in order for one goroutine and one kind of target;
+// local delivery does not wait for other hubs. If a hub does not respond to a request, the error is
+// a [ClusterError]. CLUSTER.md has the details.
 //
 // # What is refused
 //
-// By default the package is strict, about everything a peer sends:
+// By default the package strictly validates everything that a peer sends:
 //
 //	pages of another origin                      403         RFC 6455 §10.2
 //	a malformed handshake                        4xx, 505    RFC 6455 §4.2.1
@@ -123,15 +130,15 @@
 //	a message that takes over 60 seconds         close 1008
 //	silence for 45 seconds, pings included       close 1008
 //
-// Bad JSON, unknown events, wrong types and the like are answered with an error that says what was expected, and the
-// connection lives on. Every limit stands in [Options].
+// For invalid JSON, unknown events, wrong types and the like the client gets an error that says
+// what was expected, and stays connected. All limits are in [Options].
 //
 // # Without a hub
 //
-// [Upgrade], [Dial] and [Conn] are a WebSocket implementation by themselves.
+// [Upgrade], [Dial] and [Conn] are a WebSocket implementation that can be used without a hub.
 //
 // # Tests
 //
-// Package atriumtest has a server in memory, whose heartbeats and time-outs take no time in a bubble of testing/synctest.
-// GUIDE.md shows tests of handlers, and goes on by task from here.
+// Package atriumtest has a server in memory: in a bubble of testing/synctest heartbeats and
+// time-outs take no time. GUIDE.md shows tests of handlers, and other tasks.
 package atrium

@@ -1,6 +1,7 @@
-// Package atriumtest is a server on a network in memory, for tests of what is built with package atrium. It is
-// httptest's Server where there must be no ports, and where time is that of testing/synctest: net.Pipe, unlike TCP, lets
-// a bubble's clock go on while everybody waits, so that a test of a heartbeat or of a token that expires takes no time.
+// Package atriumtest has a server on a network in memory, for tests of programs that use package
+// atrium. It is like httptest.Server, but without ports, and works in a bubble of testing/synctest:
+// unlike TCP, net.Pipe lets the clock of a bubble advance while all goroutines wait, so that a test
+// of a heartbeat or an expiring token takes no time.
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		srv := atriumtest.NewServer(newHub())
@@ -18,10 +19,10 @@ import (
 	"sync"
 )
 
-// Server is an http.Server that is reached by its DialContext only.
+// Server is an http.Server that can be reached only by its DialContext.
 type Server struct {
-	// URL is http://localhost. Any other host does as well: DialContext looks at no address. This one is never looked up
-	// in the environment's proxies.
+	// URL is http://localhost. Any other host works, too: DialContext ignores the address. For this
+	// one no proxy of the environment is used.
 	URL string
 	// Config is the server. Its Handler may be replaced until the first request.
 	Config *http.Server
@@ -45,8 +46,8 @@ func NewServer(handler http.Handler) *Server {
 	return s
 }
 
-// DialContext connects to the server, whatever the network and the address. It is for DialOptions.DialContext, and for
-// http.Transport.
+// DialContext connects to the server. It ignores network and addr. It is for
+// DialOptions.DialContext and http.Transport.
 func (s *Server) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	return s.listener.DialContext(ctx, network, addr)
 }
@@ -56,16 +57,16 @@ func (s *Server) Client() *http.Client {
 	return &http.Client{Transport: &http.Transport{DialContext: s.listener.DialContext}}
 }
 
-// Close ends the server and all connections to it, those included that have become WebSockets, so that a hub's
+// Close ends the server and closes all connections to it, WebSockets included, so that a hub's
 // sockets are disconnected. It does not wait for handlers; Hub.Shutdown does.
 func (s *Server) Close() {
-	_ = s.Config.Close() // the listener's, which has none
+	_ = s.Config.Close() // the error of Listener.Close, which is nil
 	<-s.served
 	s.listener.hangUp()
 }
 
-// Listener is a net.Listener whose connections are pipes in memory, and the way to open one. A pipe has no buffer: what
-// one end writes waits until the other reads.
+// Listener is a net.Listener whose connections are pipes in memory, opened by its DialContext. A
+// pipe has no buffer: a write waits until the other end reads.
 type Listener struct {
 	arriving chan net.Conn
 	closed   chan struct{}
@@ -75,13 +76,13 @@ type Listener struct {
 	open map[*conn]struct{}
 }
 
-// Listen makes a Listener.
+// Listen returns a new Listener.
 func Listen() *Listener {
 	return &Listener{arriving: make(chan net.Conn), closed: make(chan struct{}), open: make(map[*conn]struct{})}
 }
 
-// DialContext opens a connection, whatever the network and the address, and waits until it is accepted. Its error is
-// ctx's, or net.ErrClosed.
+// DialContext opens a connection and waits until it is accepted. It ignores network and addr. Its
+// error is ctx.Err() or net.ErrClosed.
 func (l *Listener) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
@@ -108,7 +109,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close lets nobody in any more. Connections that were accepted stay.
+// Close stops accepting connections. Accepted ones stay open.
 func (l *Listener) Close() error {
 	l.close.Do(func() { close(l.closed) })
 	return nil
@@ -117,18 +118,18 @@ func (l *Listener) Close() error {
 // Addr implements net.Listener.
 func (l *Listener) Addr() net.Addr { return addr{} }
 
-// hangUp closes the connections that were accepted.
+// hangUp closes the accepted connections.
 func (l *Listener) hangUp() {
 	l.mu.Lock()
 	open := l.open
 	l.open = make(map[*conn]struct{})
 	l.mu.Unlock()
 	for c := range open {
-		_ = c.Conn.Close() // a pipe's never fails
+		_ = c.Conn.Close() // never fails for a pipe
 	}
 }
 
-// conn is the server's end of a connection.
+// conn is the server's end of a connection. It removes itself from its listener when closed.
 type conn struct {
 	net.Conn
 	listener *Listener

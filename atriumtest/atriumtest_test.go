@@ -18,7 +18,8 @@ func newClient(srv *atriumtest.Server) *atrium.Client {
 	return atrium.NewClient(srv.URL, atrium.ClientOptions{Dial: atrium.DialOptions{DialContext: srv.DialContext}})
 }
 
-// A hub gives a client up that says nothing to a ping for 20 seconds. In a bubble they take no time.
+// A hub gives a client up that says nothing to a ping for 20 seconds. In a bubble they take no
+// time.
 func TestHeartbeatInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := make(chan atrium.Reason, 1)
