@@ -252,7 +252,7 @@ func TestTooManyAttachmentsCostThePacket(t *testing.T) {
 // A client that asks whether the connection still is one gets an answer; a pong asks nothing.
 func TestSocketIOProbe(t *testing.T) {
 	h := newEcho(t, Options{})
-	c := &frames{serve(t, overTCP, h).direct(t)}
+	c := serve(t, overTCP, h).socketIO(t)
 	c.say("3probe", "3", "3prob", "40")
 	if got := c.hear(); got != "6" {
 		t.Errorf("heard %s", got)
@@ -575,7 +575,7 @@ func TestSocketIOUnusableEventName(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 		c.say("41", "1")
-		if e, polls := c.(*requests); polls {
+		if e, polls := c.(*engine); polls {
 			e.get()
 		}
 	})

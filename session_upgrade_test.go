@@ -7,64 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-// websocket opens a WebSocket with the query.
-func (s *server) websocket(t testing.TB, query string, lines ...string) *client {
-	t.Helper()
-	nc := s.raw(t)
-	head := strings.Replace(handshakeHead, "GET / ", "GET /socket.io/"+query+" ", 1)
-	r := request(t, nc, head+strings.Join(append(lines, "", ""), "\r\n"))
-	if r.StatusCode != http.StatusSwitchingProtocols {
-		body, _ := io.ReadAll(r.Body)
-		t.Fatalf("handshake: %s %s", r.Status, body)
-	}
-	c := newConn(nc, connConfig{client: true, readLimit: 64 << 20, maxQueued: 64 << 20, early: r.rest})
-	t.Cleanup(func() { c.CloseNow() })
-	return &client{c, t, ""}
-}
-
-// direct opens a session over a WebSocket.
-func (s *server) direct(t testing.TB) *client {
-	t.Helper()
-	c := s.websocket(t, "?EIO=4&transport=websocket")
-	handshake := c.next()
-	found := handshakeForm.FindStringSubmatch(handshake)
-	if found == nil {
-		t.Fatalf("handshake: %s", handshake)
-	}
-	c.sid = found[1]
-	return c
-}
-
-// sendBinary sends bytes as a message of its own.
-func (c *client) sendBinary(p string) {
-	c.t.Helper()
-	if err := c.Write(context.Background(), OpBinary, []byte(p)); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// wantGone expects the connection to end, whatever came before.
-func (c *client) wantGone() {
-	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	for {
-		if _, _, err := c.Read(ctx); err != nil {
-			if ctx.Err() != nil {
-				c.t.Fatal("the connection is not closed")
-			}
-			return
-		}
-	}
-}
 
 const (
 	unknownSession = `{"code":1,"message":"Session ID unknown"}`

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -140,23 +138,13 @@ func (c *client) listen() <-chan *string {
 	return heard
 }
 
-// ioClient is a Socket.IO client over a WebSocket, as raw as can be.
+// ioClient is a Socket.IO client over a WebSocket. It is a talker.
 type ioClient struct{ *client }
 
+// socketIO connects an ioClient, to no namespace yet.
 func (s *server) socketIO(t testing.TB) ioClient {
 	t.Helper()
-	nc := s.raw(t)
-	r := request(t, nc, strings.Replace(handshakeHead, "GET / ", "GET /socket.io/?EIO=4&transport=websocket ", 1)+"\r\n")
-	if r.StatusCode != http.StatusSwitchingProtocols {
-		body, _ := io.ReadAll(r.Body)
-		t.Fatalf("handshake: %s %s", r.Status, body)
-	}
-	c := ioClient{&client{newConn(nc, connConfig{client: true, readLimit: 1 << 20, maxQueued: 1 << 20, early: r.rest}), t, ""}}
-	t.Cleanup(func() { c.CloseNow() })
-	if hello := c.next(); !strings.HasPrefix(hello, `0{"sid":"`) {
-		t.Fatalf("the handshake is %s", hello)
-	}
-	return c
+	return ioClient{s.direct(t)}
 }
 
 // join connects to a namespace and returns the socket's id.
@@ -175,12 +163,14 @@ func (c ioClient) join(namespace string) (id string) {
 	return hello.Sid
 }
 
-// engine is a client of Engine.IO, whose requests are made one at a time.
+// engine is a client of Engine.IO by polling, which makes one request at a time. It is a talker.
 type engine struct {
 	*server
 	t    testing.TB
 	http *http.Client
 	sid  string
+
+	packets []string // received, and not yet heard
 }
 
 // reply is what a request was answered with.
@@ -354,15 +344,15 @@ var talkers = []struct {
 	name string
 	open func(t testing.TB, srv *server) talker
 }{
-	{"websocket", func(t testing.TB, srv *server) talker { return &frames{srv.direct(t)} }},
-	{"polling", func(t testing.TB, srv *server) talker { return &requests{engine: srv.polls(t)} }},
+	{"websocket", func(t testing.TB, srv *server) talker { return srv.socketIO(t) }},
+	{"polling", func(t testing.TB, srv *server) talker { return srv.polls(t) }},
 	{"upgraded", func(t testing.TB, srv *server) talker {
 		e := srv.polls(t)
 		c := e.probing()
 		c.send("2probe")
 		c.want("3probe")
 		c.send("5")
-		return &frames{c}
+		return ioClient{c}
 	}},
 }
 
@@ -376,24 +366,21 @@ func overTransports(t *testing.T, h *Hub, test func(t *testing.T, open func() ta
 	}
 }
 
-// frames is a talker over a WebSocket.
-type frames struct{ *client }
-
-func (f *frames) say(packets ...string) {
+func (c ioClient) say(packets ...string) {
 	for _, p := range packets {
 		if base64, binary := strings.CutPrefix(p, "b"); binary {
-			f.sendBinary(string(decoded(f.t, base64)))
+			c.sendBinary(string(decoded(c.t, base64)))
 		} else {
-			f.send(p)
+			c.send(p)
 		}
 	}
 }
 
-func (f *frames) hear() string {
-	f.t.Helper()
+func (c ioClient) hear() string {
+	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	op, p, err := f.Read(ctx)
+	op, p, err := c.Read(ctx)
 	switch {
 	case err != nil:
 		return "closed"
@@ -403,41 +390,35 @@ func (f *frames) hear() string {
 	return string(p)
 }
 
-func (f *frames) hangUp(*Hub) { f.CloseNow() }
+func (c ioClient) hangUp(*Hub) { c.CloseNow() }
 
-// requests is a talker by polling.
-type requests struct {
-	*engine
-	heard []string
-}
+func (e *engine) say(packets ...string) { e.post(strings.Join(packets, "\x1e")) }
 
-func (r *requests) say(packets ...string) { r.post(strings.Join(packets, "\x1e")) }
-
-func (r *requests) hear() string {
-	r.t.Helper()
-	if len(r.heard) == 0 {
-		answer := r.get()
+func (e *engine) hear() string {
+	e.t.Helper()
+	if len(e.packets) == 0 {
+		answer := e.get()
 		if answer.status != 200 {
 			return "closed"
 		}
-		r.heard = strings.Split(answer.body, "\x1e")
+		e.packets = strings.Split(answer.body, "\x1e")
 	}
-	p := r.heard[0]
-	r.heard = r.heard[1:]
+	p := e.packets[0]
+	e.packets = e.packets[1:]
 	if p == "1" {
 		return "closed"
 	}
 	return p
 }
 
-func (r *requests) hangUp(h *Hub) {
+func (e *engine) hangUp(h *Hub) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.request(ctx, "GET", r.query(), "")
+		e.request(ctx, "GET", e.query(), "")
 	}()
-	r.waitFor(h, "a GET", func(p *polling) bool { return p.getting })
+	e.waitFor(h, "a GET", func(p *polling) bool { return p.getting })
 	cancel()
 	<-done
 }
@@ -469,54 +450,6 @@ func wantHears(t testing.TB, c talker, packets ...string) {
 // welcome matches a CONNECT reply.
 func welcome(namespace string) string { return `~40` + namespace + `\{"sid":"[\w-]{20}"\}` }
 
-// overUnix is one kind more.
-var overUnix = kind{"unix", func(t testing.TB) net.Listener {
-	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}, func(l net.Listener) (net.Conn, error) { return net.Dial("unix", l.Addr().String()) }}
-
-// overClientKinds runs a test once for each kind of connection that a Client may have.
-func overClientKinds(t *testing.T, test func(t *testing.T, k kind)) {
-	over(t, []kind{overPipe, overTCP, overUnix, overTLS}, test)
-}
-
-// soon is a Backoff for tests in real time.
-var soon = Backoff{Min: time.Millisecond, Max: 10 * time.Millisecond}
-
-// client makes a client of the server that is closed at the test's end.
-func (s *server) client(t testing.TB, options ClientOptions) *Client {
-	t.Helper()
-	return newClient(t, func() (net.Conn, error) { return s.kind.dial(s.listener) }, options)
-}
-
-// newClient makes a client that dials so.
-func newClient(t testing.TB, dial func() (net.Conn, error), options ClientOptions) *Client {
-	t.Helper()
-	options.Dial.DialContext = func(context.Context, string, string) (net.Conn, error) { return dial() }
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
-	}
-	if options.Backoff.Min == 0 {
-		options.Backoff = soon
-	}
-	c := NewClient("http://example.com", options)
-	t.Cleanup(func() { c.Close() })
-	return c
-}
-
-// mustConnect connects.
-func mustConnect(t testing.TB, c *Client) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := c.Connect(ctx); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // ask is Call for ten seconds.
 func ask[T any](t testing.TB, c Caller, event string, args ...any) T {
 	t.Helper()
@@ -529,82 +462,53 @@ func ask[T any](t testing.TB, c Caller, event string, args ...any) T {
 	return v
 }
 
-const (
-	engineHello = `0{"sid":"engine","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}`
-	letIn       = `40{"sid":"socket"}`
-)
-
-// fakeServer is a server whose every message the test sends by hand.
-type fakeServer struct {
-	*server
-	conns chan *client
-}
-
-// newFakeServer starts one; its connections wait in conns.
-func newFakeServer(t testing.TB, k kind) *fakeServer {
-	f := &fakeServer{conns: make(chan *client, 100)}
-	f.server = serve(t, k, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := Upgrade(w, r, UpgradeOptions{})
-		if err != nil {
-			return // the client has gone meanwhile
-		}
-		f.conns <- &client{conn, t, ""}
-	}))
-	t.Cleanup(func() {
-		for len(f.conns) > 0 {
-			(<-f.conns).CloseNow()
-		}
-	})
-	return f
-}
-
-// accept returns the next connection.
-func (f *fakeServer) accept(t testing.TB) *client {
+// websocket opens a WebSocket with the query.
+func (s *server) websocket(t testing.TB, query string, lines ...string) *client {
 	t.Helper()
-	c := within(t, f.conns, "a connection")
+	nc := s.raw(t)
+	head := strings.Replace(handshakeHead, "GET / ", "GET /socket.io/"+query+" ", 1)
+	r := request(t, nc, head+strings.Join(append(lines, "", ""), "\r\n"))
+	if r.StatusCode != http.StatusSwitchingProtocols {
+		body, _ := io.ReadAll(r.Body)
+		t.Fatalf("handshake: %s %s", r.Status, body)
+	}
+	c := newConn(nc, connConfig{client: true, readLimit: 64 << 20, maxQueued: 64 << 20, early: r.rest})
 	t.Cleanup(func() { c.CloseNow() })
+	return &client{c, t, ""}
+}
+
+// direct opens a session over a WebSocket.
+func (s *server) direct(t testing.TB) *client {
+	t.Helper()
+	c := s.websocket(t, "?EIO=4&transport=websocket")
+	handshake := c.next()
+	found := handshakeForm.FindStringSubmatch(handshake)
+	if found == nil {
+		t.Fatalf("handshake: %s", handshake)
+	}
+	c.sid = found[1]
 	return c
 }
 
-// welcome accepts a connection and lets it in.
-func (f *fakeServer) welcome(t testing.TB) *client {
-	t.Helper()
-	s := f.accept(t)
-	s.send(engineHello)
-	s.want("40")
-	s.send(letIn)
-	return s
-}
-
-// connected returns a client that is connected, and the server's end.
-func (f *fakeServer) connected(t testing.TB, options ClientOptions) (*Client, *client) {
-	t.Helper()
-	c := f.client(t, options)
-	result := connecting(c)
-	s := f.welcome(t)
-	if err := within(t, result, "Connect"); err != nil {
-		t.Fatal(err)
+// sendBinary sends bytes as a message of its own.
+func (c *client) sendBinary(p string) {
+	c.t.Helper()
+	if err := c.Write(context.Background(), OpBinary, []byte(p)); err != nil {
+		c.t.Fatal(err)
 	}
-	return c, s
 }
 
-// connecting has Connect called.
-func connecting(c *Client) <-chan error {
-	result := make(chan error, 1)
-	go func() { result <- c.Connect(context.Background()) }()
-	return result
-}
-
-// settle waits until the client has read all that the server has sent.
-func settleClient(s *client) {
-	s.t.Helper()
-	s.send("2settle")
-	s.want("3settle")
-}
-
-// reasons are those that a client is disconnected for.
-func reasons(c *Client) <-chan Reason {
-	left := newChannel[Reason]()
-	c.OnDisconnect(func(why Reason) { left <- why })
-	return left
+// wantGone expects the connection to end, whatever came before.
+func (c *client) wantGone() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		if _, _, err := c.Read(ctx); err != nil {
+			if ctx.Err() != nil {
+				c.t.Fatal("the connection is not closed")
+			}
+			return
+		}
+	}
 }
