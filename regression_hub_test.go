@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"os"
@@ -240,4 +241,56 @@ func TestDisconnectedFromManyMayCross(t *testing.T) {
 	}
 	c.send(`420["unknown"]`)
 	c.want(`430[{"error":{"message":"event: \"unknown\" is not one that this server knows"}}]`)
+}
+
+// The time-out of a ping that waits in the queue for the end of a long frame begins anew while the network takes bytes
+// before it: a client that reads slowly but steadily, a megabyte at 16 KB a second, is not disconnected.
+func TestPingTimeoutWaitsForWhatPrecedesThePing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, Options{PingTimeout: 4 * time.Second})
+		left := leavings(h)
+		p := serve(t, overPipe, h).peer(t).accepted()
+		text := strings.Repeat("x", 1<<20)
+		if err := h.Emit("long", text); err != nil {
+			t.Fatal(err)
+		}
+		p.nc.SetReadDeadline(time.Time{})
+		for range len(text) / writeChunk {
+			<-time.After(time.Second)
+			if _, err := io.CopyN(io.Discard, p.in, writeChunk); err != nil {
+				t.Fatalf("%v; the client was disconnected: %v", err, <-left)
+			}
+		}
+		if rest, err := p.in.ReadString('}'); err != nil || !strings.HasSuffix(rest, `x"}`) {
+			t.Fatalf("%.100q, %v", rest, err)
+		}
+		p.want(OpPing, "") // it leaves now, and is not answered
+		p.wantClose(StatusPolicyViolation, "ping timeout")
+		wantReason(t, left, ReasonPingTimeout)
+	})
+}
+
+// A reader that has handled an event, and a control frame that came with it, does not wait on the stack that the event
+// has made larger, 4 KB instead of 2, for as long as only pongs come.
+func TestReaderLeavesTheLargeStackAfterAControlFrame(t *testing.T) {
+	noLeaks(t)
+	h := newHub(t, Options{})
+	p := serve(t, overTCP, h).peer(t).accepted()
+	for range 20 {
+		p.send([]byte(string(p.frame(OpText, `{"event":"unknown"}`)) + string(p.frame(OpPing, "behind it"))))
+		for range 2 {
+			p.next()
+		}
+		eventually(t, "the reader to wait", func() bool {
+			for _, g := range packageGoroutines() {
+				if strings.Contains(g, "(*Conn).serve(") && strings.Contains(g, "IO wait") {
+					if strings.Contains(g, "(*Conn).handleInput(") {
+						t.Fatalf("the reader waits deep in its stack:\n%s", g)
+					}
+					return true
+				}
+			}
+			return false
+		})
+	}
 }

@@ -170,3 +170,28 @@ func TestResponseHeaderNamesInLowerCase(t *testing.T) {
 		t.Errorf("row 46: got %s", b)
 	}
 }
+
+// A queue that was long once gives its room back, though it never runs empty. After a backlog of 800,000 small frames
+// pop took 10 µs a frame, under the outbox's lock, because it moved all the room.
+func TestOutboxGivesBackTheRoomOfABacklog(t *testing.T) {
+	o := &outbox{limit: 1 << 30}
+	frame := numberedFrame(OpBinary, 0, 8)
+	const backlog, left = 100_000, 100
+	for range backlog {
+		o.push(frame, forWriter)
+	}
+	for o.frames.len() > left {
+		o.pop()
+	}
+	if cap(o.frames.items) > 10*left {
+		t.Errorf("%d frames wait in a queue with room for %d", left, cap(o.frames.items))
+	}
+	for n := left; ; n-- {
+		if got := o.pop(); got == nil {
+			if n != 0 {
+				t.Errorf("%d frames are lost", n)
+			}
+			break
+		}
+	}
+}
