@@ -41,8 +41,8 @@ type outbox struct {
 	ending     *ending // of a closing connection, which goes on to its next step when err is set
 	writing    int64   // nanotime when the drainer's write in progress began; 0: none
 
-	room chan struct{} // made by who waits for room, closed when there is some
-	end  chan struct{} // made by who waits for the end, closed when nothing will be written any more
+	room gate // opens when there is room
+	end  gate // opens when nothing will be written any more
 }
 
 // writerState says who is responsible for what is queued.
@@ -143,7 +143,7 @@ func (o *outbox) pushClose(frame []byte, ending *ending) (wake bool) {
 		return false
 	}
 	o.add(frame)
-	o.signal(&o.room)
+	o.room.open()
 	return o.needsWake()
 }
 
@@ -280,7 +280,7 @@ func (o *outbox) wrote(n int, err error, blocked bool) bool {
 		o.passed++
 	}
 	if o.cost() < max(o.limit/2, 1) {
-		o.signal(&o.room)
+		o.room.open()
 	}
 	return true
 }
@@ -311,15 +311,8 @@ func (o *outbox) fail(err error) {
 		o.ending.advance(stepAnswer, 0)
 	}
 	o.frameQueue = frameQueue{}
-	o.signal(&o.room)
-	o.signal(&o.end)
-}
-
-func (o *outbox) signal(c *chan struct{}) {
-	if *c != nil {
-		close(*c)
-		*c = nil
-	}
+	o.room.open()
+	o.end.open()
 }
 
 // stalledFor reports whether the kernel has taken nothing of the drainer's write for d.
@@ -378,43 +371,26 @@ func (o *outbox) waitBelow(ctx context.Context, part int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for {
-		o.mu.Lock()
-		if o.closing || o.err != nil {
-			o.mu.Unlock()
-			return o.closedError()
-		}
-		if o.cost() < max(o.limit/part, 1) {
-			o.mu.Unlock()
-			return nil
-		}
-		if o.room == nil {
-			o.room = make(chan struct{})
-		}
-		room := o.room
-		o.mu.Unlock()
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	closed := false
+	err := o.room.await(ctx, &o.mu, func() bool {
+		closed = o.closing || o.err != nil
+		return closed || o.cost() < max(o.limit/part, 1)
+	})
+	if closed {
+		return o.closedError()
 	}
+	return err
 }
 
 // closed returns a channel that is closed when nothing will be written any more. It locks.
 func (o *outbox) closed() <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.end == nil {
-		o.end = make(chan struct{})
-		if o.err != nil {
-			end := o.end
-			close(o.end)
-			o.end = nil
-			return end
-		}
+	closed := o.end.wait()
+	if o.err != nil {
+		o.end.open()
 	}
-	return o.end
+	return closed
 }
 
 // progress says how many bytes have still to leave, when the network last took some, by nanotime, and what failed. It

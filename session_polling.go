@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -31,8 +32,8 @@ type polling struct {
 	pollEnding
 	state   pollState
 	probing context.CancelFunc // ends the probe of a WebSocket; nil: there is none
-	arrived chan struct{}      // closed when a waiting GET should look again
-	room    chan struct{}      // closed when half of the limit is free again
+	arrived gate               // opens when a waiting GET should look again
+	room    gate               // opens when half of the limit is free again
 }
 
 // pollState says what is done with packets and requests. It only goes forward.
@@ -158,14 +159,7 @@ func (t *polling) wake() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.ready = true
-	signal(&t.arrived)
-}
-
-func signal(c *chan struct{}) {
-	if *c != nil {
-		close(*c)
-		*c = nil
-	}
+	t.arrived.open()
 }
 
 // agreed implements transport. Responses are compressed as a whole: see writePayload.
@@ -173,28 +167,15 @@ func (t *polling) agreed() compression { return compression{} }
 
 // waitUntilHalf implements transport. It returns nil when the client has upgraded.
 func (t *polling) waitUntilHalf(ctx context.Context) error {
-	for {
-		t.mu.Lock()
-		upgraded := t.state == pollUpgraded
-		if !upgraded && t.state != pollOpen {
-			t.mu.Unlock()
-			return ErrClosed
-		}
-		if upgraded || t.cost() < max(t.limit/2, 1) {
-			t.mu.Unlock()
-			return ctx.Err()
-		}
-		if t.room == nil {
-			t.room = make(chan struct{})
-		}
-		room := t.room
-		t.mu.Unlock()
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	closed := false
+	err := t.room.await(ctx, &t.mu, func() bool {
+		closed = t.state == pollClosing || t.state == pollEnded
+		return closed || t.state == pollUpgraded || t.cost() < max(t.limit/2, 1)
+	})
+	if closed {
+		return ErrClosed
 	}
+	return cmp.Or(err, ctx.Err())
 }
 
 // permit implements transport.
@@ -237,7 +218,8 @@ func (t *polling) beginClose(code StatusCode, text string, mode closeMode) {
 	}
 	t.pollQueue.push([]byte{byte(last)})
 	t.ready = true
-	t.signal()
+	t.arrived.open()
+	t.room.open()
 	t.awaitGet()
 }
 
@@ -266,12 +248,6 @@ func (t *polling) expire() {
 	t.end()
 }
 
-// signal lets all look again who wait.
-func (t *polling) signal() {
-	signal(&t.arrived)
-	signal(&t.room)
-}
-
 // closeNow implements transport.
 func (t *polling) closeNow() { t.end() }
 
@@ -289,7 +265,8 @@ func (t *polling) end() {
 	first := t.state < pollUpgraded
 	if first {
 		t.state = pollEnded
-		t.signal()
+		t.arrived.open()
+		t.room.open()
 		if t.probing != nil {
 			t.probing()
 		}

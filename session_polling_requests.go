@@ -163,17 +163,14 @@ func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, err error
 	if t.linger != nil {
 		t.linger.Stop()
 	}
-	signal(&t.room)
+	t.room.open()
 	return packets, nil
 }
 
 // wait waits until a GET should look again: something may be queued, or its client probes a WebSocket and waits for it.
 // Meanwhile t.mu is not held.
 func (t *polling) wait(ctx context.Context) error {
-	if t.arrived == nil {
-		t.arrived = make(chan struct{})
-	}
-	arrived := t.arrived
+	arrived := t.arrived.wait()
 	var pause <-chan time.Time
 	if t.probing != nil {
 		pause = time.After(probePause)
@@ -261,7 +258,8 @@ func (t *polling) beginPost(ctx context.Context) error {
 func (t *polling) endPost() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	signal(&t.posting)
+	close(t.posting)
+	t.posting = nil
 }
 
 // readPost reads the body of a POST. It locks.

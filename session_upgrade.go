@@ -43,7 +43,7 @@ func (t *polling) beginProbe(stop context.CancelFunc) bool {
 	}
 	t.probing = stop
 	t.session.parts.Add(1)
-	signal(&t.arrived)
+	t.arrived.open()
 	return true
 }
 
@@ -97,7 +97,8 @@ func (t *polling) upgrade(conn *Conn) bool {
 	conn.reads.Add(t.received.Load()) // so that the heartbeat's count goes on
 	t.session.attach(conn)
 	t.state, t.closed, t.probing = pollUpgraded, closed, nil
-	t.signal()
+	t.arrived.open()
+	t.room.open()
 	return true
 }
 

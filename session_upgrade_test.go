@@ -547,7 +547,7 @@ func TestUpgradeTakesOver(t *testing.T) {
 		eventually(t, "Flush to wait", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return p.room != nil
+			return p.room.opened != nil
 		})
 		p.upgrade(conn)
 		conn.out.stop(net.ErrClosed)

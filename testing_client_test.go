@@ -284,7 +284,7 @@ func (e *engine) getting(h *Hub) <-chan reply {
 		}
 		answered <- r
 	}()
-	e.waitFor(h, "a GET that waits", func(p *polling) bool { return len(answered) > 0 || p.getting && p.arrived != nil })
+	e.waitFor(h, "a GET that waits", func(p *polling) bool { return len(answered) > 0 || p.getting && p.arrived.opened != nil })
 	return answered
 }
 
