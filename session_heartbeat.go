@@ -41,10 +41,8 @@ type observation struct {
 	transportStatus
 	pending bool   // no socket of the client was accepted yet
 	pauses  uint32 // reading.pauses
+	paused  bool   // the connection is not read at the moment, because an inbox is full
 }
-
-// paused reports whether the connection is not read at the moment, because an inbox is full.
-func (o *observation) paused() bool { return o.pauses%2 != 0 }
 
 // action is what a check leads to.
 type action uint8
@@ -73,7 +71,7 @@ func (h *heartbeat) next(now int64, t *timeouts, seen observation) (do action, l
 		case seen.received != h.received: // anything that is received answers the ping
 			h.awaitingPong = false
 			h.pingAt += int64(t.pingInterval)
-		case seen.pauses != h.pauses || seen.paused():
+		case seen.pauses != h.pauses || seen.paused:
 			// The hub did not read. The timeout begins anew, and something has to be on its way to the client: writing to
 			// one that has gone fails sooner or later.
 			h.pingAt, h.pauses = now, seen.pauses
@@ -112,7 +110,7 @@ func (h *heartbeat) nextCheck(now int64, t *timeouts, seen observation) int64 {
 		// An answer that has come, early or late, must not make the next ping late.
 		intervals := (now-h.pingAt)/int64(t.pingInterval) + 1
 		next = min(next+intervals*int64(t.pingInterval), h.pongBy(t))
-		if seen.paused() {
+		if seen.paused {
 			// The peer's TCP answers a first ping with a reset, and only then does writing a second fail.
 			next = min(next, h.pingAt+int64(t.pingTimeout)/2)
 		}
@@ -132,7 +130,7 @@ func (h *heartbeat) nextCheck(now int64, t *timeouts, seen observation) int64 {
 
 // observe returns what a check sees.
 func (s *session) observe() observation {
-	return observation{s.transport().status(), s.reading.pending.Load(), s.reading.pauses.Load()}
+	return observation{s.transport().status(), s.reading.pending.Load(), s.reading.pauses.Load(), s.reading.paused()}
 }
 
 // check enforces the session's deadlines. It runs when the timer fires, and may be called at any time.

@@ -23,7 +23,7 @@ func TestHeartbeat(t *testing.T) {
 		return observation{transportStatus: transportStatus{queueStatus: queueStatus{bytes: 1, passedPings: times}}}
 	}
 	paused := func(pauses uint32, queued int) observation {
-		return observation{transportStatus: transportStatus{queueStatus: queueStatus{bytes: queued}}, pauses: pauses}
+		return observation{transportStatus: transportStatus{queueStatus: queueStatus{bytes: queued}}, pauses: pauses, paused: pauses%2 != 0}
 	}
 	pinged := heartbeat{pingAt: 9 * second, awaitingPong: true} // for the first time, a second late
 	again := heartbeat{pingAt: 30 * second, awaitingPong: true} // not the first
