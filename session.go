@@ -81,7 +81,7 @@ type session struct {
 
 	mu        sync.Mutex // guards:
 	sockets   []*Socket  // those removed are among them until their functions have all returned
-	heartbeat heartbeat
+	heartbeat sessionHeartbeat
 }
 
 // codec is a protocol of events over messages.
@@ -122,7 +122,7 @@ type closeStatus struct {
 // newSession makes a session that reads conn, or one of a client that polls, whose transport is still to be set.
 func newSession(h *Hub, conn *Conn, codec codec) *session {
 	config := h.sessions
-	s := &session{hub: h, config: config, codec: codec, protocol: codec.protocol(), heartbeat: newHeartbeat(nanotime(), &config.timeouts)}
+	s := &session{hub: h, config: config, codec: codec, protocol: codec.protocol(), heartbeat: newSessionHeartbeat(nanotime(), &config.timeouts)}
 	s.parts.Store(1)
 	s.reading.pending.Store(true)
 	s.reading.session = s

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// timeouts bound what a session waits for. They are Options' fields of these names.
+// timeouts bound what a session waits for. All but tick are fields of Options.
 type timeouts struct {
 	pingInterval   time.Duration
 	pingTimeout    time.Duration
@@ -16,39 +16,41 @@ type timeouts struct {
 
 // firstPingSpread is how much later than the interval the first ping may come, in nanoseconds. A client waits for it
 // until the interval and the ping timeout have passed.
-func (t *timeouts) firstPingSpread() int64 { return int64(min(t.pingInterval, t.pingTimeout) / 4) }
+func (t *timeouts) firstPingSpread() int64 {
+	return int64(min(t.pingInterval, t.pingTimeout) / 4)
+}
 
-// heartbeat decides when a client is pinged and when its session has waited too long: for a pong, for the client to
+// sessionHeartbeat decides when a client is pinged and when its session has waited too long: for a pong, for the client to
 // connect, for the rest of a message, or for a slow consumer. It is a value without side effects: session.check tells
 // it what is seen and does what it says.
-type heartbeat struct {
+type sessionHeartbeat struct {
 	born         int64  // nanotime at which the session began
 	pingAt       int64  // nanotime of the next ping; while awaitingPong, of the last, or of what began its timeout anew
-	received     uint32 // observation.received when the ping was sent
-	passedPings  int32  // observation.passedPings then, or when the timeout last began anew
-	pauses       uint32 // observation.pauses, likewise
+	received     uint32 // sessionSigns.received when the ping was sent
+	passedPings  int32  // sessionSigns.passedPings then, or when the timeout last began anew
+	pauses       uint32 // sessionSigns.pauses, likewise
 	awaitingPong bool
 }
 
-// newHeartbeat returns the heartbeat of a session that begins now. Clients that come together, after a restart for
+// newSessionHeartbeat returns the heartbeat of a session that begins now. Clients that come together, after a restart for
 // example, are not pinged together. None is pinged before the interval that its handshake has told it.
-func newHeartbeat(now int64, t *timeouts) heartbeat {
-	return heartbeat{born: now, pingAt: now + int64(t.pingInterval) + rand.Int64N(t.firstPingSpread()+1)}
+func newSessionHeartbeat(now int64, t *timeouts) sessionHeartbeat {
+	return sessionHeartbeat{born: now, pingAt: now + int64(t.pingInterval) + rand.Int64N(t.firstPingSpread()+1)}
 }
 
-// observation is what a check sees of a session.
-type observation struct {
+// sessionSigns is what a check sees of a session.
+type sessionSigns struct {
 	transportStatus
 	pending bool   // no socket of the client was accepted yet
 	pauses  uint32 // reading.pauses
 	paused  bool   // the connection is not read at the moment, because an inbox is full
 }
 
-// action is what a check leads to.
-type action uint8
+// heartbeatAction is what a check leads to.
+type heartbeatAction uint8
 
 const (
-	actNothing action = iota
+	actNothing heartbeatAction = iota
 	actPing
 	actConnectTimeout // and this and all that follow end the session
 	actMessageTimeout
@@ -57,7 +59,7 @@ const (
 )
 
 // next returns what is to be done now. Unless that ends the session, look is the nanotime of the next check.
-func (h *heartbeat) next(now int64, t *timeouts, seen observation) (do action, look int64) {
+func (h *sessionHeartbeat) next(now int64, t *timeouts, seen sessionSigns) (do heartbeatAction, look int64) {
 	switch {
 	case seen.pending && now-h.born >= int64(t.connectTimeout):
 		return actConnectTimeout, 0
@@ -95,7 +97,7 @@ func (h *heartbeat) next(now int64, t *timeouts, seen observation) (do action, l
 
 // pongBy returns when the ping timeout ends. What the first ping was late, by its spread and by the clock's two ticks,
 // is taken off, so that a client that sends nothing at all is gone when it expects to be.
-func (h *heartbeat) pongBy(t *timeouts) int64 {
+func (h *sessionHeartbeat) pongBy(t *timeouts) int64 {
 	from := h.pingAt
 	if first := h.born + int64(t.pingInterval); from <= first+t.firstPingSpread()+2*int64(t.tick) {
 		from = first
@@ -104,7 +106,7 @@ func (h *heartbeat) pongBy(t *timeouts) int64 {
 }
 
 // nextCheck returns when to look again.
-func (h *heartbeat) nextCheck(now int64, t *timeouts, seen observation) int64 {
+func (h *sessionHeartbeat) nextCheck(now int64, t *timeouts, seen sessionSigns) int64 {
 	next := h.pingAt
 	if h.awaitingPong {
 		// An answer that has come, early or late, must not make the next ping late.
@@ -129,8 +131,8 @@ func (h *heartbeat) nextCheck(now int64, t *timeouts, seen observation) int64 {
 }
 
 // observe returns what a check sees.
-func (s *session) observe() observation {
-	return observation{s.transport().status(), s.reading.pending.Load(), s.reading.pauses.Load(), s.reading.paused()}
+func (s *session) observe() sessionSigns {
+	return sessionSigns{s.transport().status(), s.reading.pending.Load(), s.reading.pauses.Load(), s.reading.paused()}
 }
 
 // check enforces the session's deadlines. It runs when the timer fires, and may be called at any time.

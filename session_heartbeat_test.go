@@ -9,35 +9,35 @@ import (
 func TestHeartbeat(t *testing.T) {
 	const second = int64(time.Second)
 	bounds := &timeouts{8 * time.Second, 6 * time.Second, 20 * time.Second, 5 * time.Second, time.Second / 16}
-	quiet := observation{}
-	unfinished := func(since int64) observation {
-		return observation{transportStatus: transportStatus{unfinished: since * second}}
+	quiet := sessionSigns{}
+	unfinished := func(since int64) sessionSigns {
+		return sessionSigns{transportStatus: transportStatus{unfinished: since * second}}
 	}
-	slow := func(at int64) observation {
-		return observation{transportStatus: transportStatus{queueStatus: queueStatus{slowAt: at * second}}}
+	slow := func(at int64) sessionSigns {
+		return sessionSigns{transportStatus: transportStatus{queueStatus: queueStatus{slowAt: at * second}}}
 	}
-	received := func(times uint32) observation {
-		return observation{transportStatus: transportStatus{received: times}}
+	received := func(times uint32) sessionSigns {
+		return sessionSigns{transportStatus: transportStatus{received: times}}
 	}
-	passed := func(times int32) observation {
-		return observation{transportStatus: transportStatus{queueStatus: queueStatus{bytes: 1, passedPings: times}}}
+	passed := func(times int32) sessionSigns {
+		return sessionSigns{transportStatus: transportStatus{queueStatus: queueStatus{bytes: 1, passedPings: times}}}
 	}
-	paused := func(pauses uint32, queued int) observation {
-		return observation{transportStatus: transportStatus{queueStatus: queueStatus{bytes: queued}}, pauses: pauses, paused: pauses%2 != 0}
+	paused := func(pauses uint32, queued int) sessionSigns {
+		return sessionSigns{transportStatus: transportStatus{queueStatus: queueStatus{bytes: queued}}, pauses: pauses, paused: pauses%2 != 0}
 	}
-	pinged := heartbeat{pingAt: 9 * second, awaitingPong: true} // for the first time, a second late
-	again := heartbeat{pingAt: 30 * second, awaitingPong: true} // not the first
+	pinged := sessionHeartbeat{pingAt: 9 * second, awaitingPong: true} // for the first time, a second late
+	again := sessionHeartbeat{pingAt: 30 * second, awaitingPong: true} // not the first
 	for _, test := range []struct {
 		name string
-		from heartbeat
+		from sessionHeartbeat
 		now  int64 // seconds
-		seen observation
-		do   action
+		seen sessionSigns
+		do   heartbeatAction
 		look int64 // seconds
 	}{
-		{"before the ping", heartbeat{pingAt: 9 * second}, 7, quiet, actNothing, 9},
-		{"the ping", heartbeat{pingAt: 9 * second}, 9, quiet, actPing, 14}, // its spread is taken off the timeout
-		{"a late ping", heartbeat{pingAt: 10 * second}, 20, quiet, actPing, 25},
+		{"before the ping", sessionHeartbeat{pingAt: 9 * second}, 7, quiet, actNothing, 9},
+		{"the ping", sessionHeartbeat{pingAt: 9 * second}, 9, quiet, actPing, 14}, // its spread is taken off the timeout
+		{"a late ping", sessionHeartbeat{pingAt: 10 * second}, 20, quiet, actPing, 25},
 		{"no answer yet", pinged, 11, quiet, actNothing, 14},
 		{"no answer", pinged, 14, quiet, actPingTimeout, 0},
 		{"no answer to a later ping", again, 35, quiet, actNothing, 36},
@@ -45,23 +45,23 @@ func TestHeartbeat(t *testing.T) {
 		{"an answer", pinged, 13, received(1), actNothing, 17},
 		{"an answer as the next ping is due", pinged, 18, received(1), actPing, 23},
 		{"a ping that waits", pinged, 14, passed(1), actNothing, 19},
-		{"a ping that waited before", heartbeat{pingAt: 30 * second, passedPings: 1, awaitingPong: true}, 36, passed(1), actPingTimeout, 0},
+		{"a ping that waited before", sessionHeartbeat{pingAt: 30 * second, passedPings: 1, awaitingPong: true}, 36, passed(1), actPingTimeout, 0},
 		{"not read, nothing queued", again, 36, paused(1, 0), actPing, 39},
 		{"not read, something queued", again, 36, paused(1, 1), actNothing, 39},
 		{"not read for a while", again, 36, paused(2, 1), actNothing, 41},
-		{"waits to connect", heartbeat{pingAt: 30 * second}, 19, observation{pending: true}, actNothing, 20},
-		{"has not connected", heartbeat{pingAt: 30 * second}, 20, observation{pending: true}, actConnectTimeout, 0},
-		{"half a message", heartbeat{pingAt: 10 * second}, 4, unfinished(2), actNothing, 7},
-		{"half a message for long", heartbeat{pingAt: 10 * second}, 7, unfinished(2), actMessageTimeout, 0},
-		{"over the limit", heartbeat{pingAt: 10 * second}, 5, slow(6), actNothing, 6},
-		{"over the limit for long", heartbeat{pingAt: 10 * second}, 6, slow(6), actSlowConsumer, 0},
-		{"a message may begin", heartbeat{pingAt: 30 * second}, 1, quiet, actNothing, 6},
+		{"waits to connect", sessionHeartbeat{pingAt: 30 * second}, 19, sessionSigns{pending: true}, actNothing, 20},
+		{"has not connected", sessionHeartbeat{pingAt: 30 * second}, 20, sessionSigns{pending: true}, actConnectTimeout, 0},
+		{"half a message", sessionHeartbeat{pingAt: 10 * second}, 4, unfinished(2), actNothing, 7},
+		{"half a message for long", sessionHeartbeat{pingAt: 10 * second}, 7, unfinished(2), actMessageTimeout, 0},
+		{"over the limit", sessionHeartbeat{pingAt: 10 * second}, 5, slow(6), actNothing, 6},
+		{"over the limit for long", sessionHeartbeat{pingAt: 10 * second}, 6, slow(6), actSlowConsumer, 0},
+		{"a message may begin", sessionHeartbeat{pingAt: 30 * second}, 1, quiet, actNothing, 6},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := test.from
 			do, look := h.next(test.now*second, bounds, test.seen)
 			if do != test.do || look != test.look*second {
-				t.Errorf("action %d, next check after %v; want %d, %d s", do, time.Duration(look), test.do, test.look)
+				t.Errorf("heartbeatAction %d, next check after %v; want %d, %d s", do, time.Duration(look), test.do, test.look)
 			}
 		})
 	}
@@ -72,7 +72,7 @@ func TestHeartbeatSpread(t *testing.T) {
 	bounds := &timeouts{pingInterval: 8 * time.Second, pingTimeout: 6 * time.Second}
 	times := make(map[int64]bool)
 	for range 100 {
-		h := newHeartbeat(5, bounds)
+		h := newSessionHeartbeat(5, bounds)
 		if wait := time.Duration(h.pingAt - 5); wait < 8*time.Second || wait > 9500*time.Millisecond {
 			t.Fatalf("a first ping after %v", wait)
 		}
