@@ -216,31 +216,6 @@ func TestReadyCloseWhileWaiting(t *testing.T) {
 	}
 }
 
-// waitUntilParked waits until a goroutine that runs this function waits for the network.
-func waitUntilParked(t *testing.T, function string) {
-	t.Helper()
-	eventually(t, function+" to wait", func() bool {
-		for _, g := range packageGoroutines() {
-			if strings.Contains(g, function) && strings.Contains(g[:strings.IndexByte(g, '\n')], "IO wait") {
-				return true
-			}
-		}
-		return false
-	})
-}
-
-func waitUntilGone(t *testing.T, function string) {
-	t.Helper()
-	eventually(t, function+" to end", func() bool {
-		for _, g := range packageGoroutines() {
-			if strings.Contains(g, function) {
-				return false
-			}
-		}
-		return true
-	})
-}
-
 // A closed connection's file descriptor becomes another's: what is done with the first never touches the second.
 func TestReadyDescriptorReuse(t *testing.T) {
 	for _, s := range sockets {
@@ -430,18 +405,7 @@ func TestReadyReaderReplaced(t *testing.T) {
 	c := serve(t, overTCP, h).connect(t, nil)
 	c.settle()
 	reader := func() (id string) {
-		eventually(t, "the reader to wait", func() bool {
-			for _, g := range packageGoroutines() {
-				if strings.Contains(g, "(*Conn).serve(") && strings.Contains(g, "IO wait") {
-					if strings.Contains(g, "(*Conn).handleInput(") {
-						t.Fatalf("the reader waits deep in its stack:\n%s", g)
-					}
-					id, _, _ = strings.Cut(g, " [")
-					return true
-				}
-			}
-			return false
-		})
+		id, _, _ = strings.Cut(waitingReader(t), " [")
 		return id
 	}
 	before := reader()

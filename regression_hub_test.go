@@ -281,16 +281,6 @@ func TestReaderLeavesTheLargeStackAfterAControlFrame(t *testing.T) {
 		for range 2 {
 			p.next()
 		}
-		eventually(t, "the reader to wait", func() bool {
-			for _, g := range packageGoroutines() {
-				if strings.Contains(g, "(*Conn).serve(") && strings.Contains(g, "IO wait") {
-					if strings.Contains(g, "(*Conn).handleInput(") {
-						t.Fatalf("the reader waits deep in its stack:\n%s", g)
-					}
-					return true
-				}
-			}
-			return false
-		})
+		waitingReader(t)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -51,6 +52,40 @@ func packageGoroutines() []string {
 		}
 	}
 	return left
+}
+
+// waitUntilParked waits until a goroutine that runs the function waits for the network, and returns its stack.
+func waitUntilParked(t *testing.T, function string) (stack string) {
+	t.Helper()
+	eventually(t, function+" to wait", func() bool {
+		for _, g := range packageGoroutines() {
+			if state, _, _ := strings.Cut(g, "\n"); strings.Contains(state, "IO wait") && strings.Contains(g, function) {
+				stack = g
+				return true
+			}
+		}
+		return false
+	})
+	return stack
+}
+
+// waitingReader returns the stack of the one reader, when it waits for the network. The reader must wait on a stack that
+// handles nothing: those frames have grown it.
+func waitingReader(t *testing.T) (stack string) {
+	t.Helper()
+	stack = waitUntilParked(t, "(*Conn).serve(")
+	if strings.Contains(stack, "(*Conn).handleInput(") {
+		t.Fatalf("the reader waits deep in its stack:\n%s", stack)
+	}
+	return stack
+}
+
+// waitUntilGone waits until no goroutine runs the function.
+func waitUntilGone(t *testing.T, function string) {
+	t.Helper()
+	eventually(t, function+" to end", func() bool {
+		return !slices.ContainsFunc(packageGoroutines(), func(g string) bool { return strings.Contains(g, function) })
+	})
 }
 
 // within returns what comes from the channel. It fails the test if nothing does.
