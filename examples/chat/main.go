@@ -1,5 +1,5 @@
-// Chat serves the chat of package chatroom, which is the tutorial of atrium. Run it and open the address it prints in two
-// windows.
+// Chat serves the chat of package chatroom, which is the tutorial of atrium. Run it and open the
+// address it prints in two windows.
 package main
 
 import (
@@ -32,7 +32,8 @@ func main() {
 	go srv.Serve(ln)
 	fmt.Printf("Chat is open at http://%s/\n", ln.Addr())
 
-	// Leaving: the hub says goodbye first, then the server waits for what is left.
+	// On interrupt: first the hub disconnects its clients, then the server waits for the remaining
+	// requests.
 	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	<-interrupted.Done()

@@ -1,11 +1,12 @@
-// Cluster is the chat of examples/chat on three nodes: three hubs, each with a port of its own, joined by a Bus. Run it, and
-// open two of the addresses that it prints:
+// Cluster is the chat of examples/chat on three nodes: three hubs, each with its own port,
+// connected by a Bus. Run it, and open two of the addresses that it prints:
 //
 //	go run -C examples/cluster .                          # a bus in memory
 //	go run -C examples/cluster . -redis 127.0.0.1:6379    # one over Redis
 //	go run -C examples/cluster . -nats nats://127.0.0.1   # one over NATS
 //
-// With a broker it need not be one process. This is one node, on every machine:
+// With a broker the nodes may be processes of their own. This runs one node; do so on every
+// machine:
 //
 //	go run -C examples/cluster . -redis 10.0.0.1:6379 :8080
 package main
@@ -30,7 +31,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// newBus returns the bus that the flags ask for, and what is to be closed when the hubs are done.
+// newBus returns the bus that the flags select, and a function that closes its client after the
+// hubs' Shutdown.
 func newBus(redisAddr, natsURL string) (bus atrium.Bus, closeClient func(), err error) {
 	switch {
 	case redisAddr != "" && natsURL != "":
@@ -39,7 +41,8 @@ func newBus(redisAddr, natsURL string) (bus atrium.Bus, closeClient func(), err 
 		client := redis.NewClient(&redis.Options{Addr: redisAddr})
 		return redisbus.New(client), func() { client.Close() }, nil
 	case natsURL != "":
-		conn, err := nats.Connect(natsURL, nats.MaxReconnects(-1), nats.PingInterval(2*time.Second)) // never gives up, and notices a dead network
+		// It never gives up, and notices a dead network within seconds.
+		conn, err := nats.Connect(natsURL, nats.MaxReconnects(-1), nats.PingInterval(2*time.Second))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -48,7 +51,7 @@ func newBus(redisAddr, natsURL string) (bus atrium.Bus, closeClient func(), err 
 	return atrium.NewMemoryBus(), func() {}, nil
 }
 
-// node is one of the three: a hub and its server, all that a machine would have.
+// node is a hub and its server: what one machine runs.
 type node struct {
 	hub    *atrium.Hub
 	server *http.Server
@@ -56,7 +59,7 @@ type node struct {
 }
 
 func start(addr, password string, bus atrium.Bus) (*node, error) {
-	h := chatroom.New(password, atrium.Options{Bus: bus}) // which is all that is new
+	h := chatroom.New(password, atrium.Options{Bus: bus}) // the only difference to examples/chat
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err

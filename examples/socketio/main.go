@@ -1,5 +1,5 @@
-// Socketio is the chat server that everyone writes first with Socket.IO, in Go: what each part is in JavaScript stands
-// above it. Its page uses Socket.IO's own client, unmodified:
+// Socketio is the usual first chat server of Socket.IO, in Go: each part has its JavaScript in a
+// comment. Its page uses Socket.IO's own client, unmodified:
 //
 //	npm install socket.io-client
 //	go run ./examples/socketio -client node_modules/socket.io-client/dist
@@ -28,7 +28,7 @@ type (
 	Message struct {
 		Room string `json:"room"`
 		Text string `json:"text"`
-		From string `json:"from"` // From and ID are for the server to say
+		From string `json:"from"` // From and ID are set by the server
 		ID   int64  `json:"id"`
 	}
 	Receipt struct {
@@ -37,7 +37,7 @@ type (
 	}
 )
 
-// A room that a client names gets a prefix, so that it is never one of the server's own: "user:7", say, or a socket's id.
+// A room that a client names gets a prefix, so that it cannot be "user:7" or the id of a socket.
 const public = "room:"
 
 // if (!room || !text.trim()) return callback({ error: { message: "Invalid" } });

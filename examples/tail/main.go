@@ -1,4 +1,5 @@
-// Tail connects to a Socket.IO server, prints each event as a line of JSON, and sends the lines that it reads:
+// Tail connects to a Socket.IO server, prints each event as a line of JSON, and sends the lines
+// that it reads:
 //
 //	go run ./examples/chat &
 //	go run ./examples/tail -auth '{"name":"Tail","password":"atrium"}' -join 'join {"room":"lobby"}' -say 'say {"room":"lobby"}' http://127.0.0.1:8080
@@ -6,8 +7,8 @@
 //	go run ./examples/socketio &
 //	go run ./examples/tail -auth '{"name":"Tail","token":"atrium"}' -join 'join-room "lobby"' -say 'send-msg {"room":"lobby"}' http://127.0.0.1:3000
 //
-// It stays connected until it is interrupted. It exits with status 1 if the server refuses it, and with
-// 2 if its flags are invalid.
+// It stays connected until it is interrupted. It exits with status 1 if the server refuses it, and
+// with 2 if its flags are invalid.
 package main
 
 import (
@@ -114,7 +115,8 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 
-	// Handlers and functions like OnConnect are registered before Connect, so that nothing is missed.
+	// Handlers and functions like OnConnect are registered before Connect, so that nothing is
+	// missed.
 	out := json.NewEncoder(os.Stdout)
 	c.HandleAny(func(e *atrium.Event) {
 		_ = out.Encode(map[string]any{"event": e.Name(), "args": e.Args()})

@@ -11,11 +11,12 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// Rooms, socket ids and whatever else To takes are names in one space. Prefixes keep apart what is whose: a room that
-// clients name is always behind public, so that no name that they could choose is a person's room or a socket's id.
+// To takes names of rooms and ids of sockets: they share one name space. A prefix separates them:
+// the name of a room that a client has chosen always follows public, so that no client can name a
+// person's room or the id of a socket.
 const (
-	public = "room:"   // the rooms that people talk in
-	person = "person:" // all windows of one person; it tells the name wherever a socket's rooms are known: on every machine
+	public = "room:"   // of the rooms that people talk in
+	person = "person:" // of the room with all windows of one person; every node gets the name from it
 )
 
 func nameIn(rooms []string) string {
@@ -27,14 +28,15 @@ func nameIn(rooms []string) string {
 	return ""
 }
 
-// board tells everyone which rooms there are, and the members of a room who is in it. Each node has one, and tells its own
-// people, but of all nodes. Nobody waits for it: what changes while it asks the others is told next.
+// board tells all clients which rooms there are, and the members of a room who is in it. Each node
+// has a board, which asks all nodes and tells the clients of its own. Nobody waits for it: a change
+// while it asks is told in the next round.
 type board struct {
 	hub *atrium.Hub
 
 	mu      sync.Mutex      // guards:
-	changed map[string]bool // the public rooms that are still to be told of
-	stale   bool            // something has changed
+	changed map[string]bool // public rooms whose members have not been told yet
+	stale   bool            // there was a change since the last round
 	telling bool            // the goroutine exists
 }
 
@@ -47,7 +49,7 @@ func newBoard(h *atrium.Hub) *board {
 	return b
 }
 
-// change updates the boards of all nodes. Without a Bus this is the only one.
+// change updates the boards of all nodes; without a Bus, of this one.
 func (b *board) change(rooms ...string) {
 	b.hub.Nodes().Emit("changed", rooms)
 	b.update(rooms)
@@ -101,7 +103,8 @@ func (b *board) tellOf(changed []string) {
 	b.hub.Local().Emit("rooms", rooms)
 }
 
-// ask asks all nodes. It leaves out what a node does not answer within a second: if it is gone, its people are back soon.
+// ask asks all nodes for up to a second. It omits nodes that do not respond: the clients of a node
+// that is gone are back soon.
 func ask[T any](question func(context.Context) ([]T, error)) []T {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
