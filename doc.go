@@ -8,7 +8,7 @@
 //		if err := s.Handshake().Bind(&auth); err != nil {
 //			return err
 //		}
-//		user, ok := userOf(auth.Token) // identified by the token, not by a name that the client sends
+//		user, ok := userOf(auth.Token) // identified by the token, not by what the client says
 //		if !ok {
 //			return atrium.Errorf("Auth failed") // shown to the client
 //		}
@@ -20,7 +20,7 @@
 //		if !s.In(room) { // a client may only emit to its own rooms
 //			return Receipt{}, atrium.Errorf("room: you are not in it")
 //		}
-//		if err := h.To(room).Emit("message", m); err != nil { // to the whole room; s.To excepts the sender
+//		if err := h.To(room).Emit("message", m); err != nil { // s.To excepts the sender
 //			return Receipt{}, err
 //		}
 //		return Receipt{At: time.Now()}, nil // the acknowledgement

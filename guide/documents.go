@@ -18,12 +18,12 @@ func Hub(userOf func(token string) (User, bool)) *http.Server {
 	// [package hub]
 	h := atrium.New(atrium.Options{})
 
-	h.Use(func(s *atrium.Socket) error { // every client passes here first
+	h.Use(func(s *atrium.Socket) error { // called first for every client
 		var auth struct{ Token string }
 		if err := s.Handshake().Bind(&auth); err != nil {
 			return err
 		}
-		user, ok := userOf(auth.Token) // the token says who it is, not the client
+		user, ok := userOf(auth.Token) // identified by the token, not by what the client says
 		if !ok {
 			return atrium.Errorf("Auth failed") // shown to the client
 		}
@@ -32,10 +32,10 @@ func Hub(userOf func(token string) (User, bool)) *http.Server {
 	})
 	atrium.OnCall(h, "send", func(s *atrium.Socket, m ChatMessage) (Receipt, error) {
 		room := "room:" + m.Room
-		if !s.In(room) { // no client may speak where it is not
+		if !s.In(room) { // a client may only emit to its own rooms
 			return Receipt{}, atrium.Errorf("room: you are not in it")
 		}
-		if err := h.To(room).Emit("message", m); err != nil { // to all in the room; s.To leaves the sender out
+		if err := h.To(room).Emit("message", m); err != nil { // s.To excepts the sender
 			return Receipt{}, err
 		}
 		return Receipt{At: time.Now()}, nil // the acknowledgement
@@ -54,7 +54,7 @@ func Client(ctx context.Context, auth any, show func(ChatMessage) error) error {
 	c := atrium.NewClient("https://example.com", atrium.ClientOptions{Auth: auth})
 	atrium.On(c, "message", func(_ *atrium.Client, m ChatMessage) error { return show(m) })
 	if err := c.Connect(ctx); err != nil {
-		return err // an *Error if the server does not want us
+		return err // an *Error if the server refuses the client
 	}
 	receipt, err := atrium.Call[Receipt](ctx, c, "send", ChatMessage{Room: "lobby", Text: "hi"})
 	// [end]
