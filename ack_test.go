@@ -176,7 +176,7 @@ func TestCallContext(t *testing.T) {
 
 func TestCallTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{CallTimeout: 3 * time.Second, PingInterval: 24 * time.Hour})
+		h := newHub(t, Options{Timeouts: Timeouts{Call: 3 * time.Second, PingInterval: 24 * time.Hour}})
 		join := func() (*client, *Socket) {
 			near, far := net.Pipe()
 			s := h.newPlain(newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 20}), &Handshake{}, context.Background())
@@ -361,7 +361,7 @@ func TestAckIgnored(t *testing.T) {
 func TestCallInsideHandler(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		h := newHub(t, Options{MaxInboxEvents: 2})
+		h := newHub(t, Options{Limits: Limits{InboxEvents: 2}})
 		h.Handle("ask", func(e *Event) {
 			v, err := Call[int](e.Socket().Context(), e.Socket(), "q")
 			if err != nil {
@@ -394,7 +394,7 @@ func TestCallInsideHandler(t *testing.T) {
 func TestCallConcurrent(t *testing.T) {
 	noLeaks(t)
 	const clients, callers, calls = 6, 6, 60
-	h := newHub(t, Options{CallTimeout: math.MaxInt64})
+	h := newHub(t, Options{Timeouts: Timeouts{Call: math.MaxInt64}})
 	srv := serve(t, overTCP, h)
 	var (
 		answering, calling sync.WaitGroup

@@ -188,7 +188,7 @@ func (n *Namespace) roomSize(name string) int {
 func BenchmarkEmit(b *testing.B) {
 	for _, members := range []int{1, 1000} {
 		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
-			h := New(Options{MaxQueued: 1 << 30})
+			h := New(Options{Limits: Limits{QueuedBytes: 1 << 30}})
 			for range members {
 				s := h.newPlain(newConn(nil, connConfig{maxQueued: 1 << 30}), nil, nil)
 				s.session.conn.Load().out.state = writing // nobody writes

@@ -51,7 +51,7 @@ func TestBoundsCountMemory(t *testing.T) {
 		},
 		"packets to one that polls": func(t *testing.T) (int, any) {
 			codec := new(socketIOCodec)
-			p := newPolling(newHub(t, Options{MaxQueued: bound}), codec)
+			p := newPolling(newHub(t, Options{Limits: Limits{QueuedBytes: bound}}), codec)
 			p.permit(1<<20, bound)
 			for p.cost() < bound {
 				p.session.sendText(ackPacket("/", 1, args{}))
@@ -261,7 +261,7 @@ func TestAttachmentsBeforeConnectAreBounded(t *testing.T) {
 func TestMaxPending(t *testing.T) {
 	noLeaks(t)
 	outcome := make(chan error)
-	h := newHub(t, Options{MaxPending: 2})
+	h := newHub(t, Options{Limits: Limits{Pending: 2}})
 	h.Use(func(s *Socket) error {
 		select {
 		case err := <-outcome:
@@ -312,7 +312,7 @@ func TestMaxPending(t *testing.T) {
 // Beyond the bound for all clients together those with most waiting are disconnected, and nobody else.
 func TestMaxQueuedTotal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{MaxQueuedTotal: 100_000, PingInterval: time.Hour})
+		h := newHub(t, Options{Limits: Limits{TotalQueuedBytes: 100_000}, Timeouts: Timeouts{PingInterval: time.Hour}})
 		left := make(chan string, 10)
 		h.OnDisconnect(func(s *Socket, why Reason) { left <- s.ID() + " " + string(why) })
 		srv := serve(t, overPipe, h)
@@ -347,7 +347,7 @@ func TestMaxQueuedTotal(t *testing.T) {
 // What is queued for a client that is being disconnected counts until it has left: others make room.
 func TestMaxQueuedTotalCountsWhoLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{MaxQueuedTotal: 100_000, PingInterval: time.Hour})
+		h := newHub(t, Options{Limits: Limits{TotalQueuedBytes: 100_000}, Timeouts: Timeouts{PingInterval: time.Hour}})
 		left := make(chan string, 10)
 		h.OnDisconnect(func(s *Socket, why Reason) { left <- s.ID() + " " + string(why) })
 		srv := serve(t, overPipe, h)
@@ -374,7 +374,7 @@ func TestMaxQueuedTotalCountsWhoLeaves(t *testing.T) {
 
 // What waits for clients that poll counts, too.
 func TestMaxQueuedTotalOfPolling(t *testing.T) {
-	h := newHub(t, Options{MaxQueuedTotal: 100_000})
+	h := newHub(t, Options{Limits: Limits{TotalQueuedBytes: 100_000}})
 	p := newPolling(h, new(socketIOCodec))
 	h.quota.acquire("")
 	h.add(p.session, "")

@@ -162,7 +162,7 @@ var hubTraps = []hubTrap{
 		h.OfFunc(func(string) bool { p.spring(); return true })
 	}, sent: "40/odd,", log: "namespace=/odd"},
 	{name: "ClientKey", set: func(o *Options, p *trap) {
-		o.MaxConnectionsPerClient = 100
+		o.Limits.ConnectionsPerClient = 100
 		o.ClientKey = func(*http.Request) string { p.spring(); return "all" }
 	}, sent: "handshake"},
 	{name: "Accept", set: func(o *Options, p *trap) {

@@ -50,7 +50,7 @@ export interface Options {
   offline?: number;
   /**
    * How many binary values an event or an answer may have, in either direction: 10 if left out, which is what Socket.IO's
-   * own parsers and a hub take. The server has to take as many: see Options.MaxAttachments and ClientOptions.MaxAttachments
+   * own parsers and a hub take. The server has to take as many: see Limits.Attachments and ClientOptions.MaxAttachments
    * in Go, and maxAttachments of socket.io-parser. An event with more is not handled: its acknowledgement is the error, or
    * else the browser reports it. A call whose answer has more rejects.
    */

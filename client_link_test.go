@@ -610,7 +610,7 @@ func TestClientManyAttachments(t *testing.T) {
 	if e, ok := errors.AsType[*Error](within(t, answer, "Call")); !ok || e.Message != "attachments: expected at most 2, got 3" {
 		t.Errorf("Call: %v", e)
 	}
-	if err := c.Emit("e", Binary{1}, Binary{2}, Binary{3}); err == nil || !strings.Contains(err.Error(), "3 binary values, more than the 2 of MaxAttachments") {
+	if err := c.Emit("e", Binary{1}, Binary{2}, Binary{3}); err == nil || !strings.Contains(err.Error(), "3 binary values, more than the 2 that are allowed") {
 		t.Errorf("Emit: %v", err)
 	}
 	settleClient(s)

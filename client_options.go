@@ -42,7 +42,7 @@ type ClientOptions struct {
 	MaxAttempts int
 
 	// MaxAttachments bounds the Binary values of an event or an acknowledgement, in either direction; see
-	// Options.MaxAttachments. An event with more is not handled: its acknowledgement is the error, or else the Logger
+	// Limits.Attachments. An event with more is not handled: its acknowledgement is the error, or else the Logger
 	// gets it. A Call whose answer has more returns an *Error. Zero means 10.
 	MaxAttachments int
 	// MaxOfflineBytes bounds what waits to be sent while the client is not connected, in bytes of memory: each message counts as

@@ -27,7 +27,7 @@ func TestDeafNodeKnows(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				logger, log := newLog()
 				bus := &wordyBus{heldBus{Bus: NewMemoryBus()}}
-				all := newTestCluster(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Logger: logger})
+				all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}, Logger: logger})
 				h := all[0]
 				topic := everyNode
 				if by == "its own" {
@@ -85,8 +85,8 @@ func TestLostSubscriptionIsRenewed(t *testing.T) {
 						}
 					})
 				}}
-				h := newTestCluster(t, overPipe, 1, bus, Options{PingInterval: time.Hour, Logger: logger})[0]
-				other := newTestCluster(t, overPipe, 1, memory, Options{PingInterval: time.Hour})[0]
+				h := newTestCluster(t, overPipe, 1, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}, Logger: logger})[0]
+				other := newTestCluster(t, overPipe, 1, memory, Options{Timeouts: Timeouts{PingInterval: time.Hour}})[0]
 				c := h.connect(t, nil)
 				s := c.socket(h.Hub)
 				s.Join("room")

@@ -40,7 +40,7 @@ func TestQuestionOvertakesEvent(t *testing.T) {
 			t.Run(question.name+" of "+target.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					bus := &heldBus{Bus: NewMemoryBus()}
-					all := newTestCluster(t, overPipe, 2, bus, Options{PingInterval: time.Hour})
+					all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 					c := all[1].connect(t, nil)
 					if err := c.socket(all[1].Hub).Join("room"); err != nil {
 						t.Fatal(err)
@@ -81,7 +81,7 @@ func TestQuestionOvertakesEvent(t *testing.T) {
 func TestQuestionAfterLostEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &heldBus{Bus: NewMemoryBus()}
-		all := newTestCluster(t, overPipe, 2, bus, Options{PingInterval: time.Hour})
+		all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		c := all[1].connect(t, nil)
 		c.socket(all[1].Hub).Join("room")
 		bus.hold(roomTopic("/", "room"), true)
@@ -109,7 +109,7 @@ func TestQuestionAfterLostEvent(t *testing.T) {
 func TestQuestionAboutUnheardRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &heldBus{Bus: NewMemoryBus()}
-		all := newTestCluster(t, overPipe, 2, bus, Options{PingInterval: time.Hour})
+		all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		bus.hold(roomTopic("/", "room"), true)
 		all[0].To("room").Emit("e")
 		start := time.Now()

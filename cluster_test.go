@@ -339,7 +339,7 @@ func TestClusterTopics(t *testing.T) {
 		t.Run(test.linger.String(), func(t *testing.T) {
 			bus, subs := newCountedBus()
 			synctest.Test(t, func(t *testing.T) {
-				all := newTestCluster(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Recovery: Recovery{MaxDisconnection: test.stays}})
+				all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}, Recovery: Recovery{MaxDisconnection: test.stays}})
 				first, second := all[0].connect(t, nil), all[0].connect(t, nil)
 				topic := roomTopic("/", "room")
 				first.socket(all[0].Hub).Join("room")
@@ -402,7 +402,7 @@ func TestClusterFirstMoment(t *testing.T) {
 func TestClusterMissingNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := NewMemoryBus()
-		h := newTestCluster(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		h := newTestCluster(t, overPipe, 1, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})[0]
 		dead := &fakeNode{bus: bus, node: "ghost"}
 		dead.send(everyNode, clusterMessage{kind: clusterHello})
 		synctest.Wait()
@@ -471,8 +471,9 @@ func TestClusterMissingNode(t *testing.T) {
 func TestClusterHeartbeatOfAPatientHub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const long = 10 * time.Hour
-		h := newTestCluster(t, overPipe, 1, NewMemoryBus(), Options{PingInterval: long, PingTimeout: long, ConnectTimeout: long,
-			MessageTimeout: long, CallTimeout: long})[0]
+		h := newTestCluster(t, overPipe, 1, NewMemoryBus(), Options{
+			Timeouts: Timeouts{PingInterval: long, Ping: long, Connect: long, Message: long, Call: long},
+		})[0]
 		before := h.Nodes().Stats().Published
 		<-time.After(time.Minute)
 		if n := h.Nodes().Stats().Published - before; n < 60/3 {
@@ -488,7 +489,7 @@ func TestClusterOutage(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				logger, log := newLog()
 				bus := &scriptedBus{Bus: NewMemoryBus()}
-				all := newTestCluster(t, overPipe, 2, bus, Options{PingInterval: time.Hour, Logger: logger})
+				all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}, Logger: logger})
 				var sockets []*Socket
 				var clients []*client
 				for _, h := range all {
@@ -602,7 +603,7 @@ func TestClusterMuted(t *testing.T) {
 				return memory.Subscribe(ctx, topic, deliver)
 			},
 		}
-		h := newTestCluster(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		h := newTestCluster(t, overPipe, 1, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})[0]
 		s := h.connect(t, nil).socket(h.Hub)
 		muted.Store(true)
 		took := func(what string, want time.Duration, rooms ...string) {
@@ -636,7 +637,7 @@ func TestClusterMuted(t *testing.T) {
 func TestClusterQueueFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &scriptedBus{Bus: NewMemoryBus()}
-		h := newTestCluster(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		h := newTestCluster(t, overPipe, 1, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})[0]
 		bus.hangs.Store(true)
 		payload := strings.Repeat("x", 1<<20)
 		for range 20 {

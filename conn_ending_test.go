@@ -166,7 +166,7 @@ func TestShutdownDeliversToSlowReaders(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := New(Options{PingInterval: time.Hour, PingTimeout: time.Hour, Logger: slog.New(slog.DiscardHandler)})
+				h := New(Options{Timeouts: Timeouts{PingInterval: time.Hour, Ping: time.Hour}, Logger: slog.New(slog.DiscardHandler)})
 				_, got := slowClient(t, h, row.pause)
 				ctx, cancel := context.WithCancel(t.Context())
 				if row.limit > 0 {
@@ -189,7 +189,7 @@ func TestShutdownDeliversToSlowReaders(t *testing.T) {
 	}
 }
 
-// Disconnect delivers likewise, within Options.CloseTimeout; what that cuts is logged.
+// Disconnect delivers likewise, within Timeouts.Close; what that cuts is logged.
 func TestDisconnectDeliversToSlowReaders(t *testing.T) {
 	rows := []struct {
 		name string
@@ -204,7 +204,7 @@ func TestDisconnectDeliversToSlowReaders(t *testing.T) {
 			t.Run(fmt.Sprint(row.name, limit), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					logger, log := newLog()
-					h := newHub(t, Options{CloseTimeout: limit, Logger: logger, PingInterval: 2 * time.Second, PingTimeout: time.Hour})
+					h := newHub(t, Options{Timeouts: Timeouts{Close: limit, PingInterval: 2 * time.Second, Ping: time.Hour}, Logger: logger})
 					s, got := slowClient(t, h, 500*time.Millisecond)
 					row.end(s)
 					want, logged := "30, closed with 1000", false

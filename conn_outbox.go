@@ -30,7 +30,7 @@ type outbox struct {
 	fast *fastIO // nil on the portable path
 
 	mu         sync.Mutex // guards:
-	limit      int        // of cost (MaxQueued)
+	limit      int        // of cost (Limits.QueuedBytes)
 	frameQueue            // if closing, the last of it is the close frame
 	state      writerState
 	closing    bool    // no more data is accepted
@@ -323,7 +323,7 @@ func (o *outbox) stalledFor(d time.Duration) bool {
 // queueStatus is what is queued for a peer, and how the peer takes it.
 type queueStatus struct {
 	bytes       int   // queued or being written
-	cost        int   // what the queue takes of memory, in bytes; see Options.MaxQueued
+	cost        int   // what the queue takes of memory, in bytes; see Limits.QueuedBytes
 	slowAt      int64 // nanotime at which the peer is a slow consumer unless it takes something; 0: within the limit
 	passedPings int32 // writes that the network took while a ping waited
 }

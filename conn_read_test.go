@@ -812,7 +812,7 @@ func TestReadReturnsTheCallersSlice(t *testing.T) {
 	})
 }
 
-// MessageTimeout is measured from partialSince, the heartbeat by reads.
+// Timeouts.Message is measured from partialSince, the heartbeat by reads.
 func TestReadPartialSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})

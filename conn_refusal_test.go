@@ -36,7 +36,7 @@ func TestRefusalsAreLogged(t *testing.T) {
 		return handshake(method+" /socket.io/?token="+secret+"&"+query+" HTTP/1.1", changes...)
 	}
 	const poll = "EIO=4&transport=polling"
-	full := func(o *Options) { o.MaxConnections, o.MaxConnectionsPerClient = 1, 1 }
+	full := func(o *Options) { o.Limits.Connections, o.Limits.ConnectionsPerClient = 1, 1 }
 	for _, row := range []struct {
 		name    string
 		options func(*Options)
@@ -72,13 +72,13 @@ func TestRefusalsAreLogged(t *testing.T) {
 			want: []string{"level=INFO", `"atrium: refused a request of an unknown session"`, "sticky sessions"}},
 		{name: "headers", request: plain("X-Large: " + strings.Repeat("x", 65<<10)), status: 431,
 			want: []string{"level=WARN", `"atrium: refused a request with large headers"`, "limit=65536"}},
-		{name: "MaxConnections", options: func(o *Options) { full(o); o.MaxConnectionsPerClient = 9 }, request: plain(), status: 503,
+		{name: "Connections", options: func(o *Options) { full(o); o.Limits.ConnectionsPerClient = 9 }, request: plain(), status: 503,
 			before: func(t *testing.T, h *Hub, srv *server) { srv.connect(t, nil) },
-			want:   []string{"level=WARN", `"atrium: refused a client over Options.MaxConnections"`, "limit=1"}},
-		{name: "MaxConnectionsPerClient", request: engine("GET", poll), status: 429,
-			options: func(o *Options) { full(o); o.MaxConnections = 9 },
+			want:   []string{"level=WARN", `"atrium: refused a client over Limits.Connections"`, "limit=1"}},
+		{name: "ConnectionsPerClient", request: engine("GET", poll), status: 429,
+			options: func(o *Options) { full(o); o.Limits.Connections = 9 },
 			before:  func(t *testing.T, h *Hub, srv *server) { srv.connect(t, nil) },
-			want:    []string{"level=WARN", `"atrium: refused a client over Options.MaxConnectionsPerClient"`, "client=127.0.0.1", "limit=1", "ClientKey"}},
+			want:    []string{"level=WARN", `"atrium: refused a client over Limits.ConnectionsPerClient"`, "client=127.0.0.1", "limit=1", "ClientKey"}},
 		{name: "Accept refuses", request: plain(), status: 401,
 			options: func(o *Options) {
 				o.Accept = func(*http.Request) (context.Context, error) { return nil, &Error{Message: "log in first", Status: 401} }

@@ -68,7 +68,7 @@ func TestEnvelopeBounds(t *testing.T) {
 	nested := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		h := newHub(t, Options{MaxMessageSize: 100_000})
+		h := newHub(t, Options{Limits: Limits{MessageBytes: 100_000}})
 		h.Handle("count", func(e *Event) { e.Reply(len(e.Args())) })
 		srv := serve(t, k, h)
 		c := srv.connect(t, nil)

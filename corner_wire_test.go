@@ -332,7 +332,7 @@ func TestExpiryUnderHeartbeat(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			overKinds(t, func(t *testing.T, k kind) {
 				noLeaks(t)
-				h := newHub(t, Options{PingInterval: 5 * time.Millisecond})
+				h := newHub(t, Options{Timeouts: Timeouts{PingInterval: 5 * time.Millisecond}})
 				left := leavings(h)
 				h.Handle("e", func(e *Event) { e.Reply() })
 				p := serve(t, k, h).peer(t)
@@ -367,7 +367,7 @@ func TestMaxConnections(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		var accepts atomic.Int32
-		h := newHub(t, Options{MaxConnections: 2, Accept: func(r *http.Request) (context.Context, error) {
+		h := newHub(t, Options{Limits: Limits{Connections: 2}, Accept: func(r *http.Request) (context.Context, error) {
 			accepts.Add(1)
 			switch r.Header.Get("Try") {
 			case "refusal":
@@ -412,7 +412,7 @@ func TestMaxConnectionsPerClient(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		t.Run("by address", func(t *testing.T) {
 			noLeaks(t)
-			srv := serve(t, k, newHub(t, Options{MaxConnectionsPerClient: 2}))
+			srv := serve(t, k, newHub(t, Options{Limits: Limits{ConnectionsPerClient: 2}}))
 			first := srv.connect(t, nil)
 			srv.connect(t, nil)
 			wantFull(t, srv, http.StatusTooManyRequests, "this client has as many connections as it may have\n")
@@ -420,7 +420,7 @@ func TestMaxConnectionsPerClient(t *testing.T) {
 		})
 		t.Run("by ClientKey", func(t *testing.T) {
 			noLeaks(t)
-			h := newHub(t, Options{MaxConnectionsPerClient: 1, ClientKey: func(r *http.Request) string { return r.Header.Get("User") }})
+			h := newHub(t, Options{Limits: Limits{ConnectionsPerClient: 1}, ClientKey: func(r *http.Request) string { return r.Header.Get("User") }})
 			srv := serve(t, k, h)
 			for range 3 {
 				ann, bob := srv.connect(t, nil, "User: ann"), srv.connect(t, nil, "User: bob")

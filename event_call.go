@@ -39,7 +39,7 @@ type Caller interface {
 
 // Call sends an event to the other end, waits for the acknowledgement, decodes its first value into
 // a T, and calls the Validate() error method of that if it has one; see On. It waits until ctx
-// ends, or if ctx has no deadline for the CallTimeout of Options or ClientOptions.
+// ends, or if ctx has no deadline for Timeouts.Call or ClientOptions.CallTimeout.
 //
 // Beside the errors of Emit it returns an *Error that the other end replied with, or that says why
 // the value is no T; ErrDisconnected if the other end was disconnected; and an error that matches

@@ -231,7 +231,7 @@ func TestInboxCapacity(t *testing.T) {
 // While a handler blocks, its client is not read from beyond the bounds; afterwards all that it sent is handled, in
 // order, and nobody is left waiting.
 func TestInboxHoldsUpTheClient(t *testing.T) {
-	for _, options := range []Options{{MaxInboxEvents: 4}, {MaxInboxBytes: 4 * (incomingOverhead + 1005)}} {
+	for _, options := range []Options{{Limits: Limits{InboxEvents: 4}}, {Limits: Limits{InboxBytes: 4 * (incomingOverhead + 1005)}}} {
 		overKinds(t, func(t *testing.T, k kind) {
 			noLeaks(t)
 			const n = 3000 // 3 MB are more than the network takes
@@ -264,7 +264,7 @@ func TestInboxHoldsUpTheClient(t *testing.T) {
 			}
 			sent := p.sent()
 			eventually(t, "the reader to pause", func() bool { return s.session.reading.pauses.Load()%2 == 1 })
-			if got := s.inbox.waiting(); got != 4 && options.MaxInboxEvents > 0 || got != 5 && options.MaxInboxBytes > 0 {
+			if got := s.inbox.waiting(); got != 4 && options.Limits.InboxEvents > 0 || got != 5 && options.Limits.InboxBytes > 0 {
 				t.Errorf("%d events are waiting", got) // "block" is small
 			}
 			select {
@@ -295,7 +295,7 @@ func keepLittle(nc net.Conn) {
 // from again.
 func TestInboxSuspendsTheHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{MaxInboxEvents: 2})
+		h := newHub(t, Options{Limits: Limits{InboxEvents: 2}})
 		left := leavings(h)
 		gate := make(chan struct{})
 		h.Handle("e", func(e *Event) { <-gate; e.Reply() })
@@ -328,7 +328,7 @@ func TestInboxSuspendsTheHeartbeat(t *testing.T) {
 			break
 		}
 		o := h.options
-		if took := time.Since(resumed); took < o.PingTimeout || took > o.PingInterval+2*o.PingTimeout {
+		if took := time.Since(resumed); took < o.Timeouts.Ping || took > o.Timeouts.PingInterval+2*o.Timeouts.Ping {
 			t.Errorf("timed out after %v", took)
 		}
 		wantReason(t, left, ReasonPingTimeout)
@@ -355,7 +355,7 @@ func TestInboxFlooded(t *testing.T) {
 	for _, more := range []int{7, 8} { // with the one that asks, eight is twice the bound
 		t.Run(fmt.Sprint(more), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, Options{MaxInboxEvents: 4})
+				h := newHub(t, Options{Limits: Limits{InboxEvents: 4}})
 				left := leavings(h)
 				answers := make(chan error, 1)
 				handled := 0
@@ -412,7 +412,7 @@ func TestInboxFlooded(t *testing.T) {
 func TestInboxCallEndsThePause(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		h := newHub(t, Options{MaxInboxEvents: 2})
+		h := newHub(t, Options{Limits: Limits{InboxEvents: 2}})
 		gate := make(chan struct{})
 		OnCall(h, "ask", func(s *Socket, _ any) (int, error) {
 			<-gate

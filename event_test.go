@@ -240,7 +240,7 @@ type misuser struct {
 func overMisusers(t *testing.T, test func(m misuser)) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		h := newHub(t, Options{MaxRooms: 2})
+		h := newHub(t, Options{Limits: Limits{Rooms: 2}})
 		On(h, "join", func(s *Socket, room string) error { return s.Join(room) })
 		h.Handle("error", func(e *Event) { e.Reply("not reserved") })
 		srv := serve(t, k, h)

@@ -13,7 +13,7 @@ import (
 
 // ghostHub is a hub for one client, whose handler blocks until the gate is opened.
 func ghostHub(t *testing.T) (h *Hub, left <-chan Reason, open func()) {
-	h = newHub(t, Options{MaxConnections: 1, MaxInboxEvents: 4, PingInterval: 64 * time.Millisecond, PingTimeout: 64 * time.Millisecond})
+	h = newHub(t, Options{Limits: Limits{Connections: 1, InboxEvents: 4}, Timeouts: Timeouts{PingInterval: 64 * time.Millisecond, Ping: 64 * time.Millisecond}})
 	left = leavings(h)
 	gate := make(chan struct{})
 	open = sync.OnceFunc(func() { close(gate) })
@@ -91,7 +91,7 @@ func TestSlowHandlerIsNoGhost(t *testing.T) {
 	for _, reads := range []bool{false, true} {
 		t.Run(fmt.Sprintf("it reads: %t", reads), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, Options{MaxInboxEvents: 4})
+				h := newHub(t, Options{Limits: Limits{InboxEvents: 4}})
 				left := leavings(h)
 				gate := make(chan struct{})
 				handled := make(chan struct{}, 10)
@@ -121,7 +121,7 @@ func TestSlowHandlerIsNoGhost(t *testing.T) {
 					t.Fatalf("left: %s", <-left)
 				}
 				// Not more than it would be without the pause, times two or so.
-				if most := int(10*time.Hour/h.options.PingTimeout) * 2; pings > most+1 {
+				if most := int(10*time.Hour/h.options.Timeouts.Ping) * 2; pings > most+1 {
 					t.Errorf("%d pings in ten hours", pings)
 				}
 				close(gate)

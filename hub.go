@@ -53,7 +53,7 @@ func New(options Options) *Hub {
 	h.quota = newQuota(&h.options)
 	h.sessions = h.options.sessionConfig()
 	h.sessions.log = h.log
-	h.backlog.init(h, h.options.MaxQueuedTotal)
+	h.backlog.init(h, h.options.Limits.TotalQueuedBytes)
 	if h.options.Bus != nil {
 		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.log)
 	}

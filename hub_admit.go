@@ -127,7 +127,7 @@ type quota struct {
 
 func newQuota(o *Options) quota {
 	q := quota{
-		most: o.MaxConnections, mostPerClient: o.MaxConnectionsPerClient, mostPending: o.MaxPending, key: o.ClientKey,
+		most: o.Limits.Connections, mostPerClient: o.Limits.ConnectionsPerClient, mostPending: o.Limits.Pending, key: o.ClientKey,
 	}
 	if q.mostPerClient < noBound {
 		q.byClient = make(map[string]int)
@@ -166,18 +166,18 @@ func (q *quota) acquire(client string) *refusal {
 	case q.total >= q.most:
 		return &refusal{
 			status: http.StatusServiceUnavailable, message: "the server has as many connections as it may have", header: retryIn("10"),
-			entry: warning("atrium: refused a client over Options.MaxConnections", slog.Int("limit", q.most)),
+			entry: warning("atrium: refused a client over Limits.Connections", slog.Int("limit", q.most)),
 		}
 	case q.byClient[client] >= q.mostPerClient:
 		return &refusal{
 			status: http.StatusTooManyRequests, message: "this client has as many connections as it may have", header: retryIn("10"),
-			entry: warning("atrium: refused a client over Options.MaxConnectionsPerClient", slog.Int("limit", q.mostPerClient),
+			entry: warning("atrium: refused a client over Limits.ConnectionsPerClient", slog.Int("limit", q.mostPerClient),
 				clientText("client", client), hint("behind a proxy all clients have its address, unless Options.ClientKey tells them apart")),
 		}
 	case q.pending >= q.mostPending:
 		return &refusal{
 			status: http.StatusServiceUnavailable, message: "the server is letting in as many clients as it may at a time", header: retryIn("5"),
-			entry: warning("atrium: refused a client over Options.MaxPending", slog.Int("limit", q.mostPending)),
+			entry: warning("atrium: refused a client over Limits.Pending", slog.Int("limit", q.mostPending)),
 		}
 	}
 	q.total++

@@ -10,7 +10,7 @@ import (
 // backlogInterval is how often all queues are looked at, at most.
 const backlogInterval = time.Second
 
-// backlog keeps what waits to be sent to all clients of a hub together within Options.MaxQueuedTotal. It adds up all
+// backlog keeps what waits to be sent to all clients of a hub together within Limits.TotalQueuedBytes. It adds up all
 // queues now and then, so that deliveries have nothing to count; and so seldom that it takes a hundredth of the time of
 // one processor.
 type backlog struct {
@@ -48,14 +48,14 @@ func (b *backlog) look() {
 		total += queues[i].cost
 	}
 	if total > b.most {
-		b.hub.log.warn("atrium: the queues of all clients are over Options.MaxQueuedTotal", slog.Int("bytes", total), slog.Int("limit", b.most))
+		b.hub.log.warn("atrium: the queues of all clients are over Limits.TotalQueuedBytes", slog.Int("bytes", total), slog.Int("limit", b.most))
 		slices.SortFunc(queues, func(x, y queue) int { return cmp.Compare(y.cost, x.cost) })
 		for _, q := range queues {
 			if total <= b.most-b.most/8 { // not just below it, or it would be the next client's turn at once
 				break
 			}
 			if q.session.ended.Load() {
-				continue // what is queued for it has CloseTimeout to leave, and counts until then
+				continue // what is queued for it has Timeouts.Close to leave, and counts until then
 			}
 			q.session.endSlow()
 			total -= q.cost

@@ -70,9 +70,9 @@ func (h *Hub) switchProtocols(w http.ResponseWriter, r *http.Request, subprotoco
 	conn, err := switchProtocols(w, r, connConfig{
 		subprotocol:  subprotocol,
 		compression:  h.sessions.compression,
-		readLimit:    min(h.options.MaxMessageSize, maxBeforeConnect),
-		maxQueued:    min(h.options.MaxQueued, maxQueuedBeforeConnect),
-		closeTimeout: h.options.CloseTimeout,
+		readLimit:    min(h.options.Limits.MessageBytes, maxBeforeConnect),
+		maxQueued:    min(h.options.Limits.QueuedBytes, maxQueuedBeforeConnect),
+		closeTimeout: h.options.Timeouts.Close,
 	})
 	if refused, ok := errors.AsType[*refusal](err); ok {
 		h.logRefusal(r, refused.entry)

@@ -95,8 +95,8 @@ func TestManyNames(t *testing.T) {
 		name string
 		Options
 	}{
-		{"", Options{MaxRooms: n}},
-		{"with recovery", Options{MaxRooms: n, Recovery: Recovery{MaxDisconnection: time.Hour, MaxBytes: 1 << 30}}},
+		{"", Options{Limits: Limits{Rooms: n}}},
+		{"with recovery", Options{Limits: Limits{Rooms: n}, Recovery: Recovery{MaxDisconnection: time.Hour, MaxBytes: 1 << 30}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			noLeaks(t)
@@ -138,7 +138,7 @@ func TestManyNames(t *testing.T) {
 
 // Long lists cost no more by the name than short ones.
 func BenchmarkNames(b *testing.B) {
-	h := newHub(b, Options{MaxRooms: 1 << 20})
+	h := newHub(b, Options{Limits: Limits{Rooms: 1 << 20}})
 	box := newMailbox(b, h)
 	b.Cleanup(box.drop)
 	for _, n := range []int{1, 20, 1000, 20_000} {

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// Options are a Hub's choices. The zero value is useful. A negative number or duration, and an entry of a list that can
-// never have an effect, make New panic.
+// Options are a Hub's choices. The zero value is useful. A negative number or duration, here or in the structs that are
+// fields, and an entry of a list that can never have an effect, make New panic.
 type Options struct {
 	// AllowedOrigins lists the web origins whose pages may connect, besides the hub's own: an exact one
 	// ("https://app.example.com"), all subdomains of a host ("https://*.example.com"), "null", "file://", or "*" for
-	// any. An entry that no Origin header can ever equal makes New panic. Zero means same origin only. See
+	// any. Zero means same origin only. See
 	// UpgradeOptions.AllowedOrigins.
 	AllowedOrigins []string
 	// Accept, if set, runs before a connection is upgraded, for every kind of client, and may look at the whole
@@ -52,73 +52,15 @@ type Options struct {
 	// panic. Zero means no other than "atrium".
 	Subprotocols []string
 
-	// MaxConnections bounds the connections at a time, those included that are not accepted yet. One more is refused
-	// with 503, before Accept is asked. Zero means no bound but the operating system's, which does not hold for clients
-	// that poll: between their requests they need no open file.
-	MaxConnections int
-	// MaxConnectionsPerClient bounds the connections at a time that have the same ClientKey. One more is refused with
-	// 429, before Accept is asked. Zero means no bound.
-	MaxConnectionsPerClient int
-	// ClientKey says whose request it is, for MaxConnectionsPerClient. Behind a proxy it should return what the proxy
+	// ClientKey says whose request it is, for Limits.ConnectionsPerClient. Behind a proxy it should return what the proxy
 	// says of the client, or a user's name. It may be called from many goroutines at a time. Zero means the IP
 	// address of RemoteAddr, of an IPv6 address its first 64 bits, which are what one client may choose from.
 	ClientKey func(*http.Request) string
-	// MaxPending bounds the connections at a time that are not accepted yet: from the handshake, Accept included, until
-	// the Use functions have passed or the client has gone. One more is refused with 503 and Retry-After, before Accept is
-	// asked. Each may hold some 300 KB until ConnectTimeout. One client alone can be all of them, unless
-	// MaxConnectionsPerClient is set. Zero means 10,000.
-	MaxPending int
 
-	// PingInterval is the time between two pings to a client, and from its handshake to the first at least: that one comes
-	// up to a quarter of PingTimeout later, so that clients that come together are not pinged together. Zero means 25
-	// seconds.
-	PingInterval time.Duration
-	// PingTimeout is how long a client may send nothing at all after a ping before it counts as gone; after the first
-	// ping, what that was late is taken off. Zero means 20 seconds.
-	PingTimeout time.Duration
-	// ConnectTimeout is how long a client may take from the handshake until it is accepted: its connect
-	// message, if it sends one, and the Use functions. Zero means 45 seconds.
-	ConnectTimeout time.Duration
-	// MessageTimeout is how long a message may take from its first byte to its last. Zero means 60 seconds.
-	MessageTimeout time.Duration
-	// CallTimeout is how long a Call waits whose context has no deadline. Zero means 10 seconds.
-	CallTimeout time.Duration
-
-	// CloseTimeout bounds how long what is queued for a client that is disconnected, by Disconnect or because of what
-	// it sent, may take to leave. As long as the client takes it: one whose network takes nothing for 5 seconds is cut
-	// earlier. Shutdown has its context for that instead, and of slow consumers the queue is dropped. The client's
-	// close frame has a second after ours has left. Zero means 30 seconds.
-	CloseTimeout time.Duration
-
-	// MaxMessageSize bounds a received message, in bytes; a larger one ends the connection with status 1009, or the
-	// session of a client that polls with the HTTP status 413, and the socket with ReasonMessageTooBig. Until a client
-	// is accepted, 64 KiB hold, for a message with its attachments, too. Zero means 1 MiB.
-	MaxMessageSize int64
-	// MaxAttachments bounds the Binary values of an event or an acknowledgement, in either direction. A Socket.IO client
-	// that sends more is told in the acknowledgement that it asked for, or else in an event named error, and stays; to
-	// send more is an error of Emit, Call and Reply. Clients have the same bound, and are to be given another one with
-	// it: client.js its maxAttachments, a Client its MaxAttachments, Socket.IO's own clients a parser whose Decoder has
-	// the option maxAttachments. They hang up when there are more. Zero means 10, as there.
-	MaxAttachments int
-	// MaxQueued bounds what waits to be sent to one client, in bytes of memory: each message counts as what it has on
-	// the wire and 96 bytes, which is about what it takes. A client with more than that waiting whose network took
-	// nothing for 5 seconds, or with more than four times as much, is a slow consumer and is disconnected with status
-	// 1008. Zero means 4 MiB.
-	MaxQueued int
-	// MaxQueuedTotal bounds what waits to be sent to all clients together, counted as for MaxQueued. It is checked about
-	// once a second; beyond it, the clients with most waiting are disconnected as slow consumers until an eighth of it is
-	// free. What is queued for one that is being disconnected counts until it has left. A broadcast counts once for each client that it waits for, though they share most of its memory: so set it
-	// well above what the broadcasts of a second make. Zero means no bound but MaxQueued for each.
-	MaxQueuedTotal int
-	// MaxRooms bounds the rooms that one socket is in. Zero means 1000.
-	MaxRooms int
-	// MaxInboxEvents bounds the events of one socket that were received and not yet handled. While they are that
-	// many, its client is not read from. A Socket.IO client may have up to 100 sockets, in as many namespaces. Zero
-	// means 256.
-	MaxInboxEvents int
-	// MaxInboxBytes bounds the same events in bytes of memory: each counts as its bytes and 256. Zero means 1 MiB.
-	MaxInboxBytes int
-
+	// Limits bounds what clients can make the hub hold. Zero means the default of each.
+	Limits Limits
+	// Timeouts bounds how long things may take, and sets how often clients are pinged. Zero means the default of each.
+	Timeouts Timeouts
 	// Recovery lets Socket.IO clients come back after a broken connection. Zero means off.
 	Recovery Recovery
 
@@ -139,10 +81,10 @@ type Options struct {
 	//
 	//	Error  panics of the application's functions, with their stacks; errors that clients see as "internal error"; a Bus
 	//	       that fails
-	//	Warn   a refused origin, handshake or version of Engine.IO; a client over MaxConnections, MaxConnectionsPerClient or
-	//	       MaxPending, or with headers over 64 KiB; a ResponseWriter that cannot be hijacked; offered subprotocols of
-	//	       which none is known; an unknown namespace, or one more than 100; a message over MaxMessageSize; queues over
-	//	       MaxQueuedTotal; a client that did not take what was queued when it was disconnected; handlers that Shutdown
+	//	Warn   a refused origin, handshake or version of Engine.IO; a client over Limits.Connections,
+	//	       ConnectionsPerClient or Pending, or with headers over 64 KiB; a ResponseWriter that cannot be hijacked; offered subprotocols of
+	//	       which none is known; an unknown namespace, or one more than 100; a message over
+	//	       Limits.MessageBytes; queues over Limits.TotalQueuedBytes; a client that did not take what was queued when it was disconnected; handlers that Shutdown
 	//	       waits for
 	//	Info   an error of Accept that is no *Error; a request for a session that is not known here; a Bus that works again
 	//	Debug  an *Error of Accept; a client that comes during Shutdown; one that broke its protocol
@@ -154,26 +96,96 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// Limits are the bounds of a Hub on what clients can make it hold. In each zero means the default.
+type Limits struct {
+	// Connections bounds the connections at a time, those included that are not accepted yet. One more is refused
+	// with 503, before Accept is asked. Zero means no bound but the operating system's, which does not hold for clients
+	// that poll: between their requests they need no open file.
+	Connections int
+	// ConnectionsPerClient bounds the connections at a time that have the same Options.ClientKey. One more is refused
+	// with 429, before Accept is asked. Zero means no bound.
+	ConnectionsPerClient int
+	// Pending bounds the connections at a time that are not accepted yet: from the handshake, Accept included, until
+	// the Use functions have passed or the client has gone. One more is refused with 503 and Retry-After, before Accept
+	// is asked. Each may hold some 300 KB until Timeouts.Connect. One client alone can be all of them, unless
+	// ConnectionsPerClient is set. Zero means 10,000.
+	Pending int
+
+	// MessageBytes bounds a received message; a larger one ends the connection with status 1009, or the session of a
+	// client that polls with the HTTP status 413, and the socket with ReasonMessageTooBig. Until a client is accepted,
+	// 64 KiB hold, for a message with its attachments, too. Zero means 1 MiB.
+	MessageBytes int64
+	// Attachments bounds the Binary values of an event or an acknowledgement, in either direction. A Socket.IO client
+	// that sends more is told in the acknowledgement that it asked for, or else in an event named error, and stays; to
+	// send more is an error of Emit, Call and Reply. Clients have the same bound, and are to be given another one with
+	// it: client.js its maxAttachments, a Client its MaxAttachments, Socket.IO's own clients a parser whose Decoder has
+	// the option maxAttachments. They hang up when there are more. Zero means 10, as there.
+	Attachments int
+	// Rooms bounds the rooms that one socket is in. Zero means 1000.
+	Rooms int
+
+	// InboxEvents bounds the events of one socket that were received and not yet handled. While they are that many,
+	// its client is not read from. A Socket.IO client may have up to 100 sockets, in as many namespaces. Zero means 256.
+	InboxEvents int
+	// InboxBytes bounds the same events in bytes of memory: each counts as its bytes and 256. Zero means 1 MiB.
+	InboxBytes int
+
+	// QueuedBytes bounds what waits to be sent to one client, in bytes of memory: each message counts as what it has on
+	// the wire and 96 bytes, which is about what it takes. A client with more than that waiting whose network took
+	// nothing for 5 seconds, or with more than four times as much, is a slow consumer and is disconnected with status
+	// 1008. Zero means 4 MiB.
+	QueuedBytes int
+	// TotalQueuedBytes bounds what waits to be sent to all clients together, counted as for QueuedBytes. It is checked
+	// about once a second; beyond it, the clients with most waiting are disconnected as slow consumers until an eighth
+	// of it is free. What is queued for one that is being disconnected counts until it has left. A broadcast counts once
+	// for each client that it waits for, though they share most of its memory: so set it well above what the broadcasts
+	// of a second make. Zero means no bound but QueuedBytes for each.
+	TotalQueuedBytes int
+}
+
+// Timeouts are a Hub's bounds on how long things may take. In each zero means the default.
+type Timeouts struct {
+	// PingInterval is the time between two pings to a client, and from its handshake to the first at least: that one
+	// comes up to a quarter of Ping later, so that clients that come together are not pinged together. Zero means 25
+	// seconds.
+	PingInterval time.Duration
+	// Ping is how long a client may send nothing at all after a ping before it counts as gone; after the first ping,
+	// what that was late is taken off. Zero means 20 seconds.
+	Ping time.Duration
+	// Connect is how long a client may take from the handshake until it is accepted: its connect message, if it sends
+	// one, and the Use functions. Zero means 45 seconds.
+	Connect time.Duration
+	// Message is how long a message may take from its first byte to its last. Zero means 60 seconds.
+	Message time.Duration
+	// Call is how long a Call waits whose context has no deadline. Zero means 10 seconds.
+	Call time.Duration
+	// Close bounds how long what is queued for a client that is disconnected, by Disconnect or because of what it sent,
+	// may take to leave. As long as the client takes it: one whose network takes nothing for 5 seconds is cut earlier.
+	// Shutdown has its context for that instead, and of slow consumers the queue is dropped. The client's close frame
+	// has a second after ours has left. Zero means 30 seconds.
+	Close time.Duration
+}
+
 // normalize puts the defaults in place of zeros.
 func (o Options) normalize() Options {
 	_, origins := parseOrigins(o.AllowedOrigins)
 	must("Options.", cmp.Or(
-		setDefault(&o.PingInterval, 25*time.Second, "PingInterval"),
-		setDefault(&o.PingTimeout, 20*time.Second, "PingTimeout"),
-		setDefault(&o.ConnectTimeout, 45*time.Second, "ConnectTimeout"),
-		setDefault(&o.MessageTimeout, 60*time.Second, "MessageTimeout"),
-		setDefault(&o.CallTimeout, 10*time.Second, "CallTimeout"),
-		setDefault(&o.CloseTimeout, defaultCloseTimeout, "CloseTimeout"),
-		setDefault(&o.MaxMessageSize, defaultReadLimit, "MaxMessageSize"),
-		setDefault(&o.MaxAttachments, defaultMaxAttachments, "MaxAttachments"),
-		setDefault(&o.MaxQueued, defaultMaxQueued, "MaxQueued"),
-		setDefault(&o.MaxQueuedTotal, noBound, "MaxQueuedTotal"),
-		setDefault(&o.MaxRooms, 1000, "MaxRooms"),
-		setDefault(&o.MaxInboxEvents, 256, "MaxInboxEvents"),
-		setDefault(&o.MaxInboxBytes, 1<<20, "MaxInboxBytes"),
-		setDefault(&o.MaxConnections, noBound, "MaxConnections"),
-		setDefault(&o.MaxPending, 10_000, "MaxPending"),
-		setDefault(&o.MaxConnectionsPerClient, noBound, "MaxConnectionsPerClient"),
+		setDefault(&o.Timeouts.PingInterval, 25*time.Second, "Timeouts.PingInterval"),
+		setDefault(&o.Timeouts.Ping, 20*time.Second, "Timeouts.Ping"),
+		setDefault(&o.Timeouts.Connect, 45*time.Second, "Timeouts.Connect"),
+		setDefault(&o.Timeouts.Message, 60*time.Second, "Timeouts.Message"),
+		setDefault(&o.Timeouts.Call, 10*time.Second, "Timeouts.Call"),
+		setDefault(&o.Timeouts.Close, defaultCloseTimeout, "Timeouts.Close"),
+		setDefault(&o.Limits.MessageBytes, defaultReadLimit, "Limits.MessageBytes"),
+		setDefault(&o.Limits.Attachments, defaultMaxAttachments, "Limits.Attachments"),
+		setDefault(&o.Limits.QueuedBytes, defaultMaxQueued, "Limits.QueuedBytes"),
+		setDefault(&o.Limits.TotalQueuedBytes, noBound, "Limits.TotalQueuedBytes"),
+		setDefault(&o.Limits.Rooms, 1000, "Limits.Rooms"),
+		setDefault(&o.Limits.InboxEvents, 256, "Limits.InboxEvents"),
+		setDefault(&o.Limits.InboxBytes, 1<<20, "Limits.InboxBytes"),
+		setDefault(&o.Limits.Connections, noBound, "Limits.Connections"),
+		setDefault(&o.Limits.Pending, 10_000, "Limits.Pending"),
+		setDefault(&o.Limits.ConnectionsPerClient, noBound, "Limits.ConnectionsPerClient"),
 		setDefault(&o.Recovery.MaxDisconnection, 0, "Recovery.MaxDisconnection"),
 		setDefault(&o.Recovery.MaxBytes, 16<<20, "Recovery.MaxBytes"),
 		o.Compression.check(),
@@ -188,14 +200,14 @@ func (o Options) normalize() Options {
 
 // tick is the grain of the hub's clock: a 64th of the ping interval, or less where a shorter time-out needs it.
 func (o *Options) tick() time.Duration {
-	shortest := min(o.PingTimeout, o.ConnectTimeout, o.MessageTimeout, o.CallTimeout)
+	shortest := min(o.Timeouts.Ping, o.Timeouts.Connect, o.Timeouts.Message, o.Timeouts.Call)
 	if o.Recovery.MaxDisconnection > 0 {
 		shortest = min(shortest, o.Recovery.MaxDisconnection)
 	}
 	if o.Bus != nil {
 		shortest = min(shortest, nodeTimeout)
 	}
-	return min(o.PingInterval/64, shortest/16)
+	return min(o.Timeouts.PingInterval/64, shortest/16)
 }
 
 // sessionConfig is what the sessions need to know of the options.
@@ -205,13 +217,13 @@ func (o *Options) sessionConfig() *sessionConfig {
 		compression:    newCompression(o.Compression),
 		clock:          clock,
 		flusher:        new(flusher),
-		timeouts:       timeouts{o.PingInterval, o.PingTimeout, o.ConnectTimeout, o.MessageTimeout, time.Duration(clock.tick)},
-		closeTimeout:   o.CloseTimeout,
-		maxMessageSize: o.MaxMessageSize,
-		maxAttachments: o.MaxAttachments,
-		maxQueued:      o.MaxQueued,
-		inboxEvents:    o.MaxInboxEvents,
-		inboxBytes:     o.MaxInboxBytes,
+		timeouts:       timeouts{o.Timeouts.PingInterval, o.Timeouts.Ping, o.Timeouts.Connect, o.Timeouts.Message, time.Duration(clock.tick)},
+		closeTimeout:   o.Timeouts.Close,
+		maxMessageSize: o.Limits.MessageBytes,
+		maxAttachments: o.Limits.Attachments,
+		maxQueued:      o.Limits.QueuedBytes,
+		inboxEvents:    o.Limits.InboxEvents,
+		inboxBytes:     o.Limits.InboxBytes,
 		compressPolls:  !o.DisablePollingCompression,
 	}
 }

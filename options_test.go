@@ -13,25 +13,28 @@ import (
 func TestOptionsDefaults(t *testing.T) {
 	got := Options{}.normalize()
 	want := Options{
-		PingInterval:   25 * time.Second,
-		PingTimeout:    20 * time.Second,
-		ConnectTimeout: 45 * time.Second,
-		MessageTimeout: 60 * time.Second,
-		CallTimeout:    10 * time.Second,
-		CloseTimeout:   30 * time.Second,
-		MaxMessageSize: 1 << 20,
-		MaxAttachments: 10,
-		MaxQueued:      4 << 20,
-		MaxQueuedTotal: noBound,
-		MaxRooms:       1000,
-		MaxInboxEvents: 256,
-		MaxInboxBytes:  1 << 20,
-		Logger:         slog.Default(),
-
-		MaxConnections:          noBound,
-		MaxConnectionsPerClient: noBound,
-		MaxPending:              10_000,
-		Recovery:                Recovery{MaxBytes: 16 << 20},
+		Limits: Limits{
+			Connections:          noBound,
+			ConnectionsPerClient: noBound,
+			Pending:              10_000,
+			MessageBytes:         1 << 20,
+			Attachments:          10,
+			Rooms:                1000,
+			InboxEvents:          256,
+			InboxBytes:           1 << 20,
+			QueuedBytes:          4 << 20,
+			TotalQueuedBytes:     noBound,
+		},
+		Timeouts: Timeouts{
+			PingInterval: 25 * time.Second,
+			Ping:         20 * time.Second,
+			Connect:      45 * time.Second,
+			Message:      60 * time.Second,
+			Call:         10 * time.Second,
+			Close:        30 * time.Second,
+		},
+		Logger:   slog.Default(),
+		Recovery: Recovery{MaxBytes: 16 << 20},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -122,15 +125,15 @@ func same[T any](v T) T { return v }
 func TestOptionsTick(t *testing.T) {
 	for _, o := range []Options{
 		{},
-		{PingInterval: time.Hour},
-		{PingInterval: time.Hour, CallTimeout: 100 * time.Millisecond},
-		{PingTimeout: 50 * time.Millisecond},
-		{ConnectTimeout: time.Second},
-		{MessageTimeout: time.Second},
+		{Timeouts: Timeouts{PingInterval: time.Hour}},
+		{Timeouts: Timeouts{PingInterval: time.Hour, Call: 100 * time.Millisecond}},
+		{Timeouts: Timeouts{Ping: 50 * time.Millisecond}},
+		{Timeouts: Timeouts{Connect: time.Second}},
+		{Timeouts: Timeouts{Message: time.Second}},
 	} {
 		o = o.normalize()
 		tick := time.Duration(o.sessionConfig().clock.tick)
-		for _, d := range []time.Duration{o.PingInterval, o.PingTimeout, o.ConnectTimeout, o.MessageTimeout, o.CallTimeout} {
+		for _, d := range []time.Duration{o.Timeouts.PingInterval, o.Timeouts.Ping, o.Timeouts.Connect, o.Timeouts.Message, o.Timeouts.Call} {
 			if 2*tick > d/8 {
 				t.Errorf("%+v: two ticks of %v are too coarse for %v", o, tick, d)
 			}

@@ -141,7 +141,7 @@ func (e *encoder) encode(values []any, maxAttachments int) (args, error) {
 		return args{}, err
 	}
 	if len(attachments) > maxAttachments {
-		return args{}, fmt.Errorf("%d binary values, more than the %d of MaxAttachments", len(attachments), maxAttachments)
+		return args{}, fmt.Errorf("%d binary values, more than the %d that are allowed", len(attachments), maxAttachments)
 	}
 	return args{e.Bytes(), len(values), attachments}, nil
 }

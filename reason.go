@@ -11,19 +11,19 @@ const (
 	ReasonClientDisconnect Reason = "client namespace disconnect"
 	// ReasonShutdown: Hub.Shutdown.
 	ReasonShutdown Reason = "server shutting down"
-	// ReasonPingTimeout: nothing was heard from the client for Options.PingTimeout after a ping.
+	// ReasonPingTimeout: nothing was heard from the client for Timeouts.Ping after a ping.
 	ReasonPingTimeout Reason = "ping timeout"
 	// ReasonTransportClose: the client closed the connection, or it was cut.
 	ReasonTransportClose Reason = "transport close"
 	// ReasonTransportError: the network failed, or the client broke RFC 6455.
 	ReasonTransportError Reason = "transport error"
-	// ReasonMessageTooBig: the client sent a message over Options.MaxMessageSize, or over 64 KiB before it was accepted.
+	// ReasonMessageTooBig: the client sent a message over Limits.MessageBytes, or over 64 KiB before it was accepted.
 	ReasonMessageTooBig Reason = "message too big"
 	// ReasonParseError: the client sent what its protocol has no form for.
 	ReasonParseError Reason = "parse error"
 	// ReasonForcedServerClose: the hub gave up on the client: a handler panicked, or a message took longer than
-	// Options.MessageTimeout, or events came far faster than they were handled.
+	// Timeouts.Message, or events came far faster than they were handled.
 	ReasonForcedServerClose Reason = "forced server close"
-	// ReasonSlowConsumer: the client does not read fast enough; see Options.MaxQueued.
+	// ReasonSlowConsumer: the client does not read fast enough; see Limits.QueuedBytes.
 	ReasonSlowConsumer Reason = "slow consumer"
 )

@@ -31,7 +31,7 @@ type Recovery struct {
 	MaxDisconnection time.Duration
 	// MaxBytes bounds what is kept in each namespace, in bytes: events, and the rooms of those who are away, but not
 	// their values. Beyond it the oldest go first, and a client that needs them begins anew; so does one that has
-	// missed more than Options.MaxQueued. The namespaces that one OfFunc stands for have one bound together, and
+	// missed more than Limits.QueuedBytes. The namespaces that one OfFunc stands for have one bound together, and
 	// each drops its own oldest. Zero means 16 MiB.
 	MaxBytes int
 }
@@ -113,7 +113,7 @@ func newRecovery(n *Namespace) *recovery {
 	r := &recovery{
 		ns:       n,
 		maxAway:  int64(o.Recovery.MaxDisconnection),
-		eventTTL: int64(min(o.Recovery.MaxDisconnection+o.PingInterval+o.PingTimeout, endless)),
+		eventTTL: int64(min(o.Recovery.MaxDisconnection+o.Timeouts.PingInterval+o.Timeouts.Ping, endless)),
 		total:    new(atomic.Int64),
 		byPID:    make(map[string]*kept),
 		away:     make(map[string]*kept),
@@ -293,7 +293,7 @@ func (r *recovery) missed(k *kept, offset uint64) (forms []*wireForm, sent uint6
 			bytes += len(e.form.whole) + frameOverhead
 		}
 	}
-	return forms, sent, bytes <= r.ns.hub.options.MaxQueued
+	return forms, sent, bytes <= r.ns.hub.options.Limits.QueuedBytes
 }
 
 // resume makes s the connection of a claimed client.

@@ -353,7 +353,7 @@ func TestRecoveryRace(t *testing.T) {
 func TestRecoveryUnderTraffic(t *testing.T) {
 	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		l := newRecoveryHub(t, k, Options{MaxQueued: 64 << 20})
+		l := newRecoveryHub(t, k, Options{Limits: Limits{QueuedBytes: 64 << 20}})
 		l.Use(func(s *Socket) error { return s.Join("room") })
 		rounds := 40
 		if testing.Short() {
@@ -702,7 +702,7 @@ func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
 // A client that has missed more than may be queued for it begins anew, and is not a slow consumer.
 func TestRecoveryMissedTooMuch(t *testing.T) {
 	noLeaks(t)
-	l := newRecoveryHub(t, overTCP, Options{MaxQueued: 10 << 10})
+	l := newRecoveryHub(t, overTCP, Options{Limits: Limits{QueuedBytes: 10 << 10}})
 	g := l.enter(t, "")
 	l.cut(g)
 	for range 20 {

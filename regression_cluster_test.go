@@ -177,7 +177,7 @@ func TestForgottenTopicsDoNotWait(t *testing.T) {
 func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := NewMemoryBus()
-		h := newTestCluster(t, overPipe, 1, bus, Options{PingInterval: time.Hour})[0]
+		h := newTestCluster(t, overPipe, 1, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})[0]
 		c := h.connect(t, nil)
 		c.socket(h.Hub)
 		go func() { // it reads, and says nothing
@@ -252,7 +252,7 @@ func TestNothingFollowsGoodbye(t *testing.T) {
 // A hub that is shut down without patience for its handlers says goodbye all the same.
 func TestGoodbyeWhenShutdownRunsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := newTestCluster(t, overPipe, 2, NewMemoryBus(), Options{PingInterval: time.Hour})
+		all := newTestCluster(t, overPipe, 2, NewMemoryBus(), Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		release := make(chan struct{})
 		defer close(release)
 		blocked := make(chan struct{})

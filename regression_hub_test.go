@@ -71,7 +71,7 @@ func TestGoexitInHandler(t *testing.T) {
 }
 
 // fineClock makes the hub's clock tick every 20 ms.
-var fineClock = Options{MessageTimeout: 320 * time.Millisecond}
+var fineClock = Options{Timeouts: Timeouts{Message: 320 * time.Millisecond}}
 
 // passTicks returns when the hub's clock has ticked twice since the call, so that what was due before has happened: a
 // client is disconnected that was to be at the next tick, and then another.
@@ -96,10 +96,10 @@ func TestDisconnectAtFarFuture(t *testing.T) { // not in a bubble: nanotime is n
 	c.settle()
 }
 
-// Nor does a CallTimeout of math.MaxInt64, for ever.
+// Nor does a Timeouts.Call of math.MaxInt64, for ever.
 func TestEndlessCallTimeout(t *testing.T) {
 	options := fineClock
-	options.CallTimeout = math.MaxInt64
+	options.Timeouts.Call = math.MaxInt64
 	h := newHub(t, options)
 	done := make(chan error, 1)
 	h.Handle("ask", func(e *Event) {
@@ -192,9 +192,9 @@ func TestVolatileThenTo(t *testing.T) {
 	b.want(`{"event":"said"}`)
 }
 
-// Flush of an empty queue returns also with a MaxQueued of 1, half of which is 0, which nothing is below.
+// Flush of an empty queue returns also with a limit of 1, half of which is 0, which nothing is below.
 func TestFlushWithTinyBound(t *testing.T) {
-	h := newHub(t, Options{MaxQueued: 1})
+	h := newHub(t, Options{Limits: Limits{QueuedBytes: 1}})
 	h.Handle("flush", func(e *Event) {
 		ctx, cancel := context.WithTimeout(e.Socket().Context(), 10*time.Second)
 		defer cancel()
@@ -205,10 +205,10 @@ func TestFlushWithTinyBound(t *testing.T) {
 	c.want(`{"id":1,"data":true}`)
 }
 
-// A pong that comes later than PingInterval, though within PingTimeout, does not put off the next ping.
+// A pong that comes later than PingInterval, though within Timeouts.Ping, does not put off the next ping.
 func TestPingAfterALateAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{PingInterval: 2 * time.Second, PingTimeout: 20 * time.Second})
+		h := newHub(t, Options{Timeouts: Timeouts{PingInterval: 2 * time.Second, Ping: 20 * time.Second}})
 		p := serve(t, overPipe, h).peer(t).accepted()
 		p.want(OpPing, "")
 		pinged := time.Now()
@@ -247,7 +247,7 @@ func TestDisconnectedFromManyMayCross(t *testing.T) {
 // before it: a client that reads slowly but steadily, a megabyte at 16 KB a second, is not disconnected.
 func TestPingTimeoutWaitsForWhatPrecedesThePing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{PingTimeout: 4 * time.Second})
+		h := newHub(t, Options{Timeouts: Timeouts{Ping: 4 * time.Second}})
 		left := leavings(h)
 		p := serve(t, overPipe, h).peer(t).accepted()
 		text := strings.Repeat("x", 1<<20)

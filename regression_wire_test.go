@@ -74,7 +74,7 @@ func TestEarlyDataMakesNoSmallBuffer(t *testing.T) {
 	}
 }
 
-// A Write that waits for room goes on also with a MaxQueued of 1, half of which is 0, which nothing is below.
+// A Write that waits for room goes on also with a limit of 1, half of which is 0, which nothing is below.
 func TestWriteWithTinyBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{MaxQueuedBytes: 1})

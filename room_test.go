@@ -360,7 +360,7 @@ func TestLeaveIsFinal(t *testing.T) {
 
 func TestJoinRefuses(t *testing.T) {
 	noLeaks(t)
-	h := newHub(t, Options{MaxRooms: 3})
+	h := newHub(t, Options{Limits: Limits{Rooms: 3}})
 	s, other := newMailbox(t, h), newMailbox(t, h)
 	t.Cleanup(s.drop)
 	long := strings.Repeat("x", 256)
@@ -413,7 +413,7 @@ func TestJoinRefuses(t *testing.T) {
 func TestRoomsAroundAConnection(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		h := newHub(t, Options{MaxRooms: 2})
+		h := newHub(t, Options{Limits: Limits{Rooms: 2}})
 		h.Use(func(s *Socket) error {
 			if err := s.Join("early", "dropped"); err != nil {
 				t.Error(err)

@@ -58,7 +58,7 @@ const (
 	// maxBeforeConnect bounds each of these, in bytes, until the client is accepted: a message that is received, one with
 	// its attachments, what was received and waits in all its inboxes together, and what is queued for it.
 	maxBeforeConnect = 64 << 10
-	// maxQueuedBeforeConnect is what counts as Options.MaxQueued then. A slow consumer has four times as much.
+	// maxQueuedBeforeConnect is what counts as Limits.QueuedBytes then. A slow consumer has four times as much.
 	maxQueuedBeforeConnect = maxBeforeConnect / 4
 	// socketOverhead is what a socket counts as that waits to be accepted: itself, its namespace and a goroutine.
 	socketOverhead = 4 << 10
@@ -303,7 +303,7 @@ func (s *session) logViolation(reason Reason, problem string) {
 	case reason != ReasonMessageTooBig:
 		s.config.log.log(slog.LevelDebug, "atrium: a client broke its protocol", attrs...) // nothing here can mend that
 	case !s.reading.pending.Load():
-		s.config.log.warn("atrium: a client sent too big a message", append(attrs, hint("Options.MaxMessageSize is the limit"))...)
+		s.config.log.warn("atrium: a client sent too big a message", append(attrs, hint("Limits.MessageBytes is the limit"))...)
 	default:
 		s.config.log.warn("atrium: a client sent too big a message", append(attrs, hint("before a client is accepted the limit is 64 KiB at most"))...)
 	}

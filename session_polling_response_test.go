@@ -36,7 +36,7 @@ func TestPollingHandlerDeadline(t *testing.T) {
 		} {
 			t.Run(name+" "+deadline.String(), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					h := newEcho(t, Options{PingInterval: time.Hour})
+					h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 					left := leavings(h)
 					e := serve(t, overPipe, around(h, deadline)).joined(t)
 					for range 3 {
@@ -104,7 +104,7 @@ func TestPollingContextEndedByMiddleware(t *testing.T) {
 // hear what is emitted before Shutdown, and that it shuts down. They are not answered with nothing again and again.
 func TestPollingBaseContextEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newEcho(t, Options{PingInterval: time.Hour})
+		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		left := leavings(h)
 		base, stop := context.WithCancelCause(context.Background())
 		e := serve(t, overPipe, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -146,7 +146,7 @@ func (aborting) Write([]byte) (int, error) { panic(http.ErrAbortHandler) }
 // A session whose response was not written, because the ResponseWriter panicked, ends like one whose client is gone.
 func TestPollingWriterPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newEcho(t, Options{PingInterval: time.Hour})
+		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		left := leavings(h)
 		var aborts bool
 		e := serve(t, overPipe, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -170,7 +170,7 @@ func TestPollingWriterPanics(t *testing.T) {
 // What http.TimeoutHandler has answered in the hub's place costs the session nothing if there was nothing to lose.
 func TestPollingTooLateForTimeoutHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newEcho(t, Options{PingInterval: time.Hour})
+		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		left := leavings(h)
 		var late bool
 		e := serve(t, overPipe, http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -196,7 +196,7 @@ func TestPollingTooLateForTimeoutHandler(t *testing.T) {
 // order holds.
 func TestPollingPostDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newEcho(t, Options{PingInterval: time.Hour, MaxInboxEvents: 1})
+		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}, Limits: Limits{InboxEvents: 1}})
 		left := leavings(h)
 		release, handled := make(chan struct{}), make(chan string, 10)
 		On(h, "slow", func(_ *Socket, text string) error {
@@ -234,7 +234,7 @@ func TestPollingPostDeadline(t *testing.T) {
 // A second POST that waits for the first until its own time is up is lost, and the session with it.
 func TestPollingPostDeadlineTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newEcho(t, Options{PingInterval: time.Hour, MaxInboxEvents: 1})
+		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}, Limits: Limits{InboxEvents: 1}})
 		left := leavings(h)
 		release := make(chan struct{})
 		On(h, "slow", func(*Socket, any) error { <-release; return nil })

@@ -103,7 +103,7 @@ func TestPollingBrokenOff(t *testing.T) {
 // A POST that does not end is given up, however much of it comes.
 func TestPollingEndlessPost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newEcho(t, Options{PingInterval: time.Hour, MessageTimeout: 5 * time.Second})
+		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour, Message: 5 * time.Second}})
 		left := leavings(h)
 		srv := serve(t, overPipe, h)
 		e := srv.joined(t)
@@ -131,7 +131,7 @@ func TestPollingEndlessPost(t *testing.T) {
 // A slow upload is life, too.
 func TestPollingSlowPost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newEcho(t, Options{PingInterval: 8 * time.Second, PingTimeout: 6 * time.Second})
+		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: 8 * time.Second, Ping: 6 * time.Second}})
 		srv := serve(t, overPipe, h)
 		e := srv.joined(t)
 		body := `42["message","` + strings.Repeat("x", 26) + `"]`
@@ -160,7 +160,7 @@ func TestPollingSlowPost(t *testing.T) {
 
 func TestPollingBadPayloads(t *testing.T) {
 	noLeaks(t)
-	h := newEcho(t, Options{MaxMessageSize: 1000})
+	h := newEcho(t, Options{Limits: Limits{MessageBytes: 1000}})
 	left := leavings(h)
 	srv := serve(t, overTCP, h)
 	for _, test := range []struct {
@@ -216,7 +216,7 @@ func TestPollingPartlyBad(t *testing.T) {
 func TestPollingTooLarge(t *testing.T) {
 	noLeaks(t)
 	logger, out := newLog()
-	h := newEcho(t, Options{MaxMessageSize: 1000, Logger: logger})
+	h := newEcho(t, Options{Limits: Limits{MessageBytes: 1000}, Logger: logger})
 	left := leavings(h)
 	srv := serve(t, overTCP, h)
 	e := srv.joined(t)
@@ -228,7 +228,7 @@ func TestPollingTooLarge(t *testing.T) {
 	e.post(strings.Repeat("4", 1001)).want(t, 413, tooLarge)
 	within(t, waiting, "the GET").want(t, 200, "1")
 	e.wantOver(h, left, ReasonMessageTooBig)
-	if got := out.String(); strings.Count(got, "a payload of 1001 bytes is over the limit of 1000") != 1 || !strings.Contains(got, "Options.MaxMessageSize") {
+	if got := out.String(); strings.Count(got, "a payload of 1001 bytes is over the limit of 1000") != 1 || !strings.Contains(got, "Limits.MessageBytes") {
 		t.Errorf("the log says %q", got)
 	}
 

@@ -206,11 +206,11 @@ func TestSocketIOViolations(t *testing.T) {
 	})
 }
 
-// A packet with more attachments than Options.MaxAttachments costs its sender that packet: the attachments are passed over,
+// A packet with more attachments than Limits.Attachments costs its sender that packet: the attachments are passed over,
 // and the error is told, to a Call as well.
 func TestTooManyAttachmentsCostThePacket(t *testing.T) {
 	noLeaks(t)
-	h := newEcho(t, Options{MaxAttachments: 2})
+	h := newEcho(t, Options{Limits: Limits{Attachments: 2}})
 	sockets := newChannel[*Socket]()
 	h.OnConnect(func(s *Socket) { sockets <- s })
 	overTransports(t, h, func(t *testing.T, open func() talker) {
@@ -236,7 +236,7 @@ func TestTooManyAttachmentsCostThePacket(t *testing.T) {
 		}
 
 		// What is sent has the same bound.
-		if err := s.Emit("e", Binary{1}, Binary{2}, Binary{3}); err == nil || !strings.Contains(err.Error(), "3 binary values, more than the 2 of MaxAttachments") {
+		if err := s.Emit("e", Binary{1}, Binary{2}, Binary{3}); err == nil || !strings.Contains(err.Error(), "3 binary values, more than the 2 that are allowed") {
 			t.Errorf("Emit: %v", err)
 		}
 		if err := s.Emit("e", Binary{1}, Binary{2}); err != nil {
@@ -267,7 +267,7 @@ func TestSocketIOConnectTimeout(t *testing.T) {
 	for _, kind := range talkers[:2] {
 		t.Run(kind.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newEcho(t, Options{ConnectTimeout: timeout, PingInterval: time.Hour})
+				h := newEcho(t, Options{Timeouts: Timeouts{Connect: timeout, PingInterval: time.Hour}})
 				srv := serve(t, overPipe, h)
 				idle, joined := kind.open(t, srv), kind.open(t, srv)
 				refused := kind.open(t, srv)
@@ -316,7 +316,7 @@ func TestSocketIOFirstEventAtOnce(t *testing.T) {
 	for _, kind := range talkers[:2] { // the third is a WebSocket, too
 		t.Run(kind.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, Options{PingInterval: time.Hour})
+				h := newHub(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 				h.Use(func(s *Socket) error { return s.Join("lobby") })
 				h.OnConnect(func(s *Socket) { s.Emit("hello") })
 				c := kind.open(t, serve(t, overPipe, h))
@@ -338,7 +338,7 @@ func TestSocketIOFirstEventAtOnce(t *testing.T) {
 // A thousand handshakes that nothing follows are forgotten.
 func TestSocketIOHalfOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newEcho(t, Options{ConnectTimeout: 5 * time.Second, MaxConnections: 1000})
+		h := newEcho(t, Options{Timeouts: Timeouts{Connect: 5 * time.Second}, Limits: Limits{Connections: 1000}})
 		e := serve(t, overPipe, h).engine(t)
 		for range 1000 {
 			if r := e.get(); r.status != 200 {
@@ -520,7 +520,7 @@ func TestSocketIOPanics(t *testing.T) {
 // While a client's inbox is full its POST waits; the heartbeat does not blame the client.
 func TestPollingBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newEcho(t, Options{MaxInboxEvents: 2, PingInterval: 8 * time.Second, PingTimeout: 6 * time.Second})
+		h := newEcho(t, Options{Limits: Limits{InboxEvents: 2}, Timeouts: Timeouts{PingInterval: 8 * time.Second, Ping: 6 * time.Second}})
 		gate := make(chan struct{})
 		h.Handle("wait", func(*Event) { <-gate })
 		srv := serve(t, overPipe, h)

@@ -19,7 +19,7 @@ import (
 func TestSessionPings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const interval, timeout = 8 * time.Second, 6 * time.Second
-		h := newHub(t, Options{PingInterval: interval, PingTimeout: timeout, MessageTimeout: 5 * time.Second})
+		h := newHub(t, Options{Timeouts: Timeouts{PingInterval: interval, Ping: timeout, Message: 5 * time.Second}})
 		srv := serve(t, overPipe, h)
 		late := 2 * time.Duration(h.sessions.clock.tick)
 		var mu sync.Mutex
@@ -58,7 +58,7 @@ func TestSessionPings(t *testing.T) {
 
 func TestSessionPingTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{PingInterval: 8 * time.Second, PingTimeout: 6 * time.Second})
+		h := newHub(t, Options{Timeouts: Timeouts{PingInterval: 8 * time.Second, Ping: 6 * time.Second}})
 		left := leavings(h)
 		p := serve(t, overPipe, h).peer(t).accepted()
 		p.want(OpPing, "")
@@ -77,7 +77,7 @@ func TestSessionConnectTimeout(t *testing.T) {
 	for _, asks := range []bool{false, true} {
 		t.Run(fmt.Sprintf("asks %t", asks), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, Options{ConnectTimeout: 5 * time.Second})
+				h := newHub(t, Options{Timeouts: Timeouts{Connect: 5 * time.Second}})
 				gate := make(chan struct{})
 				h.Use(func(*Socket) error { <-gate; return nil })
 				h.OnConnect(func(*Socket) { t.Error("OnConnect ran") })
@@ -107,7 +107,7 @@ func TestSessionMessageTimeout(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, Options{PingInterval: time.Hour, MessageTimeout: 5 * time.Second})
+				h := newHub(t, Options{Timeouts: Timeouts{PingInterval: time.Hour, Message: 5 * time.Second}})
 				left := leavings(h)
 				p := serve(t, overPipe, h).peer(t).accepted()
 				<-time.After(time.Minute) // idleness is no message
@@ -131,7 +131,7 @@ func TestSessionMessageTimeout(t *testing.T) {
 
 func TestSessionDisconnectAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{PingInterval: time.Hour})
+		h := newHub(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		left := leavings(h)
 		sockets := make(chan *Socket, 1)
 		h.OnConnect(func(s *Socket) { sockets <- s })
@@ -174,9 +174,9 @@ func TestSessionTimeouts(t *testing.T) {
 		says    string
 		reason  Reason // "" if OnDisconnect does not run
 	}{
-		{"ping", Options{PingInterval: 20 * time.Millisecond, PingTimeout: 200 * time.Millisecond}, false, "", "ping timeout", ReasonPingTimeout},
-		{"connect", Options{ConnectTimeout: 50 * time.Millisecond}, true, "", "connect timeout", ""},
-		{"message", Options{MessageTimeout: 50 * time.Millisecond}, false, `{"event":`, "message timeout", ReasonForcedServerClose},
+		{"ping", Options{Timeouts: Timeouts{PingInterval: 20 * time.Millisecond, Ping: 200 * time.Millisecond}}, false, "", "ping timeout", ReasonPingTimeout},
+		{"connect", Options{Timeouts: Timeouts{Connect: 50 * time.Millisecond}}, true, "", "connect timeout", ""},
+		{"message", Options{Timeouts: Timeouts{Message: 50 * time.Millisecond}}, false, `{"event":`, "message timeout", ReasonForcedServerClose},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -270,7 +270,7 @@ func TestSessionBinary(t *testing.T) {
 func TestSessionMessageSize(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		h := newHub(t, Options{MaxMessageSize: 100_000})
+		h := newHub(t, Options{Limits: Limits{MessageBytes: 100_000}})
 		left := leavings(h)
 		h.Handle("e", func(*Event) {})
 		srv := serve(t, k, h)
@@ -290,7 +290,7 @@ func TestSessionMessageSize(t *testing.T) {
 // Who does not read is dropped, and nobody else notices.
 func TestSessionSlowConsumer(t *testing.T) {
 	noLeaks(t)
-	h := newHub(t, Options{MaxQueued: 64 << 10})
+	h := newHub(t, Options{Limits: Limits{QueuedBytes: 64 << 10}})
 	left := leavings(h)
 	srv := serve(t, overTCP, h)
 	srv.upgrade(t) // and never reads
@@ -314,7 +314,7 @@ func TestSessionSlowConsumer(t *testing.T) {
 // queue is given up when it took nothing for five seconds.
 func TestSessionStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{MaxQueued: 10_000})
+		h := newHub(t, Options{Limits: Limits{QueuedBytes: 10_000}})
 		left := leavings(h)
 		srv := serve(t, overPipe, h)
 		stalled := srv.peer(t)
@@ -414,7 +414,7 @@ func TestSessionReasons(t *testing.T) {
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
 				noLeaks(t)
-				h := newHub(t, Options{PingInterval: 5 * time.Second}) // a finer clock, for DisconnectAt
+				h := newHub(t, Options{Timeouts: Timeouts{PingInterval: 5 * time.Second}}) // a finer clock, for DisconnectAt
 				left := leavings(h)
 				h.Handle("out", func(e *Event) { e.Socket().Disconnect() })
 				h.Handle("panic", func(e *Event) { panic("oops") })
@@ -473,7 +473,7 @@ func TestSessionMessageBounds(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(test.max), func(t *testing.T) {
 			noLeaks(t)
-			h := newHub(t, Options{MaxMessageSize: int64(test.max)})
+			h := newHub(t, Options{Limits: Limits{MessageBytes: int64(test.max)}})
 			h.Handle("e", func(e *Event) { e.Reply(len(e.Args()[0])) })
 			srv := serve(t, overTCP, h)
 			p := srv.peer(t, "Sec-WebSocket-Protocol: atrium")
@@ -545,7 +545,7 @@ func TestSessionConnectInTime(t *testing.T) {
 // Whatever a client sends is a sign of life.
 func TestSessionAnyByteIsLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{MessageTimeout: time.Hour})
+		h := newHub(t, Options{Timeouts: Timeouts{Message: time.Hour}})
 		left := leavings(h)
 		p := serve(t, overPipe, h).peer(t)
 		end := make(chan string, 1)
@@ -589,7 +589,7 @@ func chunks(b []byte, n int) (pieces [][]byte) {
 	return append(pieces, b)
 }
 
-// A message has MessageTimeout from its first byte to its last, however it dribbles and whatever comes in between;
+// A message has Timeouts.Message from its first byte to its last, however it dribbles and whatever comes in between;
 // what ends in time is not counted together.
 func TestSessionDribbles(t *testing.T) {
 	tests := []struct {
@@ -616,7 +616,7 @@ func TestSessionDribbles(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, Options{PingInterval: time.Hour})
+				h := newHub(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 				left := leavings(h)
 				p := serve(t, overPipe, h).peer(t)
 				p.accepted()
@@ -656,7 +656,7 @@ func TestSessionDribbles(t *testing.T) {
 func TestSessionDeadlinesOverTCP(t *testing.T) {
 	const short = 40 * time.Millisecond
 	noLeaks(t)
-	h := newHub(t, Options{CallTimeout: short})
+	h := newHub(t, Options{Timeouts: Timeouts{Call: short}})
 	p := serve(t, overTCP, h).peer(t)
 	s := p.arrive(h)
 	start := time.Now()
@@ -672,7 +672,7 @@ func TestSessionDeadlinesOverTCP(t *testing.T) {
 	}
 }
 
-// A slow consumer is dropped exactly as Options.MaxQueued says. It gets the rest of what was being written, and status
+// A slow consumer is dropped exactly as Limits.QueuedBytes says. It gets the rest of what was being written, and status
 // 1008; the other member is neither delayed nor told anything else.
 func TestSessionSlowConsumerPolicy(t *testing.T) {
 	const bound = 100_000
@@ -685,15 +685,15 @@ func TestSessionSlowConsumerPolicy(t *testing.T) {
 		within  time.Duration
 		dropped bool
 	}{
-		{"no more than MaxQueued", bound, time.Hour, false},
-		{"more than MaxQueued", bound + 2*cost, stallTimeout, true},
+		{"no more than QueuedBytes", bound, time.Hour, false},
+		{"more than QueuedBytes", bound + 2*cost, stallTimeout, true},
 		{"nearly four times as much", 4 * bound, stallTimeout, true},
 		{"more than four times as much", 4*bound + 2*cost, 0, true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, Options{MaxQueued: bound, PingInterval: 24 * time.Hour})
+				h := newHub(t, Options{Limits: Limits{QueuedBytes: bound}, Timeouts: Timeouts{PingInterval: 24 * time.Hour}})
 				left := leavings(h)
 				srv := serve(t, overPipe, h)
 				stalled := srv.peer(t)
@@ -763,7 +763,7 @@ func TestSessionSlowConsumerPolicy(t *testing.T) {
 func TestSessionSlowButSteady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const bound = 100_000
-		h := newHub(t, Options{MaxQueued: bound, PingInterval: 24 * time.Hour})
+		h := newHub(t, Options{Limits: Limits{QueuedBytes: bound}, Timeouts: Timeouts{PingInterval: 24 * time.Hour}})
 		left := leavings(h)
 		p := serve(t, overPipe, h).peer(t)
 		s := p.arrive(h)

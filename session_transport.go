@@ -54,7 +54,7 @@ func (s *session) onTransport(f func(transport)) {
 // closeNow ends the connection at once.
 func (s *session) closeNow() { s.onTransport(transport.closeNow) }
 
-// waitUntilHalf waits until less than half of Options.MaxQueued is queued.
+// waitUntilHalf waits until less than half of Limits.QueuedBytes is queued.
 func (s *session) waitUntilHalf(ctx context.Context) (err error) {
 	s.onTransport(func(t transport) { err = t.waitUntilHalf(ctx) })
 	return err

@@ -21,7 +21,7 @@ const (
 
 func TestEngineHandshake(t *testing.T) {
 	noLeaks(t)
-	h := newEcho(t, Options{PingInterval: 30 * time.Second, PingTimeout: 20500 * time.Millisecond, MaxMessageSize: 1_000_000})
+	h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: 30 * time.Second, Ping: 20500 * time.Millisecond}, Limits: Limits{MessageBytes: 1_000_000}})
 	srv := serve(t, overTCP, h)
 	const times = `"pingInterval":30000,"pingTimeout":20500,"maxPayload":1000000}`
 	e := srv.engine(t)
@@ -52,7 +52,7 @@ func TestEngineRefusals(t *testing.T) {
 		handshakeMethod  = `{"code":2,"message":"Bad handshake method"}`
 		protocolVersion  = `{"code":5,"message":"Unsupported protocol version"}`
 	)
-	h := newEcho(t, Options{MaxConnections: 1})
+	h := newEcho(t, Options{Limits: Limits{Connections: 1}})
 	e := serve(t, overTCP, h).engine(t)
 	websocket := []string{"Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"}
 	for _, test := range []struct {
@@ -109,7 +109,7 @@ func TestEngineShutdown(t *testing.T) {
 // The server's pings reach a client that has joined nothing, over each transport, and any answer keeps the session.
 func TestEngineHeartbeat(t *testing.T) {
 	const interval, timeout = 8 * time.Second, 6 * time.Second
-	options := Options{PingInterval: interval, PingTimeout: timeout}
+	options := Options{Timeouts: Timeouts{PingInterval: interval, Ping: timeout}}
 	t.Run("polling", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newEcho(t, options)
@@ -130,7 +130,7 @@ func TestEngineHeartbeat(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newEcho(t, options)
 			c := serve(t, overPipe, h).direct(t)
-			for range 3 { // the fourth is before ConnectTimeout
+			for range 3 { // the fourth is before Timeouts.Connect
 				c.want("2")
 				c.send("3")
 			}
@@ -144,20 +144,20 @@ func TestEngineHeartbeat(t *testing.T) {
 
 // A client that is silent is gone when its time is over, not a tick of the clock later.
 func TestEnginePingTimeout(t *testing.T) {
-	options := Options{PingInterval: 300 * time.Millisecond, PingTimeout: 200 * time.Millisecond}
+	options := Options{Timeouts: Timeouts{PingInterval: 300 * time.Millisecond, Ping: 200 * time.Millisecond}}
 	synctest.Test(t, func(t *testing.T) {
 		h := newEcho(t, options)
 		srv := serve(t, overPipe, h)
 		for range 50 {
 			e := srv.polls(t)
 			e.post("40").want(t, 200, "ok") // life, but before the first ping
-			<-time.After(options.PingInterval + options.PingTimeout)
+			<-time.After(options.Timeouts.PingInterval + options.Timeouts.Ping)
 			e.get().want(t, 400, unknownSession)
 		}
 	})
 	t.Run("tcp", func(t *testing.T) {
 		noLeaks(t)
-		h := newEcho(t, Options{PingInterval: options.PingInterval, PingTimeout: time.Second})
+		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: options.Timeouts.PingInterval, Ping: time.Second}})
 		left := leavings(h)
 		srv := serve(t, overTCP, h)
 		for range 10 {
@@ -172,7 +172,7 @@ func TestEnginePingTimeout(t *testing.T) {
 // What a request does before anything else is to look at the clock, which may be late.
 func TestEngineLateClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newEcho(t, Options{PingInterval: 8 * time.Second, PingTimeout: 6 * time.Second})
+		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: 8 * time.Second, Ping: 6 * time.Second}})
 		e := serve(t, overPipe, h).polls(t)
 		e.get().want(t, 200, "2")
 		s := h.poll(e.sid).session
@@ -372,7 +372,7 @@ func TestEngineFailedUpgrade(t *testing.T) {
 
 func TestEngineUpgradeTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newEcho(t, Options{PingInterval: time.Hour})
+		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		e, c := serve(t, overPipe, h).upgrading(t)
 		start := time.Now()
 		c.send("2probe")
@@ -451,7 +451,7 @@ func TestEngineUpgradeOfClosedSession(t *testing.T) {
 // What several goroutines emit while a client upgrades arrives once, and in each goroutine's order.
 func TestUpgradeKeepsOrder(t *testing.T) {
 	noLeaks(t)
-	h := newEcho(t, Options{MaxQueued: 1 << 30})
+	h := newEcho(t, Options{Limits: Limits{QueuedBytes: 1 << 30}})
 	srv := serve(t, overTCP, h)
 	for range 5 {
 		e, c := srv.upgrading(t)
@@ -574,7 +574,7 @@ func TestUpgradeTakesOver(t *testing.T) {
 func TestEngineUpgradeUnderTraffic(t *testing.T) {
 	noLeaks(t)
 	const messages = 300
-	h := newEcho(t, Options{MaxInboxEvents: 16})
+	h := newEcho(t, Options{Limits: Limits{InboxEvents: 16}})
 	var mu sync.Mutex
 	got := make(map[*Socket]int)
 	On(h, "up", func(s *Socket, n int) error {

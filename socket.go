@@ -84,7 +84,7 @@ func (s *Socket) Except(rooms ...string) Target { return s.Broadcast().Except(ro
 
 // Join puts the socket into the rooms, which come into being if need be. It joins all of them or, with an error,
 // none: ErrRoomName for a name that is empty, longer than 256 bytes, not UTF-8, or the id of another socket, be it of
-// this hub or another, there or gone, whose mail this one would get; ErrTooManyRooms beyond Options.MaxRooms. Either is
+// this hub or another, there or gone, whose mail this one would get; ErrTooManyRooms beyond Limits.Rooms. Either is
 // an *Error, too: a handler may return it, and the sender is told what was expected. After the disconnect Join does
 // nothing, unless the client may come back (Options.Recovery).
 //
@@ -110,7 +110,7 @@ func (s *Socket) joinRooms(rooms []string) error {
 	if s.hasLeft() {
 		return nil
 	}
-	added, err := roomsToJoin(s.rooms, rooms, s.ns.hub.options.MaxRooms)
+	added, err := roomsToJoin(s.rooms, rooms, s.ns.hub.options.Limits.Rooms)
 	joined := make([]membership, len(added))
 	for i, name := range added {
 		joined[i].name = name
@@ -167,7 +167,7 @@ func (s *Socket) In(room string) bool {
 }
 
 // Disconnect disconnects the socket: it leaves its rooms at once, what was emitted to it before is still sent, within
-// Options.CloseTimeout, and then that it is disconnected: to a plain client a close frame with status 1000, which ends
+// Timeouts.Close, and then that it is disconnected: to a plain client a close frame with status 1000, which ends
 // its connection; to a Socket.IO client a packet, after which its sockets in other namespaces go on. In a Use function
 // it refuses the client. It does not wait.
 func (s *Socket) Disconnect() { s.disconnect(closeStatus{}) }
@@ -201,7 +201,7 @@ func newCloseStatus(code StatusCode, reason string) (closeStatus, error) {
 func (s *Socket) disconnect(status closeStatus) { s.member().disconnect(status) }
 
 // DisconnectClient ends the client's connection, and with it its sockets in all namespaces: what was emitted to them
-// before is still sent, within Options.CloseTimeout. It does not wait. To tell the client why, call DisconnectWith
+// before is still sent, within Timeouts.Close. It does not wait. To tell the client why, call DisconnectWith
 // first.
 func (s *Socket) DisconnectClient() {
 	sessions := []*session{s.session} // and those that the client has come back with
@@ -222,10 +222,10 @@ func (s *Socket) DisconnectClient() {
 // that off. A later call replaces the time, and the zero time takes it back.
 func (s *Socket) DisconnectAt(t time.Time) { s.member().disconnectAt(t) }
 
-// Flush waits until less than half of Options.MaxQueued is queued for the client: whoever has much to send to one
+// Flush waits until less than half of Limits.QueuedBytes is queued for the client: whoever has much to send to one
 // client calls it between the pieces. Its error is ctx's, or matches ErrClosed.
 func (s *Socket) Flush(ctx context.Context) error { return s.session.waitUntilHalf(ctx) }
 
-// Buffered returns how many bytes are queued for the client and not yet taken by the network. Options.MaxQueued counts
+// Buffered returns how many bytes are queued for the client and not yet taken by the network. Limits.QueuedBytes counts
 // some more for each message.
 func (s *Socket) Buffered() int { return s.session.transport().status().bytes }

@@ -121,7 +121,7 @@ func (s *Socket) loggerOf(in incoming) *slog.Logger {
 }
 
 // maxAttachments implements sender.
-func (s *Socket) maxAttachments() int { return s.ns.hub.options.MaxAttachments }
+func (s *Socket) maxAttachments() int { return s.ns.hub.options.Limits.Attachments }
 
 // connect calls the Use functions and then connects the client, or refuses it.
 func (s *Socket) connect(auth []byte) {

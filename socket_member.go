@@ -38,7 +38,7 @@ func (m member) now() (s *Socket, away *kept) {
 
 // join puts the member into the rooms: all of them or, with an error, none.
 func (m member) join(names roomNames) error {
-	if err := names.fit(m.id(), m.ns.hub.options.MaxRooms); err != nil {
+	if err := names.fit(m.id(), m.ns.hub.options.Limits.Rooms); err != nil {
 		return err
 	}
 	m.ns.recovery.lock()
@@ -48,7 +48,7 @@ func (m member) join(names roomNames) error {
 	case s != nil:
 		return s.joinRooms(names.rooms)
 	case away != nil:
-		added, err := roomsToJoin(away.rooms, names.rooms, m.ns.hub.options.MaxRooms)
+		added, err := roomsToJoin(away.rooms, names.rooms, m.ns.hub.options.Limits.Rooms)
 		m.ns.recovery.joinAway(away, added)
 		m.ns.subscribeAway(added)
 		return err

@@ -143,10 +143,10 @@ func TestDoneToWhoIsAway(t *testing.T) {
 					var l *recoveryHub
 					var on *Hub
 					if where == "here" {
-						l = newRecoveryHub(t, overPipe, Options{MaxRooms: 4})
+						l = newRecoveryHub(t, overPipe, Options{Limits: Limits{Rooms: 4}})
 						on = l.Hub
 					} else {
-						l, on = newRecoveryHubs(t, overPipe, Options{MaxRooms: 4})
+						l, on = newRecoveryHubs(t, overPipe, Options{Limits: Limits{Rooms: 4}})
 					}
 					d.check(t, l, on, when)
 				})
@@ -254,7 +254,7 @@ func TestDisconnectAtWhileAway(t *testing.T) {
 					{"it is put off", 10 * time.Second, time.Hour, true},
 					{"it is taken back", 10 * time.Second, 0, true},
 				} {
-					l := newRecoveryHub(t, overPipe, Options{PingInterval: time.Hour})
+					l := newRecoveryHub(t, overPipe, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 					at := func(d time.Duration) (when time.Time) {
 						if d != 0 {
 							when = time.Now().Add(d)
@@ -286,7 +286,7 @@ func TestDisconnectAtWhileAway(t *testing.T) {
 // DisconnectAt of the Socket that a client had before it came back is that of the one it has.
 func TestDisconnectAtOfTheSocketBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newRecoveryHub(t, overPipe, Options{PingInterval: time.Hour})
+		l := newRecoveryHub(t, overPipe, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		g := l.enter(t, "")
 		g.socket.DisconnectAt(time.Now().Add(time.Hour))
 		l.cut(g)

@@ -15,7 +15,7 @@ import (
 func TestFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const bound = 100_000
-		h := newHub(t, Options{MaxQueued: bound, PingInterval: time.Hour})
+		h := newHub(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}, Limits: Limits{QueuedBytes: bound}})
 		p := serve(t, overPipe, h).peer(t)
 		s := p.arrive(h)
 		synctest.Wait()
@@ -73,7 +73,7 @@ func TestFlushBetweenPieces(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		const n = 300
-		h := newHub(t, Options{MaxQueued: 20_000})
+		h := newHub(t, Options{Limits: Limits{QueuedBytes: 20_000}})
 		text := strings.Repeat("x", 5000)
 		h.Handle("go", func(e *Event) {
 			for i := range n {

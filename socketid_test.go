@@ -69,7 +69,7 @@ func TestRoomsAsLongAsIDs(t *testing.T) {
 func TestRoomNamedLikeAForgottenNodesSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &scriptedBus{Bus: NewMemoryBus()}
-		all := newTestCluster(t, overPipe, 2, bus, Options{PingInterval: time.Hour})
+		all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		spy, victim := all[0].connect(t, nil), all[1].connect(t, nil)
 		s := spy.socket(all[0].Hub)
 		refused := func(when string) {
@@ -96,7 +96,7 @@ func TestRoomNamedLikeAForgottenNodesSocket(t *testing.T) {
 // What is for one socket finds it before its node was heard of, and in order with what follows.
 func TestSocketOfANodeNotHeardOf(t *testing.T) {
 	noLeaks(t)
-	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{PingInterval: time.Hour})
+	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 	c := all[1].connect(t, nil)
 	s := c.socket(all[1].Hub)
 	forget := func() { all[0].cluster.goodbye(all[1].node) } // until its next heartbeat

@@ -84,10 +84,10 @@ func (t Target) Local() Target {
 // it.
 //
 // An error is the caller's mistake, whoever the receivers are: an argument that cannot be encoded as JSON, more Binary
-// values than Options.MaxAttachments, or an event name that is reserved (ErrReserved), empty or longer than 256 bytes.
+// values than Limits.Attachments, or an event name that is reserved (ErrReserved), empty or longer than 256 bytes.
 // Then nothing is sent.
 func (t Target) Emit(event string, args ...any) error {
-	m, err := newMessage(t.ns.name, event, args, t.ns.hub.options.MaxAttachments)
+	m, err := newMessage(t.ns.name, event, args, t.ns.hub.options.Limits.Attachments)
 	if err != nil {
 		return err
 	}
@@ -334,7 +334,7 @@ type SocketInfo struct {
 	Values map[string]json.RawMessage `json:"values,omitempty"` // what SetPublic has set, as JSON
 }
 
-// Sockets describes the sockets. It waits until ctx ends, or for Options.CallTimeout if ctx has no deadline. Its error is
+// Sockets describes the sockets. It waits until ctx ends, or for Timeouts.Call if ctx has no deadline. Its error is
 // ctx's, or a *ClusterError beside those that are known.
 func (t Target) Sockets(ctx context.Context) ([]SocketInfo, error) {
 	return gather(ctx, t, clusterSockets, t.sockets)

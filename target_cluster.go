@@ -218,7 +218,7 @@ func gather[T any](ctx context.Context, t Target, kind clusterKind, here func() 
 	if q == nil {
 		return list, nil
 	}
-	ctx, cancel := withLimit(ctx, t.ns.hub.options.CallTimeout)
+	ctx, cancel := withLimit(ctx, t.ns.hub.options.Timeouts.Call)
 	defer cancel()
 	values, err := q.wait(ctx)
 	return append(list, decodeAll[T](values)...), err
@@ -241,7 +241,7 @@ func (t Target) callEverywhere(ctx context.Context, m *message) ([]Reply, error)
 	if r, _ := t.elsewhere(); r == noOtherNode {
 		return t.call(ctx, m), nil
 	}
-	ctx, cancel := withLimit(ctx, t.ns.hub.options.CallTimeout)
+	ctx, cancel := withLimit(ctx, t.ns.hub.options.Timeouts.Call)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	about := t.message(clusterCall)

@@ -19,21 +19,21 @@ func TestMessageTooBig(t *testing.T) {
 			hint        string
 		}{
 			{"plain", "", false, func(p *peer) { p.send(p.frame(OpText, text(size))) },
-				"a message of 100001 bytes is over the limit of 100000", "Options.MaxMessageSize"},
+				"a message of 100001 bytes is over the limit of 100000", "Limits.MessageBytes"},
 			{"Socket.IO", "?EIO=4&transport=websocket", false, func(p *peer) { p.send(p.frame(OpText, text(size))) },
-				"a message of 100001 bytes is over the limit of 100000", "Options.MaxMessageSize"},
+				"a message of 100001 bytes is over the limit of 100000", "Limits.MessageBytes"},
 			{"before it is accepted", "?EIO=4&transport=websocket", true, func(p *peer) { p.send(p.frame(OpText, text(70_000))) },
 				"a message of 70000 bytes is over the limit of 65536", "before a client is accepted"},
 			{"attachments", "?EIO=4&transport=websocket", false, func(p *peer) {
 				p.send(p.frame(OpText, `452-["e",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`))
 				p.send(p.frame(OpBinary, strings.Repeat("x", 60_000)))
 				p.send(p.frame(OpBinary, strings.Repeat("x", 60_000)))
-			}, "a message with its attachments is over the limit of 100000 bytes", "Options.MaxMessageSize"},
+			}, "a message with its attachments is over the limit of 100000 bytes", "Limits.MessageBytes"},
 		} {
 			t.Run(row.name, func(t *testing.T) {
 				noLeaks(t)
 				logger, out := newLog()
-				h := newHub(t, Options{MaxMessageSize: limit, Logger: logger})
+				h := newHub(t, Options{Limits: Limits{MessageBytes: limit}, Logger: logger})
 				left := leavings(h)
 				connected := make(chan struct{}, 1)
 				h.OnConnect(func(*Socket) { connected <- struct{}{} })

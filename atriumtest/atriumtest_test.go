@@ -38,7 +38,7 @@ func TestHeartbeatInABubble(t *testing.T) {
 			t.Errorf("the client has gone: %s, want %s", why, atrium.ReasonPingTimeout)
 		}
 		if took := time.Since(began); took < 20*time.Second || took > time.Minute {
-			t.Errorf("it took %v of the bubble's time, want PingTimeout (20 s) and up to PingInterval more", took)
+			t.Errorf("it took %v of the bubble's time, want Timeouts.Ping (20 s) and up to PingInterval more", took)
 		}
 	})
 }

@@ -144,10 +144,10 @@ func needNode(t *testing.T, module string) {
 // beginNode starts client-server.mjs, and returns its address.
 func (h *labHub) beginNode() (string, error) {
 	options, _ := json.Marshal(map[string]int64{ // nothing that could fail
-		"maxPayload":     h.options.MaxMessageSize,
-		"maxAttachments": int64(h.options.MaxAttachments),
-		"pingInterval":   h.options.PingInterval.Milliseconds(),
-		"pingTimeout":    h.options.PingTimeout.Milliseconds(),
+		"maxPayload":     h.options.Limits.MessageBytes,
+		"maxAttachments": int64(h.options.Limits.Attachments),
+		"pingInterval":   h.options.Timeouts.PingInterval.Milliseconds(),
+		"pingTimeout":    h.options.Timeouts.Ping.Milliseconds(),
 		"recovery":       h.options.Recovery.MaxDisconnection.Milliseconds(),
 	})
 	node := exec.CommandContext(h.lab.t.Context(), "node", "client-server.mjs", string(options))

@@ -103,8 +103,7 @@ type numbered struct {
 func (d *deliveries) start(origin string) (addr string, kill func()) {
 	h := atrium.New(atrium.Options{
 		AllowedOrigins: []string{origin},
-		PingInterval:   300 * time.Millisecond,
-		PingTimeout:    1500 * time.Millisecond,
+		Timeouts:       atrium.Timeouts{PingInterval: 300 * time.Millisecond, Ping: 1500 * time.Millisecond},
 		Logger:         slog.New(slog.DiscardHandler),
 	})
 	atrium.On(h, "numbered", func(_ *atrium.Socket, m numbered) error {

@@ -129,10 +129,8 @@ func (l *lab) start(r *http.Request) any {
 	ms := func(name string) time.Duration { return time.Duration(number(name)) * time.Millisecond }
 	h := &labHub{lab: l, kind: r.URL.Query().Get("server"), departs: make(map[string]chan string), options: atrium.Options{
 		AllowedOrigins: []string{l.url},
-		MaxMessageSize: int64(number("maxPayload")),
-		MaxAttachments: number("maxAttachments"),
-		PingInterval:   ms("pingInterval"),
-		PingTimeout:    ms("pingTimeout"),
+		Limits:         atrium.Limits{MessageBytes: int64(number("maxPayload")), Attachments: number("maxAttachments")},
+		Timeouts:       atrium.Timeouts{PingInterval: ms("pingInterval"), Ping: ms("pingTimeout")},
 		Recovery:       atrium.Recovery{MaxDisconnection: ms("recovery")},
 		Logger:         slog.New(slog.NewTextHandler(complaints{l.t}, &slog.HandlerOptions{Level: slog.LevelError})),
 	}}

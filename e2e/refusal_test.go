@@ -22,7 +22,7 @@ func TestRefusals(t *testing.T) {
 	refusing := atrium.New(atrium.Options{Accept: func(*http.Request) (context.Context, error) {
 		return nil, &atrium.Error{Message: "who are you?", Status: http.StatusUnauthorized}
 	}})
-	full := atrium.New(atrium.Options{MaxConnections: 1})
+	full := atrium.New(atrium.Options{Limits: atrium.Limits{Connections: 1}})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "a page") })
 	mux.Handle("/ws", hub)

@@ -133,14 +133,13 @@ type hall struct {
 	probes       int
 }
 
-const maxMessage = 2000 // MaxMessageSize
+const maxMessage = 2000 // MessageBytes
 
 func newHub() *atrium.Hub {
 	return atrium.New(atrium.Options{
-		MaxMessageSize: maxMessage,
-		MaxRooms:       4,
-		PingInterval:   time.Hour, // the bystander seldom reads
-		Logger:         slog.New(slog.DiscardHandler),
+		Limits:   atrium.Limits{MessageBytes: maxMessage, Rooms: 4},
+		Timeouts: atrium.Timeouts{PingInterval: time.Hour}, // the bystander seldom reads
+		Logger:   slog.New(slog.DiscardHandler),
 	})
 }
 

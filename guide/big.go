@@ -5,9 +5,11 @@ import "github.com/atrium-go/atrium"
 func newBigHub() *atrium.Hub {
 	// [big hub]
 	h := atrium.New(atrium.Options{
-		MaxMessageSize: 16 << 20, // what clients may send
-		MaxInboxBytes:  16 << 20, // or the second big event waits, unread, until the first is handled
-		MaxQueued:      32 << 20, // what may wait for one client
+		Limits: atrium.Limits{
+			MessageBytes: 16 << 20, // what clients may send
+			InboxBytes:   16 << 20, // or the second big event waits, unread, until the first is handled
+			QueuedBytes:  32 << 20, // what may wait for one client
+		},
 	})
 	// [end]
 	return h

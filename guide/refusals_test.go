@@ -38,8 +38,8 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	refusing := atrium.New(atrium.Options{Accept: func(*http.Request) (context.Context, error) { return nil, errors.New("no") }})
-	full := atrium.New(atrium.Options{MaxConnections: 1})
-	crowded := atrium.New(atrium.Options{MaxConnectionsPerClient: 1})
+	full := atrium.New(atrium.Options{Limits: atrium.Limits{Connections: 1}})
+	crowded := atrium.New(atrium.Options{Limits: atrium.Limits{ConnectionsPerClient: 1}})
 	mux := http.NewServeMux()
 	for path, h := range map[string]http.Handler{"/ws": hub, "/ended": ended, "/refusing": refusing, "/full": full, "/crowded": crowded} {
 		mux.Handle(path, h)

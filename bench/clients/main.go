@@ -87,7 +87,7 @@ func main() {
 }
 
 func serve(l net.Listener) func(int) {
-	h := atrium.New(atrium.Options{PingInterval: pingInterval, PingTimeout: time.Minute})
+	h := atrium.New(atrium.Options{Timeouts: atrium.Timeouts{PingInterval: pingInterval, Ping: time.Minute}})
 	atrium.OnCall(h, "hello", func(s *atrium.Socket, n int) (int, error) { return n, s.Emit("hello", n) })
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	go srv.Serve(l)

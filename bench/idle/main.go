@@ -69,7 +69,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 }
 
 func hub() http.Handler {
-	h := atrium.New(atrium.Options{PingInterval: pingInterval})
+	h := atrium.New(atrium.Options{Timeouts: atrium.Timeouts{PingInterval: pingInterval}})
 	h.OnConnect(func(s *atrium.Socket) { s.Join("everybody") })
 	atrium.OnCall(h, "hello", func(s *atrium.Socket, n int) (int, error) {
 		return atrium.Call[int](context.Background(), s, "ask", n)

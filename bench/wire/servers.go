@@ -100,7 +100,7 @@ func bareFanOut(l net.Listener) func(int) {
 }
 
 func hubFanOut(l net.Listener) func(int) {
-	h := atrium.New(atrium.Options{PingInterval: time.Hour}) // its clients answer no pings
+	h := atrium.New(atrium.Options{Timeouts: atrium.Timeouts{PingInterval: time.Hour}}) // its clients answer no pings
 	go http.Serve(l, h)
 	return func(outstanding int) {
 		waitFor(func() int {
