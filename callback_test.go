@@ -346,12 +346,12 @@ var clientTraps = []clientTrap{
 	{name: "Backoff.Rand", set: func(o *ClientOptions, p *trap) {
 		o.Backoff.Rand = func() float64 { p.spring(); return 0 }
 	}, log: "function=ClientOptions.Backoff.Rand"},
-	{name: "OnState", set: func(o *ClientOptions, p *trap) { o.OnState = func(State) { p.spring() } }, log: "function=ClientOptions.OnState"},
+	{name: "OnState", use: func(c *Client, p *trap) { c.OnState(func(*Client, State) { p.spring() }) }, log: "function=OnState"},
 	{name: "Logger: Enabled", set: func(o *ClientOptions, p *trap) { withTrappedLog(&o.Logger, p, "Enabled") }, use: failsToReply},
 	{name: "Logger: Handle", set: func(o *ClientOptions, p *trap) { withTrappedLog(&o.Logger, p, "Handle") }, use: failsToReply},
-	{name: "OnConnect", use: func(c *Client, p *trap) { c.OnConnect(p.spring) }, log: "function=OnConnect"},
-	{name: "OnDisconnect", use: func(c *Client, p *trap) { c.OnDisconnect(func(Reason) { p.spring() }) }, log: "function=OnDisconnect"},
-	{name: "OnConnectError", use: func(c *Client, p *trap) { c.OnConnectError(func(error) { p.spring() }) }, log: "function=OnConnectError"},
+	{name: "OnConnect", use: func(c *Client, p *trap) { c.OnConnect(func(*Client) { p.spring() }) }, log: "function=OnConnect"},
+	{name: "OnDisconnect", use: func(c *Client, p *trap) { c.OnDisconnect(func(*Client, Reason) { p.spring() }) }, log: "function=OnDisconnect"},
+	{name: "OnConnectError", use: func(c *Client, p *trap) { c.OnConnectError(func(*Client, error) { p.spring() }) }, log: "function=OnConnectError"},
 	{name: "Handle", use: func(c *Client, p *trap) { c.Handle("hello", func(*Event) { p.spring() }) }, log: "event=hello"},
 	{name: "HandleAny", use: func(c *Client, p *trap) { c.HandleAny(func(*Event) { p.spring() }) }, log: "event=hello"},
 	{name: "Validate", use: func(c *Client, p *trap) {

@@ -7,21 +7,12 @@ import (
 	"time"
 )
 
-// The reasons a Client disconnects for, beside ReasonPingTimeout, ReasonTransportClose, ReasonTransportError,
-// ReasonMessageTooBig and ReasonParseError. These two end it; after the others it connects again.
-const (
-	// ReasonIOServerDisconnect: the server has put the client out of its namespace.
-	ReasonIOServerDisconnect Reason = "io server disconnect"
-	// ReasonIOClientDisconnect: Client.Close.
-	ReasonIOClientDisconnect Reason = "io client disconnect"
-)
-
 // Client is the other end: a connection to a Hub, or to any server of Socket.IO 3 or 4, that comes back by itself
 // when it breaks. It speaks Socket.IO protocol v5 over a WebSocket.
 //
 // Register handlers first, with On, OnCall and the methods below, and then call Connect, so that nothing which the
 // server says first is missed. What is emitted while there is no connection waits for the next one. The handlers, and
-// the functions given to OnConnect, OnDisconnect and OnConnectError, run one at a time, in order, in a goroutine that
+// the functions given to OnConnect, OnDisconnect, OnConnectError and OnState, run one at a time, in order, in a goroutine that
 // exists while there is work. They may block, Call and Close. The server is not read from while 256 events wait.
 //
 // A server that is silent for longer than its ping interval and its ping time-out together is gone. After a sleep of the
@@ -90,27 +81,31 @@ func (c *Client) HandleAny(f func(*Event)) {
 
 // OnConnect adds a function that is called each time the client is connected, which may be the place to join rooms and
 // to ask for what was missed, unless Recovered. What had been waiting to be sent is sent before that.
-func (c *Client) OnConnect(f func()) {
+func (c *Client) OnConnect(f func(*Client)) {
 	mustFunc(f == nil, "OnConnect")
-	c.update(func(r *functions[*Client]) { r.onConnect = append(r.onConnect, func(*Client) { f() }) })
+	c.update(func(r *functions[*Client]) { r.onConnect = append(r.onConnect, f) })
 }
 
 // OnDisconnect adds a function that is called each time a client that was connected is so no more, after the last of
-// the events that had come. The client connects again, after all reasons but ReasonIOServerDisconnect and
-// ReasonIOClientDisconnect.
-func (c *Client) OnDisconnect(f func(Reason)) {
+// the events that had come. The client connects again, after all reasons but ReasonServerDisconnect and
+// ReasonClientDisconnect.
+func (c *Client) OnDisconnect(f func(*Client, Reason)) {
 	mustFunc(f == nil, "OnDisconnect")
-	c.update(func(r *functions[*Client]) {
-		r.onDisconnect = append(r.onDisconnect, func(_ *Client, reason Reason) { f(reason) })
-	})
+	c.update(func(r *functions[*Client]) { r.onDisconnect = append(r.onDisconnect, f) })
 }
 
 // OnConnectError adds a function that is called after each attempt to connect that failed, with an error as Connect
 // returns it. If it is the last, because the server has refused the client or ClientOptions.MaxAttempts have failed, State
 // is StateClosed by then. While 256 events wait to be handled these errors are only logged.
-func (c *Client) OnConnectError(f func(error)) {
+func (c *Client) OnConnectError(f func(*Client, error)) {
 	mustFunc(f == nil, "OnConnectError")
 	c.update(func(r *functions[*Client]) { r.onConnectError = append(r.onConnectError, f) })
+}
+
+// OnState adds a function that is called with each new State.
+func (c *Client) OnState(f func(*Client, State)) {
+	mustFunc(f == nil, "OnState")
+	c.update(func(r *functions[*Client]) { r.onState = append(r.onState, f) })
 }
 
 // State returns the state: StateClosed before Connect, after Close and when the client has stopped; StateConnecting
@@ -149,9 +144,16 @@ func (c *Client) Emit(event string, args ...any) error {
 	return c.send(m)
 }
 
-// EmitVolatile is Emit for what is worthless when late: while the client is not connected, or the network takes
-// nothing, the event is dropped.
-func (c *Client) EmitVolatile(event string, args ...any) error {
+// Volatile returns the server for events that may be lost, because the next one replaces them, such as positions: while the
+// client is not connected, or the network takes nothing, they are dropped.
+func (c *Client) Volatile() ClientTarget { return ClientTarget{c} }
+
+// ClientTarget is what Client.Volatile returns.
+type ClientTarget struct{ c *Client }
+
+// Emit sends an event, or drops it. Its errors are those of Client.Emit, but for ErrBufferFull.
+func (t ClientTarget) Emit(event string, args ...any) error {
+	c := t.c
 	m, err := c.encode(event, args, noID)
 	if err != nil {
 		return err

@@ -209,9 +209,9 @@ func (l *link) packet(p packet) error {
 			return l.fail(fmt.Errorf("refused after it was connected: %w", refused))
 		}
 		l.outcome <- attempted{refused, true}
-		return l.end(ReasonIOServerDisconnect)
+		return l.end(ReasonServerDisconnect)
 	case packetDisconnect:
-		return l.end(ReasonIOServerDisconnect)
+		return l.end(ReasonServerDisconnect)
 	case packetAck:
 		c.acknowledge(p)
 	case packetEvent:

@@ -160,7 +160,7 @@ func TestClientMeetsSomethingElse(t *testing.T) {
 			noLeaks(t)
 			errs := newChannel[error]()
 			c := serve(t, overTCP, test.handler).client(t, ClientOptions{MaxAttempts: 2})
-			c.OnConnectError(func(err error) { errs <- err })
+			c.OnConnectError(func(_ *Client, err error) { errs <- err })
 			err := c.Connect(context.Background())
 			if err == nil || !strings.Contains(err.Error(), test.want) || !test.match(err) {
 				t.Errorf("got  %v\nwant %s", err, test.want)
@@ -281,7 +281,7 @@ func TestClientRefused(t *testing.T) {
 		f := newFakeServer(t, overTCP)
 		errs := newChannel[error]()
 		c := f.client(t, ClientOptions{})
-		c.OnConnectError(func(err error) { errs <- err })
+		c.OnConnectError(func(_ *Client, err error) { errs <- err })
 		for range 2 { // it may be tried again by hand
 			result := connecting(c)
 			s := f.accept(t)
@@ -334,7 +334,7 @@ func TestClientRefusedOverHTTP(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			errs := newChannel[error]()
 			c := serve(t, overTCP, test.handler).client(t, ClientOptions{})
-			c.OnConnectError(func(err error) { errs <- err })
+			c.OnConnectError(func(_ *Client, err error) { errs <- err })
 			err := c.Connect(t.Context())
 			refused, ok := err.(*Error)
 			if !ok {
@@ -367,7 +367,7 @@ func TestClientParseErrors(t *testing.T) {
 		f := newFakeServer(t, overTCP)
 		left := newChannel[Reason]()
 		c := f.client(t, ClientOptions{})
-		c.OnDisconnect(func(why Reason) { left <- why })
+		c.OnDisconnect(func(_ *Client, why Reason) { left <- why })
 		result := connecting(c)
 		s := f.welcome(t)
 		if err := within(t, result, "Connect"); err != nil {

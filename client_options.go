@@ -56,8 +56,6 @@ type ClientOptions struct {
 	// twice needs a key of its own. Zero means never: such a Call fails with ErrDisconnected.
 	CallRetries int
 
-	// OnState, if set, is called with each new State, one at a time, like the handlers of events and between them.
-	OnState func(State)
 	// Logger gets the panics of handlers, with their stacks, the errors that servers see as "internal error", and those
 	// that there was nobody to tell. Zero means slog.Default().
 	Logger *slog.Logger

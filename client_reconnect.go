@@ -41,7 +41,7 @@ var (
 //
 // If ctx ends, the error matches that of ctx and that of the last attempt; after Close it is ErrClosed. With any error
 // the client has stopped, and Connect may be called again. So it may when OnConnectError has heard of a refusal later
-// on, and after ReasonIOServerDisconnect; it is an error to call it while the client is connected or connecting.
+// on, and after ReasonServerDisconnect; it is an error to call it while the client is connected or connecting.
 func (c *Client) Connect(ctx context.Context) error {
 	if c.wrong != nil {
 		return fmt.Errorf("atrium: cannot connect: %w", c.wrong)
@@ -378,7 +378,7 @@ func (c *Client) detach(l *link) {
 	}
 	c.link = nil
 	reason = l.reason
-	again := !c.closing && reason != ReasonIOServerDisconnect
+	again := !c.closing && reason != ReasonServerDisconnect
 	if nanotime()-c.attempts.openedAt >= int64(c.options.Backoff.Max) {
 		c.attempts.delays = 0
 	}
@@ -446,7 +446,7 @@ func (c *Client) Close() error {
 	c.queue = clientQueue{}
 	l := c.link
 	if l != nil && l.usable() {
-		l.over, l.reason = true, ReasonIOClientDisconnect
+		l.over, l.reason = true, ReasonClientDisconnect
 		leave := newParcel(newPacket(packetDisconnect, c.options.Namespace, nil))
 		_, _ = l.push(leave, forWriter) // beginClose wakes the outbox
 	}
@@ -465,13 +465,18 @@ func (c *Client) Close() error {
 // change changes the state and tells of it. c.mu is held, so that the order in which it is told is the right one.
 func (c *Client) change(to State) {
 	c.state = to
-	f := c.options.OnState
-	if f == nil {
+	if len(c.functions().onState) == 0 {
 		return
 	}
 	// This does not wait for room: Connect may be called by a handler. Each change goes with something that does wait, or
 	// with a call of Connect or Close.
-	c.inbox.put(incoming{kind: incomingNote, note: func() { c.runFunction("ClientOptions.OnState", func() { f(to) }) }})
+	c.inbox.put(incoming{kind: incomingNote, note: func() {
+		c.runFunction("OnState", func() {
+			for _, f := range c.functions().onState {
+				f(c, to)
+			}
+		})
+	}})
 }
 
 // tellError tells of an attempt that failed, unless too much waits to be told.
@@ -479,7 +484,7 @@ func (c *Client) tellError(err error) {
 	note := incoming{kind: incomingNote, note: func() {
 		c.runFunction("OnConnectError", func() {
 			for _, f := range c.functions().onConnectError {
-				f(err)
+				f(c, err)
 			}
 		})
 	}}

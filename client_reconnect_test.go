@@ -36,7 +36,7 @@ func TestClientReconnects(t *testing.T) {
 		news := newChannel[int]()
 		On(c, "news", func(_ *Client, n int) error { news <- n; return nil })
 		left := reasons(c)
-		c.OnConnect(func() {
+		c.OnConnect(func(*Client) {
 			if err := c.Emit("join", "lobby"); err != nil {
 				t.Error(err)
 			}
@@ -51,7 +51,7 @@ func TestClientReconnects(t *testing.T) {
 			{func(s *Socket) { dialed[len(dialed)-1].Close() }, []Reason{ReasonTransportClose, ReasonTransportError}},
 			{func(s *Socket) { s.session.end(ReasonShutdown, StatusGoingAway, "") }, []Reason{ReasonTransportClose}},
 			{func(s *Socket) { s.session.sendText(append(newFrame(1), '1')) }, []Reason{ReasonTransportClose}},
-			{func(s *Socket) { s.Disconnect() }, []Reason{ReasonIOServerDisconnect}},
+			{func(s *Socket) { s.Disconnect() }, []Reason{ReasonServerDisconnect}},
 		} {
 			s := within(t, joined, "a join")
 			if seen[s.ID()] || s.ID() != c.ID() {
@@ -68,7 +68,7 @@ func TestClientReconnects(t *testing.T) {
 			}
 		}
 		if c.State() != StateClosed {
-			t.Errorf("after %q: %v", ReasonIOServerDisconnect, c.State())
+			t.Errorf("after %q: %v", ReasonServerDisconnect, c.State())
 		}
 		// By hand it may come back.
 		mustConnect(t, c)
@@ -79,7 +79,7 @@ func TestClientReconnects(t *testing.T) {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
-		if why := within(t, left, "OnDisconnect"); why != ReasonIOClientDisconnect {
+		if why := within(t, left, "OnDisconnect"); why != ReasonClientDisconnect {
 			t.Errorf("after Close: disconnected for %q", why)
 		}
 	})
@@ -101,7 +101,7 @@ func TestClientRecovers(t *testing.T) {
 	gate <- struct{}{}
 	c := newClient(t, func() (net.Conn, error) { <-gate; return dialTCP(srv.listener) }, ClientOptions{})
 	heard := newChannel[string]()
-	c.OnConnect(func() { heard <- fmt.Sprintf("connected, recovered: %v", c.Recovered()) })
+	c.OnConnect(func(*Client) { heard <- fmt.Sprintf("connected, recovered: %v", c.Recovered()) })
 	On(c, "joined", func(*Client, struct{}) error { heard <- "joined"; return nil })
 	On(c, "news", func(_ *Client, n int) error { heard <- fmt.Sprint(n); return nil })
 	c.Handle("bytes", func(e *Event) {
@@ -152,7 +152,7 @@ func TestClientDoesNotRecoverWhatIsTooBig(t *testing.T) {
 	srv := serve(t, overTCP, h)
 	c := newClient(t, func() (net.Conn, error) { return dialTCP(srv.listener) }, ClientOptions{Dial: DialOptions{MaxMessageBytes: 1000}})
 	connected := newChannel[bool]()
-	c.OnConnect(func() { connected <- c.Recovered() })
+	c.OnConnect(func(*Client) { connected <- c.Recovered() })
 	heard := newChannel[int]()
 	On(c, "news", func(_ *Client, n int) error { heard <- n; return nil })
 	left := reasons(c)
@@ -190,7 +190,7 @@ func TestClientRefusedLater(t *testing.T) {
 	h.Handle("ignored", func(e *Event) { <-e.Socket().Context().Done() })
 	c := serve(t, overTCP, h).client(t, ClientOptions{CallRetries: 9})
 	refused := newChannel[error]()
-	c.OnConnectError(func(err error) { refused <- err })
+	c.OnConnectError(func(_ *Client, err error) { refused <- err })
 	mustConnect(t, c)
 	failed := make(chan error, 1)
 	go func() {
@@ -286,7 +286,7 @@ func TestClientOffline(t *testing.T) {
 	one := &parcel{text: []byte(`42["e",1]`)}
 	c := f.client(t, ClientOptions{MaxOfflineBytes: 3 * one.size()})
 	for n := range 3 {
-		if err := c.EmitVolatile("lost"); err != nil {
+		if err := c.Volatile().Emit("lost"); err != nil {
 			t.Error(err)
 		}
 		if err := c.Emit("e", n); err != nil {
@@ -307,11 +307,11 @@ func TestClientOffline(t *testing.T) {
 	for n := range 3 {
 		s.want(fmt.Sprintf(`42["e",%d]`, n))
 	}
-	if err := c.EmitVolatile("now"); err != nil {
+	if err := c.Volatile().Emit("now"); err != nil {
 		t.Error(err)
 	}
 	s.want(`42["now"]`)
-	for i, wrong := range []error{c.Emit("connect"), c.EmitVolatile("disconnect"), c.Emit("newListener")} {
+	for i, wrong := range []error{c.Emit("connect"), c.Volatile().Emit("disconnect"), c.Emit("newListener")} {
 		if !errors.Is(wrong, ErrReserved) {
 			t.Errorf("%d: got %v, want ErrReserved", i, wrong)
 		}
@@ -344,7 +344,7 @@ func TestClientServerStalls(t *testing.T) {
 		defer out.mu.Unlock()
 		return out.stalledFor(kernelWait)
 	})
-	if err := c.EmitVolatile("volatile"); err != nil {
+	if err := c.Volatile().Emit("volatile"); err != nil {
 		t.Error(err)
 	}
 	for n := range sent {
@@ -418,7 +418,7 @@ func TestClientClose(t *testing.T) {
 			t.Errorf("the call: %v", err)
 		}
 		_, err := Call[any](context.Background(), c, "e")
-		for i, err := range []error{c.Close(), c.Connect(context.Background()), c.Emit("e"), c.EmitVolatile("e"), err} {
+		for i, err := range []error{c.Close(), c.Connect(context.Background()), c.Emit("e"), c.Volatile().Emit("e"), err} {
 			if err != ErrClosed {
 				t.Errorf("%d, after Close: got %v", i, err)
 			}
@@ -427,11 +427,12 @@ func TestClientClose(t *testing.T) {
 	t.Run("connected", func(t *testing.T) {
 		var states []State
 		var mu sync.Mutex
-		c := srv.client(t, ClientOptions{CallRetries: 1, OnState: func(s State) {
+		c := srv.client(t, ClientOptions{CallRetries: 1})
+		c.OnState(func(_ *Client, s State) {
 			mu.Lock()
 			defer mu.Unlock()
 			states = append(states, s)
-		}})
+		})
 		gone := reasons(c)
 		mustConnect(t, c)
 		waiting := make(chan error, 1)
@@ -457,7 +458,7 @@ func TestClientClose(t *testing.T) {
 			t.Errorf("the call: %v", err)
 		}
 		wantReason(t, left, ReasonClientDisconnect)
-		if why := within(t, gone, "OnDisconnect"); why != ReasonIOClientDisconnect {
+		if why := within(t, gone, "OnDisconnect"); why != ReasonClientDisconnect {
 			t.Errorf("disconnected for %q", why)
 		}
 		want := []State{StateConnecting, StateOpen, StateClosing, StateClosed}
@@ -549,8 +550,9 @@ func TestClientPanics(t *testing.T) {
 	h := newHub(t, Options{})
 	sockets := newChannel[*Socket]()
 	h.OnConnect(func(s *Socket) { sockets <- s })
-	c := serve(t, overTCP, h).client(t, ClientOptions{OnState: func(State) { panic("OnState") }})
-	c.OnConnect(func() { panic("OnConnect") })
+	c := serve(t, overTCP, h).client(t, ClientOptions{})
+	c.OnState(func(*Client, State) { panic("OnState") })
+	c.OnConnect(func(*Client) { panic("OnConnect") })
 	On(c, "panic", func(*Client, any) error { panic("On") })
 	On(c, "exit", func(*Client, any) error { runtime.Goexit(); return nil })
 	OnCall(c, "fine", func(*Client, any) (int, error) { return 1, nil })
@@ -664,7 +666,7 @@ func TestClientAuthFunc(t *testing.T) {
 		return map[string]int{"n": n}, nil
 	}})
 	failed := newChannel[error]()
-	c.OnConnectError(func(err error) { failed <- err })
+	c.OnConnectError(func(_ *Client, err error) { failed <- err })
 	mustConnect(t, c)
 	if got := within(t, names, "a client"); got != 4 {
 		t.Errorf("the auth is number %d", got)
@@ -685,7 +687,8 @@ func TestClientConnectInHandler(t *testing.T) {
 	noLeaks(t)
 	f := newFakeServer(t, overTCP)
 	result := make(chan error, 1)
-	c, s := f.connected(t, ClientOptions{OnState: func(State) {}})
+	c, s := f.connected(t, ClientOptions{})
+	c.OnState(func(*Client, State) {})
 	block := make(chan struct{})
 	c.Handle("block", func(*Event) {
 		<-block
@@ -797,7 +800,7 @@ func TestClientRetryAfter(t *testing.T) {
 		}
 
 		errs := newChannel[error]()
-		c.OnConnectError(func(err error) { errs <- err })
+		c.OnConnectError(func(_ *Client, err error) { errs <- err })
 		busy(401, "1")
 		h.Namespace.socket(c.ID()).session.closeNow()
 		refused, ok := (<-errs).(*Error)
@@ -1134,14 +1137,15 @@ func TestClientLogNamesFunction(t *testing.T) {
 	logger, log := newLog()
 	h := newHub(t, Options{})
 	h.OnConnect(func(s *Socket) { s.Emit("e") })
-	c := serve(t, overTCP, h).client(t, ClientOptions{Logger: logger, OnState: func(State) { panic("oops") }})
-	c.OnConnect(func() { panic("oops") })
-	c.OnDisconnect(func(Reason) { panic("oops") })
+	c := serve(t, overTCP, h).client(t, ClientOptions{Logger: logger})
+	c.OnState(func(*Client, State) { panic("oops") })
+	c.OnConnect(func(*Client) { panic("oops") })
+	c.OnDisconnect(func(*Client, Reason) { panic("oops") })
 	c.Handle("e", func(*Event) { panic("oops") })
 	mustConnect(t, c)
 	eventually(t, "the event", func() bool { return strings.Contains(log.String(), "event=e") })
 	c.Close()
-	for _, want := range []string{"function=OnConnect ", "function=OnDisconnect ", "function=ClientOptions.OnState "} {
+	for _, want := range []string{"function=OnConnect ", "function=OnDisconnect ", "function=OnState "} {
 		eventually(t, want, func() bool { return strings.Contains(log.String(), want) })
 	}
 }

@@ -78,6 +78,7 @@ func TestRegisterNil(t *testing.T) {
 		"OnConnect ":     func() { c.OnConnect(nil) },
 		"OnDisconnect ":  func() { c.OnDisconnect(nil) },
 		"OnConnectError": func() { c.OnConnectError(nil) },
+		"OnState":        func() { c.OnState(nil) },
 	} {
 		wantPanic(t, name, strings.TrimSpace(name)+": expected a function, got nil", f)
 	}

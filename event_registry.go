@@ -35,7 +35,8 @@ type functions[S any] struct {
 	use            []func(S) error
 	onConnect      []func(S)
 	onDisconnect   []func(S, Reason)
-	onConnectError []func(error)
+	onConnectError []func(S, error)
+	onState        []func(S, State)
 	onEmit         []func(event string, args []json.RawMessage)
 }
 

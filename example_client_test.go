@@ -36,8 +36,8 @@ func ExampleClient() {
 		close(welcomed)
 		return nil
 	})
-	c.OnDisconnect(func(why atrium.Reason) {
-		if why != atrium.ReasonIOClientDisconnect { // our own Close
+	c.OnDisconnect(func(_ *atrium.Client, why atrium.Reason) {
+		if why != atrium.ReasonClientDisconnect { // our own Close
 			log.Print("disconnected: ", why) // and already on its way to connect again
 		}
 	})

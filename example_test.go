@@ -363,7 +363,7 @@ func ExampleSocket_DisconnectWith() {
 		return nil
 	})
 	gone := make(chan struct{})
-	c.OnDisconnect(func(atrium.Reason) { close(gone) })
+	c.OnDisconnect(func(*atrium.Client, atrium.Reason) { close(gone) })
 	if err := c.Connect(ctx); err != nil {
 		log.Fatal(err)
 	}

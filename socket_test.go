@@ -260,12 +260,12 @@ func TestDisconnectWithClient(t *testing.T) {
 		Reason string
 	}
 	On(c, "disconnect_reason", func(_ *Client, w why) error { heard <- w; return nil })
-	c.OnDisconnect(func(r Reason) { heard <- r })
+	c.OnDisconnect(func(_ *Client, r Reason) { heard <- r })
 	mustConnect(t, c)
 	if got := within(t, heard, "the reason"); got != (why{4001, "banned"}) {
 		t.Error(got)
 	}
-	if got := within(t, heard, "OnDisconnect"); got != ReasonIOServerDisconnect {
+	if got := within(t, heard, "OnDisconnect"); got != ReasonServerDisconnect {
 		t.Error(got)
 	}
 }

@@ -31,7 +31,7 @@ func TestOneRoom(t *testing.T) {
 	c := atrium.NewClient(address, atrium.ClientOptions{Auth: token})
 	t.Cleanup(func() { c.Close() })
 	heard := make(chan string, 10)
-	c.OnConnect(func() { c.Emit("join-room", "hall") })
+	c.OnConnect(func(*atrium.Client) { c.Emit("join-room", "hall") })
 	atrium.On(c, "msg", func(_ *atrium.Client, text string) error { heard <- text; return nil })
 	connect(t, c)
 

@@ -241,12 +241,12 @@ func TestNodeServer(t *testing.T) {
 		t.Parallel()
 		c := n.client(t, atrium.ClientOptions{Auth: token})
 		left := make(chan atrium.Reason, 10)
-		c.OnDisconnect(func(why atrium.Reason) { left <- why })
+		c.OnDisconnect(func(_ *atrium.Client, why atrium.Reason) { left <- why })
 		connect(t, c)
 		if err := c.Emit("kick"); err != nil {
 			t.Error(err)
 		}
-		if why := receive(t, left, "OnDisconnect"); why != atrium.ReasonIOServerDisconnect || c.State() != atrium.StateClosed {
+		if why := receive(t, left, "OnDisconnect"); why != atrium.ReasonServerDisconnect || c.State() != atrium.StateClosed {
 			t.Errorf("%q, %v", why, c.State())
 		}
 		connect(t, c)
@@ -263,9 +263,9 @@ func TestNodeServer(t *testing.T) {
 		t.Parallel()
 		c := n.client(t, atrium.ClientOptions{Auth: token, Backoff: atrium.Backoff{Min: 300 * time.Millisecond, NoJitter: true}})
 		left := make(chan atrium.Reason, 10)
-		c.OnDisconnect(func(why atrium.Reason) { left <- why })
+		c.OnDisconnect(func(_ *atrium.Client, why atrium.Reason) { left <- why })
 		heard := make(chan string, 100)
-		c.OnConnect(func() { heard <- fmt.Sprintf("connected, recovered: %v", c.Recovered()) })
+		c.OnConnect(func(*atrium.Client) { heard <- fmt.Sprintf("connected, recovered: %v", c.Recovered()) })
 		atrium.On(c, "news", func(_ *atrium.Client, n int) error { heard <- fmt.Sprint(n); return nil })
 		connect(t, c)
 		id := c.ID()
@@ -301,8 +301,8 @@ func TestNodeServerRestarts(t *testing.T) {
 	c := n.client(t, atrium.ClientOptions{Auth: token, CallRetries: 100})
 	connected := make(chan string, 10)
 	left := make(chan atrium.Reason, 10)
-	c.OnConnect(func() { connected <- c.ID() })
-	c.OnDisconnect(func(why atrium.Reason) { left <- why })
+	c.OnConnect(func(*atrium.Client) { connected <- c.ID() })
+	c.OnDisconnect(func(_ *atrium.Client, why atrium.Reason) { left <- why })
 	connect(t, c)
 	first := receive(t, connected, "OnConnect")
 	answered := make(chan error, 1)

@@ -90,7 +90,7 @@ func GoClient(ctx context.Context, token string, show func(ChatMessage) error) e
 	// [client]
 	c := atrium.NewClient("https://example.com", atrium.ClientOptions{Auth: map[string]string{"token": token}, CallRetries: 3})
 	defer c.Close()
-	c.OnConnect(func() { c.Emit("join", "lobby") }) // each time
+	c.OnConnect(func(*atrium.Client) { c.Emit("join", "lobby") }) // each time
 	atrium.On(c, "said", func(_ *atrium.Client, m ChatMessage) error { return show(m) })
 	if err := c.Connect(ctx); err != nil { // an *atrium.Error is a refusal; anything else was tried until ctx ended
 		return err

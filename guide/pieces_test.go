@@ -211,7 +211,7 @@ func TestDeploy(t *testing.T) {
 		}
 		gone := make(chan time.Time, 1)
 		c := device(t, srv, "7")
-		c.OnDisconnect(func(atrium.Reason) { gone <- time.Now() })
+		c.OnDisconnect(func(*atrium.Client, atrium.Reason) { gone <- time.Now() })
 		if err := c.Connect(t.Context()); err != nil {
 			t.Fatal(err)
 		}

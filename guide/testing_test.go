@@ -62,12 +62,12 @@ func TestTokenExpires(t *testing.T) {
 		})
 		defer c.Close()
 		gone := make(chan atrium.Reason, 1)
-		c.OnDisconnect(func(why atrium.Reason) { gone <- why })
+		c.OnDisconnect(func(_ *atrium.Client, why atrium.Reason) { gone <- why })
 		began := time.Now()
 		if err := c.Connect(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if why := <-gone; why != atrium.ReasonIOServerDisconnect {
+		if why := <-gone; why != atrium.ReasonServerDisconnect {
 			t.Errorf("disconnected: %s", why)
 		}
 		if took := time.Since(began).Round(time.Minute); took != time.Hour {

@@ -178,7 +178,7 @@ func TestKickWhileAway(t *testing.T) {
 			})
 			defer c.Close()
 			recovered := make(chan bool, 2)
-			c.OnConnect(func() { recovered <- c.Recovered() })
+			c.OnConnect(func(*atrium.Client) { recovered <- c.Recovered() })
 			if err := c.Connect(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -205,14 +205,14 @@ func TestBanBetweenUseAndConnect(t *testing.T) {
 	users.asked = func() { banned <- a.ban(t.Context(), "7") }
 	gone := make(chan atrium.Reason, 1)
 	c := device(t, srv, "7")
-	c.OnDisconnect(func(why atrium.Reason) { gone <- why })
+	c.OnDisconnect(func(_ *atrium.Client, why atrium.Reason) { gone <- why })
 	if err := c.Connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-banned; err != nil {
 		t.Fatal(err)
 	}
-	if why := <-gone; why != atrium.ReasonIOServerDisconnect {
+	if why := <-gone; why != atrium.ReasonServerDisconnect {
 		t.Errorf("gone: %s", why)
 	}
 }

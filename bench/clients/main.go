@@ -43,7 +43,7 @@ func main() {
 			Dial:    atrium.DialOptions{DialContext: dial},
 		})
 		atrium.On(c, "hello", func(*atrium.Client, int) error { handled.Done(); return nil })
-		c.OnConnect(func() { connects.note(); connected.Done() })
+		c.OnConnect(func(*atrium.Client) { connects.note(); connected.Done() })
 		clients[i] = c
 	}
 	before := process.Own()

@@ -122,7 +122,7 @@ func run(ctx context.Context, o options) error {
 		_ = out.Encode(map[string]any{"event": e.Name(), "args": e.Args()})
 	})
 	var reading sync.Once
-	c.OnConnect(func() {
+	c.OnConnect(func(*atrium.Client) {
 		if o.joinEvent != "" {
 			if _, err := atrium.Call[any](ctx, c, o.joinEvent, o.joinData); err != nil {
 				report(fmt.Errorf("%s: %w", o.joinEvent, err))
@@ -132,7 +132,7 @@ func run(ctx context.Context, o options) error {
 			reading.Do(func() { go sendLines(ctx, c, o, report) })
 		}
 	})
-	c.OnDisconnect(func(why atrium.Reason) { report(fmt.Errorf("%s: %s", o.url, why)) })
+	c.OnDisconnect(func(_ *atrium.Client, why atrium.Reason) { report(fmt.Errorf("%s: %s", o.url, why)) })
 
 	first, cancel := context.WithTimeout(ctx, o.wait)
 	defer cancel()
@@ -140,7 +140,7 @@ func run(ctx context.Context, o options) error {
 		return fmt.Errorf("%s: %w", o.url, err)
 	}
 	// From now on the client reconnects by itself, and reports why it could not.
-	c.OnConnectError(func(err error) { report(fmt.Errorf("%s: %w", o.url, err)) })
+	c.OnConnectError(func(_ *atrium.Client, err error) { report(fmt.Errorf("%s: %w", o.url, err)) })
 	select {
 	case <-ctx.Done():
 		return nil
