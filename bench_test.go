@@ -108,7 +108,7 @@ func BenchmarkFanOut(b *testing.B) {
 			b.Run(fmt.Sprintf("hubs=%d/outstanding=%d", nodes, outstanding), func(b *testing.B) {
 				var options Options
 				if nodes > 1 {
-					options.Bus = NewMemoryBus()
+					options.Bus = new(MemoryBus)
 				}
 				hubs, servers := make([]*Hub, nodes), make([]*server, nodes)
 				for i := range hubs {

@@ -54,7 +54,8 @@ const maxBusQueue = 16 << 20
 
 // MemoryBus is the Bus that joins hubs of one process: all that share it. It never fails and never waits. For each
 // subscription there is a queue of 16 MiB and, while something is in it, a goroutine; what finds it full is dropped. It
-// is no BusFlusher: when Publish returns, the message is in the subscriptions' queues.
+// is no BusFlusher: when Publish returns, the message is in the subscriptions' queues. The zero value is ready to use, and must
+// not be copied.
 //
 // A Bus for several processes has one inside, to spread what its connection brings.
 type MemoryBus struct {
@@ -62,11 +63,6 @@ type MemoryBus struct {
 
 	mu     sync.RWMutex // guards:
 	topics map[string]map[*queue[[]byte]]struct{}
-}
-
-// NewMemoryBus returns a Bus without subscriptions.
-func NewMemoryBus() *MemoryBus {
-	return &MemoryBus{topics: make(map[string]map[*queue[[]byte]]struct{})}
 }
 
 // Dropped counts the deliveries that did not take place because the subscription's queue was full.
@@ -100,6 +96,9 @@ func (b *MemoryBus) Subscribe(ctx context.Context, topic string, deliver func(ms
 	q := &queue[[]byte]{serve: deliver, limit: maxBusQueue}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.topics == nil {
+		b.topics = make(map[string]map[*queue[[]byte]]struct{})
+	}
 	if b.topics[topic] == nil {
 		b.topics[topic] = make(map[*queue[[]byte]]struct{})
 	}

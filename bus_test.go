@@ -11,7 +11,7 @@ import (
 )
 
 func TestMemoryBus(t *testing.T) {
-	bus := atrium.NewMemoryBus()
+	bus := new(atrium.MemoryBus)
 	bustest.Run(t, func(testing.TB) atrium.Bus { return bus })
 	if bus.Dropped() == 0 {
 		t.Error("nothing counts as dropped after a subscriber that was slow had 24 MiB sent")
@@ -22,7 +22,7 @@ func TestMemoryBus(t *testing.T) {
 // came before stays.
 func TestMemoryBusBound(t *testing.T) {
 	const room = 16 << 20 / (1<<10 + 64)
-	bus := atrium.NewMemoryBus()
+	bus := new(atrium.MemoryBus)
 	got, gate := make(chan uint32), make(chan struct{})
 	cancel, err := bus.Subscribe(t.Context(), "topic", func(msg []byte) {
 		got <- binary.BigEndian.Uint32(msg)
@@ -61,8 +61,8 @@ func TestMemoryBusBound(t *testing.T) {
 	}
 }
 
-func ExampleNewMemoryBus() {
-	bus := atrium.NewMemoryBus()
+func ExampleMemoryBus() {
+	bus := new(atrium.MemoryBus)
 	got := make(chan string)
 	cancel, err := bus.Subscribe(context.Background(), "news", func(msg []byte) { got <- string(msg) })
 	if err != nil {

@@ -193,7 +193,7 @@ func onTrappedValue(h *Hub, p *trap) {
 }
 
 func trapBus(method string) func(o *Options, p *trap) {
-	return func(o *Options, p *trap) { o.Bus = trappedBus{NewMemoryBus(), p, method} }
+	return func(o *Options, p *trap) { o.Bus = trappedBus{new(MemoryBus), p, method} }
 }
 
 func emitsAndJoins(h *Hub, _ *trap) {
@@ -280,7 +280,7 @@ func TestGuardsOfHub(t *testing.T) {
 func TestGuardOfFlush(t *testing.T) {
 	overTraps(t, "Bus.Flush", func(t *testing.T, p *trap) {
 		p.armed.Store(true)
-		h := New(Options{Logger: slog.New(slog.DiscardHandler), Bus: trappedBus{NewMemoryBus(), p, "Flush"}})
+		h := New(Options{Logger: slog.New(slog.DiscardHandler), Bus: trappedBus{new(MemoryBus), p, "Flush"}})
 		synctest.Wait()
 		if err := h.Shutdown(t.Context()); err == nil || !strings.Contains(err.Error(), "Bus.Flush") {
 			t.Errorf("Shutdown: %v", err)

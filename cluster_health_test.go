@@ -26,7 +26,7 @@ func TestDeafNodeKnows(t *testing.T) {
 		t.Run(by+" topic", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				logger, log := newLog()
-				bus := &wordyBus{heldBus{Bus: NewMemoryBus()}}
+				bus := &wordyBus{heldBus{Bus: new(MemoryBus)}}
 				all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}, Logger: logger})
 				h := all[0]
 				topic := everyNode
@@ -73,7 +73,7 @@ func TestLostSubscriptionIsRenewed(t *testing.T) {
 		t.Run(lost, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				logger, log := newLog()
-				memory := NewMemoryBus()
+				memory := new(MemoryBus)
 				var subscribed sync.Map // topic: *atomic.Bool, whether the last subscription to it delivers
 				bus := &scriptedBus{Bus: memory, subscribe: func(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
 					delivers := new(atomic.Bool)
@@ -134,7 +134,7 @@ func TestLostSubscriptionIsRenewed(t *testing.T) {
 // same.
 func TestNodeThatHearsItselfEarlyStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		memory := NewMemoryBus()
+		memory := new(MemoryBus)
 		other := newHub(t, Options{Bus: memory})
 		<-time.After(nodeHeartbeat / 2)
 		bus := &scriptedBus{Bus: memory, subscribe: func(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
@@ -155,7 +155,7 @@ func TestNodeThatHearsItselfEarlyStarts(t *testing.T) {
 // A node whose subscriptions are refused is missed by the others, for its sockets are not among those that they count.
 func TestRefusedNodeIsMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		memory := NewMemoryBus()
+		memory := new(MemoryBus)
 		var refuses atomic.Bool
 		refuses.Store(true)
 		bus := &scriptedBus{Bus: memory, subscribe: func(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
@@ -196,7 +196,7 @@ func TestBusFailsFromTheStart(t *testing.T) {
 	}{{"fails", 0}, {"hangs", busTimeout}} {
 		t.Run(test.how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				bus := &scriptedBus{Bus: NewMemoryBus()}
+				bus := &scriptedBus{Bus: new(MemoryBus)}
 				bus.fails.Store(test.how == "fails")
 				bus.hangs.Store(test.how == "hangs")
 				h := newHub(t, Options{Bus: bus})
@@ -217,7 +217,7 @@ func TestBusFailsFromTheStart(t *testing.T) {
 // A question that is already waiting when the Bus begins to fail does not wait on.
 func TestQuestionNoticesOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := &scriptedBus{Bus: NewMemoryBus()}
+		bus := &scriptedBus{Bus: new(MemoryBus)}
 		h := newTestCluster(t, overPipe, 1, bus, Options{})[0]
 		(&fakeNode{bus: bus, node: "ghost"}).send(everyNode, clusterMessage{kind: clusterHello})
 		synctest.Wait()
@@ -238,7 +238,7 @@ func TestQuestionNoticesOutage(t *testing.T) {
 // Shutdown returns nil when what the hub has emitted, and its goodbye, have left the process.
 func TestShutdownFlushesBus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		memory := NewMemoryBus()
+		memory := new(MemoryBus)
 		other := newTestCluster(t, overPipe, 1, memory, Options{})[0]
 		heard := 0
 		On(other.Nodes(), "news", func(string, int) error { heard++; return nil })
@@ -275,7 +275,7 @@ func TestShutdownBoundsFlush(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := New(Options{Bus: &queueingBus{MemoryBus: NewMemoryBus(), hangs: true}})
+				h := New(Options{Bus: &queueingBus{MemoryBus: new(MemoryBus), hangs: true}})
 				ctx, cancel := context.WithTimeout(t.Context(), test.context)
 				defer cancel()
 				start := time.Now()

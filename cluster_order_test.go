@@ -39,7 +39,7 @@ func TestQuestionOvertakesEvent(t *testing.T) {
 		} {
 			t.Run(question.name+" of "+target.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					bus := &heldBus{Bus: NewMemoryBus()}
+					bus := &heldBus{Bus: new(MemoryBus)}
 					all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 					c := all[1].connect(t, nil)
 					if err := c.socket(all[1].Hub).Join("room"); err != nil {
@@ -80,7 +80,7 @@ func TestQuestionOvertakesEvent(t *testing.T) {
 // An event that the Bus has lost holds up the question behind it for a moment, and within what the caller waits.
 func TestQuestionAfterLostEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := &heldBus{Bus: NewMemoryBus()}
+		bus := &heldBus{Bus: new(MemoryBus)}
 		all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		c := all[1].connect(t, nil)
 		c.socket(all[1].Hub).Join("room")
@@ -108,7 +108,7 @@ func TestQuestionAfterLostEvent(t *testing.T) {
 // A node without members of the room hears nothing of it, and does not wait for that.
 func TestQuestionAboutUnheardRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := &heldBus{Bus: NewMemoryBus()}
+		bus := &heldBus{Bus: new(MemoryBus)}
 		all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		bus.hold(roomTopic("/", "room"), true)
 		all[0].To("room").Emit("e")
@@ -123,7 +123,7 @@ func TestQuestionAboutUnheardRoom(t *testing.T) {
 // have gone.
 func TestMarkersAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ts := newTopics(NewMemoryBus(), func(*topic, []byte) {})
+		ts := newTopics(new(MemoryBus), func(*topic, []byte) {})
 		ts.want("room")
 		synctest.Wait()
 		waited := make(chan struct{})

@@ -23,7 +23,7 @@ import (
 func TestClusterEmit(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		all := newTestCluster(t, k, 3, NewMemoryBus(), Options{})
+		all := newTestCluster(t, k, 3, new(MemoryBus), Options{})
 		a, b, c := all[0], all[1], all[2]
 		type member struct {
 			*client
@@ -85,7 +85,7 @@ func TestClusterEmit(t *testing.T) {
 // Several arguments, attachments and namespaces pass between nodes; who speaks what is no concern of the sender's node.
 func TestClusterForms(t *testing.T) {
 	noLeaks(t)
-	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{Compression: Compression{Level: 1}})
+	all := newTestCluster(t, overTCP, 2, new(MemoryBus), Options{Compression: Compression{Level: 1}})
 	admin := [2]*Namespace{all[0].Of("/admin"), all[1].Of("/admin")}
 	io, plain := all[1].socketIO(t), all[1].connect(t, nil)
 	io.join("/admin")
@@ -112,7 +112,7 @@ func TestClusterQuestions(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		ctx := t.Context()
-		all := newTestCluster(t, k, 3, NewMemoryBus(), Options{})
+		all := newTestCluster(t, k, 3, new(MemoryBus), Options{})
 		var clients []*client
 		var ids []string
 		for _, h := range all {
@@ -239,7 +239,7 @@ func TestClusterQuestions(t *testing.T) {
 // Answers of any size come in parts.
 func TestClusterAnswerParts(t *testing.T) {
 	noLeaks(t)
-	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{})
+	all := newTestCluster(t, overTCP, 2, new(MemoryBus), Options{})
 	big := strings.Repeat("x", maxAnswerPart/3)
 	for range 5 {
 		c := all[0].connect(t, nil)
@@ -274,7 +274,7 @@ func TestClusterAnswerParts(t *testing.T) {
 // A socket of one node cannot get another node's socket's mail by joining a room of its name.
 func TestClusterEavesdropping(t *testing.T) {
 	noLeaks(t)
-	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{})
+	all := newTestCluster(t, overTCP, 2, new(MemoryBus), Options{})
 	victim, spy := all[0].connect(t, nil), all[1].connect(t, nil)
 	if err := spy.socket(all[1].Hub).Join(victim.sid); !errors.Is(err, ErrRoomName) {
 		t.Error(err)
@@ -285,7 +285,7 @@ func TestClusterEavesdropping(t *testing.T) {
 func TestNodes(t *testing.T) {
 	noLeaks(t)
 	logger, log := newLog()
-	all := newTestCluster(t, overTCP, 3, NewMemoryBus(), Options{Logger: logger})
+	all := newTestCluster(t, overTCP, 3, new(MemoryBus), Options{Logger: logger})
 	type heard struct {
 		at   int
 		from string
@@ -378,7 +378,7 @@ func TestClusterTopics(t *testing.T) {
 // sockets out otherwise, and say nothing of it.
 func TestClusterFirstMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := NewMemoryBus()
+		bus := new(MemoryBus)
 		a, b := newHub(t, Options{Bus: bus}), newHub(t, Options{Bus: bus})
 		synctest.Wait() // no time passes
 		if len(a.Nodes().List()) != 1 || len(b.Nodes().List()) != 1 {
@@ -401,7 +401,7 @@ func TestClusterFirstMoment(t *testing.T) {
 // A node that has gone is missed while it may be there, and named; then it is not asked any more.
 func TestClusterMissingNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := NewMemoryBus()
+		bus := new(MemoryBus)
 		h := newTestCluster(t, overPipe, 1, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})[0]
 		dead := &fakeNode{bus: bus, node: "ghost"}
 		dead.send(everyNode, clusterMessage{kind: clusterHello})
@@ -471,7 +471,7 @@ func TestClusterMissingNode(t *testing.T) {
 func TestClusterHeartbeatOfAPatientHub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const long = 10 * time.Hour
-		h := newTestCluster(t, overPipe, 1, NewMemoryBus(), Options{
+		h := newTestCluster(t, overPipe, 1, new(MemoryBus), Options{
 			Timeouts: Timeouts{PingInterval: long, Ping: long, Connect: long, Message: long, Call: long},
 		})[0]
 		before := h.Nodes().Stats().Published
@@ -488,7 +488,7 @@ func TestClusterOutage(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				logger, log := newLog()
-				bus := &scriptedBus{Bus: NewMemoryBus()}
+				bus := &scriptedBus{Bus: new(MemoryBus)}
 				all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}, Logger: logger})
 				var sockets []*Socket
 				var clients []*client
@@ -566,7 +566,7 @@ func TestClusterOutage(t *testing.T) {
 func TestClusterOversize(t *testing.T) {
 	noLeaks(t)
 	logger, log := newLog()
-	memory := NewMemoryBus()
+	memory := new(MemoryBus)
 	bus := &scriptedBus{Bus: memory, publish: func(ctx context.Context, topic string, msg []byte) error {
 		if len(msg) > 1<<20 { // as much as NATS takes unless it is told otherwise
 			return errors.New("too large")
@@ -587,7 +587,7 @@ func TestClusterMuted(t *testing.T) {
 		// While muted is set the Bus keeps what is published, and its subscriptions hang: as a client may that
 		// connects again.
 		var muted atomic.Bool
-		memory := NewMemoryBus()
+		memory := new(MemoryBus)
 		bus := &scriptedBus{
 			publish: func(ctx context.Context, topic string, msg []byte) error {
 				if muted.Load() {
@@ -636,7 +636,7 @@ func TestClusterMuted(t *testing.T) {
 // More than the queue holds is dropped and counted, and what Shutdown cannot publish does not keep it.
 func TestClusterQueueFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := &scriptedBus{Bus: NewMemoryBus()}
+		bus := &scriptedBus{Bus: new(MemoryBus)}
 		h := newTestCluster(t, overPipe, 1, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})[0]
 		bus.hangs.Store(true)
 		payload := strings.Repeat("x", 1<<20)
@@ -660,7 +660,7 @@ func TestClusterQueueFull(t *testing.T) {
 // Nothing is delivered twice, nor out of order, if the Bus repeats and reorders.
 func TestClusterFaultyBus(t *testing.T) {
 	noLeaks(t)
-	memory := NewMemoryBus()
+	memory := new(MemoryBus)
 	var mu sync.Mutex // guards:
 	late, inOrder := make(map[string][]byte), false
 	bus := &scriptedBus{Bus: memory, publish: func(ctx context.Context, topic string, msg []byte) error {
@@ -736,7 +736,7 @@ func TestClusterFaultyBus(t *testing.T) {
 // What is no message, or one of another version, is counted and dropped.
 func TestClusterMalformed(t *testing.T) {
 	noLeaks(t)
-	bus := NewMemoryBus()
+	bus := new(MemoryBus)
 	h := newTestCluster(t, overTCP, 1, bus, Options{})[0]
 	good := (&clusterMessage{kind: clusterEvent, from: "other", namespace: "/", eventData: eventData{name: "e"}}).encode()
 	setClusterNumber(good, 2)
@@ -759,7 +759,7 @@ func TestClusterMalformed(t *testing.T) {
 // Who leaves says so, and leaves nothing behind.
 func TestClusterShutdown(t *testing.T) {
 	noLeaks(t)
-	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{})
+	all := newTestCluster(t, overTCP, 2, new(MemoryBus), Options{})
 	c := all[0].connect(t, nil)
 	c.socket(all[0].Hub).Join("room")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -816,7 +816,7 @@ func FuzzClusterMessage(f *testing.F) {
 func TestBus(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		bus := &scriptedBus{Bus: NewMemoryBus()}
+		bus := &scriptedBus{Bus: new(MemoryBus)}
 		all := newTestCluster(t, k, 2, bus, Options{})
 		a, b := all[0].connect(t, nil), all[1].connect(t, nil)
 		a.socket(all[0].Hub).Join("room")
@@ -854,7 +854,7 @@ func TestBus(t *testing.T) {
 
 // Nothing is left of a topic that has no subscriptions.
 func TestMemoryBusForgets(t *testing.T) {
-	bus := NewMemoryBus()
+	bus := new(MemoryBus)
 	for range 3 {
 		one, err := bus.Subscribe(t.Context(), "topic", func([]byte) {})
 		if err != nil {

@@ -155,7 +155,7 @@ func TestCallValues(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		ctx := t.Context()
-		all := newTestCluster(t, k, 2, NewMemoryBus(), Options{})
+		all := newTestCluster(t, k, 2, new(MemoryBus), Options{})
 		h := all[0]
 		came := make(chan *Socket, 1)
 		h.OnConnect(func(s *Socket) { came <- s })

@@ -14,7 +14,7 @@ import (
 // Two hubs with one Bus are one: what the first emits reaches the second's clients. In two processes, the Bus is one of
 // redisbus or natsbus, and that is all the difference.
 func ExampleBus() {
-	bus := atrium.NewMemoryBus()
+	bus := new(atrium.MemoryBus)
 	first, second := atrium.New(atrium.Options{Bus: bus}), atrium.New(atrium.Options{Bus: bus})
 	joined := make(chan struct{})
 	second.OnConnect(func(s *atrium.Socket) {
@@ -44,7 +44,7 @@ func ExampleBus() {
 // Nodes carries events between the hubs themselves: here, that what each has cached is not true any more.
 func ExampleNodes() {
 	var users sync.Map
-	h := atrium.New(atrium.Options{Bus: atrium.NewMemoryBus()})
+	h := atrium.New(atrium.Options{Bus: new(atrium.MemoryBus)})
 	atrium.On(h.Nodes(), "user-changed", func(node, user string) error {
 		users.Delete(user)
 		return nil

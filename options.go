@@ -64,7 +64,7 @@ type Options struct {
 	// Recovery lets Socket.IO clients come back after a broken connection. Zero means off.
 	Recovery Recovery
 
-	// Bus joins the hub with all others that have the same, in this process (NewMemoryBus) or in others (packages redisbus and
+	// Bus joins the hub with all others that have the same, in this process (a MemoryBus) or in others (packages redisbus and
 	// natsbus): events, Calls, joins and lists of sockets reach the sockets of all of them, unless Target.Local says
 	// otherwise. A Bus outlives the hub: what it was made with is to be closed after Shutdown. Zero means that this hub is alone.
 	Bus Bus

@@ -19,7 +19,7 @@ import (
 // connection on a subject of more than 4 KiB.
 func TestImpossibleRoomIsNotPublished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		memory := NewMemoryBus()
+		memory := new(MemoryBus)
 		published := make(chan string, 1000)
 		bus := &scriptedBus{Bus: memory, publish: func(ctx context.Context, topic string, msg []byte) error {
 			published <- topic
@@ -50,7 +50,7 @@ func TestImpossibleRoomIsNotPublished(t *testing.T) {
 // A client whose answer is nested as deeply as an answer may be does not take the answers of others with it.
 func TestDeepReplyLeavesTheOthers(t *testing.T) {
 	noLeaks(t)
-	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{})
+	all := newTestCluster(t, overTCP, 2, new(MemoryBus), Options{})
 	want := make(map[string]string)
 	for i := range 10 {
 		c := all[0].connect(t, nil)
@@ -93,7 +93,7 @@ func TestDeepReplyLeavesTheOthers(t *testing.T) {
 func TestNodesHandlerExits(t *testing.T) {
 	noLeaks(t)
 	logger, log := newLog()
-	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{Logger: logger})
+	all := newTestCluster(t, overTCP, 2, new(MemoryBus), Options{Logger: logger})
 	handled := newChannel[int]()
 	On(all[1].Nodes(), "e", func(_ string, n int) error {
 		if n == 0 {
@@ -148,7 +148,7 @@ func TestTopicAndSuccessorDeliverOnce(t *testing.T) {
 // What was wanted and forgotten during an outage does not wait for its end.
 func TestForgottenTopicsDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := &scriptedBus{Bus: NewMemoryBus()}
+		bus := &scriptedBus{Bus: new(MemoryBus)}
 		bus.fails.Store(true)
 		ts := newTopics(bus, nil)
 		ctx, stop := context.WithCancel(t.Context())
@@ -176,7 +176,7 @@ func TestForgottenTopicsDoNotWait(t *testing.T) {
 // Clients that do not answer calls keep nobody from asking, or disconnecting, the sockets of their node.
 func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := NewMemoryBus()
+		bus := new(MemoryBus)
 		h := newTestCluster(t, overPipe, 1, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})[0]
 		c := h.connect(t, nil)
 		c.socket(h.Hub)
@@ -210,7 +210,7 @@ func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
 // A topic remembers the nodes that are there, not all that ever were.
 func TestTopicForgetsNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := NewMemoryBus()
+		bus := new(MemoryBus)
 		h := newTestCluster(t, overPipe, 1, bus, Options{})[0]
 		for i := range 10 * topicNodes {
 			passing := &fakeNode{bus: bus, node: fmt.Sprintf("%05d", i)}
@@ -235,7 +235,7 @@ func TestTopicForgetsNodes(t *testing.T) {
 // The goodbye is the last that a node says: whatever else it said would make the others wait for its answers.
 func TestNothingFollowsGoodbye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := newTestCluster(t, overPipe, 2, NewMemoryBus(), Options{})
+		all := newTestCluster(t, overPipe, 2, new(MemoryBus), Options{})
 		leaving := all[0].cluster
 		leaving.send(everyNode, &clusterMessage{kind: clusterGoodbye})
 		leaving.tick()
@@ -252,7 +252,7 @@ func TestNothingFollowsGoodbye(t *testing.T) {
 // A hub that is shut down without patience for its handlers says goodbye all the same.
 func TestGoodbyeWhenShutdownRunsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := newTestCluster(t, overPipe, 2, NewMemoryBus(), Options{Timeouts: Timeouts{PingInterval: time.Hour}})
+		all := newTestCluster(t, overPipe, 2, new(MemoryBus), Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		release := make(chan struct{})
 		defer close(release)
 		blocked := make(chan struct{})

@@ -321,7 +321,7 @@ func TestDisconnectWithUnfit(t *testing.T) {
 func TestClusterDisconnectWith(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		all := newTestCluster(t, k, 2, NewMemoryBus(), Options{})
+		all := newTestCluster(t, k, 2, new(MemoryBus), Options{})
 		var clients []*client
 		for _, h := range all {
 			c := h.connect(t, nil)

@@ -14,7 +14,7 @@ import (
 func TestPublicValues(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		all := newTestCluster(t, k, 2, NewMemoryBus(), Options{})
+		all := newTestCluster(t, k, 2, new(MemoryBus), Options{})
 		s := all[0].connect(t, nil).socket(all[0].Hub)
 		type person struct {
 			Name string `json:"name"`
@@ -117,7 +117,7 @@ func TestRecoveryPublicValues(t *testing.T) {
 func TestLocalSockets(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		all := newTestCluster(t, k, 2, NewMemoryBus(), Options{})
+		all := newTestCluster(t, k, 2, new(MemoryBus), Options{})
 		h := all[0]
 		var sockets []*Socket
 		for range 3 {

@@ -49,7 +49,7 @@ const base64url = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 // A room of 20 characters is a room like others, on every node.
 func TestRoomsAsLongAsIDs(t *testing.T) {
 	noLeaks(t)
-	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{})
+	all := newTestCluster(t, overTCP, 2, new(MemoryBus), Options{})
 	c := all[1].connect(t, nil)
 	s := c.socket(all[1].Hub)
 	for _, name := range []string{"abcdefghijklmnopqrst", all[0].node + "fghijklmnopqrst", all[1].node + "fghijklmnopqrst"} {
@@ -68,7 +68,7 @@ func TestRoomsAsLongAsIDs(t *testing.T) {
 // theirs, and got that one's mail.
 func TestRoomNamedLikeAForgottenNodesSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bus := &scriptedBus{Bus: NewMemoryBus()}
+		bus := &scriptedBus{Bus: new(MemoryBus)}
 		all := newTestCluster(t, overPipe, 2, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 		spy, victim := all[0].connect(t, nil), all[1].connect(t, nil)
 		s := spy.socket(all[0].Hub)
@@ -96,7 +96,7 @@ func TestRoomNamedLikeAForgottenNodesSocket(t *testing.T) {
 // What is for one socket finds it before its node was heard of, and in order with what follows.
 func TestSocketOfANodeNotHeardOf(t *testing.T) {
 	noLeaks(t)
-	all := newTestCluster(t, overTCP, 2, NewMemoryBus(), Options{Timeouts: Timeouts{PingInterval: time.Hour}})
+	all := newTestCluster(t, overTCP, 2, new(MemoryBus), Options{Timeouts: Timeouts{PingInterval: time.Hour}})
 	c := all[1].connect(t, nil)
 	s := c.socket(all[1].Hub)
 	forget := func() { all[0].cluster.goodbye(all[1].node) } // until its next heartbeat

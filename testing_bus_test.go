@@ -84,7 +84,7 @@ type subscriptions struct {
 
 // newCountedBus returns a Bus and the count of its subscriptions.
 func newCountedBus() (*scriptedBus, *subscriptions) {
-	memory, subs := NewMemoryBus(), &subscriptions{counts: make(map[string]int)}
+	memory, subs := new(MemoryBus), &subscriptions{counts: make(map[string]int)}
 	subscribe := func(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
 		cancel, err := memory.Subscribe(ctx, topic, deliver)
 		if err != nil {

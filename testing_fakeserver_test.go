@@ -134,6 +134,6 @@ func settleClient(s *client) {
 // reasons are those that a client is disconnected for.
 func reasons(c *Client) <-chan Reason {
 	left := newChannel[Reason]()
-	c.OnDisconnect(func(why Reason) { left <- why })
+	c.OnDisconnect(func(_ *Client, why Reason) { left <- why })
 	return left
 }

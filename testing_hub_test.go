@@ -406,7 +406,7 @@ func (l *recoveryHub) polls(t testing.TB) *pollster {
 
 // newRecoveryHubs returns a recoveryHub and, on the same Bus, another hub.
 func newRecoveryHubs(t testing.TB, k kind, options Options) (*recoveryHub, *Hub) {
-	options.Bus = NewMemoryBus()
+	options.Bus = new(MemoryBus)
 	options.Recovery.MaxDisconnection = time.Minute
 	l, other := newRecoveryHub(t, k, options), newHub(t, options)
 	for _, h := range []*Hub{l.Hub, other} {

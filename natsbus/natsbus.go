@@ -60,7 +60,7 @@ func Prefix(prefix string) Option { return func(b *Bus) { b.prefix = prefix } }
 // [Prefix] is invalid.
 func New(conn *nats.Conn, options ...Option) *Bus {
 	b := &Bus{
-		conn: conn, prefix: "atrium.", local: atrium.NewMemoryBus(),
+		conn: conn, prefix: "atrium.", local: new(atrium.MemoryBus),
 		turn: make(chan struct{}, 1), arrived: make(chan *nats.Msg, maxArrived), deserted: make(chan struct{}, 1),
 		numbers: make(map[*nats.Subscription]string),
 	}

@@ -62,7 +62,7 @@ func New(client redis.UniversalClient, options ...Option) *Bus {
 	if _, ring := client.(*redis.Ring); ring {
 		panic("redisbus: a Ring cannot carry a Bus; use a Client or a ClusterClient")
 	}
-	b := &Bus{client: client, prefix: "atrium:", local: atrium.NewMemoryBus()}
+	b := &Bus{client: client, prefix: "atrium:", local: new(atrium.MemoryBus)}
 	_, b.shards = client.(*redis.ClusterClient)
 	for _, option := range options {
 		option(b)

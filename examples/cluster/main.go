@@ -48,7 +48,7 @@ func newBus(redisAddr, natsURL string) (bus atrium.Bus, closeClient func(), err 
 		}
 		return natsbus.New(conn), conn.Close, nil
 	}
-	return atrium.NewMemoryBus(), func() {}, nil
+	return new(atrium.MemoryBus), func() {}, nil
 }
 
 // node is a hub and its server: what one machine runs.

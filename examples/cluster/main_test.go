@@ -106,7 +106,7 @@ func (p *person) hears(text string) {
 }
 
 func TestThreeNodesAreOneChat(t *testing.T) {
-	bus := atrium.NewMemoryBus()
+	bus := new(atrium.MemoryBus)
 	nodes := make([]*node, 3)
 	for i := range nodes {
 		n, err := start("127.0.0.1:0", "secret", bus)
