@@ -131,8 +131,8 @@ func OnCall[S, T, R any](r Registrar[S], event string, f func(S, T) (R, error)) 
 	mustFunc(f == nil, "OnCall")
 	registerTyped(r, event, func(s S, v T, e *Event) error {
 		result, err := f(s, v)
-		if err = errorOf(err); err == nil && e.ackID != noID {
-			err = e.Reply(result)
+		if errorOf(err) == nil && e.ackID != noID {
+			return e.Reply(result)
 		}
 		return err
 	})

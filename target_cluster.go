@@ -135,7 +135,7 @@ func (h *Hub) answer(q *clusterMessage) []json.RawMessage {
 		replies := t.call(ctx, m)
 		list := make([]foreignReply, len(replies))
 		for i := range replies {
-			list[i].put(&replies[i])
+			list[i] = encodeReply(replies[i])
 		}
 		return encodeAll(list)
 	case clusterJoin:
@@ -254,7 +254,7 @@ func (t Target) callEverywhere(ctx context.Context, m *message) ([]Reply, error)
 	}
 	values, err := q.wait(ctx)
 	for _, r := range decodeAll[foreignReply](values) {
-		replies = append(replies, r.take())
+		replies = append(replies, r.decode())
 	}
 	return replies, err
 }
@@ -264,7 +264,7 @@ func answerBefore(limit time.Duration) time.Duration {
 	return max(limit-min(limit/4, 250*time.Millisecond), time.Millisecond)
 }
 
-// foreignReply is a Reply on its way from another node.
+// foreignReply is a Reply of another node's socket, as JSON between nodes.
 type foreignReply struct {
 	ID   string          `json:"id"`
 	Data json.RawMessage `json:"data,omitempty"`
@@ -283,44 +283,44 @@ const (
 	repliedDisconnected = "disconnected"
 )
 
-func (f *foreignReply) put(r *Reply) {
-	f.ID = r.SocketID
+func encodeReply(r Reply) foreignReply {
+	f := foreignReply{ID: r.SocketID}
 	if r.Err == nil {
-		f.Data = r.Data // of several values, too: an older release reads nothing else
+		f.Data = r.Data // also if there are several values: older releases read nothing else
 		if len(r.Values) > len("[]")+len(r.Data) {
 			f.Values = r.Values
 		}
-		return
+		return f
 	}
 	f.Kind, f.Error = repliedTimeout, r.Err.Error()
-	if told, ok := errors.AsType[*Error](r.Err); ok {
-		f.Kind, f.Error = repliedError, told.Message
-		f.Detail, _ = told.Data.(json.RawMessage) // of an Error received
+	if public, ok := errors.AsType[*Error](r.Err); ok {
+		f.Kind, f.Error = repliedError, public.Message
+		f.Detail, _ = public.Data.(json.RawMessage) // as in every Error that was received
 	} else if errors.Is(r.Err, ErrDisconnected) {
 		f.Kind = repliedDisconnected
 	}
+	return f
 }
 
-func (f *foreignReply) take() Reply {
-	r := Reply{SocketID: f.ID}
+func (f foreignReply) decode() (r Reply) {
 	switch f.Kind {
 	case "":
 		r = newReply(args{json: f.Data, n: min(len(f.Data), 1)}, nil)
-		r.SocketID = f.ID
 		if len(f.Values) > 0 && f.Values[0] == '[' {
 			r.Values = f.Values
 		}
 	case repliedError:
-		told := &Error{Message: f.Error}
+		public := &Error{Message: f.Error}
 		if f.Detail != nil {
-			told.Data = f.Detail
+			public.Data = f.Detail
 		}
-		r.Err = told
+		r.Err = public
 	case repliedDisconnected:
 		r.Err = ErrDisconnected
 	default:
 		r.Err = ErrTimeout
 	}
+	r.SocketID = f.ID
 	return r
 }
 
