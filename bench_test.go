@@ -191,7 +191,7 @@ func BenchmarkEmit(b *testing.B) {
 			h := New(Options{Limits: Limits{QueuedBytes: 1 << 30}})
 			for range members {
 				s := h.newPlain(newConn(nil, connConfig{maxQueued: 1 << 30}), nil, nil)
-				s.session.conn.Load().out.state = writing // nobody writes
+				s.session.conn.Load().out.state = writerWriting // nobody writes
 				h.enter(s)
 				s.state.Store(socketConnected)
 			}

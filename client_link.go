@@ -315,9 +315,9 @@ func (l *link) write(m *parcel) {
 	l.client.mu.Lock()
 	over, slow, wake := l.over, false, false
 	if !over {
-		var v verdict
+		var v pushResult
 		v, wake = l.conn.out.push(l.frames(m), forEmitter)
-		slow = v == tooSlow
+		slow = v == pushTooSlow
 	}
 	l.client.mu.Unlock()
 	if wake {
@@ -331,13 +331,13 @@ func (l *link) write(m *parcel) {
 // push queues a parcel and reports whether it was queued. A true wake obliges the caller to wake the outbox. client.mu is
 // held.
 func (l *link) push(m *parcel, by pusher) (sent, wake bool) {
-	var v verdict
+	var v pushResult
 	if m.volatile {
 		v, wake = l.conn.out.pushVolatile(l.frames(m), by)
 	} else {
 		v, wake = l.conn.out.push(l.frames(m), by)
 	}
-	return v == queued || v == overLimit, wake
+	return v == pushQueued || v == pushOverLimit, wake
 }
 
 // frames returns a parcel's frames, all in one.

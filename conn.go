@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -32,25 +31,22 @@ type Conn struct {
 	// closeTimeout bounds how long what is queued may take to leave when the connection is closed.
 	closeTimeout time.Duration
 
-	// What a heartbeat looks at, written by whoever reads.
-	reads        atomic.Uint32 // successful reads of the network
-	partialSince atomic.Int64  // nanotime since when an unfinished message is waited for; 0: there is none
-	reading      atomic.Bool   // a Read is in progress
-	answering    atomic.Bool   // the peer has sent its close frame, or broken the protocol
+	progress              // of the reading
+	peerEnded atomic.Bool // the peer has sent its close frame, or broken the protocol
+	in        inbound
+	finishing sync.Once
+	pings     pings
 
 	handler   messageHandler // for whom serve reads; nil if it is the application that calls Read
 	moreInput atomic.Bool    // the reader has more input at hand
 
-	readMu sync.Mutex // held by a Read; guards in
-	in     inbound
-
-	finishing sync.Once
-
-	pingMu sync.Mutex // guards:
-	pings  []pendingPing
-	pinged uint64 // the payload of the latest Ping
-
 	fast fastIO // the fast path's part; without use on the portable path
+}
+
+// progress is what a heartbeat looks at. The reader writes it.
+type progress struct {
+	reads        atomic.Uint32 // successful reads of the network
+	partialSince atomic.Int64  // nanotime since when the rest of a message is awaited; 0: none is begun
 }
 
 const (
@@ -140,7 +136,7 @@ func (c *Conn) write(ctx context.Context, op Opcode, p []byte, compress bool) er
 	if wake {
 		c.wake()
 	}
-	if verdict == refused {
+	if verdict == pushRefused {
 		return c.out.closedError()
 	}
 	return nil
@@ -176,76 +172,4 @@ func newMaskKey() (key [4]byte) {
 	}
 	m.used += copy(key[:], m.keys[m.used:])
 	return key
-}
-
-// pendingPing is a Ping that waits for its pong.
-type pendingPing struct {
-	number uint64
-	answer chan struct{}
-}
-
-// Ping sends a ping and waits for its pong (RFC 6455 §5.5.2), until ctx ends or the connection closes. Somebody
-// else must be reading meanwhile; if nobody is, Ping fails at once with ErrNotReading.
-func (c *Conn) Ping(ctx context.Context) error {
-	if !c.reading.Load() {
-		return ErrNotReading
-	}
-	c.pingMu.Lock()
-	c.pinged++
-	ping := pendingPing{c.pinged, make(chan struct{})}
-	c.pings = append(c.pings, ping)
-	c.pingMu.Unlock()
-	defer c.forgetPings(func(p pendingPing) bool { return p.number == ping.number })
-
-	var payload [8]byte
-	binary.BigEndian.PutUint64(payload[:], ping.number)
-	if !c.queuePing(payload[:]) {
-		return c.out.closedError()
-	}
-	select {
-	case <-ping.answer:
-		return nil
-	case <-c.out.closed():
-		return c.out.closedError()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// queuePing queues a ping without waiting for its pong.
-func (c *Conn) queuePing(payload []byte) bool {
-	queued, wake := c.out.pushPing(c.frame(OpPing, payload))
-	if wake {
-		c.wake()
-	}
-	return queued
-}
-
-// ponged releases the Pings that a received pong answers: its own, and the earlier ones, because a peer may
-// answer only the latest of several pings (RFC 6455 §5.5.3).
-func (c *Conn) ponged(payload []byte) {
-	if len(payload) != 8 {
-		return
-	}
-	number := binary.BigEndian.Uint64(payload)
-	c.forgetPings(func(p pendingPing) bool {
-		if p.number > number {
-			return false
-		}
-		close(p.answer)
-		return true
-	})
-}
-
-func (c *Conn) forgetPings(forget func(pendingPing) bool) {
-	c.pingMu.Lock()
-	defer c.pingMu.Unlock()
-	kept := c.pings[:0]
-	for _, p := range c.pings {
-		if !forget(p) {
-			kept = append(kept, p)
-		}
-	}
-	clear(c.pings[len(kept):])
-	c.pings = kept
 }

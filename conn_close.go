@@ -51,8 +51,8 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if c.out.failure() != nil {
 		return c.out.closedError()
 	}
-	c.readMu.Lock()
-	defer c.readMu.Unlock()
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
 	if e, ok := errors.AsType[*CloseError](c.in.err); ok && e.Code != StatusAbnormalClosure && !c.in.violated {
 		return nil
 	}
@@ -66,7 +66,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 // queued and the close frame that answers leave first, as Close does, and does not wait for that: so a deferred
 // CloseNow is right for every end.
 func (c *Conn) CloseNow() error {
-	if c.answering.Load() {
+	if c.peerEnded.Load() {
 		go c.finish()
 		return nil
 	}
@@ -115,13 +115,13 @@ func (c *Conn) abort(err error) {
 // does it.
 func (c *Conn) finish() {
 	c.finishing.Do(func() {
-		c.readMu.Lock()
+		c.in.mu.Lock()
 		for c.in.err == nil {
 			_, _, _, _ = c.readMessage(context.Background(), nil)
 		}
 		c.in.release()
 		err, violated := c.in.err, c.in.violated
-		c.readMu.Unlock()
+		c.in.mu.Unlock()
 		<-c.out.closed()
 
 		ending := c.out.closedBy()

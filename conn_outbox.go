@@ -49,20 +49,20 @@ type outbox struct {
 type writerState uint8
 
 const (
-	idle      writerState = iota // nothing is queued
-	scheduled                    // somebody owes a wake; anybody may do it first
-	writing                      // somebody is writing, and goes on until the queue is empty
+	writerIdle      writerState = iota // nothing is queued
+	writerScheduled                    // somebody owes a wake; anybody may do it first
+	writerWriting                      // somebody is writing, and goes on until the queue is empty
 )
 
 // verdict is what became of a pushed frame.
-type verdict uint8
+type pushResult uint8
 
 const (
-	queued     verdict = iota
-	overLimit          // queued, but the queue is over its limit: look at stalled again in stallTimeout
-	refused            // the connection is closing or closed
-	tooSlow            // not queued: the peer does not keep up
-	notWaiting         // not queued: volatile, and the drainer waits for the kernel
+	pushQueued    pushResult = iota
+	pushOverLimit            // queued, but the queue is over its limit: look at stalled again in stallTimeout
+	pushRefused              // the connection is closing or closed
+	pushTooSlow              // not queued: the peer does not keep up
+	pushDropped              // not queued: volatile, and the drainer waits for the kernel
 )
 
 // pusher says for whom a frame is pushed.
@@ -78,31 +78,31 @@ const (
 //
 // Except forWriter, the frame is refused as tooSlow if more than four times the limit is queued, or more than the
 // limit while the kernel took nothing for stallTimeout.
-func (o *outbox) push(frame []byte, by pusher) (v verdict, wake bool) {
+func (o *outbox) push(frame []byte, by pusher) (v pushResult, wake bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closing || o.err != nil {
-		return refused, false
+		return pushRefused, false
 	}
 	if cost := o.cost(); by != forWriter && cost > o.limit {
 		if cost/4 > o.limit || o.stalledFor(stallTimeout) {
-			return tooSlow, false
+			return pushTooSlow, false
 		}
-		v = overLimit
+		v = pushOverLimit
 	}
 	o.add(frame)
-	fresh := o.state == idle
+	fresh := o.state == writerIdle
 	wake = o.needsWake()
 	return v, wake && (fresh || by != forBroadcast)
 }
 
 // pushVolatile is push for a frame that is better dropped than late: it is, while the drainer waits for the kernel.
-func (o *outbox) pushVolatile(frame []byte, by pusher) (v verdict, wake bool) {
+func (o *outbox) pushVolatile(frame []byte, by pusher) (v pushResult, wake bool) {
 	o.mu.Lock()
 	waiting := o.blocked || o.stalledFor(kernelWait)
 	o.mu.Unlock()
 	if waiting {
-		return notWaiting, false
+		return pushDropped, false
 	}
 	return o.push(frame, by)
 }
@@ -150,10 +150,10 @@ func (o *outbox) pushClose(frame []byte, ending *ending) (wake bool) {
 // needsWake reports, when a frame has been queued, whether nobody is writing, so that a wake is owed. o.mu is held, as in
 // all below that say nothing else.
 func (o *outbox) needsWake() bool {
-	if o.state == writing {
+	if o.state == writerWriting {
 		return false
 	}
-	o.state = scheduled
+	o.state = writerScheduled
 	return true
 }
 
@@ -161,9 +161,9 @@ func (o *outbox) needsWake() bool {
 // wait for the network.
 func (o *outbox) wake() {
 	o.mu.Lock()
-	claimed := o.state == scheduled
+	claimed := o.state == writerScheduled
 	if claimed {
-		o.state = writing
+		o.state = writerWriting
 	}
 	o.mu.Unlock()
 	switch {
@@ -178,7 +178,7 @@ func (o *outbox) wake() {
 // wakeLater makes a goroutine call wake.
 func (o *outbox) wakeLater() {
 	o.mu.Lock()
-	first := o.state == scheduled && !o.later
+	first := o.state == writerScheduled && !o.later
 	o.later = o.later || first
 	o.mu.Unlock()
 	if !first {
@@ -245,12 +245,12 @@ func (o *outbox) take(buf **[]byte, mayWait bool) []byte {
 	defer o.mu.Unlock()
 	o.writing = 0
 	if o.err != nil {
-		o.state = idle
+		o.state = writerIdle
 		return nil
 	}
 	chunk := o.next(buf)
 	if chunk == nil {
-		o.state = idle
+		o.state = writerIdle
 		o.shrink()
 		if o.closing {
 			o.fail(ErrClosed)

@@ -76,31 +76,31 @@ func (m *outboxModel) push() {
 	if volatile && by == forWriter {
 		by = forEmitter
 	}
-	var want, got verdict
+	var want, got pushResult
 	var wake bool
 	switch {
 	case m.closing || m.failed:
-		want = refused
+		want = pushRefused
 	case m.cost() > 4*m.o.limit, m.cost() > m.o.limit && m.stalledFor(stallTimeout):
-		want = tooSlow
+		want = pushTooSlow
 	case m.cost() > m.o.limit:
-		want = overLimit
+		want = pushOverLimit
 	}
 	if volatile {
 		if m.stalledFor(kernelWait) {
-			want = notWaiting
+			want = pushDropped
 		}
 		got, wake = m.o.pushVolatile(frame, by)
 	} else {
-		if by == forWriter && want != refused {
-			want = queued
+		if by == forWriter && want != pushRefused {
+			want = pushQueued
 		}
 		got, wake = m.o.push(frame, by)
 	}
 	if got != want {
 		m.errorf("push(volatile=%t, by=%d) with %d bytes queued: verdict %d, want %d", volatile, by, m.cost(), got, want)
 	}
-	if got <= overLimit {
+	if got <= pushOverLimit {
 		m.added(&m.data, frame, by, wake)
 	} else if wake {
 		m.errorf("a wake for nothing")
@@ -210,12 +210,12 @@ func (m *outboxModel) check() {
 	m.o.mu.Lock()
 	state := m.o.state
 	m.o.mu.Unlock()
-	want := idle
+	want := writerIdle
 	switch {
 	case m.g.current != nil:
-		want = writing
+		want = writerWriting
 	case m.owed:
-		want = scheduled
+		want = writerScheduled
 	}
 	if state != want {
 		m.errorf("state is %d, want %d", state, want)
@@ -341,7 +341,7 @@ func pushAndWake(t *testing.T, o *outbox, frames ...[]byte) {
 	t.Helper()
 	for _, f := range frames {
 		v, wake := o.push(f, forWriter)
-		if v != queued {
+		if v != pushQueued {
 			t.Fatalf("verdict %d", v)
 		}
 		if wake {
@@ -422,7 +422,7 @@ func TestOutboxLargeFrame(t *testing.T) {
 func TestOutboxTooSlow(t *testing.T) {
 	const limit = 10_000
 	frame := numberedFrame(OpBinary, 1, 1000)
-	want := func(t *testing.T, o *outbox, want verdict) {
+	want := func(t *testing.T, o *outbox, want pushResult) {
 		t.Helper()
 		got, wake := o.push(frame, forEmitter)
 		if got != want {
@@ -437,21 +437,21 @@ func TestOutboxTooSlow(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o, g := newTestOutbox(limit)
 			for o.takes() <= limit {
-				want(t, o, queued)
+				want(t, o, pushQueued)
 			}
-			want(t, o, overLimit)
+			want(t, o, pushOverLimit)
 			<-time.After(stallTimeout - 1)
 			if left := o.status().slowAt - nanotime(); left != 1 {
 				t.Errorf("slow in %d ns, want 1", left)
 			}
-			want(t, o, overLimit)
+			want(t, o, pushOverLimit)
 			<-time.After(1)
 			if left := o.status().slowAt - nanotime(); left != 0 {
 				t.Errorf("slow in %d ns, want 0", left)
 			}
-			want(t, o, tooSlow)
+			want(t, o, pushTooSlow)
 			g.pass() // the kernel took something: that is life, though the rest is still too much
-			want(t, o, overLimit)
+			want(t, o, pushOverLimit)
 			g.passAll()
 			if at := o.status().slowAt; at != 0 {
 				t.Errorf("an empty outbox is slow at %d", at)
@@ -462,13 +462,13 @@ func TestOutboxTooSlow(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o, g := newTestOutbox(limit)
 			for o.takes() <= limit {
-				want(t, o, queued)
+				want(t, o, pushQueued)
 			}
 			for o.takes() <= 4*limit {
-				want(t, o, overLimit)
+				want(t, o, pushOverLimit)
 			}
-			want(t, o, tooSlow)
-			if v, _ := o.push(frame, forWriter); v != queued {
+			want(t, o, pushTooSlow)
+			if v, _ := o.push(frame, forWriter); v != pushQueued {
 				t.Errorf("a patient push: verdict %d", v)
 			}
 			g.passAll()
@@ -477,9 +477,9 @@ func TestOutboxTooSlow(t *testing.T) {
 	t.Run("row 75/stalled and within the limit", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o, g := newTestOutbox(limit)
-			want(t, o, queued)
+			want(t, o, pushQueued)
 			<-time.After(10 * stallTimeout)
-			want(t, o, queued)
+			want(t, o, pushQueued)
 			g.passAll()
 		})
 	})
@@ -491,7 +491,7 @@ func TestOutboxVolatile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, g := newTestOutbox(10_000)
 		frame := numberedFrame(OpBinary, 1, 10)
-		want := func(want verdict) (wake bool) {
+		want := func(want pushResult) (wake bool) {
 			t.Helper()
 			v, wake := o.pushVolatile(frame, forEmitter)
 			if v != want {
@@ -499,20 +499,20 @@ func TestOutboxVolatile(t *testing.T) {
 			}
 			return wake
 		}
-		if !want(queued) {
+		if !want(pushQueued) {
 			t.Error("no wake")
 		}
 		<-time.After(time.Second)
-		want(queued)
+		want(pushQueued)
 		o.wake()
 		synctest.Wait()
-		want(queued)
+		want(pushQueued)
 		<-time.After(kernelWait - 1)
-		want(queued)
+		want(pushQueued)
 		<-time.After(1)
-		want(notWaiting)
+		want(pushDropped)
 		g.pass()
-		want(queued)
+		want(pushQueued)
 		g.passAll()
 		if n := len(g.passed) / len(frame); n != 5 {
 			t.Errorf("%d frames left, want 5", n)
@@ -638,14 +638,14 @@ func TestOutboxWriteFails(t *testing.T) {
 		default:
 			t.Error("who waits for the end is not released")
 		}
-		if n := o.buffered(); n != 0 || o.frames.items != nil || o.state != idle {
+		if n := o.buffered(); n != 0 || o.frames.items != nil || o.state != writerIdle {
 			t.Errorf("left: %d bytes, %d frames, state %d", n, o.frames.len(), o.state)
 		}
 		err := o.closedError()
 		if e, ok := errors.AsType[*CloseError](err); !ok || e.Code != StatusAbnormalClosure || !errors.Is(err, reset) {
 			t.Errorf("got %v, want 1006 and its cause", err)
 		}
-		if v, wake := o.push(numberedFrame(OpBinary, 0, 8), forEmitter); v != refused || wake {
+		if v, wake := o.push(numberedFrame(OpBinary, 0, 8), forEmitter); v != pushRefused || wake {
 			t.Errorf("a push after the end: verdict %d, wake %t", v, wake)
 		}
 		if len(g.writes) != 1 {
@@ -665,7 +665,7 @@ func TestOutboxIdle(t *testing.T) {
 			o.pushPing(numberedFrame(OpPing, 1, 8))
 			o.pushPong(numberedFrame(OpPong, 1, 8))
 			g.passAll()
-			if cap(o.frames.items) > keptFrames || o.pings != nil || o.pongs != nil || len(o.partial) > 0 || o.state != idle || o.bytes != 0 {
+			if cap(o.frames.items) > keptFrames || o.pings != nil || o.pongs != nil || len(o.partial) > 0 || o.state != writerIdle || o.bytes != 0 {
 				t.Errorf("an idle outbox keeps a queue of %d, %d bytes of pings, %d of pongs, %d of a frame, state=%d, bytes=%d",
 					cap(o.frames.items), cap(o.pings), cap(o.pongs), len(o.partial), o.state, o.bytes)
 			}

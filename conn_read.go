@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -16,27 +17,29 @@ const readBufferSize = 4096
 
 var readBuffers = sync.Pool{New: func() any { return new([readBufferSize]byte) }}
 
-// inbound is what a Conn knows of the bytes it has received and not yet returned. Everything that could be
-// interrupted is kept here, so that a Read whose context ended can be resumed by the next.
+// inbound is what a Conn has received and not yet returned. All that an interrupted Read leaves behind is here, so that
+// the next goes on with it.
 type inbound struct {
-	buf    []byte // buf[r:w] is received and not yet looked at; nil when nothing is, on the fast path
-	r, w   int
-	pooled *[readBufferSize]byte // what buf is, if it is to be given back
+	reading atomic.Bool // a Read is in progress
 
-	// The data frame in progress. Control frames are dealt with whole.
+	mu       sync.Mutex // held by a Read; guards:
+	violated bool       // reading ended because the peer broke a rule
+	err      error      // why reading ended, for good
+
+	buf    []byte // buf[r:w] is received and not yet parsed; nil if that is nothing, on the fast path
+	r, w   int
+	pooled *[readBufferSize]byte // what buf is, if it belongs to readBuffers
+
+	// The data frame in progress. Control frames are handled whole.
 	frame     Header
 	remaining int64 // payload bytes still to come
 	inFrame   bool
 
 	// The message in progress.
 	op         Opcode // OpText or OpBinary; OpContinuation between messages
-	text       utf8Stream
-	message    []byte // what came of it so far, unmasked
 	compressed bool   // message, which is not in a caller's buf then, is to be inflated
-
-	here     bool  // it is readHere that reads
-	violated bool  // reading ended because the peer broke a rule
-	err      error // how it ended, for good
+	text       utf8Stream
+	message    []byte // what has come of it, unmasked
 }
 
 func (in *inbound) buffered() []byte { return in.buf[in.r:in.w] }
@@ -59,8 +62,8 @@ func (c *Conn) ReadInto(ctx context.Context, buf []byte) (Opcode, []byte, error)
 }
 
 func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err error) {
-	c.readMu.Lock()
-	c.reading.Store(true)
+	c.in.mu.Lock()
+	c.in.reading.Store(true)
 	op, p, owned, err := c.readMessage(ctx, buf)
 	switch {
 	case err != nil || owned:
@@ -69,13 +72,13 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	default:
 		p = append(buf[:0], p...)
 	}
-	c.reading.Store(false)
+	c.in.reading.Store(false)
 	ended := c.in.err != nil
 	c.noteMoreInput(!ended && c.in.r < c.in.w)
 	if err != nil && !ended && c.in.op != OpContinuation && !c.in.compressed {
 		c.in.message = bytes.Clone(c.in.message) // it was begun in the caller's buf
 	}
-	c.readMu.Unlock()
+	c.in.mu.Unlock()
 	if ended {
 		// The rest of the closing takes its time, which the caller need not wait for.
 		go c.finish()
@@ -83,109 +86,128 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	return op, p, err
 }
 
-// readMessage reads one message. A message that came in one frame and one piece is returned where it lies in
-// the read buffer, valid until the next call; any other is collected in buf[:0], which grows with the bytes that
-// were really received, and is the caller's (owned). So is a compressed one, which is inflated into buf[:0].
+// readMessage reads one message. One that came in one frame and one piece is returned where it lies in the read buffer,
+// valid until the next call; any other is collected in buf[:0], which grows with the bytes that were really received, and
+// belongs to the caller (owned). So does a compressed one, which is inflated into buf[:0].
 //
-// When it returns an error that is not ctx's, in.err is set and the connection is closing.
+// If it returns an error that is not ctx's, in.err is set and the connection is closing.
 func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte, owned bool, err error) {
-	in := &c.in
-	if in.err != nil {
-		return 0, nil, false, in.err
-	}
-	if in.op == OpContinuation {
-		in.message = buf[:0]
-	}
 	for {
-		if !in.inFrame {
-			h, n, err := ParseHeader(in.buffered())
-			if err == nil && n > 0 {
-				err = c.judge(h)
-			}
-			if err != nil {
-				return 0, nil, false, c.fail(err)
-			}
-			whole := n > 0 && h.Length <= int64(in.w-in.r-n)
-			switch {
-			case whole && (h.Opcode.control() || h.Fin && in.op == OpContinuation):
-				// The common case: all of it lies in the buffer.
-				payload := in.buf[in.r+n : in.r+n+int(h.Length)]
-				in.r += n + len(payload)
-				if h.Masked {
-					Mask(payload, h.Key, 0)
-				}
-				if h.Opcode.control() {
-					if in.op == OpContinuation {
-						c.partialSince.Store(0)
-					}
-					if err := c.control(h.Opcode, payload); err != nil {
-						return 0, nil, false, err
-					}
-					continue
-				}
-				c.partialSince.Store(0)
-				if h.Rsv1 {
-					return c.inflated(h.Opcode, payload, buf)
-				}
-				if h.Opcode == OpText && !utf8.Valid(payload) {
-					return 0, nil, false, c.fail(errNotUTF8)
-				}
-				return h.Opcode, payload, false, nil
-			case n == 0 || h.Opcode.control():
-				if in.here && in.r == in.w && in.op == OpContinuation {
-					return OpContinuation, nil, false, nil
-				}
-				if err := c.fill(ctx); err != nil {
-					return 0, nil, false, err
-				}
-				continue
-			}
-			in.r += n
-			in.inFrame, in.frame, in.remaining = true, h, h.Length
-			if h.Opcode != OpContinuation {
-				in.op = h.Opcode
-				in.text = utf8Stream{}
-				if h.Rsv1 {
-					in.compressed, in.message = true, nil
-				}
-			}
+		op, p, owned, err = c.nextMessage(buf)
+		if err != nil || op != OpContinuation {
+			return op, p, owned, err
 		}
-
-		for in.remaining > 0 {
-			if in.r == in.w {
-				if err := c.fillMessage(ctx); err != nil {
-					return 0, nil, false, err
-				}
-				continue
-			}
-			piece := in.buffered()
-			piece = piece[:min(int64(len(piece)), in.remaining)]
-			in.r += len(piece)
-			in.message = append(in.message, piece...)
-			if err := c.took(len(piece)); err != nil {
-				return 0, nil, false, err
-			}
-		}
-		in.inFrame = false
-		if in.frame.Fin {
-			op, p, compressed := in.op, in.message, in.compressed
-			in.op, in.message, in.compressed = OpContinuation, nil, false
-			c.partialSince.Store(0)
-			switch {
-			case compressed:
-				return c.inflated(op, p, buf)
-			case op == OpText && !in.text.complete():
-				return 0, nil, false, c.fail(errNotUTF8)
-			case p == nil:
-				p = []byte{}
-			}
-			return op, p, true, nil
+		if err := c.fill(ctx); err != nil {
+			return 0, nil, false, err
 		}
 	}
 }
 
+// nextMessage returns the next message as readMessage does, or OpContinuation if not all of it has come. It handles the
+// control frames ahead of it.
+func (c *Conn) nextMessage(buf []byte) (op Opcode, p []byte, owned bool, err error) {
+	in := &c.in
+	if in.err != nil {
+		return 0, nil, false, in.err
+	}
+	for {
+		if in.inFrame {
+			if err := c.collect(); err != nil || in.inFrame {
+				return OpContinuation, nil, false, err
+			}
+			if in.frame.Fin {
+				return c.collected(buf)
+			}
+		}
+		h, n, err := ParseHeader(in.buffered())
+		if err == nil && n > 0 {
+			err = c.checkHeader(h)
+		}
+		if err != nil {
+			return 0, nil, false, c.fail(err)
+		}
+		whole := n > 0 && h.Length <= int64(in.w-in.r-n)
+		switch {
+		case n == 0 || h.Opcode.control() && !whole:
+			return OpContinuation, nil, false, nil
+		case h.Opcode.control():
+			if in.op == OpContinuation {
+				c.partialSince.Store(0)
+			}
+			if err := c.control(h.Opcode, in.payload(h, n)); err != nil {
+				return 0, nil, false, err
+			}
+		case whole && h.Fin && in.op == OpContinuation: // the most common case
+			p = in.payload(h, n)
+			c.partialSince.Store(0)
+			if h.Rsv1 {
+				return c.inflated(h.Opcode, p, buf)
+			}
+			if h.Opcode == OpText && !utf8.Valid(p) {
+				return 0, nil, false, c.fail(errNotUTF8)
+			}
+			return h.Opcode, p, false, nil
+		default:
+			in.beginFrame(h, n, buf)
+		}
+	}
+}
+
+// payload takes a whole frame, whose header has n bytes, out of the read buffer and returns its payload, unmasked.
+func (in *inbound) payload(h Header, n int) []byte {
+	p := in.buf[in.r+n : in.r+n+int(h.Length)]
+	in.r += n + len(p)
+	if h.Masked {
+		Mask(p, h.Key, 0)
+	}
+	return p
+}
+
+// beginFrame begins to collect a data frame, and a message if it is the first of one.
+func (in *inbound) beginFrame(h Header, n int, buf []byte) {
+	in.r += n
+	in.inFrame, in.frame, in.remaining = true, h, h.Length
+	if h.Opcode == OpContinuation {
+		return
+	}
+	in.op, in.compressed, in.text, in.message = h.Opcode, h.Rsv1, utf8Stream{}, buf[:0]
+	if in.compressed {
+		in.message = nil
+	}
+}
+
+// collect moves what has come of the frame in progress from the read buffer to the message. If that is all, the frame is
+// not in progress any more.
+func (c *Conn) collect() error {
+	in := &c.in
+	piece := in.buffered()
+	piece = piece[:min(int64(len(piece)), in.remaining)]
+	in.r += len(piece)
+	in.message = append(in.message, piece...)
+	in.inFrame = int64(len(piece)) < in.remaining
+	return c.checkPiece(len(piece))
+}
+
+// collected returns the message that was collected.
+func (c *Conn) collected(buf []byte) (op Opcode, p []byte, owned bool, err error) {
+	in := &c.in
+	op, p = in.op, in.message
+	in.op, in.message = OpContinuation, nil
+	c.partialSince.Store(0)
+	switch {
+	case in.compressed:
+		in.compressed = false
+		return c.inflated(op, p, buf)
+	case op == OpText && !in.text.complete():
+		return 0, nil, false, c.fail(errNotUTF8)
+	case p == nil:
+		p = []byte{}
+	}
+	return op, p, true, nil
+}
+
 // judge judges a header by what has come before it.
-func (c *Conn) judge(h Header) error {
+func (c *Conn) checkHeader(h Header) error {
 	in := &c.in
 	err := h.check(frameRules{fromClient: !c.client, fragmented: in.op != OpContinuation, deflate: c.compression.agreed()})
 	if err != nil || h.Opcode.control() {
@@ -225,7 +247,7 @@ func (c *Conn) inflated(op Opcode, compressed, buf []byte) (_ Opcode, p []byte, 
 }
 
 // took unmasks and checks the last n bytes of in.message, which have just come.
-func (c *Conn) took(n int) error {
+func (c *Conn) checkPiece(n int) error {
 	in := &c.in
 	piece := in.message[len(in.message)-n:]
 	if in.frame.Masked {
@@ -238,9 +260,18 @@ func (c *Conn) took(n int) error {
 	return nil
 }
 
-// fill waits for more bytes and appends them to the read buffer. On the fast path an empty buffer is given back
-// before the wait, and the bytes bring their own.
+// fill waits for more bytes. Those of a payload of which at least a buffer's worth is missing go straight into the
+// message; all others into the read buffer, which then may catch the following frames as well.
 func (c *Conn) fill(ctx context.Context) error {
+	if in := &c.in; in.inFrame && in.remaining >= readBufferSize {
+		return c.fillMessage(ctx)
+	}
+	return c.fillBuffer(ctx)
+}
+
+// fillBuffer waits for more bytes and appends them to the read buffer. On the fast path an empty buffer goes back to the
+// pool before the wait, and the bytes bring their own.
+func (c *Conn) fillBuffer(ctx context.Context) error {
 	in := &c.in
 	if in.r == in.w && c.out.fast != nil {
 		in.release()
@@ -272,13 +303,9 @@ func (in *inbound) release() {
 	in.buf, in.pooled, in.r, in.w = nil, nil, 0, 0
 }
 
-// fillMessage waits for bytes of the payload in progress: straight into the message if at least a buffer's worth
-// is missing, else into the read buffer, which then may catch the following frames as well.
+// fillMessage waits for bytes of the payload in progress, and appends them to the message.
 func (c *Conn) fillMessage(ctx context.Context) error {
 	in := &c.in
-	if in.remaining < readBufferSize {
-		return c.fill(ctx)
-	}
 	// Memory grows with what was received, not with what a header announced: it at most doubles.
 	if cap(in.message)-len(in.message) < readBufferSize {
 		room := min(int64(max(readBufferSize, len(in.message))), in.remaining)
@@ -293,7 +320,7 @@ func (c *Conn) fillMessage(ctx context.Context) error {
 		return err
 	}
 	in.message = in.message[:len(in.message)+n]
-	return c.took(n)
+	return c.checkPiece(n)
 }
 
 // receive is the one place where a Conn reads its network connection: it waits for at least one byte and puts what
@@ -380,7 +407,7 @@ func (c *Conn) control(op Opcode, payload []byte) error {
 			c.wake()
 		}
 	case OpPong:
-		c.ponged(payload)
+		c.pings.answered(payload)
 	case OpClose:
 		code, reason, err := parseClosePayload(payload)
 		if err != nil {
@@ -388,7 +415,7 @@ func (c *Conn) control(op Opcode, payload []byte) error {
 		}
 		c.in.err = &CloseError{Code: code, Reason: reason}
 		c.in.r = c.in.w // RFC 6455 §1.4: what follows a close frame is discarded
-		c.answering.Store(true)
+		c.peerEnded.Store(true)
 		c.beginClose(code, reason, deliverQueued)
 		return c.in.err
 	}
@@ -399,7 +426,7 @@ func (c *Conn) control(op Opcode, payload []byte) error {
 func (c *Conn) fail(err error) error {
 	c.in.err, c.in.violated = err, true
 	c.in.message = nil
-	c.answering.Store(true)
+	c.peerEnded.Store(true)
 	code, reason := StatusProtocolError, ""
 	if e, ok := errors.AsType[*CloseError](err); ok {
 		code, reason = e.Code, e.Reason
@@ -407,42 +434,3 @@ func (c *Conn) fail(err error) error {
 	c.beginClose(code, reason, deliverQueued)
 	return err
 }
-
-// utf8Stream checks a text that comes in pieces, and fails at the first byte that no valid text could have there.
-type utf8Stream struct {
-	tail [utf8.UTFMax]byte // an unfinished rune
-	n    uint8
-}
-
-// valid reports whether the text can still become valid UTF-8 with p added.
-func (u *utf8Stream) valid(p []byte) bool {
-	for u.n > 0 && len(p) > 0 {
-		u.tail[u.n] = p[0]
-		u.n++
-		p = p[1:]
-		if utf8.FullRune(u.tail[:u.n]) {
-			// FullRune is also true of what cannot become a rune any more.
-			if r, size := utf8.DecodeRune(u.tail[:u.n]); r == utf8.RuneError && size == 1 {
-				return false
-			}
-			u.n = 0
-		}
-	}
-	// An unfinished rune at the end is at most three bytes and begins at the last byte that can begin one.
-	end := len(p)
-	for i := len(p) - 1; i >= 0 && i >= len(p)-(utf8.UTFMax-1); i-- {
-		if utf8.RuneStart(p[i]) {
-			if !utf8.FullRune(p[i:]) {
-				end = i
-			}
-			break
-		}
-	}
-	if u.n == 0 {
-		u.n = uint8(copy(u.tail[:], p[end:]))
-	}
-	return utf8.Valid(p[:end])
-}
-
-// complete reports whether the text may end here.
-func (u *utf8Stream) complete() bool { return u.n == 0 }

@@ -37,12 +37,12 @@ func (c *Conn) serve() {
 // await waits until there is input to handle. It makes only a few small calls below itself. If the peer had sent more
 // already, so that there was no wait, it lets others run first: see maxTurn.
 func (c *Conn) await() error {
-	c.readMu.Lock()
-	defer c.readMu.Unlock()
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
 	if c.in.err != nil || c.in.r < c.in.w {
 		return c.in.err
 	}
-	err := c.fill(context.Background())
+	err := c.fillBuffer(context.Background())
 	if !c.fast.waited {
 		runtime.Gosched()
 	}
@@ -68,13 +68,19 @@ func (c *Conn) handleInput() error {
 // readHere is Read for serve: p is valid until the next call. If control frames were all there was at hand, it does not
 // wait for more, but returns OpContinuation.
 func (c *Conn) readHere() (op Opcode, p []byte, err error) {
-	c.readMu.Lock()
-	defer c.readMu.Unlock()
-	c.in.here = true
-	op, p, _, err = c.readMessage(context.Background(), nil)
-	c.in.here = false
-	c.noteMoreInput(err == nil && c.in.r < c.in.w)
-	return op, p, err
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	in := &c.in
+	for {
+		op, p, _, err = c.nextMessage(nil)
+		if err != nil || op != OpContinuation || in.r == in.w && in.op == OpContinuation {
+			c.noteMoreInput(err == nil && in.r < in.w)
+			return op, p, err
+		}
+		if err = c.fill(context.Background()); err != nil {
+			return 0, nil, err
+		}
+	}
 }
 
 // wake has what is queued written, without waiting for the network. It is called without locks.

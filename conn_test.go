@@ -364,8 +364,8 @@ func TestPing(t *testing.T) {
 			t.Errorf("got %v, want ErrClosed", err)
 		}
 		within(t, ended, "the reader")
-		if len(c.pings) != 0 {
-			t.Errorf("%d pings are remembered", len(c.pings))
+		if len(c.pings.waiting) != 0 {
+			t.Errorf("%d pings are remembered", len(c.pings.waiting))
 		}
 	})
 }

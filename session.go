@@ -350,13 +350,13 @@ func (s *session) part() {
 func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) {
 	t := s.transport()
 	v, wake := t.push(f, volatile, by)
-	if v == refused && t != s.transport() { // the client has upgraded meanwhile
+	if v == pushRefused && t != s.transport() { // the client has upgraded meanwhile
 		v, wake = s.transport().push(f, volatile, by)
 	}
-	if v == overLimit {
+	if v == pushOverLimit {
 		s.config.clock.scheduleBefore(&s.timer, nanotime()+int64(stallTimeout))
 	}
-	return wake, v == tooSlow
+	return wake, v == pushTooSlow
 }
 
 // sendText sends a payload, which is in newFrame's buffer, as a text message.

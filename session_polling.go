@@ -122,19 +122,19 @@ func (f *wireForm) textPackets() [][]byte {
 }
 
 // push implements transport.
-func (t *polling) push(f *wireForm, volatile bool, _ pusher) (v verdict, wake bool) {
+func (t *polling) push(f *wireForm, volatile bool, _ pusher) (v pushResult, wake bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	status := t.pollQueue.status()
 	switch {
 	case t.state != pollOpen:
-		return refused, false
+		return pushRefused, false
 	case volatile && len(t.packets) > 0 && !t.getting:
-		return notWaiting, false
+		return pushDropped, false
 	case status.slowAt != 0 && (status.cost/4 > t.limit || nanotime() >= status.slowAt):
-		return tooSlow, false
+		return pushTooSlow, false
 	case status.slowAt != 0:
-		v = overLimit
+		v = pushOverLimit
 	}
 	t.pollQueue.push(f.textPackets()...)
 	return v, true
@@ -149,7 +149,7 @@ func (t *polling) pushPing(f *wireForm) (queued, wake bool) {
 		return true, false
 	}
 	v, wake := t.push(f, false, forBroadcast)
-	return v != refused, wake
+	return v != pushRefused, wake
 }
 
 func isPing(packet []byte) bool { return string(packet) == string(enginePing) }

@@ -8,7 +8,7 @@ import (
 // transport is how a session's messages travel: over a WebSocket, or by HTTP long-polling.
 type transport interface {
 	// push queues a message; see outbox.push and outbox.pushVolatile. It may be called under a room's lock.
-	push(f *wireForm, volatile bool, by pusher) (v verdict, wake bool)
+	push(f *wireForm, volatile bool, by pusher) (v pushResult, wake bool)
 	// pushPing queues a ping, ahead of messages if it can.
 	pushPing(f *wireForm) (queued, wake bool)
 	// wake has what is queued sent. It does not wait, and is called without locks.
@@ -71,7 +71,7 @@ type transportStatus struct {
 // webSocket is a Conn as a transport.
 type webSocket Conn
 
-func (t *webSocket) push(f *wireForm, volatile bool, by pusher) (v verdict, wake bool) {
+func (t *webSocket) push(f *wireForm, volatile bool, by pusher) (v pushResult, wake bool) {
 	frame := f.frame(t.compression)
 	if volatile {
 		return t.out.pushVolatile(frame, by)

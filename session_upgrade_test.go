@@ -499,7 +499,7 @@ func TestUpgradeTakesOver(t *testing.T) {
 	open := func() (*session, *polling, *Conn) {
 		p := newPolling(h, new(socketIOCodec))
 		conn := newConn(&scriptedConn{}, connConfig{})
-		conn.out.state = writing // nobody writes
+		conn.out.state = writerWriting // nobody writes
 		return p.session, p, conn
 	}
 	t.Run("bounds", func(t *testing.T) {
@@ -518,7 +518,7 @@ func TestUpgradeTakesOver(t *testing.T) {
 		s, p, conn := open()
 		s.sendText(append(newFrame(1), '3'))
 		p.upgrade(conn)
-		if v, _ := p.push(enginePingForm, false, forEmitter); v != refused {
+		if v, _ := p.push(enginePingForm, false, forEmitter); v != pushRefused {
 			t.Errorf("polling takes a packet: %d", v)
 		}
 		s.sendText(append(newFrame(1), '6'))

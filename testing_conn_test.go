@@ -314,7 +314,7 @@ func readInBackground(c *Conn) (messages <-chan string, end <-chan error) {
 
 // waitReading waits until somebody is in Read.
 func waitReading(c *Conn) {
-	poll(c.reading.Load)
+	poll(c.in.reading.Load)
 }
 
 // fill queues messages until Write would wait, and returns how many there are; the peer does not read.

@@ -126,7 +126,7 @@ func newMailbox(t testing.TB, h *Hub) mailbox {
 	near, far := net.Pipe()
 	t.Cleanup(func() { near.Close(); far.Close() })
 	conn := newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 30})
-	conn.out.state = writing
+	conn.out.state = writerWriting
 	s := h.newPlain(conn, &Handshake{}, context.Background())
 	h.quota.acquire("")
 	if !h.add(s.session, "") || !s.enter() {
