@@ -49,7 +49,7 @@ func readFloorPlan(t *testing.T) floorPlan {
 		if floor < 0 || len(cells) < 3 {
 			continue
 		}
-		for _, file := range regexp.MustCompile("`([a-z_]+\\.go)`").FindAllStringSubmatch(cells[1], -1) {
+		for _, file := range regexp.MustCompile("`([a-z0-9_]+\\.go)`").FindAllStringSubmatch(cells[1], -1) {
 			if _, again := plan.floorOf[file[1]]; again {
 				t.Errorf("ARCHITECTURE.md has %s twice", file[1])
 			}
