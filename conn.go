@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// Conn is a WebSocket connection (RFC 6455), made by Upgrade or Dial: a good connection by itself, for those who need no
-// Hub.
+// Conn is a WebSocket connection (RFC 6455), made by Upgrade or Dial. It can be used without a Hub.
 //
 // Messages go in and out whole. Read must be called all the time, because pings are answered, pongs seen and the
 // closing handshake is done where the connection is read. Write queues: what is queued leaves in order, ahead of
@@ -56,7 +55,7 @@ const (
 	defaultMaxQueued = 4 << 20
 )
 
-// connConfig is what Upgrade, Dial and the Hub decide about a Conn.
+// connConfig is what Upgrade, Dial and the Hub configure a Conn with.
 type connConfig struct {
 	client       bool
 	subprotocol  string
@@ -145,7 +144,7 @@ func (c *Conn) write(ctx context.Context, op Opcode, p []byte, compress bool) er
 // frame returns a whole frame with a copy of p, masked if this end is the client.
 func (c *Conn) frame(op Opcode, p []byte) []byte { return wholeFrame(c.header(op), p) }
 
-// header returns what the header of a whole frame begins with, and a mask if this end is the client.
+// header returns the header of a whole frame but for its length, with a masking key if this end is the client.
 func (c *Conn) header(op Opcode) Header {
 	h := Header{Fin: true, Opcode: op}
 	if c.client {
@@ -154,8 +153,8 @@ func (c *Conn) header(op Opcode) Header {
 	return h
 }
 
-// maskKeys are masking keys read ahead, of which those behind used are nobody's yet. To ask the system for each alone
-// costs more than to mask a short message.
+// maskKeys are masking keys read ahead: those from used on are still unused. To ask the system for each key costs more
+// than to mask a short message.
 var maskKeys struct {
 	mu   sync.Mutex
 	keys [256]byte

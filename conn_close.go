@@ -20,7 +20,7 @@ const (
 	lingerTimeout = time.Second
 )
 
-// longAgo as a deadline interrupts.
+// longAgo is a deadline that interrupts a read in progress.
 var longAgo = time.Unix(1, 0)
 
 var (
@@ -89,8 +89,8 @@ const (
 	dropQueued                     // they are dropped
 )
 
-// beginClose queues the close frame and bounds the steps of the closing. It does not wait; it is finish that sees the
-// handshake through, or whoever is reading. It reports whether the closing had not begun yet.
+// beginClose queues the close frame and bounds the steps of the closing. It does not wait: the closing handshake is done
+// by whoever is reading, or by finish. It reports false if the closing had begun already.
 func (c *Conn) beginClose(code StatusCode, reason string, mode closeMode) bool {
 	if !c.state.CompareAndSwap(int32(StateOpen), int32(StateClosing)) {
 		return false
@@ -105,14 +105,14 @@ func (c *Conn) beginClose(code StatusCode, reason string, mode closeMode) bool {
 	return true
 }
 
-// abort is for a network connection that has failed: there is nobody to shake hands with.
+// abort ends writing on a network connection that has failed, so that no closing handshake is possible.
 func (c *Conn) abort(err error) {
 	c.state.CompareAndSwap(int32(StateOpen), int32(StateClosing))
 	c.out.stop(err)
 }
 
-// finish sees a begun closing through and closes the network connection. It returns when that is done, whoever
-// does it.
+// finish completes a closing that has begun, and closes the network connection. It returns when that is done, by this
+// call or another.
 func (c *Conn) finish() {
 	c.finishing.Do(func() {
 		c.in.mu.Lock()

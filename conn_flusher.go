@@ -17,7 +17,7 @@ type flusher struct {
 	workers int
 }
 
-// add takes over the wakes owed to the list.
+// add wakes the connections of the list soon.
 func (f *flusher) add(list ...waker) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -15,16 +15,16 @@ const (
 	kernelWait = 20 * time.Millisecond
 )
 
-// outbox is the write queue of one connection: whole frames, encoded already and never changed again, in one
-// order: that of a frameQueue, with the close frame last.
+// outbox is the write queue of one connection. It holds whole frames, which are encoded already and never changed again,
+// in the order of a frameQueue, with the close frame last.
 //
-// push only queues, so that it may be called under a room's lock. It says whether the queue needs a writer; the
-// caller then owes it a wake, soon, by itself or through a flusher. So queued bytes always have an owner: who owes
-// the wake, then who writes.
+// push only queues, so that it may be called under a room's lock. It reports whether the caller must arrange a flush:
+// call wake soon, or hand the connection to a flusher. So exactly one party is responsible for queued bytes: the caller of
+// push, then the writer.
 //
-// There is one writer at a time. On a socket with the fast path it is whoever wakes: one or two writes that do not
-// wait, and what the kernel does not take is left to the drainer. Everywhere else only the drainer writes: a
-// goroutine that exists while there is something to write.
+// There is one writer at a time. On the fast path it is the caller of wake, which makes one or two writes that do not
+// wait; what the kernel does not take is left to the drainer. On the portable path only the drainer writes: a goroutine
+// that exists while there is something to write.
 type outbox struct {
 	nc   net.Conn
 	fast *fastIO // nil on the portable path
@@ -45,16 +45,16 @@ type outbox struct {
 	end  gate // opens when nothing will be written any more
 }
 
-// writerState says who is responsible for what is queued.
+// writerState says who is responsible for the queued bytes.
 type writerState uint8
 
 const (
 	writerIdle      writerState = iota // nothing is queued
-	writerScheduled                    // somebody owes a wake; anybody may do it first
-	writerWriting                      // somebody is writing, and goes on until the queue is empty
+	writerScheduled                    // a caller of push has to wake; another may do so first
+	writerWriting                      // a goroutine is writing, and goes on until the queue is empty
 )
 
-// verdict is what became of a pushed frame.
+// pushResult is what became of a pushed frame.
 type pushResult uint8
 
 const (
@@ -96,7 +96,7 @@ func (o *outbox) push(frame []byte, by pusher) (v pushResult, wake bool) {
 	return v, wake && (fresh || by != forBroadcast)
 }
 
-// pushVolatile is push for a frame that is better dropped than late: it is, while the drainer waits for the kernel.
+// pushVolatile is push for a frame that is better dropped than late. It is dropped while the drainer waits for the kernel.
 func (o *outbox) pushVolatile(frame []byte, by pusher) (v pushResult, wake bool) {
 	o.mu.Lock()
 	waiting := o.blocked || o.stalledFor(kernelWait)
@@ -175,7 +175,7 @@ func (o *outbox) wake() {
 	}
 }
 
-// wakeLater makes a goroutine call wake.
+// wakeLater has a goroutine of its own call wake; see Conn.wake.
 func (o *outbox) wakeLater() {
 	o.mu.Lock()
 	first := o.state == writerScheduled && !o.later
@@ -195,7 +195,7 @@ func (o *outbox) wakeLater() {
 // flush writes what the kernel takes without waiting, and leaves the rest to the drainer. The caller is the writer.
 func (o *outbox) flush() {
 	var buf *[]byte
-	// Who keeps finding more is writing for others: two rounds are enough.
+	// A caller that finds more after each write is writing for others: two rounds are enough.
 	for range 2 {
 		chunk := o.take(&buf, false)
 		if chunk == nil {
@@ -231,7 +231,7 @@ func (o *outbox) drain(rest []byte, buf *[]byte) {
 	release(buf)
 }
 
-// waits notes the beginning of a write that may wait. It locks.
+// waits notes that a write begins that may wait. It locks.
 func (o *outbox) waits() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -48,7 +48,7 @@ func (q *frameQueue) addPong(frame []byte) {
 	q.bytes += len(frame)
 }
 
-// cost is what the queue takes of memory, in bytes: more than its frames have if they are small.
+// cost returns how much memory the queue takes, in bytes. Small frames take more than their bytes.
 func (q *frameQueue) cost() int { return q.bytes + q.frames.len()*frameOverhead }
 
 // next returns what to write next: a frame or a piece of one, where it lies, or as many whole frames as go into a

@@ -206,7 +206,7 @@ func (c *Conn) collected(buf []byte) (op Opcode, p []byte, owned bool, err error
 	return op, p, true, nil
 }
 
-// judge judges a header by what has come before it.
+// checkHeader validates a header against the state of the current message.
 func (c *Conn) checkHeader(h Header) error {
 	in := &c.in
 	err := h.check(frameRules{fromClient: !c.client, fragmented: in.op != OpContinuation, deflate: c.compression.agreed()})
@@ -223,8 +223,8 @@ func (c *Conn) checkHeader(h Header) error {
 	return nil
 }
 
-// tooBig is the error of a message of which received bytes have come and whose next frame is over the limit. It says how
-// long the message is, as far as its header tells.
+// tooBig returns the error of a message that is over the limit with a frame of header h behind the bytes received. It
+// says how long the message is, as far as its headers tell.
 func tooBig(h Header, received int, limit int64) *CloseError {
 	atLeast := ""
 	if !h.Fin {
@@ -234,7 +234,7 @@ func tooBig(h Header, received int, limit int64) *CloseError {
 		"a message of %s%d bytes is over the limit of %d", atLeast, uint64(h.Length)+uint64(received), limit)}
 }
 
-// inflated ends a readMessage with a compressed message, all of which has come.
+// inflated returns a compressed message, all of which has come.
 func (c *Conn) inflated(op Opcode, compressed, buf []byte) (_ Opcode, p []byte, owned bool, err error) {
 	p, err = inflate(buf[:0], compressed, c.readLimit.Load(), op == OpText)
 	if err != nil {
@@ -246,7 +246,7 @@ func (c *Conn) inflated(op Opcode, compressed, buf []byte) (_ Opcode, p []byte, 
 	return op, p, true, nil
 }
 
-// took unmasks and checks the last n bytes of in.message, which have just come.
+// checkPiece unmasks and checks the last n bytes of in.message, which have just come.
 func (c *Conn) checkPiece(n int) error {
 	in := &c.in
 	piece := in.message[len(in.message)-n:]
@@ -295,7 +295,7 @@ func (c *Conn) fillBuffer(ctx context.Context) error {
 	return err
 }
 
-// release lets go of the read buffer, which is empty.
+// release gives the read buffer, which is empty, back to the pool.
 func (in *inbound) release() {
 	if in.pooled != nil {
 		readBuffers.Put(in.pooled)
@@ -323,9 +323,8 @@ func (c *Conn) fillMessage(ctx context.Context) error {
 	return c.checkPiece(n)
 }
 
-// receive is the one place where a Conn reads its network connection: it waits for at least one byte and puts what
-// comes into p or, if p is nil, into a pooled buffer that becomes in.buf. It returns the error of ctx, after which
-// reading may go on, or one that ends the connection.
+// receive waits for at least one byte from the network and puts what comes into p or, if p is nil, into a pooled buffer
+// that becomes in.buf. It returns the error of ctx, after which reading may go on, or one that ends the connection.
 func (c *Conn) receive(ctx context.Context, p []byte) (int, error) {
 	if c.in.op != OpContinuation || c.in.w > c.in.r {
 		c.partialSince.CompareAndSwap(0, nanotime())
@@ -398,7 +397,7 @@ func (c *Conn) readFailed(err error) error {
 	return c.in.err
 }
 
-// control deals with a whole control frame. Its error, if any, ends the connection.
+// control handles a whole control frame. An error ends the connection.
 func (c *Conn) control(op Opcode, payload []byte) error {
 	switch op {
 	case OpPing:
@@ -422,7 +421,7 @@ func (c *Conn) control(op Opcode, payload []byte) error {
 	return nil
 }
 
-// fail ends reading because the peer broke a rule, and tells it so.
+// fail ends reading because the peer broke a rule, and begins to close the connection with the status code of err.
 func (c *Conn) fail(err error) error {
 	c.in.err, c.in.violated = err, true
 	c.in.message = nil

@@ -2,7 +2,7 @@ package atrium
 
 import "unicode/utf8"
 
-// utf8Stream checks a text that comes in pieces, and fails at the first byte that no valid text could have there.
+// utf8Stream validates a text that comes in pieces. It fails at the first byte that no valid text could have there.
 type utf8Stream struct {
 	tail [utf8.UTFMax]byte // an unfinished rune
 	n    uint8
