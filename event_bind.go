@@ -62,11 +62,11 @@ func decodeError(err error, what string) error {
 	if e.Field != "" {
 		what = e.Field
 	}
-	return Errorf("%s: expected %s, got %s", what, expected(e.Type), e.Value)
+	return Errorf("%s: expected %s, got %s", what, jsonTypeName(e.Type), e.Value)
 }
 
-// expected describes the JSON values that decode into a type.
-func expected(t reflect.Type) string {
+// jsonTypeName describes the JSON values that decode into a type.
+func jsonTypeName(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"
@@ -87,7 +87,7 @@ func expected(t reflect.Type) string {
 	case reflect.Struct, reflect.Map:
 		return "an object"
 	case reflect.Pointer:
-		return expected(t.Elem())
+		return jsonTypeName(t.Elem())
 	}
 	return "a " + t.String()
 }

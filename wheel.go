@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// epoch is where nanotime counts from.
-var epoch = time.Now()
+// clockStart is where nanotime counts from.
+var clockStart = time.Now()
 
 // nanotime returns the monotonic clock in nanoseconds. Only differences are meaningful.
-func nanotime() int64 { return int64(time.Since(epoch)) }
+func nanotime() int64 { return int64(time.Since(clockStart)) }
 
 // after returns the nanotime d from now, bounded so that sums cannot overflow.
 func after(d time.Duration) int64 {
