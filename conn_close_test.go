@@ -211,20 +211,20 @@ func TestCloseAtOnce(t *testing.T) {
 	})
 }
 
-// deaf is a network connection that knows no deadlines.
-type deaf struct{ net.Conn }
+// deadlineless is a network connection that knows no deadlines.
+type deadlineless struct{ net.Conn }
 
-func (deaf) SetDeadline(time.Time) error      { return nil }
-func (deaf) SetReadDeadline(time.Time) error  { return nil }
-func (deaf) SetWriteDeadline(time.Time) error { return nil }
+func (deadlineless) SetDeadline(time.Time) error      { return nil }
+func (deadlineless) SetReadDeadline(time.Time) error  { return nil }
+func (deadlineless) SetWriteDeadline(time.Time) error { return nil }
 
-// half is a network connection whose sending side can be closed apart, like TCP's.
-type half struct {
+// halfCloser is a network connection whose sending side can be closed apart, like TCP's.
+type halfCloser struct {
 	net.Conn
 	closed *bool
 }
 
-func (h half) CloseWrite() error {
+func (h halfCloser) CloseWrite() error {
 	*h.closed = true
 	return nil
 }
@@ -258,7 +258,7 @@ func TestCloseTakesNoLonger(t *testing.T) {
 		{name: "the peer answers, a pipe has no sides", peer: answer, clean: true},
 		{name: "the server answers and does not close", client: true, peer: answer, takes: lingerTimeout, clean: true},
 		{name: "the client answers and does not close", peer: answer, takes: lingerTimeout, clean: true,
-			wrap: func(nc net.Conn) net.Conn { return half{nc, new(bool)} }},
+			wrap: func(nc net.Conn) net.Conn { return halfCloser{nc, new(bool)} }},
 		{name: "the server answers late and does not close", client: true, takes: 900*time.Millisecond + lingerTimeout, clean: true,
 			peer: func(p *peer) {
 				h, _ := p.next()
@@ -297,9 +297,9 @@ func TestCloseTakesNoLonger(t *testing.T) {
 			}
 		}},
 		{name: "the network connection knows no deadlines", peer: func(*peer) {}, takes: stallTimeout,
-			wrap: func(nc net.Conn) net.Conn { return deaf{nc} }},
+			wrap: func(nc net.Conn) net.Conn { return deadlineless{nc} }},
 		{name: "the network connection knows no deadlines and lingers", client: true, takes: lingerTimeout, clean: true, peer: answer,
-			wrap: func(nc net.Conn) net.Conn { return deaf{nc} }},
+			wrap: func(nc net.Conn) net.Conn { return deadlineless{nc} }},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {

@@ -19,18 +19,6 @@ func (boolValid) Validate() bool                     { return false }
 func (*contextValid) Validate(context.Context) error { return nil }
 func (silentValid) Validate()                        {}
 
-// wantPanic expects f to panic with a text that contains want.
-func wantPanic(t testing.TB, name, want string, f func()) {
-	t.Helper()
-	defer func() {
-		t.Helper()
-		if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), want) {
-			t.Errorf("%s: panic %v, want %q", name, p, want)
-		}
-	}()
-	f()
-}
-
 // A type whose Validate nobody would call cannot be registered, nor bound to.
 func TestValidateOfAnotherForm(t *testing.T) {
 	h := newHub(t, Options{})

@@ -235,3 +235,15 @@ func body(t *testing.T, r io.Reader) []byte {
 	}
 	return b
 }
+
+// wantPanic expects f to panic with a text that contains want.
+func wantPanic(t testing.TB, name, want string, f func()) {
+	t.Helper()
+	defer func() {
+		t.Helper()
+		if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), want) {
+			t.Errorf("%s: panic %v, want %q", name, p, want)
+		}
+	}()
+	f()
+}
