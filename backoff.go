@@ -40,8 +40,10 @@ type Backoff struct {
 func (b Backoff) check() error {
 	switch {
 	case b.Factor != 0 && !(b.Factor >= 1):
+		//lint:ignore ST1005 it begins with the field's name
 		return fmt.Errorf("Factor is %v, and not 1 or more", b.Factor)
 	case !(b.Jitter >= 0 && b.Jitter <= 1):
+		//lint:ignore ST1005 it begins with the field's name
 		return fmt.Errorf("Jitter is %v, and not from 0 to 1", b.Jitter)
 	}
 	return cmp.Or(negative(b.Min, "Min"), negative(b.Max, "Max"))
