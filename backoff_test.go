@@ -85,8 +85,8 @@ func TestBackoffRefuses(t *testing.T) {
 	}
 }
 
-// Whatever a Backoff is made of: no delay is out of its bounds, the same random number gives a later attempt at least
-// the same delay, and the mean grows.
+// Whatever a Backoff is made of: no delay is out of its bounds, the same random number gives a
+// later attempt at least the same delay, and the mean grows.
 func TestBackoffProperties(t *testing.T) {
 	holds := func(least, most uint32, factor, jitter uint8, attempt uint32, random uint64) bool {
 		b := Backoff{
@@ -119,7 +119,8 @@ func TestBackoffProperties(t *testing.T) {
 	}
 }
 
-// Those who failed together are spread evenly over the window, at the maximum too: there is no heap at its end.
+// Those who failed together are spread evenly over the window, at the maximum too: there is no heap
+// at its end.
 func TestBackoffSpreads(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, attempt := range []int{0, 3, 1_000_000} {

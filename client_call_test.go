@@ -152,8 +152,8 @@ func (m *modelClient) wantResult(k *modelCall, want error) {
 	k.cancel()
 }
 
-// What waits for a connection, what is sent again and what fails, against a model, through random histories of emitting,
-// calling, answering, cancelling, cutting and coming back.
+// What waits for a connection, what is sent again and what fails, against a model, through random
+// histories of emitting, calling, answering, cancelling, cutting and coming back.
 func TestClientModel(t *testing.T) {
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// What becomes of a server that may be silent for 45 seconds, by what the client sees of it and when.
+// What becomes of a server that may be silent for 45 seconds, by what the client sees of it and
+// when.
 func TestClientHeartbeatLooks(t *testing.T) {
 	type event struct {
 		at     int64 // seconds

@@ -8,18 +8,19 @@ import (
 	"sync"
 )
 
-// This file is permessage-deflate (RFC 7692): what the handshake says about it, and messages into it. The way out of it
-// is in conn_inflate.go.
+// This file is permessage-deflate (RFC 7692): what the handshake says about it, and messages into
+// it. The way out of it is in conn_inflate.go.
 //
-// It is off unless an option turns it on, for two reasons. Where a secret and text of an attacker's choice are
-// compressed together, the length of the result gives the secret away byte by byte, encrypted or not (CRIME, BREACH).
-// And it costs: a writer holds 1.21 MB at level 1, 0.81 MB at levels 2 to 9 and 0.74 MB for small windows, a reader
-// 42 KB (measured). A 512-byte JSON text takes 6 µs at level 1, twice that at the others, and about 40 % of its size
-// at each; 64 KB take 0.3 ms and 24 % at level 1, 1.4 ms and 17 % at level 6.
+// It is off unless an option turns it on, for two reasons. Where a secret and text of an attacker's
+// choice are compressed together, the length of the result gives the secret away byte by byte,
+// encrypted or not (CRIME, BREACH). And it costs: a writer holds 1.21 MB at level 1, 0.81 MB at
+// levels 2 to 9 and 0.74 MB for small windows, a reader 42 KB (measured). A 512-byte JSON text
+// takes 6 µs at level 1, twice that at the others, and about 40 % of its size at each; 64 KB take
+// 0.3 ms and 24 % at level 1, 1.4 ms and 17 % at level 6.
 //
-// That memory is pooled: it is held while a message is compressed or inflated and never belongs to a connection.
-// This is possible because no context is taken over, in either direction: every message is compressed by itself
-// (RFC 7692 §7.1.1), and a broadcast once for all.
+// That memory is pooled: it is held while a message is compressed or inflated and never belongs to
+// a connection. This is possible because no context is taken over, in either direction: every
+// message is compressed by itself (RFC 7692 §7.1.1), and a broadcast once for all.
 
 const (
 	// deflateName is the extension's name (RFC 7692 §7).
@@ -27,15 +28,17 @@ const (
 	// deflateTail ends what a sync flush writes, and is not sent (RFC 7692 §7.2.1).
 	deflateTail = "\x00\x00\xff\xff"
 
-	// defaultThreshold is the size, in bytes, from which a message is compressed. A smaller one fits
-	// the same network packet either way.
+	// defaultThreshold is the size, in bytes, from which a message is compressed. A smaller one
+	// fits the same network packet either way.
 	defaultThreshold = 512
 )
 
-// deflateParams is what an end remembers of a negotiation. The zero value means that nothing was agreed.
+// deflateParams is what an end remembers of a negotiation. The zero value means that nothing was
+// agreed.
 type deflateParams struct {
-	// windowBits bounds how far back the data this end sends may refer: 1<<windowBits bytes, 8 to 15. How far the
-	// peer refers back is not remembered: a flate.Reader looks back as far as deflate allows.
+	// windowBits bounds how far back the data this end sends may refer: 1<<windowBits bytes, 8 to
+	// 15. How far the peer refers back is not remembered: a flate.Reader looks back as far as
+	// deflate allows.
 	windowBits int8
 }
 
@@ -46,8 +49,8 @@ type deflateTerms struct {
 	clientBitsOpen                   bool // client_max_window_bits stands without a value, as only an offer may have it
 }
 
-// readDeflateTerms reports false if a parameter is unknown, comes twice or has a wrong value: such an offer must
-// be declined (RFC 7692 §7.1), such a response fails the connection.
+// readDeflateTerms reports false if a parameter is unknown, comes twice or has a wrong value: such
+// an offer must be declined (RFC 7692 §7.1), such a response fails the connection.
 func readDeflateTerms(e extension) (t deflateTerms, ok bool) {
 	if e.broken || e.name != deflateName {
 		return t, false
@@ -90,13 +93,14 @@ func windowBits(s string) int {
 	return n
 }
 
-// acceptDeflate chooses the first acceptable of the offers in the lines of a request's Sec-WebSocket-Extensions.
-// If there is one, response is the value of the answer's header. If there is none, or the lines cannot be read,
-// the handshake goes on without compression.
+// acceptDeflate chooses the first acceptable of the offers in the lines of a request's
+// Sec-WebSocket-Extensions. If there is one, response is the value of the answer's header. If there
+// is none, or the lines cannot be read, the handshake goes on without compression.
 //
-// The answer asks for no context takeover on either side, as a server may without being offered it (RFC 7692
-// §7.1.1). server_max_window_bits is answered as offered, which accepts it. client_max_window_bits is left out,
-// as it may be: whatever window the client uses can be inflated here (§7.1.2.2).
+// The answer asks for no context takeover on either side, as a server may without being offered it
+// (RFC 7692 §7.1.1). server_max_window_bits is answered as offered, which accepts it.
+// client_max_window_bits is left out, as it may be: whatever window the client uses can be inflated
+// here (§7.1.2.2).
 func acceptDeflate(offers []string) (params deflateParams, response string, ok bool) {
 	extensions, _ := parseExtensions(offers)
 	for _, e := range extensions {
@@ -114,16 +118,18 @@ func acceptDeflate(offers []string) (params deflateParams, response string, ok b
 	return deflateParams{}, "", false
 }
 
-// offerDeflate is what a client's Sec-WebSocket-Extensions says. It lets the server limit the client's window,
-// because any limit can be kept here, and a server that must limit it would decline otherwise (RFC 7692 §7.1.2.2).
+// offerDeflate is what a client's Sec-WebSocket-Extensions says. It lets the server limit the
+// client's window, because any limit can be kept here, and a server that must limit it would
+// decline otherwise (RFC 7692 §7.1.2.2).
 func offerDeflate() string {
 	return deflateName + "; server_no_context_takeover; client_no_context_takeover; client_max_window_bits"
 }
 
-// checkDeflate reads the lines of a response's Sec-WebSocket-Extensions to offerDeflate. No extension is not ok,
-// but no error: the server does not compress. An error means that the connection must be failed: RFC 6455 §4.1
-// for an extension that was not offered, RFC 7692 §7.1 for parameters that are not legal, and §7.1.1.1 if the
-// server does not grant server_no_context_takeover, with which it would not have accepted the offer.
+// checkDeflate reads the lines of a response's Sec-WebSocket-Extensions to offerDeflate. No
+// extension is not ok, but no error: the server does not compress. An error means that the
+// connection must be failed: RFC 6455 §4.1 for an extension that was not offered, RFC 7692 §7.1 for
+// parameters that are not legal, and §7.1.1.1 if the server does not grant
+// server_no_context_takeover, with which it would not have accepted the offer.
 func checkDeflate(response []string) (params deflateParams, ok bool, err error) {
 	extensions, ok := parseExtensions(response)
 	switch {
@@ -142,12 +148,14 @@ func checkDeflate(response []string) (params deflateParams, ok bool, err error) 
 	return deflateParams{windowBits: int8(terms.clientBits)}, true, nil
 }
 
-// level returns the level at which a message of n bytes is really compressed. All connections for which it is the
-// same can be sent the same bytes, so that a broadcast has two compressed forms at most.
+// level returns the level at which a message of n bytes is really compressed. All connections for
+// which it is the same can be sent the same bytes, so that a broadcast has two compressed forms at
+// most.
 //
 // compress/flate looks back over 32 KB and cannot be told otherwise. For a smaller window there is
-// flate.HuffmanOnly, which never looks back; and a message no longer than the window gives no chance to look
-// back too far. So "window of 8 bits", which zlib turns into 9, is right without a special case.
+// flate.HuffmanOnly, which never looks back; and a message no longer than the window gives no
+// chance to look back too far. So "window of 8 bits", which zlib turns into 9, is right without a
+// special case.
 func (p deflateParams) level(n, wanted int) int {
 	if p.windowBits < 15 && n > 1<<p.windowBits {
 		return flate.HuffmanOnly
@@ -155,9 +163,10 @@ func (p deflateParams) level(n, wanted int) int {
 	return wanted
 }
 
-// compress appends the compressed form of a whole message to dst, which the sender puts into frames with RSV1 set
-// on the first (RFC 7692 §6.1, §7.2.1). level is 1 to 9. The result may be longer than the payload, which then is
-// better sent as it is. It takes long enough to do it without holding a lock.
+// compress appends the compressed form of a whole message to dst, which the sender puts into frames
+// with RSV1 set on the first (RFC 7692 §6.1, §7.2.1). level is 1 to 9. The result may be longer
+// than the payload, which then is better sent as it is. It takes long enough to do it without
+// holding a lock.
 func (p deflateParams) compress(dst, payload []byte, level int) []byte {
 	if len(payload) == 0 {
 		return append(dst, 0x00) // RFC 7692 §7.2.3.6
@@ -180,7 +189,8 @@ type deflater struct {
 	out   []byte
 }
 
-// deflaters has a pool for each level, that of flate.HuffmanOnly at 0: a flate.Writer cannot change its level.
+// deflaters has a pool for each level, that of flate.HuffmanOnly at 0: a flate.Writer cannot change
+// its level.
 var deflaters [flate.BestCompression + 1]sync.Pool
 
 // keptDeflated bounds the buffer that a released deflater keeps for the next, in bytes.

@@ -154,8 +154,8 @@ func TestCheckDeflate(t *testing.T) {
 	}
 }
 
-// TestDeflateRoundTrip, at every window size and level: what compress writes is read by inflate, and by a reader
-// that remembers no more than the window.
+// TestDeflateRoundTrip, at every window size and level: what compress writes is read by inflate,
+// and by a reader that remembers no more than the window.
 func TestDeflateRoundTrip(t *testing.T) {
 	messages := map[string][]byte{
 		"63 empty":        {},
@@ -212,7 +212,8 @@ func TestDeflateRoundTrip(t *testing.T) {
 	}
 }
 
-// TestCompressSmallWindow: where the window is small, long messages have no references, short ones do.
+// TestCompressSmallWindow: where the window is small, long messages have no references, short ones
+// do.
 func TestCompressSmallWindow(t *testing.T) {
 	for bits := 8; bits <= 14; bits++ {
 		for _, n := range []int{1 << bits, 1<<bits + 1} {
@@ -229,7 +230,8 @@ func TestCompressSmallWindow(t *testing.T) {
 	}
 }
 
-// TestCompressPooled, row 65: what a pooled writer has written before, for whomever, leaves no trace.
+// TestCompressPooled, row 65: what a pooled writer has written before, for whomever, leaves no
+// trace.
 func TestCompressPooled(t *testing.T) {
 	var group sync.WaitGroup
 	for worker := range 4 {
@@ -349,7 +351,8 @@ func codeOf(t testing.TB, err error) StatusCode {
 	return e.Code
 }
 
-// TestInflateVectors reads what Node's zlib has written, at every window size: see e2e/zlib-vectors.mjs.
+// TestInflateVectors reads what Node's zlib has written, at every window size: see
+// e2e/zlib-vectors.mjs.
 func TestInflateVectors(t *testing.T) {
 	file, err := os.ReadFile("testdata/deflate-vectors.txt")
 	if err != nil {
@@ -490,8 +493,8 @@ func TestInflateBomb(t *testing.T) {
 	})
 }
 
-// TestInflateDictionary, row 65: what one message held cannot be referred to by another, nor by the same one's
-// second data set, whatever happened to the first.
+// TestInflateDictionary, row 65: what one message held cannot be referred to by another, nor by the
+// same one's second data set, whatever happened to the first.
 func TestInflateDictionary(t *testing.T) {
 	secret := []byte("the secret is 4711, the secret is 4711")
 	var withSecret bytes.Buffer
@@ -589,8 +592,8 @@ func TestDeflateMemory(t *testing.T) {
 	}
 }
 
-// slowInflater is RFC 1951 read aloud, a bit at a time. It allows and forbids what compress/flate does: a code that
-// has only one word and uses one bit for it, but no other incomplete code.
+// slowInflater is RFC 1951 read aloud, a bit at a time. It allows and forbids what compress/flate
+// does: a code that has only one word and uses one bit for it, but no other incomplete code.
 type slowInflater struct {
 	in       []byte
 	bit      int // position in in
@@ -603,8 +606,9 @@ type slowInflater struct {
 // slowLimit is what slowInflater does not inflate any more.
 const slowLimit = 1 << 21
 
-// inflate reads all of in: data sets one after the other, each ending with a last block, which is padded to a byte,
-// or the last one with in. It may end before in does, if it has read message bytes.
+// inflate reads all of in: data sets one after the other, each ending with a last block, which is
+// padded to a byte, or the last one with in. It may end before in does, if it has read message
+// bytes.
 func (s *slowInflater) inflate(message int) (ok bool) {
 	for s.bit < 8*len(s.in) {
 		final := s.bits(1) == 1
@@ -781,8 +785,8 @@ func (s *slowInflater) symbol(code map[string]int) int {
 	return 0
 }
 
-// slowInflate says what inflate should, without a limit. Of a message that is cut off, out has as much as can be
-// made of it and what is put behind it.
+// slowInflate says what inflate should, without a limit. Of a message that is cut off, out has as
+// much as can be made of it and what is put behind it.
 func slowInflate(message []byte) (out []byte, ok bool) {
 	for _, tail := range []string{deflateTail, ""} {
 		s := slowInflater{in: append(bytes.Clone(message), tail...)}
@@ -964,8 +968,8 @@ func BenchmarkInflate(b *testing.B) {
 	}
 }
 
-// BenchmarkInflateWorst has the costliest megabytes that a peer can send: nothing but the ends of data sets, and
-// nothing but codes for the next byte.
+// BenchmarkInflateWorst has the costliest megabytes that a peer can send: nothing but the ends of
+// data sets, and nothing but codes for the next byte.
 func BenchmarkInflateWorst(b *testing.B) {
 	ends := bytes.Repeat([]byte{0x03, 0x00}, 1<<19)
 	var codes bytes.Buffer

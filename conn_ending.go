@@ -18,8 +18,9 @@ const (
 	stepOver                     // the network connection is closed
 )
 
-// ending bounds the steps of a closing connection, and cuts the connection when one takes too long: with a timer of its
-// own, because deadlines of the network connection would bound each write alone, and not every net.Conn knows them.
+// ending bounds the steps of a closing connection, and cuts the connection when one takes too long:
+// with a timer of its own, because deadlines of the network connection would bound each write
+// alone, and not every net.Conn knows them.
 //
 // A nil ending is that of a connection which is not closing; it does nothing.
 type ending struct {

@@ -4,8 +4,8 @@ package atrium
 
 import "net"
 
-// fastIO is for systems whose sockets Go can wait for without reading. There is none here: all connections take the
-// portable path.
+// fastIO is for systems whose sockets Go can wait for without reading. There is none here: all
+// connections take the portable path.
 type fastIO struct{ waited bool }
 
 func (*fastIO) open(net.Conn) bool { return false }

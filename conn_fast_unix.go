@@ -8,12 +8,13 @@ import (
 	"syscall"
 )
 
-// fastIO reads and writes a plain TCP or Unix socket without holding memory while it waits, and without waiting
-// when there is nothing to wait for. It does by syscall.RawConn what net.Conn cannot: a read that takes its buffer
-// when there is something to put into it, and a write that returns when the kernel takes no more.
+// fastIO reads and writes a plain TCP or Unix socket without holding memory while it waits, and
+// without waiting when there is nothing to wait for. It does by syscall.RawConn what net.Conn
+// cannot: a read that takes its buffer when there is something to put into it, and a write that
+// returns when the kernel takes no more.
 //
-// The callbacks run under the lock of the file descriptor. Each makes one system call and nothing else; above
-// all nothing in them closes the connection, which would wait for that lock.
+// The callbacks run under the lock of the file descriptor. Each makes one system call and nothing
+// else; above all nothing in them closes the connection, which would wait for that lock.
 type fastIO struct {
 	raw syscall.RawConn // nil: this connection has no fast path
 
@@ -33,8 +34,8 @@ type fastIO struct {
 	writeErr syscall.Errno
 }
 
-// open prepares the fast path if the connection can have it: if it is exactly a TCP or Unix socket, and nothing
-// around one, which might want to see the bytes.
+// open prepares the fast path if the connection can have it: if it is exactly a TCP or Unix socket,
+// and nothing around one, which might want to see the bytes.
 func (f *fastIO) open(nc net.Conn) bool {
 	var err error
 	switch nc := nc.(type) {
@@ -55,8 +56,8 @@ func (f *fastIO) open(nc net.Conn) bool {
 	return true
 }
 
-// readOnce is called when the socket may be readable. It always tries, also before the first wait: an edge that has
-// come already does not come again.
+// readOnce is called when the socket may be readable. It always tries, also before the first wait:
+// an edge that has come already does not come again.
 func (f *fastIO) readOnce(fd uintptr) bool {
 	p, pooled := f.into, (*[readBufferSize]byte)(nil)
 	if p == nil {
@@ -81,7 +82,8 @@ func (f *fastIO) readOnce(fd uintptr) bool {
 	return f.readErr != syscall.EAGAIN
 }
 
-// wait reads into p or, if p is nil, into a pooled buffer, which it returns. It waits until there is something.
+// wait reads into p or, if p is nil, into a pooled buffer, which it returns. It waits until there
+// is something.
 func (f *fastIO) wait(p []byte) (n int, pooled *[readBufferSize]byte, err error) {
 	f.into, f.pooled, f.waited = p, nil, false
 	err = f.raw.Read(f.readable)

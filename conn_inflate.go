@@ -17,9 +17,9 @@ func inflatedTooBig(limit int64) *CloseError {
 	return &CloseError{Code: StatusMessageTooBig, Reason: fmt.Sprintf("a message is over the limit of %d bytes when inflated", limit)}
 }
 
-// compressedLimit bounds the compressed bytes of a message whose inflated size is bounded by limit. It leaves room
-// for what deflate adds to data that it cannot compress: 5 bytes to every 127 at worst, in zlib with the least
-// memory.
+// compressedLimit bounds the compressed bytes of a message whose inflated size is bounded by limit.
+// It leaves room for what deflate adds to data that it cannot compress: 5 bytes to every 127 at
+// worst, in zlib with the least memory.
 func compressedLimit(limit int64) int64 {
 	if sum := limit + limit>>4 + 64; sum > limit {
 		return sum
@@ -27,14 +27,15 @@ func compressedLimit(limit int64) int64 {
 	return limit // near the largest int64
 }
 
-// inflate appends the message that was compressed to dst and returns the extended slice. It stops at the first
-// byte over limit with status 1009, and with 1007 at data that is not deflate's or, if it is a text, not UTF-8.
-// It keeps neither slice.
+// inflate appends the message that was compressed to dst and returns the extended slice. It stops
+// at the first byte over limit with status 1009, and with 1007 at data that is not deflate's or, if
+// it is a text, not UTF-8. It keeps neither slice.
 //
-// Of what senders do differently it takes all that RFC 7692 §7.2.3 shows, several blocks with BFINAL set among
-// them, and a tail that was not stripped, or stripped with the last block's whole header. A message that is cut off
-// elsewhere is refused, unless within a last block (BFINAL set) that the tail completes: the 00 00 ff ff that RFC 7692
-// §7.2.2 has a receiver append are then read as the end of that block, to the letter.
+// Of what senders do differently it takes all that RFC 7692 §7.2.3 shows, several blocks with
+// BFINAL set among them, and a tail that was not stripped, or stripped with the last block's whole
+// header. A message that is cut off elsewhere is refused, unless within a last block (BFINAL set)
+// that the tail completes: the 00 00 ff ff that RFC 7692 §7.2.2 has a receiver append are then read
+// as the end of that block, to the letter.
 func inflate(dst, compressed []byte, limit int64, text bool) ([]byte, error) {
 	z := inflaters.Get().(*inflater)
 	defer z.release()
@@ -50,7 +51,8 @@ func inflate(dst, compressed []byte, limit int64, text bool) ([]byte, error) {
 	return out, nil
 }
 
-// inflater is a flate.Reader with where it reads from. reset takes every memory of an earlier message from it.
+// inflater is a flate.Reader with where it reads from. reset takes every memory of an earlier
+// message from it.
 type inflater struct {
 	flate  io.Reader // a flate.Resetter too
 	source inflaterSource
@@ -83,8 +85,8 @@ func (z *inflater) inflate(dst []byte, source inflaterSource, limit int64, text 
 	var runes utf8Stream
 	out, done := dst, int64(0)
 	for {
-		// One byte over the limit may be read, to see it come. A full slice grows only if there is more to put into
-		// it: first to what is likely to be enough, then it doubles.
+		// One byte over the limit may be read, to see it come. A full slice grows only if there is
+		// more to put into it: first to what is likely to be enough, then it doubles.
 		full := len(out) == cap(out)
 		piece := out[len(out):cap(out)]
 		if full {
@@ -130,8 +132,8 @@ func (z *inflater) read(p []byte) (n int, err error) {
 		}
 		switch s := &z.source; {
 		case s.part == partMessage && s.at < len(s.message):
-			// RFC 7692 §7.2.3.4: a block had BFINAL set, yet the message goes on, at the next byte. Nobody's
-			// compressor refers back over that point.
+			// RFC 7692 §7.2.3.4: a block had BFINAL set, yet the message goes on, at the next byte.
+			// Nobody's compressor refers back over that point.
 			z.reset()
 			err = nil
 		case s.part == partFinal && s.at < len(deflateFinal):
@@ -141,7 +143,8 @@ func (z *inflater) read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// inflaterSource is what a flate.Reader reads: the message, the tail that was stripped from it, a last block.
+// inflaterSource is what a flate.Reader reads: the message, the tail that was stripped from it, a
+// last block.
 type inflaterSource struct {
 	message []byte
 	tail    string
@@ -176,8 +179,8 @@ func (s *inflaterSource) ReadByte() (byte, error) {
 	return deflateFinal[0], nil
 }
 
-// Read is asked for the length and the content of blocks that are not compressed. It is ReadByte that a block
-// begins with: the last block is not for a block before it that lacks bytes.
+// Read is asked for the length and the content of blocks that are not compressed. It is ReadByte
+// that a block begins with: the last block is not for a block before it that lacks bytes.
 func (s *inflaterSource) Read(p []byte) (n int, err error) {
 	if s.part == partMessage && s.at < len(s.message) {
 		n = copy(p, s.message[s.at:])
@@ -191,7 +194,8 @@ func (s *inflaterSource) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// rest returns what is left of the part behind the message, which it goes on to when the message has been read.
+// rest returns what is left of the part behind the message, which it goes on to when the message
+// has been read.
 func (s *inflaterSource) rest() string {
 	if s.part == partMessage {
 		s.part, s.at = partTail, 0

@@ -72,8 +72,8 @@ func TestOriginSpellings(t *testing.T) {
 	}
 }
 
-// An entry that no Origin header can ever equal makes New panic and is an error of Upgrade, with the entry and what was
-// expected.
+// An entry that no Origin header can ever equal makes New panic and is an error of Upgrade, with
+// the entry and what was expected.
 func TestOriginImpossible(t *testing.T) {
 	for _, row := range []struct{ entry, why string }{
 		{"", "it is empty"},

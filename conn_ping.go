@@ -19,8 +19,9 @@ type pendingPing struct {
 	pong   chan struct{}
 }
 
-// Ping sends a ping and waits for its pong (RFC 6455 §5.5.2), until ctx ends or the connection closes. Another goroutine
-// must be reading meanwhile; if none is, Ping fails at once with ErrNotReading.
+// Ping sends a ping and waits for its pong (RFC 6455 §5.5.2), until ctx ends or the connection
+// closes. Another goroutine must be reading meanwhile; if none is, Ping fails at once with
+// ErrNotReading.
 func (c *Conn) Ping(ctx context.Context) error {
 	if !c.in.reading.Load() {
 		return ErrNotReading
@@ -64,8 +65,8 @@ func (p *pings) remove(ping pendingPing) {
 	p.waiting = slices.DeleteFunc(p.waiting, func(w pendingPing) bool { return w == ping })
 }
 
-// answered ends the wait of the ping that a pong has the payload of, and of those before it, because a peer may answer
-// only the latest of several pings (RFC 6455 §5.5.3).
+// answered ends the wait of the ping that a pong has the payload of, and of those before it,
+// because a peer may answer only the latest of several pings (RFC 6455 §5.5.3).
 func (p *pings) answered(payload []byte) {
 	if len(payload) != 8 {
 		return

@@ -5,10 +5,11 @@ import (
 	"testing"
 )
 
-// corners are the corner cases of the RFCs and of Socket.IO, by number, with the tests that show what Atrium does in
-// each. Unless the row itself says otherwise they run over net.Pipe and TCP, most of them over TLS as well, and those of
-// the wire in both roles: server and client share one table of bytes and what must become of them. A test of several
-// rows begins the names of its cases with the number: go test -run 'TestReadViolation/.*/.*/12_'.
+// corners are the corner cases of the RFCs and of Socket.IO, by number, with the tests that show
+// what Atrium does in each. Unless the row itself says otherwise they run over net.Pipe and TCP,
+// most of them over TLS as well, and those of the wire in both roles: server and client share one
+// table of bytes and what must become of them. A test of several rows begins the names of its cases
+// with the number: go test -run 'TestReadViolation/.*/.*/12_'.
 var corners = []struct {
 	row  int
 	name string

@@ -117,7 +117,8 @@ func nilError() error {
 	return e
 }
 
-// A nil *Error that a function returns as an error is none, wherever the application's errors are taken.
+// A nil *Error that a function returns as an error is none, wherever the application's errors are
+// taken.
 func TestNilErrorIsNone(t *testing.T) {
 	noLeaks(t)
 	logger, log := newLog()

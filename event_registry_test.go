@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// What is being dispatched sees nothing that is registered meanwhile; everything that was registered is there in the end.
+// What is being dispatched sees nothing that is registered meanwhile; everything that was
+// registered is there in the end.
 func TestRegistryCopies(t *testing.T) {
 	r := newRegistry[string]()
 	before := r.functions()

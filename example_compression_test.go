@@ -10,8 +10,8 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// Large events are compressed, once for everyone. Those that hold a secret beside what others have written are not:
-// their length would tell about it.
+// Large events are compressed, once for everyone. Those that hold a secret beside what others have
+// written are not: their length would tell about it.
 func ExampleOptions_compression() {
 	h := atrium.New(atrium.Options{Compression: atrium.Compression{Level: 1}})
 	defer h.Shutdown(context.Background())

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestExamplesStandAlone checks that whoever reads an example sees all of it: it names nothing that is declared outside
-// of it but types, which go/doc shows with it, and what it imports.
+// TestExamplesStandAlone checks that whoever reads an example sees all of it: it names nothing that
+// is declared outside of it but types, which go/doc shows with it, and what it imports.
 func TestExamplesStandAlone(t *testing.T) {
 	names, err := filepath.Glob("*/example*_test.go")
 	if err != nil {

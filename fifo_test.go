@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A fifo holds what a slice that is cut at the front would hold, keeps nothing that was popped, and has room for a few times
-// what it holds.
+// A fifo holds what a slice that is cut at the front would hold, keeps nothing that was popped, and
+// has room for a few times what it holds.
 func TestFifo(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, most := range []int{0, 8, 1 << 20} {

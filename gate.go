@@ -5,7 +5,8 @@ import (
 	"sync"
 )
 
-// gate lets goroutines wait until something changes. The lock of what changes guards it. The zero gate is closed.
+// gate lets goroutines wait until something changes. The lock of what changes guards it. The zero
+// gate is closed.
 type gate struct{ opened chan struct{} } // nil: nobody waits
 
 // wait returns a channel that is closed when the gate opens next.
@@ -24,8 +25,8 @@ func (g *gate) open() {
 	}
 }
 
-// await waits until done reports true, which it calls with mu held, first at once and then when the gate opens. Its error
-// is ctx's.
+// await waits until done reports true, which it calls with mu held, first at once and then when the
+// gate opens. Its error is ctx's.
 func (g *gate) await(ctx context.Context, mu *sync.Mutex, done func() bool) error {
 	for {
 		mu.Lock()

@@ -26,7 +26,8 @@ func parseDir(t *testing.T, pattern string) (*token.FileSet, map[string]*ast.Fil
 	return fset, files
 }
 
-// A test whose name begins with a small letter does not run by itself, and go test -run with its name succeeds.
+// A test whose name begins with a small letter does not run by itself, and go test -run with its
+// name succeeds.
 func TestTestsRun(t *testing.T) {
 	fset, files := parseDir(t, "*_test.go")
 	small := regexp.MustCompile(`^test[A-Z0-9_]`)

@@ -127,7 +127,8 @@ func TestClientScriptComments(t *testing.T) {
 	}
 }
 
-// TestClientScriptNames: what is shortened are names of private members and nothing else, and they stay different.
+// TestClientScriptNames: what is shortened are names of private members and nothing else, and they
+// stay different.
 func TestClientScriptNames(t *testing.T) {
 	long := string(withoutComments(clientSource))
 	names := make(map[string]bool)

@@ -189,8 +189,8 @@ func TestFindBinariesSameKeys(t *testing.T) {
 	}
 }
 
-// A value that changed after it was encoded is the caller's mistake. What is found is still a string literal, and each
-// comes behind the one before: packets are cut there.
+// A value that changed after it was encoded is the caller's mistake. What is found is still a
+// string literal, and each comes behind the one before: packets are cut there.
 func TestFindBinariesMismatch(t *testing.T) {
 	values := []any{nil, "x", 1, Binary("b"), []Binary{Binary("b")}, map[string]Binary{"a": Binary("b")}, node{Data: Binary("b")}, []any{node{}, Binary("b")}}
 	for _, text := range []string{`null`, `"YjE="`, `1`, `[]`, `["YjE="]`, `["YjE=",[1]]`, `{}`, `{"a":1}`, `{"data":[1]}`, `{"a`, `[`, `{`, ``, `[1,`, `{"a":`} {

@@ -205,8 +205,8 @@ func (m *awayModel) step() {
 	}
 }
 
-// Whatever is done to clients that come and go, on their own node and on another, they are where an obvious map has them, and
-// get each event that is for them once, in order.
+// Whatever is done to clients that come and go, on their own node and on another, they are where an
+// obvious map has them, and get each event that is for them once, in order.
 func TestAwayModel(t *testing.T) {
 	for _, nodes := range []int{1, 2} {
 		for seed := range uint64(4) {

@@ -14,15 +14,15 @@ type timeouts struct {
 	tick           time.Duration // the grain of the clock: a check may be two ticks late
 }
 
-// firstPingSpread is how much later than the interval the first ping may come, in nanoseconds. A client waits for it
-// until the interval and the ping timeout have passed.
+// firstPingSpread is how much later than the interval the first ping may come, in nanoseconds. A
+// client waits for it until the interval and the ping timeout have passed.
 func (t *timeouts) firstPingSpread() int64 {
 	return int64(min(t.pingInterval, t.pingTimeout) / 4)
 }
 
-// sessionHeartbeat decides when a client is pinged and when its session has waited too long: for a pong, for the client to
-// connect, for the rest of a message, or for a slow consumer. It is a value without side effects: session.check tells
-// it what is seen and does what it says.
+// sessionHeartbeat decides when a client is pinged and when its session has waited too long: for a
+// pong, for the client to connect, for the rest of a message, or for a slow consumer. It is a value
+// without side effects: session.check tells it what is seen and does what it says.
 type sessionHeartbeat struct {
 	born         int64  // nanotime at which the session began
 	pingAt       int64  // nanotime of the next ping; while awaitingPong, of the last, or of what began its timeout anew
@@ -32,8 +32,9 @@ type sessionHeartbeat struct {
 	awaitingPong bool
 }
 
-// newSessionHeartbeat returns the heartbeat of a session that begins now. Clients that come together, after a restart for
-// example, are not pinged together. None is pinged before the interval that its handshake has told it.
+// newSessionHeartbeat returns the heartbeat of a session that begins now. Clients that come
+// together, after a restart for example, are not pinged together. None is pinged before the
+// interval that its handshake has told it.
 func newSessionHeartbeat(now int64, t *timeouts) sessionHeartbeat {
 	return sessionHeartbeat{born: now, pingAt: now + int64(t.pingInterval) + rand.Int64N(t.firstPingSpread()+1)}
 }
@@ -58,7 +59,8 @@ const (
 	actPingTimeout
 )
 
-// next returns what is to be done now. Unless that ends the session, look is the nanotime of the next check.
+// next returns what is to be done now. Unless that ends the session, look is the nanotime of the
+// next check.
 func (h *sessionHeartbeat) next(now int64, t *timeouts, seen sessionSigns) (do heartbeatAction, look int64) {
 	switch {
 	case seen.pending && now-h.born >= int64(t.connectTimeout):
@@ -74,14 +76,15 @@ func (h *sessionHeartbeat) next(now int64, t *timeouts, seen sessionSigns) (do h
 			h.awaitingPong = false
 			h.pingAt += int64(t.pingInterval)
 		case seen.pauses != h.pauses || seen.paused:
-			// The hub did not read. The timeout begins anew, and something has to be on its way to the client: writing to
-			// one that has gone fails sooner or later.
+			// The hub did not read. The timeout begins anew, and something has to be on its way to
+			// the client: writing to one that has gone fails sooner or later.
 			h.pingAt, h.pauses = now, seen.pauses
 			if seen.bytes == 0 {
 				do = actPing
 			}
 		case seen.passedPings != h.passedPings:
-			// The ping waits for the end of a long frame, which the client reads. The timeout begins anew.
+			// The ping waits for the end of a long frame, which the client reads. The timeout
+			// begins anew.
 			h.pingAt, h.passedPings = now, seen.passedPings
 		case now >= h.pongBy(t):
 			return actPingTimeout, 0
@@ -95,8 +98,9 @@ func (h *sessionHeartbeat) next(now int64, t *timeouts, seen sessionSigns) (do h
 	return do, h.nextCheck(now, t, seen)
 }
 
-// pongBy returns when the ping timeout ends. What the first ping was late, by its spread and by the clock's two ticks,
-// is taken off, so that a client that sends nothing at all is gone when it expects to be.
+// pongBy returns when the ping timeout ends. What the first ping was late, by its spread and by the
+// clock's two ticks, is taken off, so that a client that sends nothing at all is gone when it
+// expects to be.
 func (h *sessionHeartbeat) pongBy(t *timeouts) int64 {
 	from := h.pingAt
 	if first := h.born + int64(t.pingInterval); from <= first+t.firstPingSpread()+2*int64(t.tick) {
@@ -113,7 +117,8 @@ func (h *sessionHeartbeat) nextCheck(now int64, t *timeouts, seen sessionSigns) 
 		intervals := (now-h.pingAt)/int64(t.pingInterval) + 1
 		next = min(next+intervals*int64(t.pingInterval), h.pongBy(t))
 		if seen.paused {
-			// The peer's TCP answers a first ping with a reset, and only then does writing a second fail.
+			// The peer's TCP answers a first ping with a reset, and only then does writing a second
+			// fail.
 			next = min(next, h.pingAt+int64(t.pingTimeout)/2)
 		}
 	}
@@ -135,7 +140,8 @@ func (s *session) observe() sessionSigns {
 	return sessionSigns{s.transport().status(), s.reading.pending.Load(), s.reading.pauses.Load(), s.reading.paused()}
 }
 
-// check enforces the session's deadlines. It runs when the timer fires, and may be called at any time.
+// check enforces the session's deadlines. It runs when the timer fires, and may be called at any
+// time.
 func (s *session) check() {
 	if s.ended.Load() {
 		return
@@ -165,9 +171,9 @@ func (s *session) check() {
 	s.config.clock.scheduleBefore(&s.timer, look)
 }
 
-// ping queues a ping; the pings that are due at a time leave like a broadcast. If it cannot be queued although nobody
-// has begun to close the connection, writing has failed and reading has not noticed: ping ends the session and reports
-// false.
+// ping queues a ping; the pings that are due at a time leave like a broadcast. If it cannot be
+// queued although nobody has begun to close the connection, writing has failed and reading has not
+// noticed: ping ends the session and reports false.
 func (s *session) ping() bool {
 	queued, wake := false, false
 	s.onTransport(func(t transport) {

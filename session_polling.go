@@ -10,16 +10,17 @@ import (
 )
 
 const (
-	// pollLinger is how long a closed session waits for a GET to respond to, at most. A client that is still there sends
-	// its next one as soon as it has the response to the last.
+	// pollLinger is how long a closed session waits for a GET to respond to, at most. A client that
+	// is still there sends its next one as soon as it has the response to the last.
 	pollLinger = 5 * time.Second
-	// leaveLinger is how long a session that its client has closed waits for a GET that may have been sent before.
+	// leaveLinger is how long a session that its client has closed waits for a GET that may have
+	// been sent before.
 	leaveLinger = time.Second
 )
 
-// polling is HTTP long-polling as a transport: a GET that waits takes what is queued, a POST brings what the client
-// sends. Between requests it is nothing but its memory. It is of no use any more when the client has upgraded to a
-// WebSocket.
+// polling is HTTP long-polling as a transport: a GET that waits takes what is queued, a POST brings
+// what the client sends. Between requests it is nothing but its memory. It is of no use any more
+// when the client has upgraded to a WebSocket.
 type polling struct {
 	session  *session
 	codec    *socketIOCodec // the session's
@@ -140,7 +141,8 @@ func (t *polling) push(f *wireForm, volatile bool, _ pusher) (v pushResult, wake
 	return v, true
 }
 
-// pushPing implements transport. A client that is sent much and polls seldom gets one ping at a time.
+// pushPing implements transport. A client that is sent much and polls seldom gets one ping at a
+// time.
 func (t *polling) pushPing(f *wireForm) (queued, wake bool) {
 	t.mu.Lock()
 	waits := slices.ContainsFunc(t.packets, isPing)
@@ -193,8 +195,9 @@ func (t *polling) status() transportStatus {
 	return transportStatus{queueStatus: t.pollQueue.status(), received: t.received.Load(), open: t.state == pollOpen}
 }
 
-// close implements transport: what is queued and the close packet wait for a GET for a while, unless the queue is
-// dropped. A client that goes by itself, with noCloseFrame, is told nothing, but gets a response to its GET.
+// close implements transport: what is queued and the close packet wait for a GET for a while,
+// unless the queue is dropped. A client that goes by itself, with noCloseFrame, is told nothing,
+// but gets a response to its GET.
 func (t *polling) close(code StatusCode, text string, mode closeMode) {
 	t.mu.Lock()
 	if t.state == pollOpen {
@@ -258,8 +261,8 @@ func (t *polling) missed() error {
 	return t.unsent
 }
 
-// end ends the serving of requests, except for a GET that waits, and the probe of a WebSocket. A session that has
-// upgraded goes on. It locks.
+// end ends the serving of requests, except for a GET that waits, and the probe of a WebSocket. A
+// session that has upgraded goes on. It locks.
 func (t *polling) end() {
 	t.mu.Lock()
 	first := t.state < pollUpgraded

@@ -37,9 +37,9 @@ func (t *polling) writePayload(w http.ResponseWriter, r *http.Request, packets [
 	return err
 }
 
-// encodesResponses reports whether a handler around this one compresses what is written, perhaps later: it has set
-// Content-Encoding, as gin's does, or says that the response depends on Accept-Encoding, as echo's. Then neither the
-// encoding nor the length is ours to set.
+// encodesResponses reports whether a handler around this one compresses what is written, perhaps
+// later: it has set Content-Encoding, as gin's does, or says that the response depends on
+// Accept-Encoding, as echo's. Then neither the encoding nor the length is ours to set.
 func encodesResponses(header http.Header) bool {
 	return header.Get("Content-Encoding") != "" || httpguts.HeaderValuesContainsToken(header["Vary"], "Accept-Encoding")
 }
@@ -69,13 +69,15 @@ func writeOK(w http.ResponseWriter) {
 // maxLead bounds how long before its deadline a request gets its response.
 const maxLead = time.Second
 
-// beforeDeadline returns a context that ends a little before the deadline of a request's context, so that there is time
-// to respond: http.TimeoutHandler, and the like of routers, would otherwise do so in our place, and a Socket.IO client
-// ends its session at any status but 200. Without a deadline it returns ctx.
+// beforeDeadline returns a context that ends a little before the deadline of a request's context,
+// so that there is time to respond: http.TimeoutHandler, and the like of routers, would otherwise
+// do so in our place, and a Socket.IO client ends its session at any status but 200. Without a
+// deadline it returns ctx.
 //
-// A context that ended before the request came is that of a server about to stop: http.Server.BaseContext often is one of
-// signal.NotifyContext. Such a server still serves, and clients are to get what is queued for them. So a GET waits for a
-// short while; without that, clients would get empty responses as fast as they can send requests.
+// A context that ended before the request came is that of a server about to stop:
+// http.Server.BaseContext often is one of signal.NotifyContext. Such a server still serves, and
+// clients are to get what is queued for them. So a GET waits for a short while; without that,
+// clients would get empty responses as fast as they can send requests.
 func beforeDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if requestOverdue(ctx) && !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
@@ -90,8 +92,8 @@ func beforeDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/8, maxLead)))
 }
 
-// requestOverdue reports whether a request's context has ended for another reason than that the client has left, which
-// net/http tells by context.Canceled.
+// requestOverdue reports whether a request's context has ended for another reason than that the
+// client has left, which net/http tells by context.Canceled.
 func requestOverdue(ctx context.Context) bool {
 	cause := context.Cause(ctx)
 	return cause != nil && !errors.Is(cause, context.Canceled)

@@ -1,7 +1,8 @@
 package atrium
 
-// State is the state of a Conn or a Client, in the words of the WebSocket API's readyState. Upgrade and Dial return a Conn
-// that is StateOpen already; Client.State says what the states of a Client mean.
+// State is the state of a Conn or a Client, in the words of the WebSocket API's readyState. Upgrade
+// and Dial return a Conn that is StateOpen already; Client.State says what the states of a Client
+// mean.
 type State int32
 
 // The four states and their readyState numbers.

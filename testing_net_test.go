@@ -40,8 +40,8 @@ var (
 // overKinds runs a test once for each kind of connection.
 func overKinds(t *testing.T, test func(t *testing.T, k kind)) { over(t, kinds, test) }
 
-// overPlain is overKinds without TLS, for long tables: its handshakes take longer than all else in them, and its
-// connections go the way of a pipe's.
+// overPlain is overKinds without TLS, for long tables: its handshakes take longer than all else in
+// them, and its connections go the way of a pipe's.
 func overPlain(t *testing.T, test func(t *testing.T, k kind)) {
 	over(t, []kind{overPipe, overTCP}, test)
 }
@@ -62,7 +62,8 @@ func listenTCP(t testing.TB) net.Listener {
 
 func dialTCP(l net.Listener) (net.Conn, error) { return net.Dial("tcp", l.Addr().String()) }
 
-// testCertificate is valid whenever: the first who asks may do so in a synctest bubble, where it is the year 2000.
+// testCertificate is valid whenever: the first who asks may do so in a synctest bubble, where it is
+// the year 2000.
 var testCertificate = sync.OnceValue(func() tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -130,8 +131,8 @@ func (s *server) raw(t testing.TB) net.Conn {
 const handshakeHead = "GET / HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 
-// upgrade performs the opening handshake with additional header lines and returns the connection and what the
-// server sent behind its response.
+// upgrade performs the opening handshake with additional header lines and returns the connection
+// and what the server sent behind its response.
 func (s *server) upgrade(t testing.TB, lines ...string) (net.Conn, []byte) {
 	t.Helper()
 	nc := s.raw(t)
@@ -179,8 +180,8 @@ func bodyOf(t testing.TB, r answer) string {
 	return string(b)
 }
 
-// handshake returns a raw opening handshake. Changes are header lines: each replaces the lines of that name, one that
-// begins with "+" is added to them, and "-Name" removes them.
+// handshake returns a raw opening handshake. Changes are header lines: each replaces the lines of
+// that name, one that begins with "+" is added to them, and "-Name" removes them.
 func handshake(first string, changes ...string) string {
 	lines := []string{"Host: example.com", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"}
 	for _, change := range changes {
@@ -252,8 +253,8 @@ func testRoots() *x509.CertPool {
 	return roots
 }
 
-// dialScript starts a server that leaves each connection to talk, and closes it afterwards. The test ends when all of
-// them have ended.
+// dialScript starts a server that leaves each connection to talk, and closes it afterwards. The
+// test ends when all of them have ended.
 func dialScript(t testing.TB, k kind, talk func(nc net.Conn)) *server {
 	l := k.listen(t)
 	var talks sync.WaitGroup
@@ -276,7 +277,8 @@ func dialScript(t testing.TB, k kind, talk func(nc net.Conn)) *server {
 	return &server{k, l}
 }
 
-// answering starts a server that answers every request with what answer makes of the right Sec-WebSocket-Accept.
+// answering starts a server that answers every request with what answer makes of the right
+// Sec-WebSocket-Accept.
 func answering(t testing.TB, k kind, answer func(accept string) string) *server {
 	return dialScript(t, k, func(nc net.Conn) {
 		r, err := http.ReadRequest(bufio.NewReader(nc))
@@ -343,8 +345,8 @@ func (k kind) netConns(t testing.TB) (client, server net.Conn) {
 	return client, server
 }
 
-// scriptedConn is a network connection in memory: reads return its segments and then its end; what is written is
-// kept, if it keeps.
+// scriptedConn is a network connection in memory: reads return its segments and then its end; what
+// is written is kept, if it keeps.
 type scriptedConn struct {
 	net.Conn // nil: nothing else is called
 	segments [][]byte

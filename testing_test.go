@@ -20,7 +20,8 @@ import (
 // patience is how long a test waits for what must come. It comes in milliseconds if all is well.
 const patience = 10 * time.Second
 
-// noLeaks fails the test if goroutines of this package are left when everything else is cleaned up. Call it first.
+// noLeaks fails the test if goroutines of this package are left when everything else is cleaned up.
+// Call it first.
 func noLeaks(t testing.TB) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -34,7 +35,8 @@ func noLeaks(t testing.TB) {
 	})
 }
 
-// packageGoroutines returns the stacks of goroutines that run this package's code, but not its tests.
+// packageGoroutines returns the stacks of goroutines that run this package's code, but not its
+// tests.
 func packageGoroutines() []string {
 	stacks := make([]byte, 16<<10)
 	for {
@@ -54,7 +56,8 @@ func packageGoroutines() []string {
 	return left
 }
 
-// waitUntilParked waits until a goroutine that runs the function waits for the network, and returns its stack.
+// waitUntilParked waits until a goroutine that runs the function waits for the network, and returns
+// its stack.
 func waitUntilParked(t *testing.T, function string) (stack string) {
 	t.Helper()
 	eventually(t, function+" to wait", func() bool {
@@ -69,8 +72,8 @@ func waitUntilParked(t *testing.T, function string) (stack string) {
 	return stack
 }
 
-// waitingReader returns the stack of the one reader, when it waits for the network. The reader must wait on a stack that
-// handles nothing: those frames have grown it.
+// waitingReader returns the stack of the one reader, when it waits for the network. The reader must
+// wait on a stack that handles nothing: those frames have grown it.
 func waitingReader(t *testing.T) (stack string) {
 	t.Helper()
 	stack = waitUntilParked(t, "(*Conn).serve(")
@@ -108,8 +111,8 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// poll waits until the condition holds, and reports whether it does. It looks often at first, then every ten
-// milliseconds; in a bubble of testing/synctest these are of the bubble's time.
+// poll waits until the condition holds, and reports whether it does. It looks often at first, then
+// every ten milliseconds; in a bubble of testing/synctest these are of the bubble's time.
 func poll(holds func() bool) bool {
 	deadline := time.Now().Add(patience)
 	for pause := time.Microsecond; !holds(); pause = min(2*pause, 10*time.Millisecond) {
@@ -181,7 +184,8 @@ func bubble(t *testing.T, test func(t *testing.T)) {
 	synctest.Test(t, test)
 }
 
-// text is the same in e2e/zlib-vectors.mjs: n bytes of words, among them what stood up to 60,000 bytes before.
+// text is the same in e2e/zlib-vectors.mjs: n bytes of words, among them what stood up to 60,000
+// bytes before.
 func text(n, seed int) []byte {
 	words := []string{"room", "join", "leave", "message", "user", `"id":`, "true", "{", "}", ",", "[1,2]", "grüße"}
 	var parts []string

@@ -2,7 +2,8 @@ package atrium
 
 import "unicode/utf8"
 
-// utf8Stream validates a text that comes in pieces. It fails at the first byte that no valid text could have there.
+// utf8Stream validates a text that comes in pieces. It fails at the first byte that no valid text
+// could have there.
 type utf8Stream struct {
 	tail [utf8.UTFMax]byte // an unfinished rune
 	n    uint8
@@ -22,7 +23,8 @@ func (u *utf8Stream) valid(p []byte) bool {
 			u.n = 0
 		}
 	}
-	// An unfinished rune at the end is at most three bytes and begins at the last byte that can begin one.
+	// An unfinished rune at the end is at most three bytes and begins at the last byte that can
+	// begin one.
 	end := len(p)
 	for i := len(p) - 1; i >= 0 && i >= len(p)-(utf8.UTFMax-1); i-- {
 		if utf8.RuneStart(p[i]) {

@@ -24,7 +24,8 @@ func newAlarm() *alarm {
 	return a
 }
 
-// expect checks that the alarm has fired once for each when given: not early, and at most two ticks late.
+// expect checks that the alarm has fired once for each when given: not early, and at most two ticks
+// late.
 func (a *alarm) expect(t *testing.T, whens ...int64) {
 	t.Helper()
 	synctest.Wait()
@@ -58,8 +59,8 @@ func expectQuiet(t *testing.T, w *wheel) {
 	}
 }
 
-// Each deadline alone on its wheel, from the past to several rounds ahead, on a tick and beside it, begun at
-// various moments between two ticks.
+// Each deadline alone on its wheel, from the past to several rounds ahead, on a tick and beside it,
+// begun at various moments between two ticks.
 func TestWheelFiresInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, phase := range []time.Duration{0, 1, testTick / 2, testTick - 1} {
@@ -165,7 +166,8 @@ func TestWheelStop(t *testing.T) {
 		w.stop(&kept.timer) // has fired
 		expectQuiet(t, w)
 
-		// A wheel whose only timer is stopped grows quiet before that timer's time, and still starts again.
+		// A wheel whose only timer is stopped grows quiet before that timer's time, and still
+		// starts again.
 		w.schedule(&stopped.timer, in(time.Hour))
 		w.stop(&stopped.timer)
 		expectQuiet(t, w)
@@ -244,8 +246,8 @@ func TestWheelScheduleFromFire(t *testing.T) {
 	})
 }
 
-// A machine that slept, or a fire function that blocked although it must not: afterwards everything that is due
-// fires, and nothing else does.
+// A machine that slept, or a fire function that blocked although it must not: afterwards everything
+// that is due fires, and nothing else does.
 func TestWheelLongJump(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, jump := range []time.Duration{3 * testTick, wheelSlots * testTick, 10*wheelSlots*testTick + 5} {

@@ -10,8 +10,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// crowd lets many people in, each over a WebSocket of their own, and lets them talk. Who is in already just does more. It
-// returns when the last word is acknowledged.
+// crowd lets many people in, each over a WebSocket of their own, and lets them talk. Who is in
+// already just does more. It returns when the last word is acknowledged.
 const crowd = `(async (url, people) => {
 	window.crowd ??= new Map(); // name → call
 	for (const { name, rooms, says } of people) {
@@ -43,8 +43,9 @@ type person struct {
 	Says  [][2]string `json:"says"`
 }
 
-// TestBusyHouse fills the page with what is awkward to lay out: fifty rooms, long names, long words, emoji, text from
-// right to left. Nothing may stick out. With ATRIUM_SCREENSHOTS set to a directory, it leaves pictures there.
+// TestBusyHouse fills the page with what is awkward to lay out: fifty rooms, long names, long
+// words, emoji, text from right to left. Nothing may stick out. With ATRIUM_SCREENSHOTS set to a
+// directory, it leaves pictures there.
 func TestBusyHouse(t *testing.T) {
 	t.Parallel()
 	s := start(t)

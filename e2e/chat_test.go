@@ -60,7 +60,8 @@ func connection(state string) string {
 	return fmt.Sprintf(`document.querySelector('#connection').textContent === %s`, js(state))
 }
 
-// complains holds when the error stands beside the input, and the input says so to those who cannot see.
+// complains holds when the error stands beside the input, and the input says so to those who cannot
+// see.
 func complains(input, errorID, part string) string {
 	return fmt.Sprintf(`(() => {
 		const input = document.querySelector(%s), error = document.querySelector('#' + %s);
@@ -99,7 +100,8 @@ func TestTalk(t *testing.T) {
 	ben.until(mine("I am.", "sent"))
 	ada.until(shows("I am."))
 
-	// Ben goes to the kitchen. What he says there comes after all that, so had Cleo heard anything, it would be here.
+	// Ben goes to the kitchen. What he says there comes after all that, so had Cleo heard anything,
+	// it would be here.
 	ben.fill("#room", "kitchen")
 	ben.press("\r")
 	ben.until(inRoom("kitchen"))
@@ -200,7 +202,8 @@ func TestRestart(t *testing.T) {
 	ada.until(mine("meanwhile, one", "sent"))
 	ada.until(mine("meanwhile, two", "sent"))
 
-	// One of them is refused. She is writing something else by now, so it stays in the log and says why.
+	// One of them is refused. She is writing something else by now, so it stays in the log and says
+	// why.
 	ada.until(mine(long, "failed"))
 	ada.until(`document.querySelector('[data-state=failed] .state-text').textContent.includes('2005 characters')`)
 	ada.until(`document.querySelector('#text').value === 'a draft'`)
@@ -223,7 +226,8 @@ func TestRestart(t *testing.T) {
 	ada.click("#retry")
 	ada.until(`document.querySelector('#offline').checkVisibility()`)
 
-	// A server with another password does not want us. That is an answer, not an accident: no trying on and on.
+	// A server with another password does not want us. That is an answer, not an accident: no
+	// trying on and on.
 	start(t, "-addr", s.addr, "-password", "sesame")
 	ada.until(complains("#password", "password-error", "Auth failed"))
 	ada.signIn("Ada", "sesame")
@@ -233,7 +237,8 @@ func TestRestart(t *testing.T) {
 	ada.until(mine("and again", "sent"))
 }
 
-// TestTextOfEveryPlane sends text from each plane of Unicode that has characters assigned, and from the private ones.
+// TestTextOfEveryPlane sends text from each plane of Unicode that has characters assigned, and from
+// the private ones.
 func TestTextOfEveryPlane(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -321,7 +326,8 @@ func TestLeave(t *testing.T) {
 	ada.until(isHere("Ada"))
 }
 
-// TestKeyboard does everything without a mouse, and sees to it that the focus is visible wherever it goes.
+// TestKeyboard does everything without a mouse, and sees to it that the focus is visible wherever
+// it goes.
 func TestKeyboard(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -361,7 +367,8 @@ func TestKeyboard(t *testing.T) {
 	ben.until(isHere("Ben"))
 }
 
-// tabTo presses Tab until the element has the focus. Each stop on the way must have a name and a visible outline.
+// tabTo presses Tab until the element has the focus. Each stop on the way must have a name and a
+// visible outline.
 func (p *tab) tabTo(id string) {
 	p.t.Helper()
 	for range 40 {

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// buildExample builds an example once for all tests. With the race detector on here, it is on there too.
+// buildExample builds an example once for all tests. With the race detector on here, it is on there
+// too.
 func buildExample(name string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		path := filepath.Join(scratch, name)
@@ -60,7 +61,8 @@ type server struct {
 
 var opens = regexp.MustCompile(`http://(\S+?)/`)
 
-// start runs the chat until the test ends, on a free port of the loopback interface unless args say otherwise.
+// start runs the chat until the test ends, on a free port of the loopback interface unless args say
+// otherwise.
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
 	return run(t, binary(t, buildChat), args...)
@@ -111,7 +113,8 @@ func (s *server) kill() {
 	<-s.ended
 }
 
-// interrupt is Ctrl-C. It fails the test unless the process leaves in peace and has complained of nothing.
+// interrupt is Ctrl-C. It fails the test unless the process leaves in peace and has complained of
+// nothing.
 func (s *server) interrupt() {
 	s.t.Helper()
 	select {
@@ -147,8 +150,9 @@ func (s *server) errors() string {
 	return s.stderr.String()
 }
 
-// quietAddr returns an address for a server that ends and comes back. Its port is below those that a system gives to
-// whoever asks for any (on Linux from 32768 up), so that nobody gets it by chance in between.
+// quietAddr returns an address for a server that ends and comes back. Its port is below those that
+// a system gives to whoever asks for any (on Linux from 32768 up), so that nobody gets it by chance
+// in between.
 func quietAddr(t *testing.T) string {
 	t.Helper()
 	for range 100 {

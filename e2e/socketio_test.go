@@ -12,8 +12,9 @@ import (
 	"testing"
 )
 
-// TestSocketIO runs the scenarios of socketio-scenarios.mjs with npm's socket.io-client, unmodified, in Node and in the
-// browser: over its default transports (polling, then a WebSocket), polling only and WebSocket only.
+// TestSocketIO runs the scenarios of socketio-scenarios.mjs with npm's socket.io-client,
+// unmodified, in Node and in the browser: over its default transports (polling, then a WebSocket),
+// polling only and WebSocket only.
 func TestSocketIO(t *testing.T) {
 	t.Parallel()
 	for _, transports := range []string{"default", "polling", "websocket"} {

@@ -76,8 +76,8 @@ func findBrowser() (string, error) {
 	return "", fmt.Errorf("no browser in the PATH: install Chromium (on Debian or Ubuntu: apt-get install chromium) or Google Chrome")
 }
 
-// A tab is one person's browser tab. Whatever goes wrong in it fails the test: an error in the console, a violation of
-// the content security policy, a request to a host that is not ours.
+// A tab is one person's browser tab. Whatever goes wrong in it fails the test: an error in the
+// console, a violation of the content security policy, a request to a host that is not ours.
 type tab struct {
 	t     *testing.T
 	ctx   context.Context
@@ -170,7 +170,8 @@ func foreign(address, host string) string {
 	return ""
 }
 
-// neverReceived fails the test if a message that contains the text came over the wire, whether the page showed it or not.
+// neverReceived fails the test if a message that contains the text came over the wire, whether the
+// page showed it or not.
 func (p *tab) neverReceived(text string) {
 	p.t.Helper()
 	p.mu.Lock()
@@ -214,8 +215,8 @@ func read[T any](p *tab, expression string) T {
 	return value
 }
 
-// until waits until a JavaScript condition holds in the page. (chromedp.Poll compiles text to code within the page, and
-// the page's own content security policy rightly forbids that.)
+// until waits until a JavaScript condition holds in the page. (chromedp.Poll compiles text to code
+// within the page, and the page's own content security policy rightly forbids that.)
 func (p *tab) until(condition string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
@@ -246,7 +247,8 @@ func (p *tab) click(selector string) {
 	p.do("click "+selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 }
 
-// fill puts the text into an input, in place of what is there. It goes in as if pasted, so any text will do.
+// fill puts the text into an input, in place of what is there. It goes in as if pasted, so any text
+// will do.
 func (p *tab) fill(selector, text string) {
 	p.t.Helper()
 	p.do("focus "+selector, chromedp.WaitVisible(chromedp.CSS(selector)), chromedp.Focus(chromedp.CSS(selector)))
@@ -258,8 +260,9 @@ func (p *tab) fill(selector, text string) {
 	call(p, input.InsertText, input.InsertTextParams{Text: text})
 }
 
-// press presses keys one after the other, on whatever has the focus. A key that writes goes down and writes in one event,
-// as on a real keyboard: a page that prevents the one prevents the other. (chromedp.KeyEvent makes two events of it.)
+// press presses keys one after the other, on whatever has the focus. A key that writes goes down
+// and writes in one event, as on a real keyboard: a page that prevents the one prevents the other.
+// (chromedp.KeyEvent makes two events of it.)
 func (p *tab) press(keys string, modifiers ...kb.Modifier) {
 	p.t.Helper()
 	for _, key := range keys {

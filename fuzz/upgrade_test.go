@@ -104,7 +104,8 @@ func (r httpRequest) isHandshake() bool {
 
 var allowedOrigins = []string{"https://app.example.com", "https://*.example.org"}
 
-// fromKnownPage reports whether the Origin, if there is one, is the host's own or one of allowedOrigins (§10.2).
+// fromKnownPage reports whether the Origin, if there is one, is the host's own or one of
+// allowedOrigins (§10.2).
 func (r httpRequest) fromKnownPage() bool {
 	origins := r.all("origin")
 	if len(origins) == 0 {
@@ -133,7 +134,8 @@ var (
 	statusLine = regexp.MustCompile(`^HTTP/1\.[01] (\d{3}) [ -~]*$`)
 	fieldLine  = regexp.MustCompile("^([-!#$%&'*+.^_`|~0-9A-Za-z]+): ([^\r\n]*)$")
 	controls   = regexp.MustCompile(`[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]`)
-	// deflateAnswer is RFC 7692 §7.1, without the parameter for windows of the client, which no server needs.
+	// deflateAnswer is RFC 7692 §7.1, without the parameter for windows of the client, which no
+	// server needs.
 	deflateAnswer = regexp.MustCompile(`^permessage-deflate(; (server|client)_no_context_takeover){2}(; server_max_window_bits=([89]|1[0-5]))?$`)
 	okNames       = regexp.MustCompile(`^(allow|connection|content-length|content-type|date|upgrade|sec-websocket-(accept|protocol|version|extensions)|x-.*)$`)
 )
@@ -163,8 +165,8 @@ func parseResponse(t *testing.T, raw []byte) (r httpResponse) {
 	return r
 }
 
-// FuzzUpgrade sends raw requests to a server that upgrades them. The path and the query get into headers of the
-// response, as a careless application would have it.
+// FuzzUpgrade sends raw requests to a server that upgrades them. The path and the query get into
+// headers of the response, as a careless application would have it.
 func FuzzUpgrade(f *testing.F) {
 	n := newNetwork(f)
 	var calls atomic.Int32

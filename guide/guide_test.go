@@ -13,12 +13,14 @@ import (
 
 var update = flag.Bool("update", false, "put the snippets into the documents")
 
-// fence is a block of code with what stands before it, which for Go is the file that it is a part of:
+// fence is a block of code with what stands before it, which for Go is the file that it is a part
+// of:
 //
 //	<!-- users.go: ban -->
 var fence = regexp.MustCompile("(?m)^(?:<!-- (\\S+)(?:: ([^>]+))? -->\n)?```(\\w*)\n((?s:.*?))^```$")
 
-// TestSnippetsAreCode checks that each piece of Go in the documents is a part of a file here, which compiles and is tested.
+// TestSnippetsAreCode checks that each piece of Go in the documents is a part of a file here, which
+// compiles and is tested.
 func TestSnippetsAreCode(t *testing.T) {
 	shown := make(map[string]bool)
 	for _, document := range []string{"GUIDE.md", "README.md", "CLUSTER.md", "SOCKETIO.md"} {
@@ -89,7 +91,8 @@ func TestSnippetsAreCode(t *testing.T) {
 // begin is a line that begins a part, or ends one.
 var begin = regexp.MustCompile(`(?m)^\s*// \[([a-z0-9 ]+)\]$\n`)
 
-// part returns the part of a file that has the name, or all of the file, without the indentation that its lines share.
+// part returns the part of a file that has the name, or all of the file, without the indentation
+// that its lines share.
 func part(file, name string) (string, error) {
 	source, err := os.ReadFile(file)
 	if err != nil {
@@ -142,8 +145,8 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// hasHeading reports whether a document has a heading with the anchor, as GitHub makes them: in lower case, without
-// punctuation, with a hyphen for each space.
+// hasHeading reports whether a document has a heading with the anchor, as GitHub makes them: in
+// lower case, without punctuation, with a hyphen for each space.
 func hasHeading(document, anchor string) bool {
 	punctuation := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 	for line := range strings.Lines(document) {

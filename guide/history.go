@@ -22,8 +22,8 @@ type Store interface {
 }
 
 func handleHistory(h *atrium.Hub, store Store) {
-	// Join first, then read: what is stored before the read is in the answer, and what is emitted after the join comes as
-	// an event. A message may be both, never neither.
+	// Join first, then read: what is stored before the read is in the answer, and what is emitted
+	// after the join comes as an event. A message may be both, never neither.
 	atrium.OnCall(h, "enter", func(s *atrium.Socket, from struct {
 		Room string
 		ID   int64 `json:",string"` // the last that the client has; "0" for all

@@ -123,7 +123,8 @@ func (a *app) people(ctx context.Context, room string) ([]string, error) {
 
 // [kick]
 
-// kick disconnects all devices of a user, on every node, also those that are away and could be recovered.
+// kick disconnects all devices of a user, on every node, also those that are away and could be
+// recovered.
 func (a *app) kick(ctx context.Context, id string) error {
 	return a.hub.To("user:"+id).DisconnectWith(ctx, closeKicked, "kicked")
 }

@@ -1,5 +1,6 @@
-// Package process runs a server of a benchmark as a process of its own, so that what it costs can be told from what its
-// clients cost: the program starts itself again, and asks the copy for its figures over a pipe.
+// Package process runs a server of a benchmark as a process of its own, so that what it costs can
+// be told from what its clients cost: the program starts itself again, and asks the copy for its
+// figures over a pipe.
 package process
 
 import (
@@ -19,10 +20,12 @@ import (
 
 const variable = "ATRIUM_BENCH_SERVER"
 
-// A Kind starts to serve on l. The command that it returns, which may be nil, is run at each Command.
+// A Kind starts to serve on l. The command that it returns, which may be nil, is run at each
+// Command.
 type Kind func(l net.Listener) (command func(argument int))
 
-// Serve never returns in a process that Start started: there it is the server. Call it first in main.
+// Serve never returns in a process that Start started: there it is the server. Call it first in
+// main.
 func Serve(kinds map[string]Kind) {
 	name := os.Getenv(variable)
 	if name == "" {
