@@ -89,7 +89,7 @@ func (c *call) expect(s *Socket) bool {
 		c.replies[i].Err = ErrDisconnected
 		return false
 	}
-	s.session.called(+1)
+	s.session.reading.called(+1)
 	c.waiting++
 	return true
 }
@@ -98,7 +98,7 @@ func (c *call) expect(s *Socket) bool {
 func (c *call) reply(i int, r Reply) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sockets[i].session.called(-1)
+	c.sockets[i].session.reading.called(-1)
 	r.SocketID = c.replies[i].SocketID
 	c.replies[i] = r
 	c.settle()

@@ -77,20 +77,22 @@ func TestBoundsCountMemory(t *testing.T) {
 			return c.inbox.held(), c
 		},
 		"messages of a MemoryBus": func(t *testing.T) (int, any) {
-			q := &queue[[]byte]{limit: bound, running: true} // nobody takes them
-			for q.push([]byte{'x'}, 1) {
+			q := newQueue(bound, func(busMessage) {})
+			for q.running = true; q.offer(bytes.Clone([]byte{'x'})) == itemTaken; { // nobody handles them
 			}
 			return q.bytes, q
 		},
 		"messages to a Bus": func(t *testing.T) (int, any) {
-			q := &queue[outgoing]{limit: bound, running: true}
+			q := newQueue(bound, func(outgoing) {})
+			q.running = true
 			message := (&clusterMessage{kind: clusterEvent, from: "12345", namespace: "/", eventData: eventData{name: "x"}}).encode()
-			for q.push(outgoing{topic: "t", msg: bytes.Clone(message)}, 1+len(message)) {
+			for q.offer(outgoing{topic: "t", msg: bytes.Clone(message)}) == itemTaken {
 			}
 			return q.bytes, q
 		},
 		"notices of other nodes": func(t *testing.T) (int, any) {
-			q := &queue[clusterMessage]{limit: bound, running: true}
+			q := newQueue(bound, func(clusterMessage) {})
+			q.running = true
 			message := (&clusterMessage{kind: clusterNotice, from: "12345", eventData: dataOf("x", "1", 1, noID)}).encode()
 			for {
 				m, ok := parseClusterMessage(message)
@@ -98,7 +100,7 @@ func TestBoundsCountMemory(t *testing.T) {
 					t.Fatal("a message is malformed")
 				}
 				m.args = m.args.clone()
-				if !q.push(m, m.size()) {
+				if q.offer(m) != itemTaken {
 					return q.bytes, q
 				}
 			}
@@ -168,12 +170,12 @@ func blockOnce(handling chan<- bool, goOn <-chan bool) {
 	<-goOn
 }
 
-func emptyInbox(t *testing.T, b *inbox) {
+func emptyInbox(t *testing.T, b *queue[incoming]) {
 	eventually(t, "the inbox to be empty", func() bool { return b.waiting() == 0 })
 }
 
 // held is what the waiting and the handled take.
-func (b *inbox) held() int {
+func (b *queue[T]) held() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.bytes
@@ -197,7 +199,7 @@ func TestPendingClientIsBounded(t *testing.T) {
 				c.say(fmt.Sprintf(`40/n%d,{"token":"%s"}`, i, token))
 			}
 		}()
-		eventually(t, "the reader to wait", func() bool { return s.reading.pauses.Load()%2 != 0 })
+		eventually(t, "the reader to wait", func() bool { return s.reading.paused() })
 		if held, most := int(s.reading.held.Load()), maxBeforeConnect+2*socketOverhead; held > most {
 			t.Errorf("%d bytes are held, want at most %d", held, most)
 		}

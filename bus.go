@@ -52,6 +52,11 @@ type BusFlusher interface {
 // maxBusQueue bounds what waits for one subscription of a MemoryBus, in bytes. A single message may be larger.
 const maxBusQueue = 16 << 20
 
+// busMessage is a message that waits for a subscription of a MemoryBus.
+type busMessage []byte
+
+func (m busMessage) size() int { return len(m) + queueOverhead }
+
 // MemoryBus is the Bus that joins hubs of one process: all that share it. It never fails and never waits. For each
 // subscription there is a queue of 16 MiB and, while something is in it, a goroutine; what finds it full is dropped. It
 // is no BusFlusher: when Publish returns, the message is in the subscriptions' queues. The zero value is ready to use, and must
@@ -62,7 +67,7 @@ type MemoryBus struct {
 	dropped atomic.Uint64
 
 	mu     sync.RWMutex // guards:
-	topics map[string]map[*queue[[]byte]]struct{}
+	topics map[string]map[*queue[busMessage]]struct{}
 }
 
 // Dropped counts the deliveries that did not take place because the subscription's queue was full.
@@ -79,9 +84,9 @@ func (b *MemoryBus) Publish(ctx context.Context, topic string, msg []byte) error
 	if len(queues) == 0 {
 		return nil
 	}
-	msg = bytes.Clone(msg) // one for all: deliver does not change it
+	shared := busMessage(bytes.Clone(msg)) // deliver does not change it
 	for q := range queues {
-		if !q.push(msg, len(msg)) {
+		if q.offer(shared) == itemRefused {
 			b.dropped.Add(1)
 		}
 	}
@@ -93,18 +98,18 @@ func (b *MemoryBus) Subscribe(ctx context.Context, topic string, deliver func(ms
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	q := &queue[[]byte]{serve: deliver, limit: maxBusQueue}
+	q := newQueue(maxBusQueue, func(m busMessage) { deliver(m) })
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.topics == nil {
-		b.topics = make(map[string]map[*queue[[]byte]]struct{})
+		b.topics = make(map[string]map[*queue[busMessage]]struct{})
 	}
 	if b.topics[topic] == nil {
-		b.topics[topic] = make(map[*queue[[]byte]]struct{})
+		b.topics[topic] = make(map[*queue[busMessage]]struct{})
 	}
 	b.topics[topic][q] = struct{}{}
 	return func() {
-		q.close()
+		q.drop()
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		delete(b.topics[topic], q)

@@ -26,7 +26,7 @@ type Client struct {
 	address string // of the WebSocket
 	wrong   error  // what is wrong with the URL or the options
 
-	inbox   inbox
+	inbox   queue[incoming]
 	reading reading
 	busy    sync.WaitGroup // who reads a connection, and who reconnects
 
@@ -248,7 +248,7 @@ func (c *clientInbox) handle(in incoming) { in.note() }
 // many wait already.
 func (c *Client) tell(name string, f func()) {
 	note := incoming{kind: incomingNote, note: func() { c.runFunction(name, f) }}
-	if c.inbox.push(note) != taken {
+	if c.inbox.push(note) != itemTaken {
 		c.inbox.put(note) // of these there are few: one push, which waits, for each connection
 	}
 }

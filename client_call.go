@@ -21,9 +21,8 @@ func (c *Client) call(ctx context.Context, event string, args []any) Reply {
 	k := &clientCall{id: id, parcel: m, done: make(chan Reply, 1)}
 	m.call = k
 
-	c.reading.calls.Add(1) // the answer may stand behind events that the inbox has no room for
-	c.inbox.recheck()
-	defer c.reading.calls.Add(-1)
+	c.reading.called(+1) // the reply may be behind events that the inbox has no room for
+	defer c.reading.called(-1)
 	if err := c.send(m); err != nil {
 		return Reply{Err: err}
 	}

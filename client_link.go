@@ -255,10 +255,10 @@ func (l *link) event(p packet) error {
 		note = func() { e.ReplyError(p.refused) }
 	}
 	switch c.inbox.push(incoming{kind: incomingNote, eventData: p.eventData, note: note}) {
-	case flooded:
+	case itemRefused:
 		c.options.Logger.Warn("atrium: the server sends far faster than its events are handled", slog.String("event", p.name))
 		return l.end(ReasonTransportError)
-	case taken:
+	case itemTaken:
 		if offset != "" {
 			l.noteOffset(offset) // not before: an event that was not taken is one that was missed
 		}

@@ -488,7 +488,7 @@ func (c *Client) tellError(err error) {
 			}
 		})
 	}}
-	if !c.inbox.offer(note) {
+	if c.inbox.offer(note) != itemTaken {
 		c.options.Logger.Warn("atrium: could not connect", slog.Any("error", err))
 	}
 }

@@ -65,12 +65,12 @@ type cluster struct {
 	calling     atomic.Int32 // those that are calls
 	counts      clusterCounts
 	publishedTo atomic.Uint64 // the number of the last message that the Bus has taken
-	notices     queue[clusterMessage]
+	notices     *queue[clusterMessage]
 
 	sending sync.Mutex // makes numbering a message and queueing it one step. It guards:
 	sent    uint64     // the number of the last message
 	left    bool       // it was the goodbye
-	out     queue[outgoing]
+	out     *queue[outgoing]
 
 	mu         sync.Mutex       // guards:
 	nodes      map[string]int64 // the others, and when they were last heard of, by nanotime
@@ -108,8 +108,8 @@ func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger tim
 	c.stop = stop
 	c.topics = topics{bus: bus, log: log, clock: clock, linger: max(linger, minLinger), deliver: c.receive,
 		outcome: c.attempted, begun: c.begun, ctx: ctx, byName: make(map[string]*topic)}
-	c.out.serve, c.out.limit = c.publish, maxClusterQueue
-	c.notices.serve, c.notices.limit = func(m clusterMessage) { c.host.notice(&m) }, maxClusterQueue
+	c.out = newQueue(maxClusterQueue, c.publish)
+	c.notices = newQueue(maxClusterQueue, func(m clusterMessage) { c.host.notice(&m) })
 	c.beat.fire = c.tick
 	return c
 }
@@ -163,7 +163,7 @@ func (c *cluster) send(topic string, m *clusterMessage) (number uint64) {
 	c.left = m.kind == clusterGoodbye
 	c.sent++
 	setClusterNumber(msg, c.sent)
-	if !c.out.push(outgoing{topic: topic, msg: msg}, len(topic)+len(msg)) {
+	if c.out.offer(outgoing{topic: topic, msg: msg}) == itemRefused {
 		c.counts.dropped.Add(1)
 		return 0
 	}
@@ -172,7 +172,9 @@ func (c *cluster) send(topic string, m *clusterMessage) (number uint64) {
 
 var errPublishGoexit = errors.New("atrium: Bus.Publish called runtime.Goexit")
 
-// publish is the queue's serve.
+func (o outgoing) size() int { return len(o.topic) + len(o.msg) + queueOverhead }
+
+// publish is the queue's handler.
 func (c *cluster) publish(o outgoing) {
 	if o.done != nil {
 		close(o.done)
@@ -302,7 +304,7 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		c.host.deliver(&m)
 	case clusterNotice:
 		m.args = m.args.clone()
-		if !c.notices.push(m, m.size()) {
+		if c.notices.offer(m) == itemRefused {
 			c.counts.dropped.Add(1)
 		}
 	case clusterAnswer:

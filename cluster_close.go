@@ -29,7 +29,7 @@ func (c *cluster) close(ctx context.Context) error {
 		}
 	}
 	c.endErr = c.finish(ctx)
-	c.notices.close()
+	c.notices.drop()
 	c.stop()
 	c.topics.dropAll()
 	close(c.ended)
@@ -45,7 +45,7 @@ func (c *cluster) finish(ctx context.Context) error {
 	lostBefore := c.counts.lost.Load()
 	done := make(chan struct{})
 	c.send(everyNode, &clusterMessage{kind: clusterGoodbye})
-	c.out.push(outgoing{done: done}, 0)
+	c.out.put(outgoing{done: done})
 	var err error
 	select {
 	case <-done:
@@ -56,7 +56,7 @@ func (c *cluster) finish(ctx context.Context) error {
 		err = context.Cause(last)
 	}
 	lost := int(c.counts.lost.Load() - lostBefore)
-	if left := c.out.close(); left > 0 {
+	if left := c.out.drop(); left > 0 {
 		lost += left - 1 // less what done is in
 	}
 	switch {

@@ -66,8 +66,8 @@ type clusterMessage struct {
 }
 
 // size is about what it takes of memory once it has been parsed, in bytes.
-func (m *clusterMessage) size() int {
-	size := 256 + m.args.size()
+func (m clusterMessage) size() int {
+	size := 256 + queueOverhead + m.args.size()
 	for _, names := range [][]string{m.rooms, m.except, m.names} {
 		for _, name := range names {
 			size += len(name) + 32

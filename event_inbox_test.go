@@ -29,9 +29,9 @@ func (o *inboxOwner) handle(in incoming) {
 	o.handled = append(o.handled, in.ackID)
 }
 
-func newTestInbox(maxCount, maxBytes int) (*inbox, *inboxOwner) {
+func newTestInbox(maxCount, maxBytes int) (*queue[incoming], *inboxOwner) {
 	o := &inboxOwner{gate: make(chan struct{}, 10_000)}
-	return &inbox{handler: o, reading: new(reading), maxCount: maxCount, maxBytes: maxBytes}, o
+	return &queue[incoming]{handler: o, reading: new(reading), maxCount: maxCount, maxBytes: maxBytes}, o
 }
 
 func (o *inboxOwner) pass(n int) {
@@ -42,23 +42,23 @@ func (o *inboxOwner) pass(n int) {
 }
 
 // pushing pushes in the background.
-func (b *inbox) pushing(in incoming) <-chan received {
-	result := make(chan received, 1)
+func (b *queue[T]) pushing(in T) <-chan itemVerdict {
+	result := make(chan itemVerdict, 1)
 	go func() { result <- b.push(in) }()
 	synctest.Wait()
 	return result
 }
 
 // isRunning reports whether the inbox's goroutine exists.
-func (b *inbox) isRunning() bool {
+func (b *queue[T]) isRunning() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.running
 }
 
-func wantPaused(t *testing.T, b *inbox, pushed <-chan received, paused bool) {
+func wantPaused(t *testing.T, b *queue[incoming], pushed <-chan itemVerdict, paused bool) {
 	t.Helper()
-	if got := len(pushed) == 0; got != paused || b.reading.pauses.Load()%2 == 1 != paused {
+	if got := len(pushed) == 0; got != paused || b.reading.paused() != paused {
 		t.Fatalf("the push waits: %t, %d beginnings and ends; want %t", got, b.reading.pauses.Load(), paused)
 	}
 }
@@ -71,7 +71,7 @@ func TestInboxOrder(t *testing.T) {
 		want := make([]int64, n)
 		for i := range want {
 			want[i] = int64(i)
-			if r := b.push(incoming{eventData: eventData{ackID: int64(i)}}); r != taken {
+			if r := b.push(incoming{eventData: eventData{ackID: int64(i)}}); r != itemTaken {
 				t.Fatalf("push %d: %v", i, r)
 			}
 		}
@@ -79,8 +79,8 @@ func TestInboxOrder(t *testing.T) {
 		if !slices.Equal(o.handled, want) {
 			t.Errorf("handled %v", o.handled)
 		}
-		if b.isRunning() || b.items != nil || b.count != 0 || b.bytes != 0 {
-			t.Errorf("idle, but running %t, %d items, %d counted, %d bytes", b.running, len(b.items), b.count, b.bytes)
+		if b.isRunning() || b.items.items != nil || b.bytes != 0 {
+			t.Errorf("idle, but running %t, %d items, %d bytes", b.running, b.items.len(), b.bytes)
 		}
 	})
 }
@@ -112,7 +112,7 @@ func TestInboxBounds(t *testing.T) {
 				wantPaused(t, b, ninth, true)
 				o.pass(1)
 				wantPaused(t, b, ninth, false)
-				if r := <-ninth; r != taken {
+				if r := <-ninth; r != itemTaken {
 					t.Errorf("push: %v", r)
 				}
 				if !b.reading.pausedSince(before) || b.reading.pausedSince(b.reading.pauses.Load()) {
@@ -149,19 +149,19 @@ func TestInboxWhileCalling(t *testing.T) {
 		fifth := b.pushing(incoming{})
 		wantPaused(t, b, fifth, true)
 		b.reading.calls.Add(+1)
-		b.recheck()
+		b.reading.recheck()
 		synctest.Wait()
 		wantPaused(t, b, fifth, false)
 		for range 3 {
-			if r := b.push(incoming{}); r != taken {
+			if r := b.push(incoming{}); r != itemTaken {
 				t.Fatalf("push: %v", r)
 			}
 		}
-		if r := b.push(incoming{}); r != flooded {
+		if r := b.push(incoming{}); r != itemRefused {
 			t.Errorf("beyond twice the bounds: %v", r)
 		}
 		b.reading.calls.Add(-1)
-		b.recheck()
+		b.reading.recheck()
 		ninth := b.pushing(incoming{})
 		wantPaused(t, b, ninth, true)
 		o.pass(9)
@@ -182,10 +182,10 @@ func TestInboxPushLast(t *testing.T) {
 		b.pushLast(incoming{eventData: eventData{ackID: 99}})
 		synctest.Wait()
 		wantPaused(t, b, third, false)
-		if r := <-third; r != ignored {
+		if r := <-third; r != itemIgnored {
 			t.Errorf("a waiting push: %v", r)
 		}
-		if r := b.push(incoming{eventData: eventData{ackID: 4}}); r != ignored {
+		if r := b.push(incoming{eventData: eventData{ackID: 4}}); r != itemIgnored {
 			t.Errorf("a later push: %v", r)
 		}
 		o.pass(3)
@@ -219,7 +219,7 @@ func TestInboxCapacity(t *testing.T) {
 			o.pass(1)
 		}
 		b.mu.Lock()
-		capacity := cap(b.items)
+		capacity := cap(b.items.items)
 		b.mu.Unlock()
 		if capacity > 32 {
 			t.Errorf("capacity %d for at most 8 events", capacity)
@@ -263,7 +263,7 @@ func TestInboxHoldsUpTheClient(t *testing.T) {
 				p.send(segment)
 			}
 			sent := p.sent()
-			eventually(t, "the reader to pause", func() bool { return s.session.reading.pauses.Load()%2 == 1 })
+			eventually(t, "the reader to pause", func() bool { return s.session.reading.paused() })
 			if got := s.inbox.waiting(); got != 4 && options.Limits.InboxEvents > 0 || got != 5 && options.Limits.InboxBytes > 0 {
 				t.Errorf("%d events are waiting", got) // "block" is small
 			}
@@ -424,7 +424,7 @@ func TestInboxCallEndsThePause(t *testing.T) {
 		for _, text := range []string{`{"event":"ask","id":1}`, `{"event":"e","id":2}`, `{"event":"e","id":3}`, `{"id":0,"data":41}`} {
 			p.send(p.frame(OpText, text))
 		}
-		eventually(t, "the reader to pause", func() bool { return s.session.reading.pauses.Load()%2 == 1 })
+		eventually(t, "the reader to pause", func() bool { return s.session.reading.paused() })
 		close(gate)
 		for _, text := range []string{asking(0), `{"id":1,"data":41}`, `{"id":2}`, `{"id":3}`} {
 			p.want(OpText, text)
@@ -480,9 +480,9 @@ func (f *flood) Close() error {
 func TestInboxLeavesTurns(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const n = 100 * maxTurn
-	b := &inbox{reading: new(reading), maxCount: n, maxBytes: noBound}
+	b := &queue[incoming]{reading: new(reading), maxCount: n, maxBytes: noBound}
 	var handled atomic.Int64
-	b.handler = handlerFunc(func(incoming) { handled.Add(1) })
+	b.handler = handlerFunc[incoming](func(incoming) { handled.Add(1) })
 	for range n {
 		b.push(incoming{})
 	}
@@ -492,7 +492,3 @@ func TestInboxLeavesTurns(t *testing.T) {
 	}
 	emptyInbox(t, b)
 }
-
-type handlerFunc func(incoming)
-
-func (f handlerFunc) handle(in incoming) { f(in) }

@@ -1,87 +1,225 @@
 package atrium
 
-import "sync"
+import (
+	"runtime"
+	"sync"
+)
 
-// queue is what waits for one function. A goroutine that exists only while something waits calls the function with one
-// item after the other. It is bounded in bytes and makes nobody wait.
-type queue[T any] struct {
-	serve func(T)
-	limit int // bytes; a single item may be larger
+// queue is a bounded queue for one handler. A goroutine that exists only while there is work calls the handler with one
+// item after the other, in order.
+//
+// It is bounded by the number of its items and by their bytes. The methods that add an item differ in what they do when
+// there is no room: push waits, offer refuses the item, and put adds it nevertheless.
+//
+// An item counts until its handling begins. With a reading it counts until it has been handled, so that a peer that sends
+// faster than its events are handled is slowed down.
+type queue[T interface{ size() int }] struct {
+	handler handler[T]
+	reading *reading // of the connection that the items come by; nil if they come otherwise, and push is not called
 
-	mu      sync.Mutex // guards:
-	items   fifo[sized[T]]
-	bytes   int // of those, overhead included
-	running bool
-	closed  bool
+	mu       sync.Mutex // guards:
+	running  bool       // the goroutine exists
+	closed   bool       // push and offer add nothing any more
+	items    fifo[T]    // the first is being handled if since is set
+	since    int64      // nanotime when that began; 0: it has not begun, or there is no reading
+	bytes    int        // of the items
+	maxCount int
+	maxBytes int
 }
 
-// sized is an item and what it takes.
-type sized[T any] struct {
-	item T
-	size int
+// handler handles the items of a queue.
+type handler[T any] interface {
+	// handle handles one item, in the queue's goroutine. It may call runtime.Goexit.
+	handle(item T)
 }
 
-// queueOverhead is what a waiting item takes beside its bytes.
+// handlerFunc makes a function a handler.
+type handlerFunc[T any] func(T)
+
+func (f handlerFunc[T]) handle(item T) { f(item) }
+
+// newQueue returns a queue for what comes by no connection, bounded in bytes.
+func newQueue[T interface{ size() int }](maxBytes int, handle func(T)) *queue[T] {
+	return &queue[T]{handler: handlerFunc[T](handle), maxCount: noBound, maxBytes: maxBytes}
+}
+
+// queueOverhead is what an item of such a queue takes beside its bytes.
 const queueOverhead = 64
 
-// push adds an item. It reports false if there is no room for it, and drops it. A closed queue takes nothing, and misses
-// nothing.
-func (q *queue[T]) push(item T, size int) bool {
+// itemVerdict says what became of an item.
+type itemVerdict uint8
+
+const (
+	itemTaken   itemVerdict = iota
+	itemIgnored             // the queue is closed
+	itemRefused             // there is no room for it
+)
+
+// push adds an item. If the items have reached a bound, push waits for it to be half empty, so that the connection is not read and TCP
+// slows the peer down. It does not wait while a Call to the peer is pending, because the answer may be behind the item: it
+// refuses the item then if twice the bounds are reached. Only the goroutine that reads the connection calls push.
+func (q *queue[T]) push(item T) itemVerdict {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return true
+	r := q.reading
+	if q.mustWait() {
+		r.beginWait()
+		for q.mustWait() {
+			q.mu.Unlock()
+			<-r.wake
+			q.mu.Lock()
+		}
+		r.endWait()
 	}
-	size += queueOverhead
-	if q.bytes > 0 && q.bytes+size > q.limit {
-		return false
+	switch {
+	case q.closed:
+		return itemIgnored
+	case q.full(2):
+		return itemRefused
 	}
-	q.items.push(sized[T]{item, size})
-	q.bytes += size
+	q.add(item)
+	return itemTaken
+}
+
+// offer adds an item if there is room for it. An item of any size has room in an empty queue.
+func (q *queue[T]) offer(item T) itemVerdict {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed:
+		return itemIgnored
+	case q.items.len() >= q.maxCount, q.items.len() > 0 && q.bytes+item.size() > q.maxBytes:
+		return itemRefused
+	}
+	q.add(item)
+	return itemTaken
+}
+
+// put adds an item, also if the queue is full or closed. The caller bounds how many it adds.
+func (q *queue[T]) put(item T) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.add(item)
+}
+
+// pushLast adds an item, as put does, and closes the queue.
+func (q *queue[T]) pushLast(item T) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.add(item)
+	q.close()
+}
+
+// finish closes the queue: what is in it is handled, and push and offer, one that waits included, ignore what they get.
+func (q *queue[T]) finish() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.close()
+}
+
+// drop closes a queue without a reading and removes what is in it. It returns how many items that was.
+func (q *queue[T]) drop() (dropped int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.close()
+	dropped = q.items.len()
+	q.items, q.bytes = fifo[T]{}, 0
+	return dropped
+}
+
+// bound changes the bounds.
+func (q *queue[T]) bound(maxCount, maxBytes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.maxCount, q.maxBytes = maxCount, maxBytes
+	q.reading.recheck()
+}
+
+// current returns the item that is being handled, and since when, by nanotime. It reports false if there is none.
+func (q *queue[T]) current() (item T, since int64, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.since == 0 {
+		return item, 0, false
+	}
+	return *q.items.at(0), q.since, true
+}
+
+// full reports whether the bounds, multiplied by times, are reached. q.mu is held, as in all that follows but run.
+func (q *queue[T]) full(times int) bool {
+	return q.items.len()/times >= q.maxCount || q.bytes/times >= q.maxBytes || q.reading.full(times)
+}
+
+func (q *queue[T]) mustWait() bool { return !q.closed && q.full(1) && q.reading.calls.Load() == 0 }
+
+func (q *queue[T]) add(item T) {
+	q.items.push(item)
+	q.bytes += item.size()
+	q.reading.holds(item.size())
 	if !q.running {
 		q.running = true
 		go q.run()
 	}
-	return true
 }
 
+// pop removes the first item.
+func (q *queue[T]) pop() T {
+	item, _ := q.items.pop()
+	q.bytes -= item.size()
+	q.reading.holds(-item.size())
+	return item
+}
+
+func (q *queue[T]) close() {
+	q.closed = true
+	q.reading.recheck()
+}
+
+// run handles items until there are no more.
 func (q *queue[T]) run() {
-	ended := false
+	returned := false
 	defer func() {
-		if !ended {
-			go q.run() // serve has ended its goroutine: runtime.Goexit
+		if !returned {
+			go q.run() // the handler called runtime.Goexit
 		}
 	}()
-	for {
+	for handled := 1; ; handled++ {
 		item, ok := q.next()
 		if !ok {
-			ended = true
-			return
+			break
 		}
-		q.serve(item)
+		q.handler.handle(item)
+		if handled%maxTurn == 0 {
+			runtime.Gosched()
+		}
 	}
+	returned = true
 }
 
-// next takes the next item. If there is none, the goroutine is about to end.
+// next returns the item to handle next. The handling of the one before is over. If it reports false there is none, and the
+// goroutine ends.
 func (q *queue[T]) next() (item T, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	next, ok := q.items.pop()
-	q.bytes -= next.size
-	if !ok {
+	r := q.reading
+	if q.since != 0 {
+		q.since = 0
+		q.pop()
+		if q.items.len() <= q.maxCount/2 && q.bytes <= q.maxBytes/2 {
+			r.recheck()
+		}
+	}
+	if q.items.len() == 0 {
 		q.items.shrink(0)
 		q.running = false
+		return item, false
 	}
-	return next.item, ok
-}
-
-// close drops what waits, and returns how many items that was, and what comes. An item that is being served is served
-// to its end.
-func (q *queue[T]) close() (dropped int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closed = true
-	dropped = q.items.len()
-	q.items, q.bytes = fifo[sized[T]]{}, 0
-	return dropped
+	if r == nil {
+		return q.pop(), true
+	}
+	q.since = nanotime()
+	if more := q.items.len() > 1; r.more.Load() != more {
+		r.more.Store(more)
+	}
+	return *q.items.at(0), true
 }

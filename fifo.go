@@ -10,7 +10,7 @@ type fifo[T any] struct {
 }
 
 // minMove is how many items have left the front of the slice, at least, before the others are moved there.
-const minMove = 16
+const minMove = 8
 
 // len returns how many items are queued.
 func (q *fifo[T]) len() int { return len(q.items) - q.head }

@@ -99,18 +99,19 @@ const (
 // runningHandler is a function of the application that has not returned yet.
 type runningHandler struct {
 	socket *Socket
-	in     incoming // see inbox.current
+	in     incoming // see queue.current
+	since  int64    // nanotime
 }
 
 // runningHandlers lists the handlers that run at the moment, the longest first.
 func (h *Hub) runningHandlers() []runningHandler {
 	var running []runningHandler
 	for _, s := range h.list() {
-		s.handling(func(socket *Socket, in incoming) {
-			running = append(running, runningHandler{socket, in})
+		s.handling(func(socket *Socket, in incoming, since int64) {
+			running = append(running, runningHandler{socket, in, since})
 		})
 	}
-	slices.SortFunc(running, func(a, b runningHandler) int { return cmp.Compare(a.in.since, b.in.since) })
+	slices.SortFunc(running, func(a, b runningHandler) int { return cmp.Compare(a.since, b.since) })
 	return running
 }
 
@@ -122,7 +123,7 @@ func (r runningHandler) String() string {
 	case incomingEvent, incomingProblem:
 		what = fmt.Sprintf("event %.100q", r.in.name)
 	}
-	since := time.Duration(nanotime() - r.in.since)
+	since := time.Duration(nanotime() - r.since)
 	return fmt.Sprintf("%s of socket %s, for %v", what, r.socket.id, since.Round(time.Millisecond))
 }
 

@@ -29,7 +29,7 @@ func (o gatedOwner) handle(incoming) { <-o.gate }
 // An inbox that never runs empty, as that of a client which the reader resumes at half, does not grow.
 func TestInboxNeverEmptyDoesNotGrow(t *testing.T) {
 	o := gatedOwner{gate: make(chan struct{})}
-	b := &inbox{handler: o, reading: new(reading), maxCount: 4, maxBytes: 1 << 20}
+	b := &queue[incoming]{handler: o, reading: new(reading), maxCount: 4, maxBytes: 1 << 20}
 	b.push(incoming{kind: incomingEvent})
 	b.push(incoming{kind: incomingEvent})
 	for range 10_000 {
@@ -37,7 +37,7 @@ func TestInboxNeverEmptyDoesNotGrow(t *testing.T) {
 		o.gate <- struct{}{}
 	}
 	b.mu.Lock()
-	got := cap(b.items)
+	got := cap(b.items.items)
 	b.mu.Unlock()
 	o.gate <- struct{}{}
 	o.gate <- struct{}{}

@@ -55,9 +55,6 @@ func (c *sessionConfig) agreements(yield func(protocol, compression) bool) {
 }
 
 const (
-	// maxBeforeConnect bounds each of these, in bytes, until the client is accepted: a message that is received, one with
-	// its attachments, what was received and waits in all its inboxes together, and what is queued for it.
-	maxBeforeConnect = 64 << 10
 	// maxQueuedBeforeConnect is what counts as Limits.QueuedBytes then. A slow consumer has four times as much.
 	maxQueuedBeforeConnect = maxBeforeConnect / 4
 	// socketOverhead is what a socket counts as that waits to be accepted: itself, its namespace and a goroutine.
@@ -125,7 +122,6 @@ func newSession(h *Hub, conn *Conn, codec codec) *session {
 	s := &session{hub: h, config: config, codec: codec, protocol: codec.protocol(), heartbeat: newSessionHeartbeat(nanotime(), &config.timeouts)}
 	s.parts.Store(1)
 	s.reading.pending.Store(true)
-	s.reading.session = s
 	if conn != nil {
 		s.attach(conn)
 	}
@@ -160,7 +156,7 @@ func (s *session) accepted() {
 	s.onTransport(func(t transport) { t.permit(s.config.maxMessageSize, s.config.maxQueued) })
 	if s.reading.pending.CompareAndSwap(true, false) {
 		s.hub.accepted()
-		s.recheck()
+		s.reading.recheck()
 	}
 }
 
@@ -190,7 +186,6 @@ func (s *session) remove(socket *Socket) bool {
 // DisconnectClient on a client that is away.
 func (s *session) finished(socket *Socket) {
 	s.reading.holds(-socketOverhead)
-	s.reading.freed()
 	s.mu.Lock()
 	if i := slices.Index(s.sockets, socket); i >= 0 && socket.removed {
 		s.sockets = slices.Delete(s.sockets, i, i+1)
@@ -223,29 +218,14 @@ func (s *session) presentLocked() []*Socket {
 }
 
 // handling yields what the client's sockets are handling, those included that have left.
-func (s *session) handling(yield func(*Socket, incoming)) {
+func (s *session) handling(yield func(socket *Socket, in incoming, since int64)) {
 	s.mu.Lock()
 	sockets := slices.Clone(s.sockets)
 	s.mu.Unlock()
 	for _, socket := range sockets {
-		if in, ok := socket.inbox.current(); ok {
-			yield(socket, in)
+		if in, since, ok := socket.inbox.current(); ok {
+			yield(socket, in, since)
 		}
-	}
-}
-
-// called notes that a Call to the client began (+1) or ended (-1).
-func (s *session) called(change int32) {
-	s.reading.calls.Add(change)
-	s.recheck()
-}
-
-// recheck has a push that waits for room in an inbox look again.
-func (s *session) recheck() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, socket := range s.sockets {
-		socket.inbox.recheck()
 	}
 }
 

@@ -310,7 +310,7 @@ func (t *polling) receivePost(ctx context.Context, body payloadReader) *refusal 
 		return receive()
 	}
 	received := make(chan *refusal, 1)
-	go func() { received <- receive() }() // it ends with the session at the latest: see inbox.pushLast
+	go func() { received <- receive() }() // it ends with the session at the latest: see queue.pushLast
 	select {
 	case err := <-received:
 		return err

@@ -19,7 +19,7 @@ type Socket struct {
 	ns        *Namespace
 	session   *session
 	handshake *Handshake
-	inbox     inbox
+	inbox     queue[incoming]
 	calls     pendingCalls
 	values    atomic.Pointer[values] // nil until first used
 

@@ -39,9 +39,9 @@ func newSocket(ns *Namespace, session *session, handshake *Handshake, base conte
 	return s
 }
 
-// receive queues something that the client has sent; see inbox.push. The goroutine that reads the connection calls it.
+// receive queues something that the client has sent; see queue.push. The goroutine that reads the connection calls it.
 func (s *Socket) receive(in incoming) {
-	if s.inbox.push(in) == flooded {
+	if s.inbox.push(in) == itemRefused {
 		s.session.end(ReasonForcedServerClose, StatusPolicyViolation, "too many events are waiting")
 	}
 }

@@ -46,10 +46,10 @@ func (n *Namespace) checkEmpty(t testing.TB) {
 }
 
 // waiting returns how many events are received and not yet handled.
-func (b *inbox) waiting() int {
+func (b *queue[T]) waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.count
+	return b.items.len()
 }
 
 // leavings returns a channel that gets the reason for each leaving.
