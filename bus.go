@@ -7,49 +7,57 @@ import (
 	"sync/atomic"
 )
 
-// Bus carries messages between hubs, each at most once: see Options.Bus. There is MemoryBus for one process; packages redisbus
-// and natsbus, modules of their own, have others. What follows is for who writes another one.
+// Bus carries messages between hubs, each at most once: see Options.Bus. MemoryBus is for one
+// process; the packages redisbus and natsbus, modules of their own, are for several. The rest of
+// this comment is for authors of other implementations.
 //
-// Topics are opaque strings and messages opaque bytes; topics are compared byte by byte, and the empty one is a topic too.
+// Topics are opaque strings and messages are opaque bytes. Topics are equal if their bytes are; the
+// empty string is a topic too.
 //
-// What one goroutine publishes to one topic reaches each of the topic's subscriptions in that order, those of the publishing
-// Bus among them. What an outage or a full queue takes away leaves a gap; it never reorders and never repeats. A message whose
-// Publish failed may be delivered all the same, unless ctx had ended before the call.
+// Each subscription of a topic, those of the publishing Bus included, gets the messages that one
+// goroutine publishes to the topic in their order. An outage or a full queue may leave a gap;
+// nothing is reordered or repeated. A message may be delivered although its Publish failed, unless
+// ctx had ended before the call.
 //
-// The methods are safe for simultaneous use, from within deliver too. Implementations reconnect and subscribe anew by
-// themselves. One whose Publish returns before a message has left the process is a BusFlusher, too.
+// The methods are safe for simultaneous use, also from within deliver. Implementations reconnect
+// and renew subscriptions by themselves. One whose Publish returns before a message has left the
+// process implements BusFlusher, too.
 //
-// There is nothing to close: what a Bus holds for a subscription goes with its cancel, and the client it
-// was made with belongs to whoever made it. Package bustest tells whether an implementation keeps all this.
+// A Bus has no Close: cancel releases what it holds for a subscription, and the client it was made
+// with belongs to its maker. Package bustest tests whether an implementation keeps these rules.
 type Bus interface {
-	// Publish sends msg to every subscription of the topic, and does not keep it. That there are none is no error. When
-	// it returns nil the Bus has accepted the message: it is in the Bus's own queue at least, and in order. With
-	// a BusFlusher, Flush tells what has become of it; with any other Bus it has left the process. When ctx ends, Publish
-	// returns ctx's error.
+	// Publish sends msg to every subscription of the topic, and does not keep it. It is no error
+	// that there are none. When Publish returns nil the Bus has accepted the message: it is in the
+	// Bus's own queue at least, and in order. With a BusFlusher, Flush reports what has become of
+	// it; with any other Bus it has left the process. When ctx ends, Publish returns ctx's error.
 	Publish(ctx context.Context, topic string, msg []byte) error
 
-	// Subscribe has deliver called with each message of the topic, one after the other. After it returned nil, later
-	// publishes are delivered. ctx bounds the call, not the subscription; after an error there is no subscription.
+	// Subscribe has deliver called with each message of the topic, one at a time. Messages that are
+	// published after Subscribe has returned nil are delivered. ctx bounds the call, not the
+	// subscription; after an error there is no subscription.
 	//
-	// deliver must neither keep nor change msg, and should return soon: what comes meanwhile waits in a bounded queue
-	// and is dropped beyond. That concerns this subscription alone.
+	// deliver must neither keep nor change msg, and should return soon: messages that come
+	// meanwhile wait in a bounded queue, and are dropped beyond it. That concerns this subscription
+	// alone.
 	//
-	// cancel ends the subscription. It does not wait: the one call of deliver that is under way goes on, and no other begins.
-	// It may be called from anywhere, any number of times.
+	// cancel ends the subscription. It does not wait: a call of deliver that has begun goes on, and
+	// no other begins. It may be called from anywhere, any number of times.
 	Subscribe(ctx context.Context, topic string, deliver func(msg []byte)) (cancel func(), err error)
 }
 
-// BusFlusher is implemented by a Bus whose Publish may return while the message is still in this process. Hub.Shutdown
-// calls Flush last, so that the program may close the Bus's client, or end, when Shutdown has returned nil. A Bus that
-// wraps another one must pass Flush on.
+// BusFlusher is implemented by a Bus whose Publish may return while the message is still in this
+// process. Hub.Shutdown calls Flush last, so that the program may close the Bus's client, or end,
+// when Shutdown has returned nil. A Bus that wraps another one must pass Flush on.
 type BusFlusher interface {
-	// Flush waits until everything that Publish has accepted before the call has left the process: until the broker
-	// has taken it, as far as the Bus can know. It returns an error if some of that could not be sent, or is in doubt, and
-	// ctx's error if ctx ends first. It is safe for simultaneous use.
+	// Flush waits until all messages that Publish has accepted before the call have left the
+	// process: until the broker has taken them, as far as the Bus can know. It returns an error if
+	// some of them could not be sent, or may not have been, and ctx's error if ctx ends first. It
+	// is safe for simultaneous use.
 	Flush(ctx context.Context) error
 }
 
-// maxBusQueue bounds what waits for one subscription of a MemoryBus, in bytes. A single message may be larger.
+// maxBusQueue bounds what waits for one subscription of a MemoryBus, in bytes. A single message may
+// be larger.
 const maxBusQueue = 16 << 20
 
 // busMessage is a message that waits for a subscription of a MemoryBus.
@@ -57,10 +65,10 @@ type busMessage []byte
 
 func (m busMessage) size() int { return len(m) + queueOverhead }
 
-// MemoryBus is the Bus that joins hubs of one process: all that share it. It never fails and never waits. For each
-// subscription there is a queue of 16 MiB and, while something is in it, a goroutine; what finds it full is dropped. It
-// is no BusFlusher: when Publish returns, the message is in the subscriptions' queues. The zero value is ready to use, and must
-// not be copied.
+// MemoryBus is the Bus that joins hubs of one process: all that share it. It never fails and never
+// waits. For each subscription there is a queue of 16 MiB and, while something is in it, a
+// goroutine; what finds it full is dropped. It is no BusFlusher: when Publish returns, the message
+// is in the subscriptions' queues. The zero value is ready to use, and must not be copied.
 //
 // A Bus for several processes has one inside, to spread what its connection brings.
 type MemoryBus struct {

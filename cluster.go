@@ -3,8 +3,6 @@ package atrium
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -13,23 +11,26 @@ import (
 )
 
 const (
-	// nodeHeartbeat is how often a node says that it is there, and nodeTimeout after what silence the others take it for gone.
+	// nodeHeartbeat is how often a node says that it is there. One that has not been heard of for
+	// nodeTimeout has gone.
 	nodeHeartbeat = time.Second
 	nodeTimeout   = 5 * time.Second
 	// busTimeout bounds a Publish and a Subscribe.
 	busTimeout = 2 * time.Second
-	// clusterWait is how long what has no context waits for the Bus and the other nodes.
+	// clusterWait bounds the wait for the Bus and the other nodes where there is no context.
 	clusterWait = time.Second
-	// maxHold bounds how long a question waits for the events that its node has sent before it. The rest of clusterWait is
-	// for the answer.
+	// maxHold bounds how long a request waits for the events that its node has sent before it. The
+	// rest of clusterWait is for the answer.
 	maxHold = clusterWait * 3 / 4
-	// maxClusterQueue bounds what waits to be published, in bytes, and likewise the notices that wait to be handled.
+	// maxClusterQueue bounds the messages that wait to be published, and likewise the notices that
+	// wait for the application's handlers, in bytes.
 	maxClusterQueue = 16 << 20
-	// sureToFit is a size in bytes that every broker takes: a larger message that fails says nothing of the Bus.
+	// sureToFit is a size in bytes that every broker takes. That a larger message fails says
+	// nothing of the Bus.
 	sureToFit = 64 << 10
 )
 
-// Topics. No comma is in a namespace's name.
+// The names of topics. A namespace's name has no comma.
 const everyNode = "nodes"
 
 func nodeTopic(node string) string            { return "node:" + node }
@@ -38,52 +39,37 @@ func roomTopic(namespace, room string) string { return "room:" + namespace + ","
 
 // clusterHost is the hub as its cluster sees it.
 type clusterHost interface {
-	// deliver delivers an event that another node has emitted. It does not wait, and keeps nothing of m.
+	// deliver delivers an event that another node has emitted. It does not wait, and keeps nothing
+	// of m.
 	deliver(m *clusterMessage)
-	// notice handles an event for the application. It may take its time.
+	// notice handles an event for the application. It may wait.
 	notice(m *clusterMessage)
-	// answer answers a question, with JSON values. It may take its time.
+	// answer carries out a request and returns the answer, JSON values. It may wait.
 	answer(m *clusterMessage) []json.RawMessage
 }
 
-// cluster is a hub's place among those that share its Bus: one node of many. What a node sends goes into one queue, and
-// one goroutine publishes it in order. What it hears is handled where the Bus delivers it, but for what may take its time.
-// A node that cannot reach the Bus is alone, and goes on.
+// cluster is a hub's node: its place among the hubs that share a Bus. What the node sends is
+// numbered and queued, and the queue's goroutine publishes it in order. What it receives is handled
+// where the Bus delivers it, except for what may wait. A node that cannot reach the Bus goes on
+// alone.
 type cluster struct {
-	node   string
-	host   clusterHost
-	bus    Bus
-	clock  *wheel
-	health *busHealth
-	topics topics
-	stop   context.CancelFunc
+	node    string
+	host    clusterHost
+	bus     Bus
+	clock   *wheel
+	stop    context.CancelFunc // ends topics.ctx
+	topics  topics
+	counts  clusterCounts
+	sender  clusterSender
+	notices *queue[clusterMessage]
 
-	own         [2]ownTopic
-	started     atomic.Bool  // it has said that it is there
-	asking      atomic.Bool  // the Bus is being asked why the node is deaf
-	answering   atomic.Int32 // questions
-	calling     atomic.Int32 // those that are calls
-	counts      clusterCounts
-	publishedTo atomic.Uint64 // the number of the last message that the Bus has taken
-	notices     *queue[clusterMessage]
-
-	sending sync.Mutex // makes numbering a message and queueing it one step. It guards:
-	sent    uint64     // the number of the last message
-	left    bool       // it was the goodbye
-	out     *queue[outgoing]
-
-	mu         sync.Mutex       // guards:
-	nodes      map[string]int64 // the others, and when they were last heard of, by nanotime
-	questions  map[uint64]*question
-	asked      uint64 // the last question's number
-	closed     bool
-	beat       timer
-	probes     []probe // that have not come back
-	probed     int64   // nanotime of the last look at them
-	probesLost uint64  // what counts.lost was then
-
-	ended  chan struct{} // closed at the end of close
-	endErr error         // what close returns, from then on
+	mu       sync.Mutex       // guards:
+	nodes    map[string]int64 // the other nodes, and when each was last heard of, by nanotime
+	health   busHealth
+	requests clusterRequests
+	echo     clusterEcho
+	beat     timer // of tick
+	ending   clusterEnding
 }
 
 // clusterCounts are those of ClusterStats.
@@ -92,143 +78,94 @@ type clusterCounts struct {
 	lost                                                      atomic.Uint64 // the failed ones of Publish
 }
 
-// outgoing is a message on its way to the Bus.
-type outgoing struct {
-	topic string
-	msg   []byte
-	done  chan struct{} // closed instead, if it is set
-}
-
-// newCluster makes a node that is still to start. linger is how long a room outlives its last member.
+// newCluster returns a node that has not started. linger is how long a room's topic outlives its
+// last member.
 func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger time.Duration, log *limitedLog) *cluster {
-	c := &cluster{node: node, host: host, bus: bus, clock: clock, health: newBusHealth(log),
-		nodes: make(map[string]int64), questions: make(map[uint64]*question), ended: make(chan struct{})}
-	c.own[0].name, c.own[1].name = nodeTopic(node), everyNode
 	ctx, stop := context.WithCancel(context.Background())
-	c.stop = stop
+	c := &cluster{node: node, host: host, bus: bus, clock: clock, stop: stop, health: busHealth{cutting: make(chan struct{})},
+		nodes: make(map[string]int64), requests: clusterRequests{pending: make(map[uint64]*clusterRequest)},
+		echo: newClusterEcho(node), ending: clusterEnding{done: make(chan struct{})}}
 	c.topics = topics{bus: bus, log: log, clock: clock, linger: max(linger, minLinger), deliver: c.receive,
-		outcome: c.attempted, begun: c.begun, ctx: ctx, byName: make(map[string]*topic)}
-	c.out = newQueue(maxClusterQueue, c.publish)
+		attempted: c.attempted, subscribed: c.subscribed, ctx: ctx, byName: make(map[string]*topic)}
+	c.sender.queue = newQueue(maxClusterQueue, c.publish)
 	c.notices = newQueue(maxClusterQueue, func(m clusterMessage) { c.host.notice(&m) })
 	c.beat.fire = c.tick
 	return c
 }
 
-// start joins the others: when it hears them, it tells them.
+// start subscribes to the control topics. The node says that it is there when it is subscribed to
+// them.
 func (c *cluster) start() {
-	for i := range c.own {
-		c.topics.want(c.own[i].name)
+	for i := range c.echo.control {
+		c.topics.acquire(c.echo.control[i].name)
 	}
 }
 
-// tick says that the node is there, to itself by both ways, and takes those for gone that have not said so for long.
+// tick says that the node is there, checks that it receives that itself, and removes the nodes that
+// have not been heard of for nodeTimeout. It runs every nodeHeartbeat.
 func (c *cluster) tick() {
-	c.probe()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.ending.begun {
 		return
 	}
-	if topic := c.unheard(); topic != "" && c.topics.subscribed(topic) != nil {
-		go c.noteDeaf(topic)
+	now := nanotime()
+	c.checkProbes(now)
+	c.sendHellos()
+	if name := c.echo.unheard(now); name != "" && c.topics.named(name) != nil {
+		go c.noteUnheard(name)
 	}
 	for node, heard := range c.nodes {
-		if nanotime()-heard > int64(nodeTimeout) {
-			c.lose(node)
+		if now-heard > int64(nodeTimeout) {
+			c.remove(node)
 		}
 	}
 	c.clock.schedule(&c.beat, after(nodeHeartbeat))
 }
 
-// lose takes a node for gone: nothing that was asked of it will be answered. c.mu is held.
-func (c *cluster) lose(node string) {
+// hello notes that a node is there. A node that was not known is told at once that this one is
+// there.
+func (c *cluster) hello(node string) {
+	c.mu.Lock()
+	_, known := c.nodes[node]
+	c.nodes[node] = nanotime()
+	c.mu.Unlock()
+	if !known {
+		c.send(everyNode, &clusterMessage{kind: clusterHello})
+	}
+}
+
+func (c *cluster) goodbye(node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remove(node)
+}
+
+// remove removes a node that has gone, and no longer waits for its answers. c.mu is held.
+func (c *cluster) remove(node string) {
 	delete(c.nodes, node)
-	for _, q := range c.questions {
+	for _, q := range c.requests.pending {
 		if q.waiting[node] != nil {
-			q.giveUp(node)
+			q.lose(node)
 		}
 	}
 }
 
-// send queues a message for a topic, and returns its number. If there is no room for it, it is dropped and counted, and
-// the number is 0. Nothing follows the goodbye.
-func (c *cluster) send(topic string, m *clusterMessage) (number uint64) {
-	m.from = c.node
-	msg := m.encode()
-	c.sending.Lock()
-	defer c.sending.Unlock()
-	if c.left { // or the others would take this node for present again
-		return 0
-	}
-	c.left = m.kind == clusterGoodbye
-	c.sent++
-	setClusterNumber(msg, c.sent)
-	if c.out.offer(outgoing{topic: topic, msg: msg}) == itemRefused {
-		c.counts.dropped.Add(1)
-		return 0
-	}
-	return c.sent
+// others lists the other nodes.
+func (c *cluster) others() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := slices.AppendSeq(make([]string, 0, len(c.nodes)), maps.Keys(c.nodes))
+	slices.Sort(list)
+	return list
 }
 
-var errPublishGoexit = errors.New("atrium: Bus.Publish called runtime.Goexit")
-
-func (o outgoing) size() int { return len(o.topic) + len(o.msg) + queueOverhead }
-
-// publish is the queue's handler.
-func (c *cluster) publish(o outgoing) {
-	if o.done != nil {
-		close(o.done)
-		return
-	}
-	ctx, cancel := context.WithTimeout(c.topics.ctx, busTimeout)
-	defer cancel()
-	err := errPublishGoexit // unless it returns, or panics
-	defer func() { c.published(o, err) }()
-	err = c.callPublish(ctx, o)
-}
-
-// published accounts for a message that the Bus has taken, or has not.
-func (c *cluster) published(o outgoing, err error) {
-	switch {
-	case err == nil:
-		c.counts.published.Add(1)
-		c.publishedTo.Store(clusterNumber(o.msg))
-		c.outcome(publishFault, nil)
-	case c.topics.ctx.Err() != nil: // it was close
-	case len(o.msg) > sureToFit && !errors.Is(err, context.DeadlineExceeded): // the broker may have a bound on the size
-		c.counts.lost.Add(1)
-		c.counts.failed.Add(1)
-		c.health.log.error("atrium: the bus does not take a message", slog.Any("error", err), slog.Int("bytes", len(o.msg)))
-	default:
-		c.counts.lost.Add(1)
-		c.outcome(publishFault, err)
-	}
-}
-
-// callPublish calls Bus.Publish. A panic of the Bus, which may be the application's own, is an error.
-func (c *cluster) callPublish(ctx context.Context, o outgoing) (err error) {
-	defer panicAsError("Bus.Publish", &err)
-	return c.bus.Publish(ctx, o.topic, o.msg)
-}
-
-// outcome notes how a call of the Bus has ended.
-func (c *cluster) outcome(fault busFault, err error) {
-	if err != nil && c.topics.ctx.Err() != nil {
-		return // it was close
-	}
-	if err != nil {
-		c.counts.failed.Add(1)
-	}
-	c.health.note(fault, err)
-}
-
-// await waits until what is published to the topics reaches this node. It gives up when ctx ends, or after clusterWait if
-// ctx has no deadline, and at once if the Bus fails.
+// await waits until what is published to the topics reaches this node. It gives up when ctx ends,
+// or after clusterWait if ctx has no deadline, and at once if the Bus fails.
 func (c *cluster) await(ctx context.Context, names []string) {
 	var cancel context.CancelFunc
 	for _, name := range names {
-		ready := c.topics.pending(name)
-		if ready == nil {
+		if c.topics.pending(name) == nil {
 			continue
 		}
 		if c.health.fails() {
@@ -238,11 +175,7 @@ func (c *cluster) await(ctx context.Context, names []string) {
 			ctx, cancel = withLimit(ctx, clusterWait)
 			defer cancel()
 		}
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return
-		case <-c.topics.ctx.Done():
+		if c.topics.await(ctx, name) != nil {
 			return
 		}
 	}
@@ -256,19 +189,7 @@ func withLimit(ctx context.Context, limit time.Duration) (context.Context, conte
 	return context.WithTimeout(ctx, limit)
 }
 
-// others lists the other nodes.
-func (c *cluster) others() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	list := make([]string, 0, len(c.nodes))
-	for node := range c.nodes {
-		list = append(list, node)
-	}
-	slices.Sort(list)
-	return list
-}
-
-// receive deals with what a topic has brought.
+// receive handles a message that a topic has brought.
 func (c *cluster) receive(t *topic, msg []byte) {
 	t.brought.Add(1)
 	m, ok := parseClusterMessage(msg)
@@ -278,7 +199,7 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		return
 	case m.from == c.node:
 		c.echoed(t.name, m.number)
-		if m.question != 0 {
+		if m.request != 0 {
 			c.answered(&m) // the Bus works
 		}
 		return
@@ -287,11 +208,11 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		return
 	}
 	c.counts.received.Add(1)
-	if t.name == everyNode { // whatever it says; by another topic something may come after the goodbye
+	if t.name == everyNode { // any message will do; by another topic one may come after the goodbye
 		c.hello(m.from)
 	}
-	if len(t.heard) > t.crowded {
-		c.thin(t)
+	if len(t.latest) > t.crowded {
+		c.forgetGone(t)
 	}
 	switch m.kind {
 	case clusterHello:
@@ -309,41 +230,24 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		}
 	case clusterAnswer:
 		c.answered(&m)
-	case clusterCall: // which lasts as long as one client does not answer
-		c.reply(&m, &c.calling)
+	case clusterCall: // it lasts as long as one client does not reply
+		c.serve(&m, &c.requests.calling)
 	case clusterJoin, clusterLeave, clusterDisconnect, clusterSockets, clusterCount, clusterRooms:
-		c.reply(&m, &c.answering)
+		c.serve(&m, &c.requests.answering)
 	default:
 		c.counts.malformed.Add(1)
 	}
 }
 
-// thin has the topic forget the nodes that have gone.
-func (c *cluster) thin(t *topic) {
+// forgetGone has the topic forget the nodes that have gone.
+func (c *cluster) forgetGone(t *topic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	gone := func(node string, _ uint64) bool {
 		_, known := c.nodes[node]
 		return !known
 	}
-	maps.DeleteFunc(t.heard, gone)
-	t.crowded = 2*len(t.heard) + topicNodes
+	maps.DeleteFunc(t.latest, gone)
+	t.crowded = 2*len(t.latest) + topicNodes
 	c.topics.unmark(t, gone)
-}
-
-// hello notes that a node is there. A new one is told of this one at once.
-func (c *cluster) hello(node string) {
-	c.mu.Lock()
-	_, known := c.nodes[node]
-	c.nodes[node] = nanotime()
-	c.mu.Unlock()
-	if !known {
-		c.send(everyNode, &clusterMessage{kind: clusterHello})
-	}
-}
-
-func (c *cluster) goodbye(node string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lose(node)
 }

@@ -6,34 +6,43 @@ import (
 	"time"
 )
 
-// close says goodbye and leaves. What is queued is still published, and then the Bus is flushed, until ctx ends; but it is
-// tried for clusterWait also if ctx ends sooner, or has ended, lest the others wait nodeTimeout for this node's answers. A
-// Bus that fails is not tried for as long: see giveUp. The error says that not all has left. Whoever calls close again
-// waits for the first call, and gets its error.
+// clusterEnding is the progress of close.
+type clusterEnding struct {
+	begun bool          // guarded by cluster.mu
+	done  chan struct{} // closed at its end
+	err   error         // what it returns, set before done is closed
+}
+
+// close sends a goodbye and ends the node. Until ctx ends it publishes what is queued, and flushes
+// the Bus; but it tries for clusterWait even if ctx ends sooner, or has ended, so that the other
+// nodes need not wait nodeTimeout for answers. It gives up earlier if the Bus fails: see giveUp. It
+// returns an error if messages are lost. Another call of close waits for the first one, and returns
+// its error.
 func (c *cluster) close(ctx context.Context) error {
 	c.mu.Lock()
-	first := !c.closed
-	c.closed = true
+	e := &c.ending
+	first := !e.begun
+	e.begun = true
 	c.clock.stop(&c.beat)
 	c.mu.Unlock()
 	if !first {
 		select {
-		case <-c.ended:
+		case <-e.done:
 		case <-ctx.Done():
 		}
 		select {
-		case <-c.ended:
-			return c.endErr
+		case <-e.done:
+			return e.err
 		default:
 			return ctx.Err()
 		}
 	}
-	c.endErr = c.finish(ctx)
+	e.err = c.finish(ctx)
 	c.notices.drop()
 	c.stop()
 	c.topics.dropAll()
-	close(c.ended)
-	return c.endErr
+	close(e.done)
+	return e.err
 }
 
 // finish publishes what is queued and the goodbye, and flushes the Bus.
@@ -45,19 +54,21 @@ func (c *cluster) finish(ctx context.Context) error {
 	lostBefore := c.counts.lost.Load()
 	done := make(chan struct{})
 	c.send(everyNode, &clusterMessage{kind: clusterGoodbye})
-	c.out.put(outgoing{done: done})
+	c.sender.queue.put(outgoing{done: done})
 	var err error
 	select {
 	case <-done:
-		err = c.flush(last)
+		if err = c.flush(last); err != nil {
+			err = fmt.Errorf("%w: %w", ErrBus, err)
+		}
 	case <-last.Done():
 	}
 	if last.Err() != nil {
 		err = context.Cause(last)
 	}
 	lost := int(c.counts.lost.Load() - lostBefore)
-	if left := c.out.drop(); left > 0 {
-		lost += left - 1 // less what done is in
+	if left := c.sender.queue.drop(); left > 0 {
+		lost += left - 1 // one of them is done
 	}
 	switch {
 	case lost == 0 && err == nil:
@@ -70,31 +81,28 @@ func (c *cluster) finish(ctx context.Context) error {
 	return fmt.Errorf("atrium: %d messages for other nodes are lost: %w", lost, err)
 }
 
-// flush has the Bus send what it has accepted, if it does not do so at once.
+// flush waits until the Bus has sent what it has accepted, if it is a BusFlusher.
 func (c *cluster) flush(ctx context.Context) error {
 	f, ok := c.bus.(BusFlusher)
 	if !ok {
 		return nil
 	}
-	if err := callApart("Bus.Flush", func() error { return f.Flush(ctx) }); err != nil {
-		return fmt.Errorf("%w: %w", ErrBus, err)
-	}
-	return nil
+	return callApart("Bus.Flush", func() error { return f.Flush(ctx) })
 }
 
-// giveUp cancels last when ctx has ended, though not in the first clusterWait, and when the Bus fails for longer than
-// clusterWait: each message would be tried, and lost.
+// giveUp cancels last when ctx has ended, though not in the first clusterWait, and when the Bus
+// fails for longer than clusterWait: each message would be tried, and lost.
 func (c *cluster) giveUp(ctx, last context.Context, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(clusterWait)
 	defer tick.Stop()
 	var ended <-chan struct{}
-	mute := c.health.mute()
+	cutOff := c.health.cutOff()
 	for {
 		select {
 		case <-tick.C:
-			before := mute
-			mute = c.health.mute()
-			if _, err := c.health.err(); err != nil && before && mute {
+			before := cutOff
+			cutOff = c.health.cutOff()
+			if _, err := c.busError(); err != nil && before && cutOff {
 				cancel(err)
 				return
 			}

@@ -3,187 +3,220 @@ package atrium
 import (
 	"context"
 	"fmt"
-	"slices"
-	"sync/atomic"
 )
 
-// Every node hears what it sends itself, by the topic of all nodes and by its own. One that does not is deaf, whatever the
-// Bus says of its subscriptions. A subscription that brings nothing is made anew.
+// Each node receives what it sends itself: by the topic of all nodes, and by its own. These are the
+// control topics. A node that does not is unheard, whatever the Bus says of its subscriptions, and
+// a subscription that brings nothing is renewed.
 
-// ownTopic is a topic that every node must hear itself by: the one that all nodes hear, and its own.
-type ownTopic struct {
-	name   string
-	begun  atomic.Bool   // it has been subscribed to
-	heard  atomic.Int64  // nanotime of its last echo, or of the subscription; 0: there is none
-	number atomic.Uint64 // the last echo's
+// clusterEcho is what a node knows of its own messages that have come back. cluster.mu guards it,
+// but for the names.
+type clusterEcho struct {
+	control [2]controlTopic
+	started bool             // the node ticks
+	asking  bool             // the Bus is being asked why nothing comes back
+	probes  map[*topic]probe // the topics that a hello was sent by and that have brought nothing since
+	checked int64            // nanotime of the last look at them
+	lost    uint64           // what counts.lost was then
 }
 
-// ownTopic returns the own topic of that name; nil if it is another.
-func (c *cluster) ownTopic(name string) *ownTopic {
-	for i := range c.own {
-		if c.own[i].name == name {
-			return &c.own[i]
+// controlTopic is a topic that the node must receive its own hellos by.
+type controlTopic struct {
+	name   string
+	begun  bool   // it has been subscribed to
+	heard  int64  // nanotime of the last echo, or of the first subscription; 0: there is none
+	number uint64 // of the last echo
+}
+
+// probe is a hello by a topic.
+type probe struct {
+	number  uint64 // the message's
+	brought uint64 // how many messages the topic had brought before
+	taken   int64  // nanotime when the Bus was found to have taken it; 0: it has not
+}
+
+func newClusterEcho(node string) clusterEcho {
+	return clusterEcho{control: [2]controlTopic{{name: nodeTopic(node)}, {name: everyNode}}, probes: make(map[*topic]probe)}
+}
+
+// topic returns the control topic of that name; nil if it is another topic.
+func (e *clusterEcho) topic(name string) *controlTopic {
+	for i := range e.control {
+		if e.control[i].name == name {
+			return &e.control[i]
 		}
 	}
 	return nil
 }
 
-// attempted is told how each attempt to subscribe to a topic has ended. A node without its own topics is deaf. It says that
-// it is there all the same: what the others ask would leave its sockets out otherwise, without an error.
-func (c *cluster) attempted(topic string, err error) {
-	c.outcome(subscribeFault, err)
-	if err == nil || c.topics.ctx.Err() != nil || c.ownTopic(topic) == nil {
-		return
+// begin notes that a control topic was subscribed to, and reports whether all are. It does so once.
+func (e *clusterEcho) begin(t *controlTopic, now int64) (all bool) {
+	if t.begun {
+		return false
 	}
-	c.health.change(deafFault, err)
-	if c.started.CompareAndSwap(false, true) {
-		c.tick()
-	}
-}
-
-// begun is told of each subscription.
-func (c *cluster) begun(topic string) {
-	own := c.ownTopic(topic)
-	if own == nil || !own.begun.CompareAndSwap(false, true) {
-		return // another topic, or not for the first time
-	}
-	own.heard.Store(nanotime())
-	for i := range c.own {
-		if !c.own[i].begun.Load() {
-			return
+	t.begun, t.heard = true, now
+	for i := range e.control {
+		if !e.control[i].begun {
+			return false
 		}
 	}
-	for i := range c.own { // one may have been subscribed to long before the other
-		c.own[i].heard.Store(nanotime())
+	for i := range e.control { // one may have been subscribed to long before the other
+		e.control[i].heard = now
 	}
-	if c.started.CompareAndSwap(false, true) {
-		c.tick()
-	}
+	return true
 }
 
-// echoed notes that the node has heard itself.
-func (c *cluster) echoed(topic string, number uint64) {
-	own := c.ownTopic(topic)
-	if own == nil {
-		return
-	}
-	own.heard.Store(nanotime())
-	own.number.Store(number)
-	if c.health.has[deafFault].Load() && c.unheard() == "" {
-		c.health.note(deafFault, nil)
-	}
-}
-
-// unheard returns an own topic by which the node has not heard itself for nodeTimeout; "" if there is none.
-func (c *cluster) unheard() string {
-	for i := range c.own {
-		if heard := c.own[i].heard.Load(); heard == 0 || nanotime()-heard > int64(nodeTimeout) {
-			return c.own[i].name
+// unheard returns a control topic by which nothing has come back for nodeTimeout; "" if there is
+// none.
+func (e *clusterEcho) unheard(now int64) string {
+	for i := range e.control {
+		if heard := e.control[i].heard; heard == 0 || now-heard > int64(nodeTimeout) {
+			return e.control[i].name
 		}
 	}
 	return ""
 }
 
-// noteDeaf notes that what the node publishes to its own topic does not come back. It asks the Bus why, which may take a
-// while.
-func (c *cluster) noteDeaf(topic string) {
-	if !c.asking.CompareAndSwap(false, true) {
+// attempted notes how a call of Bus.Subscribe has ended. A node that is not subscribed to its
+// control topics says that it is there nevertheless: otherwise the answers of the others would lack
+// its sockets, without an error.
+func (c *cluster) attempted(topic string, err error) {
+	c.outcome(subscribeFault, err)
+	if err != nil && c.topics.ctx.Err() == nil && c.echo.topic(topic) != nil {
+		c.mu.Lock()
+		c.health.set(echoFault, err)
+		c.mu.Unlock()
+		c.startTicks()
+	}
+}
+
+// subscribed notes that a topic is subscribed to.
+func (c *cluster) subscribed(topic string) {
+	t := c.echo.topic(topic)
+	if t == nil {
 		return
 	}
-	defer c.asking.Store(false)
-	err := fmt.Errorf("what this node publishes to the topic %q does not come back", topic)
-	if f, ok := c.bus.(BusFlusher); ok {
-		ctx, cancel := context.WithTimeout(c.topics.ctx, busTimeout)
-		defer cancel()
-		if why := f.Flush(ctx); why != nil {
-			err = fmt.Errorf("%w: %w", err, why)
-		}
-	}
-	if c.topics.ctx.Err() == nil && c.unheard() != "" {
-		c.health.note(deafFault, err)
-	}
-}
-
-// probe is a hello that the node has sent itself by a topic, to see whether anything comes.
-type probe struct {
-	topic   *topic
-	number  uint64 // the message's
-	brought uint64 // what the topic had brought by then
-	left    int64  // nanotime when the Bus was found to have taken it; 0: it has not
-	second  bool   // one before it has not come back
-}
-
-// probe sends a hello by the node's own topics, which also tells the other nodes that it is there, and by one other topic:
-// those take turns. It renews the subscriptions that silent finds: an own one at once, another after a second probe.
-func (c *cluster) probe() {
 	c.mu.Lock()
-	silent := c.silent(nanotime())
+	all := c.echo.begin(t, nanotime())
 	c.mu.Unlock()
-	for i := range c.own {
-		if t := c.topics.subscribed(c.own[i].name); t != nil {
-			c.probeBy(t, false)
-		} else {
-			c.send(c.own[i].name, &clusterMessage{kind: clusterHello}) // to the others
-		}
-	}
-	if t := c.topics.nextProbed(c.own[0].name, c.own[1].name); t != nil {
-		c.probeBy(t, false)
-	}
-	for _, p := range silent {
-		if c.ownTopic(p.topic.name) != nil || p.second {
-			go c.renew(p.topic)
-		} else {
-			c.probeBy(p.topic, true)
-		}
+	if all {
+		c.startTicks()
 	}
 }
 
-func (c *cluster) probeBy(t *topic, second bool) {
-	p := probe{topic: t, brought: t.brought.Load(), second: second}
-	if p.number = c.send(t.name, &clusterMessage{kind: clusterHello}); p.number == 0 {
+// startTicks makes the first tick. Each one schedules the next.
+func (c *cluster) startTicks() {
+	c.mu.Lock()
+	first := !c.echo.started
+	c.echo.started = true
+	c.mu.Unlock()
+	if first {
+		c.tick()
+	}
+}
+
+// echoed notes that a message of the node has come back by a topic.
+func (c *cluster) echoed(topic string, number uint64) {
+	t := c.echo.topic(topic)
+	if t == nil {
 		return
 	}
+	now := nanotime()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.probes = append(c.probes, p)
+	t.heard, t.number = now, number
+	all := c.echo.unheard(now) == ""
+	c.mu.Unlock()
+	if all {
+		c.noteFault(echoFault, nil)
+	}
 }
 
-// silent removes the probes that have come back, and returns those that should have by now, one of each topic: nothing at
-// all has come by the topic for nodeTimeout after the Bus took the probe, although what was sent later has come by the
-// node's own topics, so that neither the node nor the Bus is slow. An own topic has twice the time instead. After a
-// failure of the Bus, or a pause of the process, all probes are forgotten. c.mu is held.
-func (c *cluster) silent(now int64) (list []probe) {
-	published, failed := c.publishedTo.Load(), c.counts.lost.Load()
-	late := now-c.probed > int64(nodeTimeout) // the process stood still
-	if late || failed != c.probesLost {
-		c.probes = nil
+// noteUnheard notes that what the node publishes to a control topic does not come back. It asks the
+// Bus why, which may take a while.
+func (c *cluster) noteUnheard(topic string) {
+	c.mu.Lock()
+	asking := c.echo.asking
+	c.echo.asking = true
+	c.mu.Unlock()
+	if asking {
+		return
 	}
-	c.probed, c.probesLost = now, failed
-	echo := min(c.own[0].number.Load(), c.own[1].number.Load())
-	pending := c.probes[:0]
-	for _, p := range c.probes {
-		if p.left == 0 && published >= p.number {
-			p.left = now
+	err := fmt.Errorf("what this node publishes to the topic %q does not come back", topic)
+	ctx, cancel := context.WithTimeout(c.topics.ctx, busTimeout)
+	defer cancel()
+	if why := c.flush(ctx); why != nil {
+		err = fmt.Errorf("%w: %w", err, why)
+	}
+	c.mu.Lock()
+	c.echo.asking = false
+	unheard := c.echo.unheard(nanotime()) != ""
+	c.mu.Unlock()
+	if unheard && c.topics.ctx.Err() == nil {
+		c.noteFault(echoFault, err)
+	}
+}
+
+// sendHellos sends a hello by the control topics, which tells the other nodes that this one is
+// there, and by one other topic: those take turns. c.mu is held.
+func (c *cluster) sendHellos() {
+	for i := range c.echo.control {
+		name := c.echo.control[i].name
+		if t := c.topics.named(name); t != nil {
+			c.probe(t)
+		} else {
+			c.pushHello(name)
 		}
-		patience, later := int64(nodeTimeout), echo > p.number
-		if c.ownTopic(p.topic.name) != nil {
-			patience, later = 2*patience, true
-		}
+	}
+	if t := c.topics.nextProbed(c.echo.control[0].name, c.echo.control[1].name); t != nil {
+		c.probe(t)
+	}
+}
+
+// pushHello sends a hello and returns its number. c.mu is held.
+func (c *cluster) pushHello(topic string) uint64 {
+	m := clusterMessage{kind: clusterHello, from: c.node}
+	return c.push(topic, m.kind, m.encode())
+}
+
+// probe sends a hello by a topic, which must bring it. c.mu is held.
+func (c *cluster) probe(t *topic) {
+	p := probe{brought: t.brought.Load()}
+	p.number = c.pushHello(t.name)
+	if _, waits := c.echo.probes[t]; !waits && p.number != 0 {
+		c.echo.probes[t] = p
+	}
+}
+
+// checkProbes renews the subscriptions to topics that have brought nothing for twice nodeTimeout
+// after the Bus took a hello. A topic other than the control topics, by which later messages have
+// come back by then, is sent another hello each time, since the Bus may lose one. After a failure
+// of the Bus, or a pause of the process, all begins anew. c.mu is held.
+func (c *cluster) checkProbes(now int64) {
+	e := &c.echo
+	paused, lost := now-e.checked > int64(nodeTimeout), c.counts.lost.Load()
+	if paused || lost != e.lost {
+		clear(e.probes)
+	}
+	e.checked, e.lost = now, lost
+	published, echoed := c.sender.published.Load(), min(e.control[0].number, e.control[1].number)
+	for t, p := range e.probes {
+		control := e.topic(t.name) != nil
 		switch {
-		case p.topic.brought.Load() != p.brought || p.topic.gone.Load():
-		case p.left == 0 || now-p.left <= patience || !later:
-			pending = append(pending, p)
-		default:
-			if i := slices.IndexFunc(list, func(q probe) bool { return q.topic == p.topic }); i >= 0 {
-				list[i].second = list[i].second || p.second
-			} else {
-				list = append(list, p)
+		case t.brought.Load() != p.brought || t.gone.Load():
+			delete(e.probes, t)
+		case p.taken == 0:
+			if published >= p.number {
+				p.taken = now
+				e.probes[t] = p
 			}
+		case !control && echoed <= p.number: // this node, or the Bus, is slow
+		case now-p.taken > 2*int64(nodeTimeout):
+			delete(e.probes, t)
+			go c.renew(t)
+		case !control:
+			c.pushHello(t.name)
 		}
 	}
-	clear(c.probes[len(pending):])
-	c.probes = pending
-	return list
 }
 
 // renew subscribes anew to a topic that has brought nothing.

@@ -3,7 +3,6 @@ package atrium
 import (
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -13,55 +12,25 @@ type busFault uint8
 
 const (
 	publishFault   busFault = iota // the last Publish failed
-	deafFault                      // the node does not hear what it sends itself
+	echoFault                      // what the node sends itself does not come back
 	subscribeFault                 // the last Subscribe failed; a Bus may take what is published all the same
 	busFaults
 )
 
-// busHealth is what a node knows about the state of its Bus. All methods may be called from any goroutine, but not under
-// locks: they log.
+// busHealth is what a node knows about the state of its Bus.
 type busHealth struct {
-	log *limitedLog
-	has [busFaults]atomic.Bool // which faults there are; changed under mu
+	has [busFaults]atomic.Bool // which faults there are; changed under cluster.mu
 
-	mu     sync.Mutex // guards:
-	errors [busFaults]error
-	logged [busFaults]int64 // nanotime of the last entry about the fault
-	since  time.Time        // when the first of the faults began; zero: there is none
-	silent chan struct{}    // closed while questions cannot be answered
+	// Guarded by cluster.mu.
+	errors  [busFaults]error
+	since   time.Time     // when the first of the faults began; zero: there is none
+	cutting chan struct{} // closed while the node is cut off
 }
 
-func newBusHealth(log *limitedLog) *busHealth {
-	return &busHealth{log: log, silent: make(chan struct{})}
-}
-
-// note sets a fault to an error, or clears it with nil. It logs the error, the same one of a fault once a minute, and
-// the end of the last fault.
-func (h *busHealth) note(f busFault, err error) {
-	if err == nil && !h.has[f].Load() {
-		return
-	}
-	lasted, told := h.change(f, err)
-	if lasted > 0 {
-		h.log.info("atrium: the bus works again", slog.Duration("after", lasted))
-	}
-	if err != nil && !told {
-		h.log.error("atrium: the bus fails", slog.Any("error", err))
-	}
-}
-
-// change is note without the log. It returns how long there were faults if this was the end of the last one, and whether
-// the same error was logged within the last minute.
-func (h *busHealth) change(f busFault, err error) (lasted time.Duration, told bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err != nil {
-		told = h.errors[f] != nil && h.errors[f].Error() == err.Error() && nanotime()-h.logged[f] < int64(logInterval)
-		if !told {
-			h.logged[f] = nanotime()
-		}
-	}
-	muteBefore := h.mute()
+// set sets a fault to an error, or clears it with nil. It returns how long there were faults if
+// this was the end of the last one. cluster.mu is held.
+func (h *busHealth) set(f busFault, err error) (lasted time.Duration) {
+	before := h.cutOff()
 	h.errors[f] = err
 	h.has[f].Store(err != nil)
 	switch fails := h.fails(); {
@@ -71,36 +40,52 @@ func (h *busHealth) change(f busFault, err error) (lasted time.Duration, told bo
 		lasted = max(time.Since(h.since), 1)
 		h.since = time.Time{}
 	}
-	switch mute := h.mute(); {
-	case mute && !muteBefore:
-		close(h.silent)
-	case !mute && muteBefore:
-		h.silent = make(chan struct{})
+	switch cutOff := h.cutOff(); {
+	case cutOff && !before:
+		close(h.cutting)
+	case !cutOff && before:
+		h.cutting = make(chan struct{})
 	}
-	return lasted, told
+	return lasted
 }
 
 // fails reports whether there is a fault.
-func (h *busHealth) fails() bool { return h.mute() || h.has[subscribeFault].Load() }
+func (h *busHealth) fails() bool { return h.cutOff() || h.has[subscribeFault].Load() }
 
-// mute reports whether questions cannot be answered.
-func (h *busHealth) mute() bool { return h.has[publishFault].Load() || h.has[deafFault].Load() }
+// cutOff reports whether the node is cut off: none of its requests can be answered.
+func (h *busHealth) cutOff() bool { return h.has[publishFault].Load() || h.has[echoFault].Load() }
 
-// muted returns a channel that is closed as soon as, and while, questions cannot be answered.
-func (h *busHealth) muted() <-chan struct{} {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.silent
-}
-
-// err says since when there are faults, and what one of them is. It is nil, or matches ErrBus.
+// err returns since when there are faults, and one of them. The error is nil, or matches ErrBus.
+// cluster.mu is held.
 func (h *busHealth) err() (since time.Time, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	for _, err := range h.errors {
 		if err != nil {
 			return h.since, fmt.Errorf("%w: %w", ErrBus, err)
 		}
 	}
 	return time.Time{}, nil
+}
+
+// noteFault sets a fault to an error, or clears it with nil. It logs the error, and the end of the
+// last fault.
+func (c *cluster) noteFault(f busFault, err error) {
+	if err == nil && !c.health.has[f].Load() {
+		return
+	}
+	c.mu.Lock()
+	lasted := c.health.set(f, err)
+	c.mu.Unlock()
+	if lasted > 0 {
+		c.topics.log.info("atrium: the bus works again", slog.Duration("after", lasted))
+	}
+	if err != nil {
+		c.topics.log.error("atrium: the bus fails", slog.Any("error", err))
+	}
+}
+
+// busError is err of the node's health for callers that do not hold cluster.mu.
+func (c *cluster) busError() (since time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.health.err()
 }

@@ -86,7 +86,7 @@ func TestLostSubscriptionIsRenewed(t *testing.T) {
 					})
 				}}
 				h := newTestCluster(t, overPipe, 1, bus, Options{Timeouts: Timeouts{PingInterval: time.Hour}, Logger: logger})[0]
-				other := newTestCluster(t, overPipe, 1, memory, Options{Timeouts: Timeouts{PingInterval: time.Hour}})[0]
+				other := newHub(t, Options{Bus: memory, Timeouts: Timeouts{PingInterval: time.Hour}})
 				c := h.connect(t, nil)
 				s := c.socket(h.Hub)
 				s.Join("room")

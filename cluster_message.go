@@ -7,26 +7,26 @@ import (
 	"time"
 )
 
-// clusterVersion is the first byte of every message between nodes. A node drops messages of another version, so that a
-// release that changes what stands below must change it. One that only adds to it need not: what stands behind is
-// ignored, and so are kinds that are not known.
+// clusterVersion is the first byte of every message between nodes. A node drops messages of another
+// version, so that a release that changes the encoding must change it. One that only adds fields at
+// the end, or kinds, need not: a node ignores those that it does not know.
 const clusterVersion = 1
 
 // clusterKind is what a message between nodes means.
 type clusterKind uint8
 
 const (
-	// The sender is there: each node says so every second. By a topic that events go by it is a marker: whatever the
-	// sender has sent to that topic before has come.
+	// The sender is there: each node says so every second. By a topic of events it is a marker:
+	// what the sender has sent to that topic before has come.
 	clusterHello   clusterKind = iota + 1
-	clusterGoodbye             // the sender goes
+	clusterGoodbye             // the sender leaves
 	clusterEvent               // Target.Emit
 	clusterNotice              // Nodes.Emit
-	clusterAnswer              // some of the values that answer a question
+	clusterAnswer              // some of the values that answer a request
 
-	// These are questions, to be answered by every node that gets them.
+	// These are requests. Every node that receives one answers it.
 	clusterCall       // values: the replies
-	clusterJoin       // values: what went wrong
+	clusterJoin       // values: the text of an error
 	clusterLeave      // no values
 	clusterDisconnect // no values; its args are a closeStatus, or nothing
 	clusterSockets    // values: a SocketInfo each
@@ -34,38 +34,39 @@ const (
 	clusterRooms      // values: a RoomInfo each
 )
 
-// followsEvents reports whether the sockets that a question is about can tell if it overtakes an event.
+// followsEvents reports whether the request must not overtake the events that its sender has
+// emitted before.
 func (k clusterKind) followsEvents() bool {
 	return k == clusterCall || k == clusterJoin || k == clusterLeave || k == clusterDisconnect
 }
 
-// clusterMessage is a message between nodes. Which fields mean something depends on its kind; the others are empty, and
-// take a byte each.
+// clusterMessage is a message between nodes. Its kind says which fields are set; an empty one takes
+// a byte.
 type clusterMessage struct {
 	kind   clusterKind
 	number uint64 // greater than those of all that the node has sent before
 	from   string // the node that sends it
 
-	question uint64        // the question's number: of a question and its answers
-	part     int           // of an answer: counted from 0
-	last     bool          // it is the answer's last part
-	limit    time.Duration // how long those who are called have to answer
-	after    uint64        // the number of the marker that a question is to be answered after; 0: of none
+	request uint64        // the request's number: of a request and its answers
+	part    int           // an answer's part, counted from 0
+	last    bool          // that is the last part
+	limit   time.Duration // how long the sockets that are called have to reply
+	after   uint64        // the marker behind which a request is answered, by number; 0: none
 
-	// Whom it is for: see Target.
+	// The recipients: see Target.
 	namespace     string
 	scoped        bool
 	rooms, except []string
 
 	volatile bool
 	compress uint8
-	names    []string // of rooms to join or leave
+	names    []string // the rooms to join or leave
 
 	// An event, or the values of an answer. The ackID does not travel: each node gives its own.
 	eventData
 }
 
-// size is about what it takes of memory once it has been parsed, in bytes.
+// size is about how much memory the message takes when it has been parsed, in bytes.
 func (m clusterMessage) size() int {
 	size := 256 + queueOverhead + m.args.size()
 	for _, names := range [][]string{m.rooms, m.except, m.names} {
@@ -76,7 +77,7 @@ func (m clusterMessage) size() int {
 	return size
 }
 
-// Where a message's number stands: it is written last.
+// The number is at these bytes: it is set last.
 const (
 	clusterNumberAt = 2
 	clusterFromAt   = clusterNumberAt + 8
@@ -105,7 +106,7 @@ func (m *clusterMessage) encode() []byte {
 		flags |= clusterLast
 	}
 	b = append(b, flags, m.compress)
-	b = binary.AppendUvarint(b, m.question)
+	b = binary.AppendUvarint(b, m.request)
 	b = binary.AppendUvarint(b, uint64(m.part))
 	b = binary.AppendUvarint(b, uint64(m.limit/time.Millisecond))
 	b = appendClusterString(b, m.namespace)
@@ -124,13 +125,14 @@ func (m *clusterMessage) encode() []byte {
 	}
 	b = binary.AppendUvarint(b, uint64(len(m.args.json)))
 	b = append(b, m.args.json...)
-	if m.after != 0 { // a release that does not know of it ignores what stands behind
+	if m.after != 0 { // releases without this field ignore it
 		b = binary.AppendUvarint(b, m.after)
 	}
 	return b
 }
 
-// topic is where the events for the message's target are published, unless it is the sockets of one node.
+// topic returns the topic of the events for the message's recipients, unless these are the sockets
+// of one node.
 func (m *clusterMessage) topic() string {
 	if len(m.rooms) == 1 {
 		return roomTopic(m.namespace, m.rooms[0])
@@ -148,8 +150,8 @@ func appendClusterString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// parseClusterMessage reads a message, whose args alias b. It reports false for what is none: another
-// program, or a version to come, may use the same topics.
+// parseClusterMessage decodes a message, whose args alias b. It reports false if b is none: another
+// program, or a later release, may use the same topics.
 func parseClusterMessage(b []byte) (m clusterMessage, ok bool) {
 	if len(b) < clusterFromAt || b[0] != clusterVersion {
 		return m, false
@@ -161,7 +163,7 @@ func parseClusterMessage(b []byte) (m clusterMessage, ok bool) {
 	flags := r.byte()
 	m.scoped, m.volatile, m.last = flags&clusterScoped != 0, flags&clusterVolatile != 0, flags&clusterLast != 0
 	m.compress = r.byte()
-	m.question = r.uvarint(math.MaxUint64)
+	m.request = r.uvarint(math.MaxUint64)
 	m.part = r.int()
 	m.limit = time.Duration(r.uvarint(uint64(math.MaxInt64/time.Millisecond))) * time.Millisecond
 	m.namespace = string(r.bytes())
@@ -191,7 +193,7 @@ func attachmentsFit(a args) bool {
 	})
 }
 
-// clusterReader takes a message apart. After it has gone wrong everything is empty.
+// clusterReader reads the parts of a message. After an error all parts are empty.
 type clusterReader struct {
 	rest []byte
 	bad  bool
@@ -213,7 +215,7 @@ func (r *clusterReader) uvarint(most uint64) uint64 {
 
 func (r *clusterReader) int() int { return int(r.uvarint(math.MaxInt32)) }
 
-// length reads the length of something of which each element takes a byte or more.
+// length reads the length of a list or string, of which each element takes a byte or more.
 func (r *clusterReader) length() int { return int(r.uvarint(uint64(len(r.rest)))) }
 
 func (r *clusterReader) byte() byte {

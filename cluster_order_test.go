@@ -124,7 +124,7 @@ func TestQuestionAboutUnheardRoom(t *testing.T) {
 func TestMarkersAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := newTopics(new(MemoryBus), func(*topic, []byte) {})
-		ts.want("room")
+		ts.acquire("room")
 		synctest.Wait()
 		waited := make(chan struct{})
 		go func() {

@@ -10,31 +10,43 @@ import (
 )
 
 const (
-	// maxAnswering bounds the questions of other nodes that are being answered, and likewise the calls.
+	// maxAnswering bounds the requests of other nodes that are being answered, and likewise the
+	// calls among them.
 	maxAnswering = 1000
 	// maxAnswerPart bounds a message with several answers, in bytes: brokers have a limit.
 	maxAnswerPart = 256 << 10
 )
 
-// question is something that other nodes were asked.
-type question struct {
+// clusterRequests are those that this node has sent, and those of others that it answers.
+type clusterRequests struct {
+	// How many requests of other nodes are being answered. Calls count apart: one lasts as long as
+	// a client does not reply.
+	answering, calling atomic.Int32
+
+	// Guarded by cluster.mu.
+	last    uint64                     // the number of the last request
+	pending map[uint64]*clusterRequest // by number
+}
+
+// clusterRequest is a message that other nodes answer.
+type clusterRequest struct {
 	cluster *cluster
 	number  uint64
 
 	// Guarded by cluster.mu.
-	waiting map[string]*int // who has not answered, and how many parts of each answer are in; this node, for its own echo
-	lost    []string        // who has gone without
+	waiting map[string]*int // the nodes that have not answered, and how many parts of each answer are in; this node until the request comes back
+	lost    []string        // the nodes that have gone without an answer
 	values  []json.RawMessage
-	done    chan struct{} // closed when nobody is waited for
+	done    chan struct{} // closed when waiting is empty
 }
 
-// ask asks a node, or all of them if node is empty or not known: it may be there and not have been heard of. The answers are
-// to be waited for.
-func (c *cluster) ask(node string, m *clusterMessage) *question {
-	q := &question{cluster: c, waiting: make(map[string]*int), done: make(chan struct{})}
+// ask sends a request to a node, or to all of them if node is empty or not known: it may be there
+// and not have been heard of. The caller must call wait.
+func (c *cluster) ask(node string, m *clusterMessage) *clusterRequest {
+	q := &clusterRequest{cluster: c, waiting: make(map[string]*int), done: make(chan struct{})}
 	c.mu.Lock()
-	c.asked++
-	q.number = c.asked
+	c.requests.last++
+	q.number = c.requests.last
 	topic := everyNode
 	if _, known := c.nodes[node]; known {
 		topic = nodeTopic(node)
@@ -45,14 +57,15 @@ func (c *cluster) ask(node string, m *clusterMessage) *question {
 			q.waiting[other] = new(int)
 		}
 	}
-	c.questions[q.number] = q
+	c.requests.pending[q.number] = q
 	c.mu.Unlock()
-	m.question = q.number
+	m.request = q.number
 	c.send(topic, m)
 	return q
 }
 
-// answered takes in a part of an answer, or this node's own question, which says that the Bus works.
+// answered adds a part of an answer to its request. The node's own request, which has come back,
+// shows that the Bus works.
 func (c *cluster) answered(m *clusterMessage) {
 	var values []json.RawMessage
 	if m.from != c.node {
@@ -64,7 +77,7 @@ func (c *cluster) answered(m *clusterMessage) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	q := c.questions[m.question]
+	q := c.requests.pending[m.request]
 	if q == nil || q.waiting[m.from] == nil {
 		return
 	}
@@ -82,49 +95,51 @@ func (c *cluster) answered(m *clusterMessage) {
 	}
 }
 
-// settle notes that a node is not waited for any more. cluster.mu is held.
-func (q *question) settle(node string) {
+// settle stops waiting for a node. cluster.mu is held.
+func (q *clusterRequest) settle(node string) {
 	delete(q.waiting, node)
 	if len(q.waiting) == 0 {
 		close(q.done)
 	}
 }
 
-// giveUp is settle for one who will not answer.
-func (q *question) giveUp(node string) {
+// lose is settle for a node that will not answer.
+func (q *clusterRequest) lose(node string) {
 	q.lost = append(q.lost, node)
 	q.settle(node)
 }
 
-// wait returns the answers. Its error is a *ClusterError if there are not all.
-func (q *question) wait(ctx context.Context) ([]json.RawMessage, error) {
+// wait waits for the answers and returns them. If some are missing it returns a *ClusterError, too.
+func (q *clusterRequest) wait(ctx context.Context) ([]json.RawMessage, error) {
 	c := q.cluster
+	c.mu.Lock()
+	cutOff := c.health.cutting
+	c.mu.Unlock()
 	select {
 	case <-q.done:
-	case <-c.health.muted():
+	case <-cutOff:
 	case <-ctx.Done():
 	case <-c.topics.ctx.Done():
 	}
-	_, ill := c.health.err()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.questions, q.number)
+	delete(c.requests.pending, q.number)
 	missing := q.lost
-	_, cutOff := q.waiting[c.node]
+	_, unheard := q.waiting[c.node]
 	for node := range q.waiting {
 		if node != c.node {
 			missing = append(missing, node)
 		}
 	}
-	if len(missing) == 0 && !cutOff {
+	if len(missing) == 0 && !unheard {
 		return q.values, nil
 	}
 	slices.Sort(missing)
 	err := &ClusterError{Missing: missing}
-	switch {
-	case c.closed:
+	switch _, ill := c.health.err(); {
+	case c.ending.begun:
 		err.Err = ErrClosed
-	case ill != nil && c.health.mute():
+	case ill != nil && c.health.cutOff():
 		err.Err = ill
 	case ctx.Err() != nil:
 		err.Err = timedOut(ctx.Err())
@@ -132,8 +147,8 @@ func (q *question) wait(ctx context.Context) ([]json.RawMessage, error) {
 	return q.values, err
 }
 
-// reply has a question answered, unless too many of its kind are under way already.
-func (c *cluster) reply(m *clusterMessage, underWay *atomic.Int32) {
+// serve answers a request in a goroutine, unless too many of its kind are being answered already.
+func (c *cluster) serve(m *clusterMessage, underWay *atomic.Int32) {
 	if underWay.Add(1) > maxAnswering {
 		underWay.Add(-1)
 		c.counts.dropped.Add(1)
@@ -142,14 +157,14 @@ func (c *cluster) reply(m *clusterMessage, underWay *atomic.Int32) {
 	m.args = m.args.clone()
 	go func() {
 		defer underWay.Add(-1)
-		c.hold(m)
+		c.awaitEvents(m)
 		c.answer(m)
 	}()
 }
 
-// hold keeps a question until the events for its target that its node had sent before have been delivered: until the
-// marker behind them has come. A marker that was lost costs maxHold.
-func (c *cluster) hold(m *clusterMessage) {
+// awaitEvents waits until the events that the request's node had sent to its target before have
+// been delivered: until the marker behind them has come. A marker that was lost costs maxHold.
+func (c *cluster) awaitEvents(m *clusterMessage) {
 	if m.after == 0 {
 		return
 	}
@@ -164,7 +179,7 @@ func (c *cluster) hold(m *clusterMessage) {
 	m.limit -= time.Duration(nanotime() - began)
 }
 
-// answer answers a question, in parts that a broker takes.
+// answer answers a request, in parts that a broker takes.
 func (c *cluster) answer(m *clusterMessage) {
 	values := c.host.answer(m)
 	for part := 0; ; part++ {
@@ -181,7 +196,7 @@ func (c *cluster) answer(m *clusterMessage) {
 			joined = append(joined, v...)
 		}
 		values = values[n:]
-		c.send(nodeTopic(m.from), &clusterMessage{kind: clusterAnswer, question: m.question, part: part, last: len(values) == 0,
+		c.send(nodeTopic(m.from), &clusterMessage{kind: clusterAnswer, request: m.request, part: part, last: len(values) == 0,
 			eventData: eventData{args: args{json: joined, n: n}}})
 		if len(values) == 0 {
 			return
@@ -189,12 +204,15 @@ func (c *cluster) answer(m *clusterMessage) {
 	}
 }
 
-// ClusterError says that some nodes have not answered: the result beside it is that of the others. There are such errors with
-// a Bus only. A node that was killed is missed for about 5 seconds; one that was Shutdown is not.
+// ClusterError is the error of a method that asks other nodes when some have not answered; the
+// result beside it is that of the others. It occurs only with a Bus. A node that was killed is
+// missing for about 5 seconds; one that was Shutdown is not.
 type ClusterError struct {
-	// Missing are the nodes that have not answered. The ids of their sockets begin like this.
+	// Missing are the names of the nodes that have not answered. The ids of their sockets begin
+	// with them.
 	Missing []string
-	// Err says why, if more is known than that they have gone: it matches ErrTimeout, ctx's error, ErrBus or ErrClosed.
+	// Err says why, if there is another reason than that they have gone: it matches ErrTimeout,
+	// ctx's error, ErrBus or ErrClosed.
 	Err error
 }
 

@@ -457,7 +457,7 @@ func TestClusterMissingNode(t *testing.T) {
 		dead.send(everyNode, clusterMessage{kind: clusterHello})
 		synctest.Wait()
 		q := h.cluster.ask("", &clusterMessage{kind: clusterCount})
-		dead.send(nodeTopic(h.node), clusterMessage{kind: clusterAnswer, question: q.number, part: 1, last: true, eventData: dataOf("", "1", 1, noID)})
+		dead.send(nodeTopic(h.node), clusterMessage{kind: clusterAnswer, request: q.number, part: 1, last: true, eventData: dataOf("", "1", 1, noID)})
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		values, err := q.wait(ctx)
@@ -627,7 +627,7 @@ func TestClusterMuted(t *testing.T) {
 			t.Errorf("Ready with the Bus back: %v", err)
 		}
 		took("a Join with the Bus back", 0, "last")
-		if ready := h.cluster.topics.pending(roomTopic("/", "last")); ready != nil {
+		if h.cluster.topics.pending(roomTopic("/", "last")) != nil {
 			t.Error("Join did not wait for the subscription")
 		}
 	})
@@ -786,7 +786,7 @@ func TestClusterShutdown(t *testing.T) {
 // FuzzClusterMessage: what was encoded is read again, and nothing that is not panics.
 func FuzzClusterMessage(f *testing.F) {
 	m := clusterMessage{kind: clusterEvent, from: "abcde", namespace: "/", scoped: true, rooms: []string{"a", "b"},
-		eventData: dataOf("e", `"AQI=",1`, 2, noID, span{0, 6}), limit: time.Second, question: 7, part: 3, last: true, after: 5}
+		eventData: dataOf("e", `"AQI=",1`, 2, noID, span{0, 6}), limit: time.Second, request: 7, part: 3, last: true, after: 5}
 	f.Add(m.encode())
 	m.args = args{[]byte(`"no base64",]}`), 7, []span{{0, 11}}}
 	f.Add(m.encode())
@@ -837,8 +837,8 @@ func TestBus(t *testing.T) {
 		b.socket(all[1].Hub).Join("new")
 		bus.fails.Store(false)
 		for _, h := range all {
-			if ready := h.cluster.topics.pending(roomTopic("/", "new")); ready != nil {
-				within(t, ready, "the subscription")
+			if err := h.cluster.topics.await(t.Context(), roomTopic("/", "new")); err != nil {
+				t.Fatal(err)
 			}
 		}
 		all[0].To("new").Emit("after")

@@ -16,23 +16,25 @@ const (
 	topicWorkers = 8
 	// topicRetry is the pause after a subscription has failed.
 	topicRetry = 250 * time.Millisecond
-	// minLinger is how long a topic outlives the last who wanted it: rooms come and go, subscriptions cost something.
+	// minLinger is how long a topic outlives its last user, at least: rooms come and go,
+	// subscriptions cost something.
 	minLinger = 5 * time.Second
 	// topicNodes is how many nodes a topic remembers before it looks which of them have gone.
 	topicNodes = 16
 )
 
-// topics are what a node is subscribed to: each while somebody wants it, and a while longer. Subscribing takes time, and
-// may fail and be tried again for as long as the Bus is away; it is left to a few goroutines that exist only meanwhile.
+// topics are what a node is subscribed to: each while it is acquired, and linger longer.
+// Subscribing takes time, and may fail and be tried again for as long as the Bus is away; a few
+// goroutines do it, which exist only meanwhile.
 type topics struct {
-	bus     Bus
-	log     *limitedLog
-	clock   *wheel
-	linger  time.Duration
-	deliver func(t *topic, msg []byte)
-	outcome func(name string, err error) // told of each attempt; also nil for no name, when there is nothing left to attempt
-	begun   func(name string)            // told of each subscription
-	ctx     context.Context
+	bus        Bus
+	log        *limitedLog
+	clock      *wheel
+	linger     time.Duration
+	deliver    func(t *topic, msg []byte)
+	attempted  func(name string, err error) // called after each attempt to subscribe, and with "" and nil when there is none left to make
+	subscribed func(name string)            // called after each successful one
+	ctx        context.Context
 
 	mu      sync.Mutex // the last to be taken but for the clock's. It guards:
 	byName  map[string]*topic
@@ -41,29 +43,30 @@ type topics struct {
 	workers int
 }
 
-// topic is one of them.
+// topic is a subscription of the node, or one to be.
 type topic struct {
-	name  string
-	ready chan struct{} // closed when the subscription is there
-	// heard has the number of the last message of each node. It is deliver's own, which is called by one at a time.
-	heard   map[string]uint64
-	crowded int           // with more nodes in it, some may have gone
+	name string
+	// Only deliver uses these, one call at a time.
+	latest  map[string]uint64 // the number of the last message of each node
+	crowded int               // with more nodes in it, some may have gone
+
 	brought atomic.Uint64 // messages, of whatever kind
 
 	// Guarded by topics.mu.
-	wanted int
-	cancel func()        // nil until subscribed
-	place  *list.Element // in topics.waiting; nil if it does not wait
-	turn   *list.Element // in topics.turns
-	idle   timer
-	marks  map[string]uint64 // the number of the last marker of each node; made with the first
-	marked chan struct{}     // closed with the next marker, and at the end; nil if nobody waits for one
+	users   int           // who need it: acquire less release
+	cancel  func()        // nil until subscribed
+	place   *list.Element // in topics.waiting; nil if it does not wait
+	turn    *list.Element // in topics.turns
+	idle    timer
+	marks   map[string]uint64 // the number of the last marker of each node; made with the first
+	changed gate              // opens when it is subscribed to, has brought a marker, or has gone
 
 	gone atomic.Bool // it is not among the topics any more; changed under topics.mu, too
 }
 
-// want subscribes to the topic if need be, and does not wait for that.
-func (ts *topics) want(name string) {
+// acquire counts one more who needs the topic. The first has it subscribed to; acquire does not
+// wait for that.
+func (ts *topics) acquire(name string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if ts.ctx.Err() != nil {
@@ -74,13 +77,13 @@ func (ts *topics) want(name string) {
 		t = ts.add(name)
 		ts.enqueue(t)
 	}
-	t.wanted++
+	t.users++
 	ts.clock.stop(&t.idle)
 }
 
 // add makes a topic. ts.mu is held.
 func (ts *topics) add(name string) *topic {
-	t := &topic{name: name, ready: make(chan struct{}), heard: make(map[string]uint64), crowded: topicNodes}
+	t := &topic{name: name, latest: make(map[string]uint64), crowded: topicNodes}
 	t.idle.fire = func() { ts.drop(t) }
 	ts.byName[name] = t
 	t.turn = ts.turns.PushBack(t)
@@ -96,7 +99,8 @@ func (ts *topics) enqueue(t *topic) {
 	}
 }
 
-// renew subscribes to the topic anew, in place of a subscription by which nothing comes. It reports whether there is one.
+// renew replaces the subscription to a topic, because nothing comes by it. It reports false if
+// there is no subscription.
 func (ts *topics) renew(t *topic) bool {
 	ts.mu.Lock()
 	if t.gone.Load() || t.cancel == nil {
@@ -105,7 +109,7 @@ func (ts *topics) renew(t *topic) bool {
 	}
 	cancel := ts.remove(t)
 	next := ts.add(t.name) // what the old subscription still brings is not the new one's, whose order is another
-	if next.wanted = t.wanted; next.wanted == 0 {
+	if next.users = t.users; next.users == 0 {
 		ts.clock.schedule(&next.idle, after(ts.linger))
 	}
 	ts.mu.Unlock()
@@ -118,8 +122,8 @@ func (ts *topics) renew(t *topic) bool {
 	return true
 }
 
-// subscribed returns the topic of that name if it is subscribed to; else nil.
-func (ts *topics) subscribed(name string) *topic {
+// named returns the topic of that name if it is subscribed to; else nil.
+func (ts *topics) named(name string) *topic {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if t := ts.byName[name]; t != nil && t.cancel != nil {
@@ -128,7 +132,8 @@ func (ts *topics) subscribed(name string) *topic {
 	return nil
 }
 
-// nextProbed returns the topic to probe next: the subscribed topics other than these take turns. It is nil if there is none.
+// nextProbed returns the topic to probe next; nil if there is none. The subscribed topics but these
+// take turns.
 func (ts *topics) nextProbed(but ...string) *topic {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -142,23 +147,24 @@ func (ts *topics) nextProbed(but ...string) *topic {
 	return nil
 }
 
-// unwant undoes want.
-func (ts *topics) unwant(name string) {
+// release undoes acquire. The subscription ends after linger, unless somebody needs the topic
+// again.
+func (ts *topics) release(name string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t := ts.byName[name]
 	if t == nil { // all were dropped
 		return
 	}
-	if t.wanted--; t.wanted == 0 {
+	if t.users--; t.users == 0 {
 		ts.clock.schedule(&t.idle, after(ts.linger))
 	}
 }
 
-// drop ends a topic that nobody has wanted for long.
+// drop ends the subscription to a topic that nobody has needed for linger.
 func (ts *topics) drop(t *topic) {
 	ts.mu.Lock()
-	if t.wanted > 0 || t.gone.Load() {
+	if t.users > 0 || t.gone.Load() {
 		ts.mu.Unlock()
 		return
 	}
@@ -169,7 +175,7 @@ func (ts *topics) drop(t *topic) {
 	}
 }
 
-// dropAll ends all of them.
+// dropAll ends all subscriptions.
 func (ts *topics) dropAll() {
 	ts.mu.Lock()
 	var cancels []func()
@@ -184,12 +190,13 @@ func (ts *topics) dropAll() {
 	}
 }
 
-// remove returns what is to be called without the lock, which is held.
+// remove removes the topic, and returns the function that ends its subscription, if there is one.
+// The caller, who holds ts.mu, calls it without the lock.
 func (ts *topics) remove(t *topic) (cancel func()) {
 	t.gone.Store(true)
 	delete(ts.byName, t.name)
 	ts.turns.Remove(t.turn)
-	t.wakeMarked()
+	t.changed.open()
 	if t.place != nil {
 		ts.waiting.Remove(t.place)
 	}
@@ -197,17 +204,27 @@ func (ts *topics) remove(t *topic) (cancel func()) {
 	return t.cancel
 }
 
-// pending returns a channel that is closed when the topic's messages come; nil if they do, or nobody wants it.
-func (ts *topics) pending(name string) <-chan struct{} {
+// pending returns the topic of that name if it is still to be subscribed to; else nil.
+func (ts *topics) pending(name string) *topic {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if t := ts.byName[name]; t != nil && t.cancel == nil {
-		return t.ready
+		return t
 	}
 	return nil
 }
 
-// mark notes that the topic has brought a marker of the node.
+// await waits until the topic is subscribed to, or is not needed any more. It returns ctx's error if
+// ctx ends first.
+func (ts *topics) await(ctx context.Context, name string) error {
+	t := ts.pending(name)
+	if t == nil {
+		return nil
+	}
+	return t.changed.await(ctx, &ts.mu, func() bool { return t.cancel != nil || t.gone.Load() })
+}
+
+// mark notes that a topic has brought a marker of a node.
 func (ts *topics) mark(t *topic, node string, number uint64) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -215,60 +232,30 @@ func (ts *topics) mark(t *topic, node string, number uint64) {
 		t.marks = make(map[string]uint64)
 	}
 	t.marks[node] = number
-	t.wakeMarked()
+	t.changed.open()
 }
 
-// unmark forgets the markers of the nodes that have gone.
+// unmark forgets the markers of nodes that have gone.
 func (ts *topics) unmark(t *topic, gone func(node string, _ uint64) bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	maps.DeleteFunc(t.marks, gone)
 }
 
-// wakeMarked wakes those who wait for a marker. topics.mu is held.
-func (t *topic) wakeMarked() {
-	if t.marked != nil {
-		close(t.marked)
-		t.marked = nil
-	}
-}
-
-// awaitMark waits until the topic has brought a marker of the node with this number or a later one, or until ctx ends. If
-// nothing comes by the topic there is nothing to wait for.
+// awaitMark waits until the topic has brought a marker of the node with this number or a later one,
+// or until ctx ends. If the topic is not subscribed to there is nothing to wait for.
 func (ts *topics) awaitMark(ctx context.Context, name, node string, number uint64) {
-	for {
-		marked := ts.unmarked(name, node, number)
-		if marked == nil {
-			return
-		}
-		select {
-		case <-marked:
-		case <-ctx.Done():
-			return
-		}
+	if t := ts.named(name); t != nil {
+		_ = t.changed.await(ctx, &ts.mu, func() bool { return t.marks[node] >= number || t.gone.Load() })
 	}
 }
 
-// unmarked returns a channel that is closed with the topic's next marker; nil if awaitMark has nothing to wait for.
-func (ts *topics) unmarked(name, node string, number uint64) <-chan struct{} {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	t := ts.byName[name]
-	if t == nil || t.cancel == nil || t.marks[node] >= number {
-		return nil
-	}
-	if t.marked == nil {
-		t.marked = make(chan struct{})
-	}
-	return t.marked
-}
-
-// work subscribes to what waits.
+// work subscribes to the topics that wait.
 func (ts *topics) work() {
 	for {
 		t, idle := ts.next()
 		if idle {
-			ts.outcome("", nil)
+			ts.attempted("", nil)
 		}
 		if t == nil {
 			return
@@ -283,7 +270,8 @@ func (ts *topics) work() {
 	}
 }
 
-// next takes a topic that waits. If there is none, the caller is no worker any more; idle reports whether it was the last.
+// next pops a topic that waits. If there is none, the caller stops being a worker; idle reports
+// whether it was the last.
 func (ts *topics) next() (t *topic, idle bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -297,8 +285,8 @@ func (ts *topics) next() (t *topic, idle bool) {
 	return t, false
 }
 
-// callSubscribe calls Bus.Subscribe. A panic or runtime.Goexit of the Bus, which may be the application's own, is an error.
-// The cancel that it returns logs one.
+// callSubscribe calls Bus.Subscribe. A panic or runtime.Goexit of the Bus is returned as an error;
+// one of cancel is logged.
 func (ts *topics) callSubscribe(ctx context.Context, t *topic) (cancel func(), err error) {
 	var end func()
 	err = callApart("Bus.Subscribe", func() (err error) {
@@ -317,12 +305,13 @@ func (ts *topics) callSubscribe(ctx context.Context, t *topic) (cancel func(), e
 	return cancel, err
 }
 
-// subscribe reports whether it has worked. If it has not, the topic waits again.
+// subscribe subscribes to a topic. If that fails, the topic waits again and subscribe reports
+// false.
 func (ts *topics) subscribe(t *topic) bool {
 	ctx, done := context.WithTimeout(ts.ctx, busTimeout)
 	cancel, err := ts.callSubscribe(ctx, t)
 	done()
-	ts.outcome(t.name, err)
+	ts.attempted(t.name, err)
 	ts.mu.Lock()
 	switch {
 	case t.gone.Load():
@@ -330,7 +319,7 @@ func (ts *topics) subscribe(t *topic) bool {
 		t.place = ts.waiting.PushBack(t)
 	default:
 		t.cancel, cancel = cancel, nil
-		close(t.ready)
+		t.changed.open()
 	}
 	ts.mu.Unlock()
 	switch {
@@ -339,18 +328,19 @@ func (ts *topics) subscribe(t *topic) bool {
 	case cancel != nil: // it has gone meanwhile
 		cancel()
 	default:
-		ts.begun(t.name)
+		ts.subscribed(t.name)
 	}
 	return true
 }
 
-// fresh reports whether the message is later than all that the topic has brought of the node. A Bus should bring each once
-// and in order. One that connects anew may fail at that: the broker still reads what is left of the connection before.
+// fresh reports whether a message is later than all that the topic has brought of its node. A Bus
+// should bring each message once and in order, but may fail to when it reconnects: the broker still
+// reads what is left of the connection before.
 func (t *topic) fresh(node string, number uint64) bool {
-	if number <= t.heard[node] {
+	if number <= t.latest[node] {
 		return false
 	}
-	t.heard[node] = number
+	t.latest[node] = number
 	return true
 }
 

@@ -8,9 +8,10 @@ import (
 // waker is a transport in which something is queued that is sent when wake is called.
 type waker interface{ wake() }
 
-// flusher wakes the transports in which a broadcast has queued something, so that the broadcaster does not have to. Its
-// goroutines, at most one for each processor, exist only while there is work. While they are busy, later broadcasts are
-// queued in the same transports, and are written together.
+// flusher wakes the transports in which a broadcast has queued something, so that the broadcaster
+// does not have to. Its goroutines, at most one for each processor, exist only while there is work.
+// While they are busy, later broadcasts are queued in the same transports, and are written
+// together.
 type flusher struct {
 	mu      sync.Mutex // guards:
 	owed    fifo[waker]

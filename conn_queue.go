@@ -3,21 +3,22 @@ package atrium
 import "sync"
 
 const (
-	// writeChunk is the most that one write hands to the network: TLS's record size, and small enough that the
-	// end of each write is a sign of life from a slow peer.
+	// writeChunk is the most that one write hands to the network: TLS's record size, and small
+	// enough that the end of each write is a sign of life from a slow peer.
 	writeChunk = 16 << 10
-	// maxPongs bounds the bytes of pongs that wait to leave. A peer that sends pings faster than it reads gets
-	// its latest ping answered (RFC 6455 §5.5.3).
+	// maxPongs bounds the bytes of pongs that wait to leave. A peer that sends pings faster than it
+	// reads gets its latest ping answered (RFC 6455 §5.5.3).
 	maxPongs = 4 << 10
-	// frameOverhead is what a queued frame takes beside its bytes: its place in the queue, the room that newFrame
-	// leaves around the payload, and what the allocator adds.
+	// frameOverhead is what a queued frame takes beside its bytes: its place in the queue, the room
+	// that newFrame leaves around the payload, and what the allocator adds.
 	frameOverhead = 96
 	// keptFrames bounds the capacity that an empty queue keeps.
 	keptFrames = 16
 )
 
-// frameQueue holds the frames that wait to be written, and takes them apart into chunks for single writes. Pings and
-// pongs overtake data at the next frame boundary. It has no lock: an outbox guards it.
+// frameQueue holds the frames that wait to be written, and takes them apart into chunks for single
+// writes. Pings and pongs overtake data at the next frame boundary. It has no lock: an outbox
+// guards it.
 type frameQueue struct {
 	frames  fifo[[]byte] // that wait
 	partial []byte       // the unwritten rest of a frame whose beginning was written
@@ -51,9 +52,9 @@ func (q *frameQueue) addPong(frame []byte) {
 // cost returns how much memory the queue takes, in bytes. Small frames take more than their bytes.
 func (q *frameQueue) cost() int { return q.bytes + q.frames.len()*frameOverhead }
 
-// next returns what to write next: a frame or a piece of one, where it lies, or as many whole frames as go into a
-// buffer; nil if there is nothing. It takes the buffer from the pool if it needs one. The bytes count until they are
-// written: see wrote of outbox.
+// next returns what to write next: a frame or a piece of one, where it lies, or as many whole
+// frames as go into a buffer; nil if there is nothing. It takes the buffer from the pool if it
+// needs one. The bytes count until they are written: see wrote of outbox.
 func (q *frameQueue) next(buf **[]byte) []byte {
 	if len(q.partial) > 0 {
 		chunk := q.partial[:min(len(q.partial), writeChunk)]

@@ -5,7 +5,8 @@ import "sync/atomic"
 // incoming is an item of the inbox of a Socket or a Client: its connect, an event, its leaving.
 type incoming struct {
 	kind incomingKind
-	// Of a connect, args are the auth value or nothing; of a problem, args.json says what it is, as text.
+	// Of a connect, args are the auth value or nothing; of a problem, args.json says what it is, as
+	// text.
 	eventData
 	reason Reason // of leaving
 	note   func() // of a note: handles it
@@ -21,8 +22,8 @@ const (
 	incomingNote // something of a Client's
 )
 
-// incomingOverhead is what an event takes beside its bytes: its place in the inbox, which has room for up to three times
-// as many, and what the allocator adds; of a Client's events also their note.
+// incomingOverhead is what an event takes beside its bytes: its place in the inbox, which has room
+// for up to three times as many, and what the allocator adds; of a Client's events also their note.
 const incomingOverhead = 256
 
 // size is what it takes of memory, in bytes.
@@ -30,8 +31,8 @@ func (in incoming) size() int {
 	return len(in.name) + in.args.size() + incomingOverhead
 }
 
-// reading is what the inboxes of a connection share with the goroutine that reads it and pushes to them. While a push
-// waits for room in one of them, the connection is not read.
+// reading is what the inboxes of a connection share with the goroutine that reads it and pushes to
+// them. While a push waits for room in one of them, the connection is not read.
 type reading struct {
 	more   atomic.Bool   // there is more to handle after what is being handled
 	calls  atomic.Int32  // Calls to the peer whose replies are pending
@@ -39,13 +40,15 @@ type reading struct {
 	pauses atomic.Uint32 // how many times a push has begun or ended to wait
 	wake   chan struct{} // has a token if a push that waits should look again; made by the first one that waits
 
-	// Until a client is accepted, all its inboxes and sockets have one bound together, maxBeforeConnect.
+	// Until a client is accepted, all its inboxes and sockets have one bound together,
+	// maxBeforeConnect.
 	pending atomic.Bool  // it is not accepted yet; of a Client it is never set
 	held    atomic.Int32 // bytes, while it is pending
 }
 
-// maxBeforeConnect bounds each of these, in bytes, until a client is accepted: a message that is received, one with its
-// attachments, what was received and waits in all its inboxes together, and what is queued for it.
+// maxBeforeConnect bounds each of these, in bytes, until a client is accepted: a message that is
+// received, one with its attachments, what was received and waits in all its inboxes together, and
+// what is queued for it.
 const maxBeforeConnect = 64 << 10
 
 // holds counts bytes that a client takes, or releases if they are negative, before it is accepted.
@@ -59,7 +62,8 @@ func (r *reading) holds(bytes int) {
 	}
 }
 
-// full reports whether the bound for clients that are not accepted, multiplied by times, is reached.
+// full reports whether the bound for clients that are not accepted, multiplied by times, is
+// reached.
 func (r *reading) full(times int) bool {
 	return r != nil && r.pending.Load() && int(r.held.Load()) >= times*maxBeforeConnect
 }

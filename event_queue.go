@@ -5,14 +5,15 @@ import (
 	"sync"
 )
 
-// queue is a bounded queue for one handler. A goroutine that exists only while there is work calls the handler with one
-// item after the other, in order.
+// queue is a bounded queue for one handler. A goroutine that exists only while there is work calls
+// the handler with one item after the other, in order.
 //
-// It is bounded by the number of its items and by their bytes. The methods that add an item differ in what they do when
-// there is no room: push waits, offer refuses the item, and put adds it nevertheless.
+// It is bounded by the number of its items and by their bytes. The methods that add an item differ
+// in what they do when there is no room: push waits, offer refuses the item, and put adds it
+// nevertheless.
 //
-// An item counts until its handling begins. With a reading it counts until it has been handled, so that a peer that sends
-// faster than its events are handled is slowed down.
+// An item counts until its handling begins. With a reading it counts until it has been handled, so
+// that a peer that sends faster than its events are handled is slowed down.
 type queue[T interface{ size() int }] struct {
 	handler handler[T]
 	reading *reading // of the connection that the items come by; nil if they come otherwise, and push is not called
@@ -55,9 +56,10 @@ const (
 	itemRefused             // there is no room for it
 )
 
-// push adds an item. If the items have reached a bound, push waits for it to be half empty, so that the connection is not read and TCP
-// slows the peer down. It does not wait while a Call to the peer is pending, because the answer may be behind the item: it
-// refuses the item then if twice the bounds are reached. Only the goroutine that reads the connection calls push.
+// push adds an item. If the items have reached a bound, push waits for it to be half empty, so that
+// the connection is not read and TCP slows the peer down. It does not wait while a Call to the peer
+// is pending, because the answer may be behind the item: it refuses the item then if twice the
+// bounds are reached. Only the goroutine that reads the connection calls push.
 func (q *queue[T]) push(item T) itemVerdict {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -110,14 +112,16 @@ func (q *queue[T]) pushLast(item T) {
 	q.close()
 }
 
-// finish closes the queue: what is in it is handled, and push and offer, one that waits included, ignore what they get.
+// finish closes the queue: what is in it is handled, and push and offer, one that waits included,
+// ignore what they get.
 func (q *queue[T]) finish() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.close()
 }
 
-// drop closes a queue without a reading and removes what is in it. It returns how many items that was.
+// drop closes a queue without a reading and removes what is in it. It returns how many items that
+// was.
 func (q *queue[T]) drop() (dropped int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -135,7 +139,8 @@ func (q *queue[T]) bound(maxCount, maxBytes int) {
 	q.reading.recheck()
 }
 
-// current returns the item that is being handled, and since when, by nanotime. It reports false if there is none.
+// current returns the item that is being handled, and since when, by nanotime. It reports false if
+// there is none.
 func (q *queue[T]) current() (item T, since int64, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -145,7 +150,8 @@ func (q *queue[T]) current() (item T, since int64, ok bool) {
 	return *q.items.at(0), q.since, true
 }
 
-// full reports whether the bounds, multiplied by times, are reached. q.mu is held, as in all that follows but run.
+// full reports whether the bounds, multiplied by times, are reached. q.mu is held, as in all that
+// follows but run.
 func (q *queue[T]) full(times int) bool {
 	return q.items.len()/times >= q.maxCount || q.bytes/times >= q.maxBytes || q.reading.full(times)
 }
@@ -196,8 +202,8 @@ func (q *queue[T]) run() {
 	returned = true
 }
 
-// next returns the item to handle next. The handling of the one before is over. If it reports false there is none, and the
-// goroutine ends.
+// next returns the item to handle next. The handling of the one before is over. If it reports false
+// there is none, and the goroutine ends.
 func (q *queue[T]) next() (item T, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

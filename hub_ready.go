@@ -18,7 +18,7 @@ func (h *Hub) Ready() error {
 	if h.cluster == nil {
 		return nil
 	}
-	if since, err := h.cluster.health.err(); err != nil {
+	if since, err := h.cluster.busError(); err != nil {
 		return fmt.Errorf("since %s: %w", since.Format(time.RFC3339), err)
 	}
 	return nil

@@ -98,7 +98,7 @@ func (n *Nodes) Stats() ClusterStats {
 		return ClusterStats{}
 	}
 	var failing time.Duration
-	if since, err := c.health.err(); err != nil {
+	if since, err := c.busError(); err != nil {
 		failing = time.Since(since)
 	}
 	return ClusterStats{

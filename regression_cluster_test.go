@@ -126,11 +126,11 @@ func TestTopicAndSuccessorDeliverOnce(t *testing.T) {
 		}}
 		var delivered []string
 		ts := newTopics(bus, func(_ *topic, msg []byte) { delivered = append(delivered, string(msg)) })
-		ts.want("room")
+		ts.acquire("room")
 		synctest.Wait()
-		ts.unwant("room")
+		ts.release("room")
 		<-time.After(2 * ts.linger)
-		ts.want("room")
+		ts.acquire("room")
 		synctest.Wait()
 		if len(delivers) != 2 {
 			t.Fatalf("%d subscriptions", len(delivers))
@@ -153,10 +153,10 @@ func TestForgottenTopicsDoNotWait(t *testing.T) {
 		ts := newTopics(bus, nil)
 		ctx, stop := context.WithCancel(t.Context())
 		ts.ctx = ctx
-		ts.want("kept")
+		ts.acquire("kept")
 		for i := range 1000 {
-			ts.want(fmt.Sprint(i))
-			ts.unwant(fmt.Sprint(i))
+			ts.acquire(fmt.Sprint(i))
+			ts.release(fmt.Sprint(i))
 		}
 		<-time.After(2 * ts.linger)
 		synctest.Wait()
@@ -166,8 +166,9 @@ func TestForgottenTopicsDoNotWait(t *testing.T) {
 		}
 		ts.mu.Unlock()
 		bus.fails.Store(false)
-		ready := ts.pending("kept")
-		<-ready
+		if err := ts.await(t.Context(), "kept"); err != nil {
+			t.Error(err)
+		}
 		stop()
 		ts.dropAll()
 	})
@@ -189,19 +190,19 @@ func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
 		}()
 		other := &fakeNode{bus: bus, node: "other"}
 		for n := range uint64(maxAnswering + 10) {
-			other.send(everyNode, clusterMessage{kind: clusterCall, question: n + 1, namespace: "/", eventData: eventData{name: "q"}, limit: time.Hour})
+			other.send(everyNode, clusterMessage{kind: clusterCall, request: n + 1, namespace: "/", eventData: eventData{name: "q"}, limit: time.Hour})
 		}
 		synctest.Wait()
-		if n := h.cluster.calling.Load(); n != maxAnswering {
+		if n := h.cluster.requests.calling.Load(); n != maxAnswering {
 			t.Errorf("%d calls are under way", n)
 		}
 		if n := h.Nodes().Stats().Dropped; n != 10 {
 			t.Errorf("%d dropped", n)
 		}
-		other.send(everyNode, clusterMessage{kind: clusterDisconnect, question: 1 << 20, namespace: "/"})
+		other.send(everyNode, clusterMessage{kind: clusterDisconnect, request: 1 << 20, namespace: "/"})
 		eventually(t, "the client to be disconnected", func() bool { return h.Namespace.everyone.count() == 0 })
 		synctest.Wait()
-		if n := h.cluster.calling.Load(); n != 0 {
+		if n := h.cluster.requests.calling.Load(); n != 0 {
 			t.Errorf("%d calls are under way after it has gone", n)
 		}
 	})
@@ -223,7 +224,7 @@ func TestTopicForgetsNodes(t *testing.T) {
 		h.cluster.topics.mu.Lock()
 		everybody := h.cluster.topics.byName[everyNode]
 		h.cluster.topics.mu.Unlock()
-		if n := len(everybody.heard); n > 2*topicNodes {
+		if n := len(everybody.latest); n > 2*topicNodes {
 			t.Errorf("%d nodes", n)
 		}
 		if s := h.Nodes().Stats(); s.Repeated+s.Malformed != 0 || s.Nodes != 1 {

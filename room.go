@@ -53,7 +53,7 @@ func (r *room) add(s *Socket) bool {
 		r.index[s] = len(r.members)
 		r.members = append(r.members, s)
 		if len(r.members) == 1 && r.topics != nil {
-			r.topics.want(r.topic)
+			r.topics.acquire(r.topic)
 		}
 	}
 	return true
@@ -76,7 +76,7 @@ func (r *room) remove(s *Socket, emptied func()) {
 	r.members[last] = nil
 	r.members = r.members[:last]
 	if last == 0 && r.topics != nil {
-		r.topics.unwant(r.topic)
+		r.topics.release(r.topic)
 	}
 	if last == 0 && emptied != nil {
 		r.closed = true

@@ -34,8 +34,8 @@ func (n *Namespace) await(ctx context.Context, rooms []string) {
 func (n *Namespace) subscribeAway(rooms []string) {
 	if c := n.hub.cluster; c != nil {
 		for _, room := range rooms {
-			c.topics.want(n.topic(room))
-			c.topics.unwant(n.topic(room))
+			c.topics.acquire(n.topic(room))
+			c.topics.release(n.topic(room))
 		}
 	}
 }
@@ -172,10 +172,10 @@ func encodeAll[T any](list []T) []json.RawMessage {
 	return values
 }
 
-// ask asks the other nodes that the target may have sockets on; nil if there are none. A question goes by other topics
+// ask asks the other nodes that the target may have sockets on; nil if there are none. A request goes by other topics
 // than the events for its target, unless these are the sockets of one node. So that the two keep their order, a marker
 // follows the events.
-func (t Target) ask(m *clusterMessage) *question {
+func (t Target) ask(m *clusterMessage) *clusterRequest {
 	c := t.ns.hub.cluster
 	r, node := t.elsewhere()
 	switch {

@@ -196,6 +196,6 @@ func (b *queueingBus) Flush(ctx context.Context) error {
 
 // newTopics returns topics without a cluster.
 func newTopics(bus Bus, deliver func(*topic, []byte)) *topics {
-	return &topics{bus: bus, clock: newWheel(time.Second), linger: minLinger, deliver: deliver, outcome: func(string, error) {},
-		begun: func(string) {}, ctx: context.Background(), byName: make(map[string]*topic)}
+	return &topics{bus: bus, clock: newWheel(time.Second), linger: minLinger, deliver: deliver, attempted: func(string, error) {},
+		subscribed: func(string) {}, ctx: context.Background(), byName: make(map[string]*topic)}
 }
