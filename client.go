@@ -21,10 +21,10 @@ import (
 //
 // All methods may be called from any goroutine at any time.
 type Client struct {
-	*registry[*Client]
-	options ClientOptions
-	address string // of the WebSocket
-	wrong   error  // what is wrong with the URL or the options
+	registry *registry[*Client]
+	options  ClientOptions
+	address  string // of the WebSocket
+	wrong    error  // what is wrong with the URL or the options
 
 	inbox   queue[incoming]
 	reading reading
@@ -70,20 +70,23 @@ const (
 // a Hub is taken off.
 func (c *Client) Handle(event string, f func(*Event)) {
 	mustFunc(f == nil, "Handle")
-	c.register(event, func(_ *Client, e *Event) { f(e) })
+	c.registry.register(event, func(_ *Client, e *Event) { f(e) })
 }
+
+// register makes a Client a Registrar.
+func (c *Client) register(event string, f func(*Client, *Event)) { c.registry.register(event, f) }
 
 // HandleAny adds a function that sees every event, before the event's own handler.
 func (c *Client) HandleAny(f func(*Event)) {
 	mustFunc(f == nil, "HandleAny")
-	c.update(func(r *functions[*Client]) { r.any = append(r.any, f) })
+	c.registry.update(func(r *functions[*Client]) { r.any = append(r.any, f) })
 }
 
 // OnConnect adds a function that is called each time the client is connected, which may be the place to join rooms and
 // to ask for what was missed, unless Recovered. What had been waiting to be sent is sent before that.
 func (c *Client) OnConnect(f func(*Client)) {
 	mustFunc(f == nil, "OnConnect")
-	c.update(func(r *functions[*Client]) { r.onConnect = append(r.onConnect, f) })
+	c.registry.update(func(r *functions[*Client]) { r.onConnect = append(r.onConnect, f) })
 }
 
 // OnDisconnect adds a function that is called each time a client that was connected is so no more, after the last of
@@ -91,7 +94,7 @@ func (c *Client) OnConnect(f func(*Client)) {
 // ReasonClientDisconnect.
 func (c *Client) OnDisconnect(f func(*Client, Reason)) {
 	mustFunc(f == nil, "OnDisconnect")
-	c.update(func(r *functions[*Client]) { r.onDisconnect = append(r.onDisconnect, f) })
+	c.registry.update(func(r *functions[*Client]) { r.onDisconnect = append(r.onDisconnect, f) })
 }
 
 // OnConnectError adds a function that is called after each attempt to connect that failed, with an error as Connect
@@ -99,13 +102,13 @@ func (c *Client) OnDisconnect(f func(*Client, Reason)) {
 // is StateClosed by then. While 256 events wait to be handled these errors are only logged.
 func (c *Client) OnConnectError(f func(*Client, error)) {
 	mustFunc(f == nil, "OnConnectError")
-	c.update(func(r *functions[*Client]) { r.onConnectError = append(r.onConnectError, f) })
+	c.registry.update(func(r *functions[*Client]) { r.onConnectError = append(r.onConnectError, f) })
 }
 
 // OnState adds a function that is called with each new State.
 func (c *Client) OnState(f func(*Client, State)) {
 	mustFunc(f == nil, "OnState")
-	c.update(func(r *functions[*Client]) { r.onState = append(r.onState, f) })
+	c.registry.update(func(r *functions[*Client]) { r.onState = append(r.onState, f) })
 }
 
 // State returns the state: StateClosed before Connect, after Close and when the client has stopped; StateConnecting
@@ -275,7 +278,7 @@ func (c *Client) panicked(name string) func(what ...any) {
 
 // handle calls the handlers of an event.
 func (c *Client) handle(e *Event) {
-	if !c.dispatch(c, e) && e.ackID != noID {
+	if !c.registry.dispatch(c, e) && e.ackID != noID {
 		e.ReplyError(Errorf("event: %q is not one that this client knows", e.name))
 	}
 }

@@ -339,7 +339,7 @@ func (c *Client) attach(l *link, id, pid string) bool {
 	}
 	l.outcome <- attempted{}
 	c.tell("OnConnect", func() {
-		for _, f := range c.functions().onConnect {
+		for _, f := range c.registry.functions().onConnect {
 			f(c)
 		}
 	})
@@ -400,7 +400,7 @@ func (c *Client) detach(l *link) {
 		c.options.Logger.Warn("atrium: disconnected", slog.Any("error", l.wrong))
 	}
 	c.tell("OnDisconnect", func() {
-		for _, f := range c.functions().onDisconnect {
+		for _, f := range c.registry.functions().onDisconnect {
 			f(c, reason)
 		}
 	})
@@ -465,14 +465,14 @@ func (c *Client) Close() error {
 // change changes the state and tells of it. c.mu is held, so that the order in which it is told is the right one.
 func (c *Client) change(to State) {
 	c.state = to
-	if len(c.functions().onState) == 0 {
+	if len(c.registry.functions().onState) == 0 {
 		return
 	}
 	// This does not wait for room: Connect may be called by a handler. Each change goes with something that does wait, or
 	// with a call of Connect or Close.
 	c.inbox.put(incoming{kind: incomingNote, note: func() {
 		c.runFunction("OnState", func() {
-			for _, f := range c.functions().onState {
+			for _, f := range c.registry.functions().onState {
 				f(c, to)
 			}
 		})
@@ -483,7 +483,7 @@ func (c *Client) change(to State) {
 func (c *Client) tellError(err error) {
 	note := incoming{kind: incomingNote, note: func() {
 		c.runFunction("OnConnectError", func() {
-			for _, f := range c.functions().onConnectError {
+			for _, f := range c.registry.functions().onConnectError {
 				f(c, err)
 			}
 		})

@@ -7,7 +7,9 @@ package atrium
 // If the socket is disconnected by then, the acknowledgement is dropped, as an Emit is;
 // Socket.Context tells. If none is sent, the sender's Call ends with its time-out. Hub.Shutdown
 // does not wait for it.
-type Ack struct{ event *Event } // it has no arguments any more when the handler has returned
+type Ack struct {
+	event *Event // without arguments when the handler has returned
+}
 
 // Later returns an Ack with which the event is acknowledged later: the handler may return without a
 // reply, so that slow work does not hold up the socket's next events. Nothing else of the event may

@@ -18,7 +18,7 @@ type Registrar[S any] interface {
 }
 
 // registry holds the functions that the application has registered. S is what handlers get beside
-// an event; see Registrar. A Namespace, a Client and Nodes embed one, which makes them Registrars.
+// an event; see Registrar.
 type registry[S any] struct {
 	mu      sync.Mutex // held while the functions are replaced
 	current atomic.Pointer[functions[S]]

@@ -17,10 +17,9 @@ import (
 // dispatched does not see a handler that is registered meanwhile. Registering nil panics. All
 // methods may be called from any goroutine.
 type Namespace struct {
-	*registry[*Socket] // shared by the namespaces that one OfFunc stands for
-
 	hub      *Hub
 	name     string
+	registry *registry[*Socket] // shared by the namespaces that one OfFunc stands for
 	everyone *room
 
 	// mu may be taken while a room's lock is held, never the other way round. It guards the two
@@ -62,7 +61,7 @@ func (n *Namespace) Name() string { return n.name }
 // it joined here.
 func (n *Namespace) Use(f func(*Socket) error) {
 	mustFunc(f == nil, "Use")
-	n.update(func(r *functions[*Socket]) { r.use = append(r.use, f) })
+	n.registry.update(func(r *functions[*Socket]) { r.use = append(r.use, f) })
 }
 
 // OnConnect adds a function that is called for each new socket when its client has been told that
@@ -74,14 +73,14 @@ func (n *Namespace) Use(f func(*Socket) error) {
 // for example, emit it in OnConnect and Join the room after that.
 func (n *Namespace) OnConnect(f func(*Socket)) {
 	mustFunc(f == nil, "OnConnect")
-	n.update(func(r *functions[*Socket]) { r.onConnect = append(r.onConnect, f) })
+	n.registry.update(func(r *functions[*Socket]) { r.onConnect = append(r.onConnect, f) })
 }
 
 // OnDisconnect adds a function that is called once for each socket that was connected, after the
 // last of its events. The socket has left its rooms by then; Rooms still returns them.
 func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
 	mustFunc(f == nil, "OnDisconnect")
-	n.update(func(r *functions[*Socket]) { r.onDisconnect = append(r.onDisconnect, f) })
+	n.registry.update(func(r *functions[*Socket]) { r.onDisconnect = append(r.onDisconnect, f) })
 }
 
 // Handle registers the handler of an event in its raw form; On, OnCall and OnAck are the typed
@@ -93,14 +92,17 @@ func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
 // reserved, too long, or registered already.
 func (n *Namespace) Handle(event string, f func(*Event)) {
 	mustFunc(f == nil, "Handle")
-	n.register(event, func(_ *Socket, e *Event) { f(e) })
+	n.registry.register(event, func(_ *Socket, e *Event) { f(e) })
 }
+
+// register makes a Namespace a Registrar.
+func (n *Namespace) register(event string, f func(*Socket, *Event)) { n.registry.register(event, f) }
 
 // HandleAny adds a function that is called for every event, before the event's own handler. Without
 // one an event that has no handler is an error, which its sender gets.
 func (n *Namespace) HandleAny(f func(*Event)) {
 	mustFunc(f == nil, "HandleAny")
-	n.update(func(r *functions[*Socket]) { r.any = append(r.any, f) })
+	n.registry.update(func(r *functions[*Socket]) { r.any = append(r.any, f) })
 }
 
 // UseEvent adds a function that is called for every event before any handler. The functions run in
@@ -108,7 +110,7 @@ func (n *Namespace) HandleAny(f func(*Event)) {
 // had returned it, and the event is not handled.
 func (n *Namespace) UseEvent(f func(*Event) error) {
 	mustFunc(f == nil, "UseEvent")
-	n.update(func(r *functions[*Socket]) { r.useEvent = append(r.useEvent, f) })
+	n.registry.update(func(r *functions[*Socket]) { r.useEvent = append(r.useEvent, f) })
 }
 
 // OnEmit adds a function that is called for every event that is sent to sockets of this namespace
@@ -116,12 +118,12 @@ func (n *Namespace) UseEvent(f func(*Event) error) {
 // must not keep args. It may run in any goroutine. A panic of f is logged, and the event is sent.
 func (n *Namespace) OnEmit(f func(event string, args []json.RawMessage)) {
 	mustFunc(f == nil, "OnEmit")
-	n.update(func(r *functions[*Socket]) { r.onEmit = append(r.onEmit, f) })
+	n.registry.update(func(r *functions[*Socket]) { r.onEmit = append(r.onEmit, f) })
 }
 
 // emitted calls the functions of OnEmit.
 func (n *Namespace) emitted(m *message) {
-	listeners := n.functions().onEmit
+	listeners := n.registry.functions().onEmit
 	if len(listeners) == 0 {
 		return
 	}

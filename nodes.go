@@ -14,8 +14,8 @@ import (
 //
 // All methods may be called from any goroutine.
 type Nodes struct {
-	*registry[string] // its handlers run one at a time, in a goroutine of their own
-	hub               *Hub
+	hub      *Hub
+	registry *registry[string] // its handlers run one at a time, in a goroutine of their own
 }
 
 // Nodes returns the other nodes.
@@ -48,12 +48,15 @@ func (n *Nodes) Emit(event string, args ...any) error {
 	return nil
 }
 
+// register makes Nodes a Registrar.
+func (n *Nodes) register(event string, f func(string, *Event)) { n.registry.register(event, f) }
+
 // notice implements clusterHost. It calls the handler of the event, if there is one; a panic is
 // logged.
 func (h *Hub) notice(m *clusterMessage) {
 	from := &otherNode{name: m.from, log: h.options.Logger}
 	e := &Event{sender: from, eventData: m.eventData}
-	guard(func() { h.nodes.dispatch(m.from, e) }, func(what ...any) {
+	guard(func() { h.nodes.registry.dispatch(m.from, e) }, func(what ...any) {
 		from.logger(m.name).Error("atrium: a handler panicked", what...)
 	})
 }

@@ -85,13 +85,13 @@ func (s *Socket) run(in incoming, e *Event) {
 	}
 	switch in.kind {
 	case incomingEvent:
-		if !s.ns.dispatch(s, e) {
+		if !s.ns.registry.dispatch(s, e) {
 			e.ReplyError(Errorf("event: %q is not one that this server knows", e.name))
 		}
 	case incomingProblem:
 		s.replyError(in.name, in.ackID, string(in.args.json), nil)
 	case incomingLeave:
-		for _, f := range s.ns.functions().onDisconnect {
+		for _, f := range s.ns.registry.functions().onDisconnect {
 			f(s, in.reason)
 		}
 	}
@@ -126,7 +126,7 @@ func (s *Socket) maxAttachments() int { return s.ns.hub.options.Limits.Attachmen
 // connect calls the Use functions and then connects the client, or refuses it.
 func (s *Socket) connect(auth []byte) {
 	s.handshake.auth = auth
-	functions := s.ns.functions()
+	functions := s.ns.registry.functions()
 	if !s.comeBack(auth) {
 		for _, use := range functions.use {
 			if err := errorOf(use(s)); err != nil {
