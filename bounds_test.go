@@ -70,7 +70,7 @@ func TestBoundsCountMemory(t *testing.T) {
 			for c.inbox.held() < bound {
 				var parts assembler
 				p, _, _ := parts.add(enginePacket{kind: engineMessage, data: []byte(`2["x"]`)}, attachmentLimits{defaultMaxAttachments, bound})
-				l.event(p)
+				l.receiveEvent(p)
 			}
 			within(t, handling, "the first event")
 			t.Cleanup(func() { close(goOn); emptyInbox(t, &c.inbox) })

@@ -56,6 +56,7 @@ func (c *Client) acknowledge(p packet) {
 	}
 }
 
+// failCalls gives calls, which are removed from the queue already, an error.
 func failCalls(calls []*clientCall, err error) {
 	for _, k := range calls {
 		k.done <- Reply{Err: err}

@@ -5,18 +5,19 @@ import "time"
 const (
 	// maxHeartbeat bounds the ping interval and the ping time-out that a server may ask for.
 	maxHeartbeat = 24 * time.Hour
-	// lookInterval bounds the time between two looks at the heartbeat, so that a sleep of the machine is noticed.
+	// lookInterval bounds the time between two looks at the heartbeat, so that a sleep of the
+	// machine is noticed.
 	lookInterval = 5 * time.Second
-	// probeTimeout is how long a server may be silent after a sleep and a ping (RFC 6455 §5.5.2): a network that wakes up
-	// takes some seconds.
+	// probeTimeout is how long a server may be silent after a sleep and a ping (RFC 6455 §5.5.2): a
+	// network that wakes up takes some seconds.
 	probeTimeout = 10 * time.Second
 )
 
-// clientHeartbeat decides when a Client's server is gone. It is pure: look is told what there is to see and says what to
-// do.
+// clientHeartbeat decides when a Client's server is gone. It is pure: look is told what there is to
+// see and says what to do.
 //
-// Times are nanotime unless they say otherwise. Nobody sets that clock: setting the wall clock ends no connection, and
-// hides no dead one.
+// Times are nanotime unless they say otherwise. Nobody sets that clock: setting the wall clock ends
+// no connection, and hides no dead one.
 type clientHeartbeat struct {
 	limit      int64 // how long the server may be silent, in nanoseconds
 	alive      int64 // when the server was last known to be there, or the client did not read
@@ -45,11 +46,9 @@ func newClientHeartbeat(limit time.Duration, s clientSigns) clientHeartbeat {
 	return clientHeartbeat{limit: int64(limit), alive: s.now, looked: s.now, lookedWall: s.wall, reads: s.reads, pauses: s.pauses}
 }
 
-// due reports whether a look is due before anything is sent: the server seems to be gone, or the machine to have slept.
-func (h *clientHeartbeat) due(now, wall int64) bool { return now >= h.goneAt() || h.slept(now, wall) }
-
-// slept reports whether the machine seems to have slept since the latest look. Timers do not run then, and it depends on
-// the system which of its clocks go on. A wall clock that was set forward looks the same.
+// slept reports whether the machine seems to have slept since the latest look. Timers do not run
+// then, and it depends on the system which of its clocks go on. A wall clock that was set forward
+// looks the same.
 func (h *clientHeartbeat) slept(now, wall int64) bool {
 	return max(now-h.looked, wall-h.lookedWall) > 2*int64(lookInterval)
 }
@@ -62,7 +61,8 @@ func (h *clientHeartbeat) goneAt() int64 {
 	return h.alive + h.limit
 }
 
-// look returns whether to send a WebSocket ping now, and when to look again. If wait is not positive, the server is gone.
+// look returns whether to send a WebSocket ping now, and when to look again. If wait is not
+// positive, the server is gone.
 func (h *clientHeartbeat) look(s clientSigns) (ping bool, wait time.Duration) {
 	if s.received > h.alive {
 		h.alive, h.probed = s.received, 0
@@ -70,8 +70,8 @@ func (h *clientHeartbeat) look(s clientSigns) (ping bool, wait time.Duration) {
 	paused := s.pauses%2 != 0
 	switch {
 	case paused:
-		// Silence means nothing while the client does not read. A server that has gone is noticed by writing: TCP
-		// refuses the first ping, and writing the second fails.
+		// Silence means nothing while the client does not read. A server that has gone is noticed
+		// by writing: TCP refuses the first ping, and writing the second fails.
 		h.probed = 0
 		if s.now-h.alive >= h.limit/2 {
 			h.alive, ping = s.now, !s.queued
@@ -85,4 +85,34 @@ func (h *clientHeartbeat) look(s clientSigns) (ping bool, wait time.Duration) {
 		h.probed, ping = s.now, true
 	}
 	return ping, time.Duration(min(h.goneAt()-s.now, int64(lookInterval)))
+}
+
+// signs returns what the heartbeat looks at.
+func (l *link) signs() clientSigns {
+	return clientSigns{
+		now: nanotime(), wall: time.Now().UnixNano(), received: l.received.Load(), partial: l.conn.partialSince.Load() != 0,
+		reads: l.conn.reads.Load(), pauses: l.client.reading.pauses.Load(), queued: l.conn.out.buffered() > 0,
+	}
+}
+
+// checkHeartbeat does what the heartbeat says. It runs when the timer fires, and before a message
+// is sent if that is due.
+func (l *link) checkHeartbeat() {
+	signs := l.signs()
+	l.client.mu.Lock()
+	if l.over {
+		l.client.mu.Unlock()
+		return
+	}
+	ping, wait := l.heartbeat.look(signs)
+	if wait > 0 {
+		l.timer.Reset(wait)
+	}
+	l.client.mu.Unlock()
+	switch {
+	case wait <= 0:
+		l.cut(ReasonPingTimeout)
+	case ping && !l.conn.queuePing(nil) && l.conn.State() == StateOpen:
+		l.cut(ReasonTransportError)
+	}
 }

@@ -9,29 +9,28 @@ import (
 	"time"
 )
 
-const (
-	// maxEngineHandshake bounds the message that a server begins with, in bytes. It has some 120.
-	maxEngineHandshake = 16 << 10
-)
+// maxEngineHandshake bounds the message that a server begins with, in bytes. It has some 120.
+const maxEngineHandshake = 16 << 10
 
-// link is one connection of a Client, from the WebSocket's handshake to its end. One goroutine, Conn.serve, reads it.
+// link is one connection of a Client, from the WebSocket's handshake to its end. Conn.serve reads
+// it, and calls the methods of messageHandler.
 type link struct {
 	client  *Client
 	conn    *Conn
-	auth    []byte         // the CONNECT packet's data
-	outcome chan attempted // of the attempt; has room for the one that there will be
+	auth    []byte         // the object of the CONNECT packet
+	outcome chan attempted // of the attempt; has room for one
 
-	// The reader's own.
+	// Used by the reader only:
 	parts    assembler
 	recovers bool  // events may have an offset: see Recovery
-	wrong    error // what the server broke
+	wrong    error // how the server broke the protocol
 
 	received atomic.Int64 // nanotime when a whole frame was last received
 
 	// Guarded by client.mu:
 	phase     linkPhase // changed by the reader only
-	over      bool      // it is not to be used any more
-	reason    Reason    // why it is over
+	over      bool      // nothing is sent any more
+	reason    Reason    // why, once the link was connected
 	heartbeat clientHeartbeat
 	timer     *time.Timer // calls checkHeartbeat; nil before the Engine.IO handshake
 }
@@ -45,17 +44,12 @@ const (
 	linkConnected                  // the server has let the client in
 )
 
+// awaited names what the server has to send next.
 func (p linkPhase) awaited() string {
 	if p == linkDialed {
 		return "the Engine.IO handshake"
 	}
 	return "the answer to Socket.IO's CONNECT"
-}
-
-// attempted is what became of an attempt to connect.
-type attempted struct {
-	err   error // nil: connected
-	final bool  // another attempt would have the same outcome
 }
 
 func newLink(c *Client, conn *Conn, auth []byte) *link {
@@ -69,7 +63,7 @@ func newLink(c *Client, conn *Conn, auth []byte) *link {
 func (l *link) readEnded() {
 	l.client.detach(l)
 	if l.timer != nil {
-		l.timer.Stop() // for good: checkHeartbeat finds that the link is over
+		l.timer.Stop() // checkHeartbeat does not start it again, because the link is over
 	}
 	l.conn.finish()
 	l.client.busy.Done()
@@ -78,7 +72,7 @@ func (l *link) readEnded() {
 // moreEvents implements messageHandler.
 func (l *link) moreEvents() bool { return l.client.reading.more.Load() }
 
-// errOver ends the reading of a connection that is closing.
+// errOver makes Conn.serve end the reading of a connection that is closing.
 var errOver = errors.New("atrium: the connection is over")
 
 // receive implements messageHandler.
@@ -105,10 +99,11 @@ func (l *link) receive(op Opcode, p []byte) error {
 		o := &l.client.options
 		packet, done, err = l.parts.add(m, attachmentLimits{o.MaxAttachments, int(o.Dial.MaxMessageBytes)})
 		if done && err == nil {
-			return l.packet(packet)
+			return l.receivePacket(packet)
 		}
 	case m.kind == enginePing:
-		// "2probe" is for an upgrade, which nobody makes here; to answer it as well is the protocol's way.
+		// A ping with data, "2probe", is for an upgrade, which this client never makes. Its pong
+		// has the data, too.
 		l.write(&parcel{text: appendEngine(nil, enginePong, m.data)})
 	case m.kind == engineClose:
 		return l.end(ReasonTransportClose)
@@ -130,13 +125,17 @@ func (l *link) fail(err error) error {
 	return errOver
 }
 
-// drop records that the link is over, and why. The first reason stays. The caller ends the connection, and the reader
-// then calls detach.
+// drop records that the link is over, so that nothing more is sent on it, and why. The first reason
+// stays. The caller ends the connection.
 func (l *link) drop(reason Reason) {
-	l.client.mu.Lock()
-	defer l.client.mu.Unlock()
+	c := l.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !l.over {
 		l.over, l.reason = true, reason
+	}
+	if c.link == l {
+		c.link = nil
 	}
 }
 
@@ -146,20 +145,20 @@ func (l *link) cut(reason Reason) {
 	_ = l.conn.CloseNow()
 }
 
-// end ends the connection for the reason, as the server has asked for.
+// end ends the connection with a closing handshake.
 func (l *link) end(reason Reason) error {
 	l.drop(reason)
 	l.conn.beginClose(StatusNormalClosure, "", deliverQueued)
 	return errOver
 }
 
-// greet takes the Engine.IO handshake, and asks to be let in.
+// greet handles the server's Engine.IO handshake and sends Socket.IO's CONNECT.
 func (l *link) greet(handshake []byte) error {
 	var h struct {
 		Sid          string `json:"sid"`
 		PingInterval int64  `json:"pingInterval"` // milliseconds, as the next
 		PingTimeout  int64  `json:"pingTimeout"`
-		MaxPayload   int64  `json:"maxPayload"` // bytes; older servers say nothing of it
+		MaxPayload   int64  `json:"maxPayload"` // bytes; older servers do not send it
 	}
 	if err := json.Unmarshal(handshake, &h); err != nil {
 		return l.fail(decodeError(err, "the Engine.IO handshake"))
@@ -187,8 +186,8 @@ func (l *link) greet(handshake []byte) error {
 	return nil
 }
 
-// packet deals with a packet that is complete. Those of other namespaces are nobody's.
-func (l *link) packet(p packet) error {
+// receivePacket handles one whole packet. It ignores those of other namespaces.
+func (l *link) receivePacket(p packet) error {
 	c := l.client
 	if p.namespace != c.options.Namespace {
 		return nil
@@ -215,19 +214,19 @@ func (l *link) packet(p packet) error {
 	case packetAck:
 		c.acknowledge(p)
 	case packetEvent:
-		return l.event(p)
+		return l.receiveEvent(p)
 	}
 	return nil
 }
 
-// connectError is what a server refuses a client with.
+// connectError returns the error that a server refuses a client with.
 func connectError(data []byte) *Error {
 	var refused struct {
 		Message string          `json:"message"`
 		Data    json.RawMessage `json:"data"`
 	}
 	if json.Unmarshal(data, &refused) != nil {
-		_ = json.Unmarshal(data, &refused.Message) // a string, which Socket.IO allows as well, or else quoted below
+		_ = json.Unmarshal(data, &refused.Message) // Socket.IO allows a string, too; anything else is quoted below
 	}
 	e := &Error{Message: refused.Message}
 	if e.Message == "" {
@@ -239,8 +238,8 @@ func connectError(data []byte) *Error {
 	return e
 }
 
-// event puts an event into the inbox.
-func (l *link) event(p packet) error {
+// receiveEvent pushes an event to the inbox.
+func (l *link) receiveEvent(p packet) error {
 	if reservedEvent(p.name) {
 		return l.fail(fmt.Errorf("event: %q is reserved", p.name))
 	}
@@ -260,14 +259,14 @@ func (l *link) event(p packet) error {
 		return l.end(ReasonTransportError)
 	case itemTaken:
 		if offset != "" {
-			l.noteOffset(offset) // not before: an event that was not taken is one that was missed
+			l.noteOffset(offset) // not before: the server has to send again what the inbox has not taken
 		}
 	}
 	return nil
 }
 
-// noteOffset notes the offset of an event that was accepted; not that of one that the inbox had no room for until another
-// connection was made.
+// noteOffset notes the offset of an event that the inbox has taken, unless it has waited for room
+// there until the client had another connection.
 func (l *link) noteOffset(offset string) {
 	c := l.client
 	c.mu.Lock()
@@ -277,7 +276,8 @@ func (l *link) noteOffset(offset string) {
 	}
 }
 
-// reply implements sender. Acknowledgements are for the connection that asked for them.
+// reply implements sender. An acknowledgement is sent only on the connection that its event came
+// by.
 func (l *link) reply(id int64, answer args) {
 	c := l.client
 	ack := packet{kind: packetAck, namespace: c.options.Namespace, eventData: eventData{args: answer, ackID: id}}
@@ -296,7 +296,7 @@ func (l *link) reply(id int64, answer args) {
 // maxAttachments implements sender.
 func (l *link) maxAttachments() int { return l.client.options.MaxAttachments }
 
-// replyError implements sender. A server has no event for errors.
+// replyError implements sender. Without an acknowledgement there is no way to tell a server.
 func (l *link) replyError(event string, id int64, message string, data []byte) {
 	if id == noID {
 		l.logger(event).Warn("atrium: an event could not be handled", slog.String("error", message))
@@ -310,80 +310,40 @@ func (l *link) logger(event string) *slog.Logger {
 	return l.client.options.Logger.With(slog.String("event", event))
 }
 
-// write sends what the server waits for. A server that does not read it is given up.
+// write sends what the server waits for. If the server does not read, write ends the connection.
 func (l *link) write(m *parcel) {
 	l.client.mu.Lock()
-	over, slow, wake := l.over, false, false
-	if !over {
-		var v pushResult
+	v, wake := pushRefused, false
+	if !l.over {
 		v, wake = l.conn.out.push(l.frames(m), forEmitter)
-		slow = v == pushTooSlow
 	}
 	l.client.mu.Unlock()
 	if wake {
 		l.conn.wake()
 	}
-	if slow {
+	if v == pushTooSlow {
 		l.cut(ReasonTransportError)
 	}
 }
 
-// push queues a parcel and reports whether it was queued. A true wake obliges the caller to wake the outbox. client.mu is
-// held.
-func (l *link) push(m *parcel, by pusher) (sent, wake bool) {
+// push queues a parcel in the outbox and reports whether it was queued. If wake is true, the caller
+// must wake the connection. client.mu is held.
+func (l *link) push(m *parcel) (sent, wake bool) {
 	var v pushResult
 	if m.volatile {
-		v, wake = l.conn.out.pushVolatile(l.frames(m), by)
+		v, wake = l.conn.out.pushVolatile(l.frames(m), forWriter)
 	} else {
-		v, wake = l.conn.out.push(l.frames(m), by)
+		v, wake = l.conn.out.push(l.frames(m), forWriter)
 	}
 	return v == pushQueued || v == pushOverLimit, wake
 }
 
-// frames returns a parcel's frames, all in one.
+// frames encodes a parcel's messages as frames, one behind the other.
 func (l *link) frames(m *parcel) []byte {
 	c := l.conn
-	var b []byte
-	if len(m.text) >= int(c.compression.threshold) {
-		b = c.compression.frame(c.header(OpText), m.text)
-	}
-	if b == nil {
-		b = c.frame(OpText, m.text)
-	}
+	b := c.messageFrame(OpText, m.text, len(m.text) >= int(c.compression.threshold))
 	for _, attachment := range m.attachments {
 		b = append(b, c.frame(OpBinary, attachment)...)
 	}
 	return b
-}
-
-// usable reports whether messages may be sent on the link. client.mu is held.
-func (l *link) usable() bool { return l.phase == linkConnected && !l.over }
-
-// signs returns what the heartbeat looks at.
-func (l *link) signs() clientSigns {
-	return clientSigns{
-		now: nanotime(), wall: time.Now().UnixNano(), received: l.received.Load(), partial: l.conn.partialSince.Load() != 0,
-		reads: l.conn.reads.Load(), pauses: l.client.reading.pauses.Load(), queued: l.conn.out.buffered() > 0,
-	}
-}
-
-// checkHeartbeat does what the heartbeat says. It runs when the timer fires, and before a message is sent if that is due.
-func (l *link) checkHeartbeat() {
-	signs := l.signs()
-	l.client.mu.Lock()
-	if l.over {
-		l.client.mu.Unlock()
-		return
-	}
-	ping, wait := l.heartbeat.look(signs)
-	if wait > 0 {
-		l.timer.Reset(wait)
-	}
-	l.client.mu.Unlock()
-	switch {
-	case wait <= 0:
-		l.cut(ReasonPingTimeout)
-	case ping && !l.conn.queuePing(nil) && l.conn.State() == StateOpen:
-		l.cut(ReasonTransportError)
-	}
 }

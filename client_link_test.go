@@ -669,7 +669,7 @@ func FuzzClient(f *testing.F) {
 			}
 		})
 		l := newLink(c, newConn(near, connConfig{client: true}), nil)
-		if !c.begin(l) {
+		if !l.start() {
 			t.Fatal("closed")
 		}
 		messages := strings.Split(script, "\n")

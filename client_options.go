@@ -11,57 +11,63 @@ import (
 	"time"
 )
 
-// ClientOptions are a Client's choices. The zero value is useful. A negative number or duration, and one that is out of
-// range in Backoff or Dial, makes NewClient panic.
+// ClientOptions configure a Client. The zero value is ready to use. NewClient panics if a number or
+// duration is negative, or out of range in Backoff or Dial.
 //
-// A panic, or runtime.Goexit, in one of the functions is logged. In AuthFunc and Dial the attempt has failed by that; in
-// Backoff the delay is its Max.
+// A panic, or runtime.Goexit, in one of the functions is logged. In AuthFunc and Dial it fails the
+// attempt; in Backoff it makes the delay Max.
 type ClientOptions struct {
-	// Auth is what the server's Handshake.Bind decodes, or its socket.handshake.auth: anything that encoding/json makes
-	// an object of. Zero means none.
+	// Auth is what the server's Handshake.Bind decodes, or its socket.handshake.auth: anything that
+	// encoding/json encodes as an object. Zero means none.
 	Auth any
-	// AuthFunc returns what Auth would be. It is called before each attempt, for a token that may have expired. It must
-	// end with its context, and its error counts as a failed attempt. With both Auth and AuthFunc NewClient panics. Zero
-	// means Auth.
+	// AuthFunc returns what Auth would be. It is called before each attempt, for a token that may
+	// have expired. It must end with its context, and its error counts as a failed attempt. With
+	// both Auth and AuthFunc NewClient panics. Zero means Auth.
 	AuthFunc func(context.Context) (any, error)
 	// Namespace is the namespace to connect to. Zero means "/".
 	Namespace string
-	// Dial has what there is to say about the network: headers, cookies, TLS, proxy, compression, limits. MaxMessageBytes
-	// bounds the messages of the server, and MaxQueuedBytes what waits to be sent while connected. With HandshakeTimeout
-	// NewClient panics: Timeout bounds it.
+	// Dial configures the network connection: headers, cookies, TLS, proxy, compression, limits.
+	// MaxMessageBytes bounds the messages of the server, and MaxQueuedBytes what waits to be sent
+	// while connected. With HandshakeTimeout NewClient panics: Timeout bounds it.
 	Dial DialOptions
 
-	// Timeout bounds one attempt, from the name lookup until the server has let the client in or refused it. Zero means
-	// 20 seconds.
+	// Timeout bounds one attempt, from the name lookup until the server has let the client in or
+	// refused it. Zero means 20 seconds.
 	Timeout time.Duration
-	// Backoff spaces the attempts. It begins anew when a connection has lasted for Backoff.Max, so that a server that
-	// hangs up at once is not asked again at once. What the server asks for with a Retry-After header comes on top of it.
-	// Zero means Socket.IO's: 1 to 5 seconds.
+	// Backoff gives the delays between attempts. It starts again when a connection has lasted for
+	// Backoff.Max, so that a server that ends connections at once is not asked again at once. A
+	// wait that the server asks for with a Retry-After header is added. Zero means Socket.IO's: 1
+	// to 5 seconds.
 	Backoff Backoff
-	// MaxAttempts bounds how many attempts in a row may fail before the client stops. Zero means no bound.
+	// MaxAttempts bounds how many attempts in a row may fail before the client stops. Zero means no
+	// bound.
 	MaxAttempts int
 
-	// MaxAttachments bounds the Binary values of an event or an acknowledgement, in either direction; see
-	// Limits.Attachments. An event with more is not handled: its acknowledgement is the error, or else the Logger
-	// gets it. A Call whose answer has more returns an *Error. Zero means 10.
+	// MaxAttachments bounds the Binary values of an event or an acknowledgement, in either
+	// direction; see Limits.Attachments. An event with more is not handled: its acknowledgement is
+	// an error, or else the error is logged. A Call whose answer has more returns an *Error. Zero
+	// means 10.
 	MaxAttachments int
-	// MaxOfflineBytes bounds what waits to be sent while the client is not connected, in bytes of memory: each message counts as
-	// its bytes and 160. An Emit or Call beyond it fails with ErrBufferFull. Zero means 1 MiB.
+	// MaxOfflineBytes bounds what waits to be sent while the client is not connected, in bytes of
+	// memory: each message counts as its bytes and 160. An Emit or Call beyond it fails with
+	// ErrBufferFull. Zero means 1 MiB.
 	MaxOfflineBytes int
 	// CallTimeout is how long a Call waits whose context has no deadline. Zero means 10 seconds.
 	CallTimeout time.Duration
-	// CallRetries is how often a Call is sent again whose connection broke before the answer came: when the client is
-	// connected again, those that waited in their old order, with their old ids, before anything new. The server may
-	// have handled it already, and only the answer was lost: so it happens at least once, and what must not happen
-	// twice needs a key of its own. Zero means never: such a Call fails with ErrDisconnected.
+	// CallRetries is how often a Call is sent again if the connection broke before the answer came.
+	// When the client is connected again, such Calls are sent in their old order, with their old
+	// ids, before anything new. The server may have handled one already, if only the answer was
+	// lost: a Call is handled at least once, and what must not be done twice needs a key of its
+	// own. Zero means never: such a Call fails with ErrDisconnected.
 	CallRetries int
 
-	// Logger gets the panics of handlers, with their stacks, the errors that servers see as "internal error", and those
-	// that there was nobody to tell. Zero means slog.Default().
+	// Logger gets the panics of handlers, with their stacks, the errors that servers see as
+	// "internal error", and those that no server and no function gets. Zero means slog.Default().
 	Logger *slog.Logger
 }
 
-// normalize puts the defaults in place of zeros. It panics with the name of an option that is refused.
+// normalize puts the defaults in place of zeros. It panics with the name of an option that is
+// refused.
 func (o ClientOptions) normalize() ClientOptions {
 	_, err := o.Dial.connConfig()
 	must("ClientOptions.Dial.", err)
@@ -90,7 +96,7 @@ func (o ClientOptions) normalize() ClientOptions {
 	return o
 }
 
-// check finds what is wrong with the options and the address that go with them, before anything is tried.
+// check returns what is wrong with the options or the address, before the first attempt.
 func (o ClientOptions) check(address string) error {
 	if _, err := o.Dial.request(context.Background(), address); err != nil {
 		return err
@@ -106,8 +112,8 @@ func (o ClientOptions) check(address string) error {
 	return err
 }
 
-// encodeAuth returns the members of the object that auth is in JSON, without its braces. Its error names the option that auth
-// comes from.
+// encodeAuth encodes auth as a JSON object and returns it without its braces. Its error names the
+// option that auth comes from.
 func encodeAuth(option string, auth any) ([]byte, error) {
 	if auth == nil {
 		return nil, nil
@@ -126,11 +132,11 @@ func encodeAuth(option string, auth any) ([]byte, error) {
 	return b[1 : len(b)-1], nil
 }
 
-// webSocketURL returns the address of the WebSocket behind a server's URL as users write it.
+// webSocketURL returns the address of the WebSocket of the server at a URL.
 func webSocketURL(server string) (string, error) {
 	u, err := url.Parse(server)
 	if err != nil {
-		if !strings.Contains(server, "://") { // 127.0.0.1:80, say, of which it complains that there is a colon
+		if !strings.Contains(server, "://") { // for 127.0.0.1:80 the error would be about the colon
 			return "", errors.New("a server's URL begins with http://, https://, ws:// or wss://")
 		}
 		if e, ok := errors.AsType[*url.Error](err); ok {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// clientQueue is what a Client has still to send, and the calls that it waits for an answer to. It is pure, and guarded by
-// Client.mu.
+// clientQueue is what a Client has still to send, and the calls that it waits for an answer to. It
+// is pure, and guarded by Client.mu.
 type clientQueue struct {
 	parcels []*parcel             // that wait for a connection, in order
 	size    int                   // theirs, in bytes of memory
@@ -33,7 +33,8 @@ type clientCall struct {
 }
 
 const (
-	// parcelOverhead is what a parcel that waits takes beside its bytes, and attachmentOverhead each of its attachments.
+	// parcelOverhead is what a parcel that waits takes beside its bytes, and attachmentOverhead
+	// each of its attachments.
 	parcelOverhead     = 160
 	attachmentOverhead = 48
 )
@@ -120,8 +121,8 @@ func (q *clientQueue) fail(which func(*clientCall) bool) (failed []*clientCall) 
 	return failed
 }
 
-// requeue is for the end of a connection. It puts the calls that were sent in front of what waits, each up to retries
-// times, and removes and returns those that were sent more often.
+// requeue is for the end of a connection. It puts the calls that were sent in front of what waits,
+// each up to retries times, and removes and returns those that were sent more often.
 func (q *clientQueue) requeue(retries int) (failed []*clientCall) {
 	unanswered := func(k *clientCall) bool { return k.sent && !k.waits }
 	failed = q.fail(func(k *clientCall) bool { return unanswered(k) && k.retries == retries })
@@ -144,5 +145,6 @@ func (q *clientQueue) requeue(retries int) (failed []*clientCall) {
 	return failed
 }
 
-// wasSent reports whether a call was sent at least once: it fails when the client stops, and others wait for Connect.
+// wasSent reports whether a call was sent at least once: it fails when the client stops, and others
+// wait for Connect.
 func wasSent(k *clientCall) bool { return k.sent }

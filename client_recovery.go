@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// clientRecovery is what a Client needs to come back to its socket: see Recovery. It is guarded by Client.mu.
+// clientRecovery is what a Client needs to come back to its socket: see Recovery. It is guarded by
+// Client.mu.
 type clientRecovery struct {
 	pid       string // the server's secret name of the session; "" if the server keeps none
 	offset    string // of the latest event; "" if it had none
@@ -37,13 +38,14 @@ func (r *clientRecovery) appendTo(b []byte) []byte {
 	return b
 }
 
-// maxOffset bounds the offset of an event, in bytes. It is sent back when the client connects, and any string that an
-// event ends with looks like one.
+// maxOffset bounds the offset of an event, in bytes. It is sent back when the client connects, and
+// any string that an event ends with looks like one.
 const maxOffset = 128
 
-// takeOffset returns the offset of an event from a server with recovery: the string behind the arguments, or "" if there
-// is none. Nobody can tell whether the server added it or the application's event just ends with a string. A Hub's
-// offset has digits only: it is removed from the arguments.
+// takeOffset returns the offset of an event from a server with recovery: the string behind the
+// arguments, or "" if there is none. Nobody can tell whether the server added it or the
+// application's event just ends with a string. A Hub's offset has digits only: it is removed from
+// the arguments.
 func takeOffset(a *args) string {
 	if a.n == 0 || a.json[len(a.json)-1] != '"' {
 		return ""

@@ -123,15 +123,7 @@ func (c *Conn) write(ctx context.Context, op Opcode, p []byte, compress bool) er
 	if err := c.out.waitForRoom(ctx); err != nil {
 		return err
 	}
-	h := c.header(op)
-	var frame []byte
-	if compress {
-		frame = c.compression.frame(h, p)
-	}
-	if frame == nil {
-		frame = wholeFrame(h, p)
-	}
-	verdict, wake := c.out.push(frame, forWriter)
+	verdict, wake := c.out.push(c.messageFrame(op, p, compress), forWriter)
 	if wake {
 		c.wake()
 	}
@@ -139,6 +131,17 @@ func (c *Conn) write(ctx context.Context, op Opcode, p []byte, compress bool) er
 		return c.out.closedError()
 	}
 	return nil
+}
+
+// messageFrame returns a whole frame with a copy of p: compressed, if compress says so and that makes it smaller.
+func (c *Conn) messageFrame(op Opcode, p []byte, compress bool) []byte {
+	h := c.header(op)
+	if compress {
+		if frame := c.compression.frame(h, p); frame != nil {
+			return frame
+		}
+	}
+	return wholeFrame(h, p)
 }
 
 // frame returns a whole frame with a copy of p, masked if this end is the client.
