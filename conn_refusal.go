@@ -17,8 +17,9 @@ type refusal struct {
 	entry   logEntry
 }
 
-// logEntry is what a Hub's log is told of a refusal, beside the request's path and remote address. It never has what may
-// be a secret: a query, a cookie, an offered subprotocol. A refusal without a message is not logged.
+// logEntry is what a Hub's log is told of a refusal, beside the request's path and remote address.
+// It never has what may be a secret: a query, a cookie, an offered subprotocol. A refusal without a
+// message is not logged.
 type logEntry struct {
 	level   slog.Level
 	message string // a constant: see limitedLog

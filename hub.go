@@ -8,13 +8,13 @@ import (
 	"sync/atomic"
 )
 
-// Hub is the event hub: an http.Handler that clients connect to, with their namespaces. Make one with New, mount it on
-// a mux, and end it with Shutdown.
+// Hub is the event hub: an http.Handler that clients connect to, with their namespaces. Make one
+// with New, mount it on a mux, and end it with Shutdown.
 //
 // All methods may be called from any goroutine.
 type Hub struct {
-	// Namespace is the main namespace, "/": its methods, Use, OnConnect, To, Emit and the others, are the Hub's. It is
-	// not to be set.
+	// Namespace is the main namespace, "/": its methods, Use, OnConnect, To, Emit and the others,
+	// are the Hub's. It is not to be set.
 	*Namespace
 
 	options Options
@@ -35,8 +35,8 @@ type Hub struct {
 	live       liveSessions
 }
 
-// New makes a Hub. It starts nothing: a hub without clients costs nothing but its memory. One with a Bus joins the
-// others at once, and is to be ended with Shutdown.
+// New makes a Hub. It starts nothing: a hub without clients costs nothing but its memory. One with
+// a Bus joins the others at once, and is to be ended with Shutdown.
 func New(options Options) *Hub {
 	h := &Hub{
 		options: options.normalize(),
@@ -67,10 +67,10 @@ func New(options Options) *Hub {
 	return h
 }
 
-// Of returns the namespace of that name, which comes into being with the first call. A name begins with "/";
-// "/" is the hub itself. Only Socket.IO clients connect to other namespaces than that; they are refused those that no
-// call of Of has named. A name that does not begin with "/", has a comma or a control character in it, or is
-// longer than 256 bytes makes Of panic.
+// Of returns the namespace of that name, which comes into being with the first call. A name begins
+// with "/"; "/" is the hub itself. Only Socket.IO clients connect to other namespaces than that;
+// they are refused those that no call of Of has named. A name that does not begin with "/", has a
+// comma or a control character in it, or is longer than 256 bytes makes Of panic.
 func (h *Hub) Of(name string) *Namespace {
 	if !validNamespace(name) {
 		panic(fmt.Sprintf("atrium: %.300q cannot be the name of a namespace", name))
@@ -86,13 +86,14 @@ func (h *Hub) Of(name string) *Namespace {
 	return n
 }
 
-// OfFunc returns a namespace that stands for many: what is registered with it holds in every namespace whose name
-// match accepts and that no call of Of has named. Such a namespace comes into being with its first socket, has
-// rooms of its own and goes with its last socket; Socket.Namespace returns it. The namespace that OfFunc
-// returns has no sockets itself, and what is emitted to it reaches nobody. One client is in at most 100 namespaces.
+// OfFunc returns a namespace that stands for many: what is registered with it holds in every
+// namespace whose name match accepts and that no call of Of has named. Such a namespace comes into
+// being with its first socket, has rooms of its own and goes with its last socket; Socket.Namespace
+// returns it. The namespace that OfFunc returns has no sockets itself, and what is emitted to it
+// reaches nobody. One client is in at most 100 namespaces.
 //
-// match runs for each client that asks for such a name, in any goroutine; if it panics, the client is refused. A
-// regular expression's MatchString is one:
+// match runs for each client that asks for such a name, in any goroutine; if it panics, the client
+// is refused. A regular expression's MatchString is one:
 //
 //	h.OfFunc(regexp.MustCompile(`^/project-[0-9]+$`).MatchString)
 func (h *Hub) OfFunc(match func(name string) bool) *Namespace {
@@ -115,8 +116,8 @@ func validNamespace(name string) bool {
 	return strings.HasPrefix(name, "/") && len(name) <= maxNamespace && !strings.ContainsFunc(name, unfit)
 }
 
-// enterable returns the namespace of that name for a socket to enter, nil if there is none. The caller releases it when
-// the socket has gone.
+// enterable returns the namespace of that name for a socket to enter, nil if there is none. The
+// caller releases it when the socket has gone.
 func (h *Hub) enterable(name string) *Namespace {
 	if n := h.retain(name); n != nil {
 		return n
@@ -139,11 +140,11 @@ func (h *Hub) enterable(name string) *Namespace {
 	return n
 }
 
-// matches calls a OfFunc's function. If that panics, or ends its goroutine, it does not match.
+// matches calls an OfFunc's function. If that panics, or ends its goroutine, it does not match.
 func (h *Hub) matches(p pattern, name string) bool {
 	matched := false
 	guardApart(func() { matched = p.match(name) }, func(what ...any) {
-		h.log.error("atrium: the function of a OfFunc panicked", append(what, clientText("namespace", name))...)
+		h.log.error("atrium: the function of an OfFunc panicked", append(what, clientText("namespace", name))...)
 	})
 	return matched
 }

@@ -7,8 +7,8 @@ import (
 	"net/netip"
 )
 
-// admitted is a client that may connect. Its connection counts in the quota until release or, if a session
-// has begun, until that is closed.
+// admitted is a client that may connect. Its connection counts in the quota until release or, if a
+// session has begun, until that is closed.
 type admitted struct {
 	hub    *Hub
 	client string          // the key in the quota
@@ -93,8 +93,8 @@ func (h *Hub) accept(r *http.Request) (context.Context, *refusal) {
 	return context.WithoutCancel(ctx), nil
 }
 
-// notAccepted returns the refusal for an error of Accept. An error that the client is not told is logged at a higher
-// level.
+// notAccepted returns the refusal for an error of Accept. An error that the client is not told is
+// logged at a higher level.
 func notAccepted(err error) *refusal {
 	refused := &refusal{
 		status: http.StatusForbidden, message: "the server refuses this client",
@@ -114,8 +114,8 @@ func notAccepted(err error) *refusal {
 	return refused
 }
 
-// quota bounds the connections of a hub, in all and for each client. A connection counts from its admission until it is
-// closed, even if handlers still run for it then. Hub.mu guards the counts.
+// quota bounds the connections of a hub, in all and for each client. A connection counts from its
+// admission until it is closed, even if handlers still run for it then. Hub.mu guards the counts.
 type quota struct {
 	most, mostPerClient, mostPending int
 	key                              func(*http.Request) string

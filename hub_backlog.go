@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// backlogInterval is how often all queues are looked at, at most.
+// backlogInterval is the least time between two looks at all queues.
 const backlogInterval = time.Second
 
-// backlog keeps what waits to be sent to all clients of a hub together within Limits.TotalQueuedBytes. It adds up all
-// queues now and then, so that deliveries have nothing to count; and so seldom that it takes a hundredth of the time of
-// one processor.
+// backlog keeps the queues of all clients of a hub together within Limits.TotalQueuedBytes. It adds
+// them up at intervals, so that deliveries count nothing; and so seldom that this takes at most a
+// hundredth of the time of one processor.
 type backlog struct {
 	hub   *Hub
 	most  int // noBound: it never looks
@@ -24,14 +24,15 @@ func (b *backlog) init(h *Hub, most int) {
 	b.timer.fire = func() { go b.look() }
 }
 
-// watch begins to look, when a first client has come.
+// watch sets the timer. It is called when the first client connects.
 func (b *backlog) watch() {
 	if b.most < noBound {
 		b.hub.sessions.clock.scheduleBefore(&b.timer, after(backlogInterval))
 	}
 }
 
-// look disconnects the clients with most waiting if there is too much, and will look again while there are clients.
+// look disconnects the clients with the longest queues if all together are over the bound, and sets
+// the timer again while there are clients.
 func (b *backlog) look() {
 	start := time.Now()
 	list := b.hub.list()

@@ -5,12 +5,14 @@ import (
 	"time"
 )
 
-// Ready returns nil if the hub can do all that it is there for, and otherwise why it cannot: an error that matches
-// ErrClosed once Shutdown was called, or ErrBus while the Bus fails or the node does not hear itself over it, with what the
-// Bus says and since when. It does not wait, and is meant for a load balancer's question whether to send more clients.
+// Ready returns nil if the hub works in full. Otherwise its error matches ErrClosed once Shutdown
+// was called, or ErrBus while the Bus fails or the node does not hear itself over it, and says what
+// the Bus returned and since when. Ready does not wait, and is meant for a load balancer that asks
+// whether to send more clients.
 //
-// A hub whose Bus fails still serves the clients that it has, and takes new ones; they are apart from those of the other
-// nodes. If all nodes are in the same place it may be better to stay in than to have no node that is ready.
+// A hub whose Bus fails still serves its clients, and accepts new ones; they are separated from
+// those of the other nodes. If all nodes are in the same place it may be better to stay in than to
+// have no node that is ready.
 func (h *Hub) Ready() error {
 	if h.isClosing() {
 		return fmt.Errorf("atrium: shutting down: %w", ErrClosed)

@@ -10,8 +10,8 @@ import (
 	"slices"
 )
 
-// ServeHTTP accepts WebSocket and Engine.IO clients. Other requests, and refused ones, get an HTTP error and a one-line
-// reason, and the Logger an entry: see Options.Logger.
+// ServeHTTP accepts WebSocket and Engine.IO clients. Other requests, and refused ones, get an HTTP
+// error and a one-line reason, and the Logger an entry: see Options.Logger.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if query := r.URL.Query(); speaksEngine(query) {
 		if refused := h.serveEngine(w, r, query); refused != nil {
@@ -58,8 +58,8 @@ func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *
 	return codec.socket
 }
 
-// switchProtocols makes a WebSocket of the request's connection, with one of the subprotocols. It returns nil if it has
-// refused the request, or its connection has failed.
+// switchProtocols makes a WebSocket of the request's connection, with one of the subprotocols. It
+// returns nil if it has refused the request, or its connection has failed.
 func (h *Hub) switchProtocols(w http.ResponseWriter, r *http.Request, subprotocols []string) *Conn {
 	subprotocol, offered := chooseSubprotocol(r, subprotocols)
 	if offered > 0 && subprotocol == "" {
@@ -80,7 +80,8 @@ func (h *Hub) switchProtocols(w http.ResponseWriter, r *http.Request, subprotoco
 	return conn
 }
 
-// speaksEngine reports whether a request is a Socket.IO client's, even if it does not say which version it speaks.
+// speaksEngine reports whether a request is a Socket.IO client's, even if it does not say which
+// version it speaks.
 func speaksEngine(query url.Values) bool {
 	transport := query.Get("transport")
 	return query.Has("EIO") || transport == "polling" || transport == "websocket"
@@ -132,7 +133,8 @@ func (h *Hub) openWebSocket(w http.ResponseWriter, r *http.Request) *refusal {
 	return nil
 }
 
-// openPolling begins the session of a client that comes by long-polling. The response to its request is the handshake.
+// openPolling begins the session of a client that comes by long-polling. The response to its
+// request is the handshake.
 func (h *Hub) openPolling(w http.ResponseWriter, r *http.Request) *refusal {
 	a, refused := h.admit(r)
 	if refused != nil {
@@ -199,8 +201,8 @@ func unknownVersion(version string) *refusal {
 	}
 }
 
-// allowOrigin tells the browser that a page of another origin, which checkOrigin has let pass, may read the response;
-// with its cookies, if the origin is listed by name.
+// allowOrigin tells the browser that a page of another origin, which checkOrigin has let pass, may
+// read the response; with its cookies, if the origin is listed by name.
 func allowOrigin(w http.ResponseWriter, r *http.Request, allowed originList) {
 	origin := r.Header.Get("Origin")
 	if origin == "" {

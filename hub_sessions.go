@@ -52,15 +52,15 @@ func (h *Hub) add(s *session, client string) bool {
 	return true
 }
 
-// accepted notes that a pending client was accepted. It may be called under the locks of a Socket.
+// accepted counts a pending client as accepted. It may be called under the locks of a Socket.
 func (h *Hub) accepted() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.quota.pending--
 }
 
-// connectionClosed gives the place of a client's connection back. Handlers of its sockets may still run, for long, and
-// the client may want to come back meanwhile.
+// connectionClosed gives the place of a client's connection back. Handlers of its sockets may still
+// run, for long, and the client may want to come back meanwhile.
 func (h *Hub) connectionClosed(s *session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

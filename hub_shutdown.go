@@ -11,23 +11,25 @@ import (
 	"time"
 )
 
-// Shutdown ends the hub: new clients are refused with 503, each client gets what is queued for it and then a close
-// frame with status 1001, and Shutdown waits until all handlers, OnDisconnect too, have returned. If ctx ends first
-// it closes the connections that are left and returns an error.
+// Shutdown ends the hub: new clients are refused with 503, each client gets what is queued for it
+// and then a close frame with status 1001, and Shutdown waits until all handlers, OnDisconnect too,
+// have returned. If ctx ends first it closes the connections that are left and returns an error.
 //
-// A client may take as long as ctx lasts, if it goes on taking: one whose network takes nothing for 5 seconds is cut, and
-// so is a Socket.IO client that polls and does not come back for 5 seconds. Shutdown counts in its error those that have
-// missed something by that. nil means that all that was emitted before has left this process, but for clients that have
-// gone by themselves.
+// A client has as long as ctx lasts, if it goes on reading: one whose network takes nothing for 5
+// seconds is cut, and so is a Socket.IO client that polls and sends no request for 5 seconds.
+// Shutdown's error counts those that have missed something. nil means that all that was emitted
+// before has left this process, except for clients that have disconnected by themselves.
 //
-// With a Bus, what is queued for the other nodes is sent, and they are told. That is tried for a second also if ctx has
-// ended, and for no longer than two seconds while the Bus fails; what was not sent is an error. When Shutdown has returned
-// nil, the Bus's client may be closed.
+// With a Bus, what is queued for the other nodes is sent, and they are told. That is tried for a
+// second also if ctx has ended, and for no longer than two seconds while the Bus fails; what was
+// not sent is an error. When Shutdown has returned nil, the Bus's client may be closed.
 //
-// A handler that does not return is waited for: every 5 seconds the log names the handlers that still run, and so does the
-// error. A handler that calls Shutdown waits for itself: it must call it in another goroutine.
+// A handler that does not return is waited for: every 5 seconds the log names the handlers that
+// still run, and so does the error. A handler that calls Shutdown waits for itself: it must call it
+// in another goroutine.
 //
-// Call Shutdown before http.Server.Shutdown, which does not know of these connections. Calling it again waits again.
+// Call Shutdown before http.Server.Shutdown, which does not know of these connections. Calling it
+// again waits again.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.live.closing {
@@ -52,7 +54,8 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	return errors.Join(h.leftError(ctx, len(left)), lost)
 }
 
-// awaitEmpty waits until nobody is left, or ctx ends. Meanwhile the log tells what is waited for.
+// awaitEmpty waits until no session is left, or ctx ends. Meanwhile it logs the handlers that it
+// waits for.
 func (h *Hub) awaitEmpty(ctx context.Context) {
 	patience := time.NewTicker(handlerPatience)
 	defer patience.Stop()
@@ -70,7 +73,8 @@ func (h *Hub) awaitEmpty(ctx context.Context) {
 	}
 }
 
-// leftError says which clients a Shutdown has left behind, and which have missed something; nil if none.
+// leftError returns how many clients a Shutdown has left behind, and how many have missed
+// something; nil if none.
 func (h *Hub) leftError(ctx context.Context, left int) error {
 	h.mu.Lock()
 	missed := h.live.missed
@@ -90,7 +94,8 @@ func (h *Hub) leftError(ctx context.Context, left int) error {
 }
 
 const (
-	// handlerPatience is how long Shutdown waits for handlers before the log names them, and again each time.
+	// handlerPatience is how long Shutdown waits for handlers before the log names them, and again
+	// each time.
 	handlerPatience = 5 * time.Second
 	// maxNamed bounds the handlers that are named.
 	maxNamed = 10
@@ -127,7 +132,7 @@ func (r runningHandler) String() string {
 	return fmt.Sprintf("%s of socket %s, for %v", what, r.socket.id, since.Round(time.Millisecond))
 }
 
-// describeHandlers names the first of a list.
+// describeHandlers returns the first of a list, as text.
 func describeHandlers(running []runningHandler) string {
 	var names []string
 	for _, r := range running[:min(len(running), maxNamed)] {

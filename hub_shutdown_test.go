@@ -110,7 +110,7 @@ func TestShutdownNamesTenHandlers(t *testing.T) {
 	})
 }
 
-// A function of a OfFunc runs where the connection is read: whatever it does, that goes on, the client is refused
+// A function of an OfFunc runs where the connection is read: whatever it does, that goes on, the client is refused
 // the namespace, and the hub can be shut down.
 func TestGoexitInOfFunc(t *testing.T) {
 	ends := map[string]func(){"Goexit": runtime.Goexit, "panic": func() { panic("oops") }}
@@ -134,7 +134,7 @@ func TestGoexitInOfFunc(t *testing.T) {
 			e.post("40/odd,").want(t, 200, "ok")
 			e.get().want(t, 200, refusal)
 			e.leave()
-			if text := log.String(); !strings.Contains(text, "the function of a OfFunc panicked") || !strings.Contains(text, "namespace=/odd") {
+			if text := log.String(); !strings.Contains(text, "the function of an OfFunc panicked") || !strings.Contains(text, "namespace=/odd") {
 				t.Errorf("the log has %s", text)
 			}
 		})

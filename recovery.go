@@ -8,47 +8,55 @@ import (
 	"time"
 )
 
-// Recovery says whether and how Socket.IO clients get back, after their connection broke, what they had before: the
-// same Socket.ID, rooms and values, and the events that were emitted for them meanwhile, in order and each once. It
-// is Socket.IO's "connection state recovery", and Socket.Recovered says that it took place.
+// Recovery says whether and how Socket.IO clients get back, after their connection broke, what they
+// had before: the same Socket.ID, rooms and values, and the events that were emitted for them
+// meanwhile, in order and each once. It is Socket.IO's "connection state recovery", and
+// Socket.Recovered says that it took place.
 //
-// A client that leaves by itself, or is disconnected by Socket.Disconnect, does not come back. OnDisconnect runs when the
-// connection breaks, and OnConnect when the client is back, with another Socket of the same ID, which is not before
-// OnDisconnect has returned. Use functions do not run again, as in Socket.IO: the values that they have Set are there;
-// Options.Accept does run. Events are kept as they are emitted, except volatile ones, Calls and acknowledgements.
+// A client that leaves by itself, or is disconnected by Socket.Disconnect, does not come back.
+// OnDisconnect runs when the connection breaks, and OnConnect when the client is back, with another
+// Socket of the same ID, which is not before OnDisconnect has returned. Use functions do not run
+// again, as in Socket.IO: the values that they have Set are there; Options.Accept does run. Events
+// are kept as they are emitted, except volatile ones, Calls and acknowledgements.
 //
-// While a client is away, Count, Sockets and Rooms leave it out. Join, Leave, Disconnect, DisconnectAt and Set act on it
-// nevertheless, by a Target on any node as by a Socket that the client had. The client gets the events that it would have
-// got if it had been there: of a room, those emitted between Join and Leave. A client that was disconnected begins anew
-// when it comes back.
+// While a client is away, Count, Sockets and Rooms leave it out. Join, Leave, Disconnect,
+// DisconnectAt and Set act on it nevertheless, by a Target on any node as by a Socket that the
+// client had. The client gets the events that it would have got if it had been there: of a room,
+// those emitted between Join and Leave. A client that was disconnected begins anew when it comes
+// back.
 //
-// As in Socket.IO, every event that can be replayed has one more argument on its way to a Socket.IO client, the last:
-// a string that says where in the order the event is.
+// As in Socket.IO, every event that can be replayed has one more argument on its way to a Socket.IO
+// client, the last: a string that says where in the order the event is.
 //
-// All is kept in this process: of several servers, a client must come back to its own (sticky sessions).
+// All is kept in this process: of several servers, a client must come back to its own (sticky
+// sessions).
 type Recovery struct {
-	// MaxDisconnection is how long a client may be away. Zero means that there is no recovery, and costs nothing.
+	// MaxDisconnection is how long a client may be away. Zero means that there is no recovery, and
+	// costs nothing.
 	MaxDisconnection time.Duration
-	// MaxBytes bounds what is kept in each namespace, in bytes: events, and the rooms of those who are away, but not
-	// their values. Beyond it the oldest go first, and a client that needs them begins anew; so does one that has
-	// missed more than Limits.QueuedBytes. The namespaces that one OfFunc stands for have one bound together, and
-	// each drops its own oldest. Zero means 16 MiB.
+	// MaxBytes bounds what is kept in each namespace, in bytes: events, and the rooms of those who
+	// are away, but not their values. Beyond it the oldest go first, and a client that needs them
+	// begins anew; so does one that has missed more than Limits.QueuedBytes. The namespaces that
+	// one OfFunc stands for have one bound together, and each drops its own oldest. Zero means 16
+	// MiB.
 	MaxBytes int
 }
 
 // recovery keeps what a namespace's clients need to come back.
 //
-// The events since a client went away are replayed, and of those before, the ones that it did not get. Events are numbered
-// from one, and a client knows the number of the last that it got: its offset. A client that got all that was ever queued
-// for it needs no old events, however long ago that was.
+// The events since a client went away are replayed, and of those before, the ones that it did not
+// get. Events are numbered from one, and a client knows the number of the last that it got: its
+// offset. A client that got all that was ever queued for it needs no old events, however long ago
+// that was.
 type recovery struct {
 	ns       *Namespace
 	maxAway  int64         // how long a client may be away, in nanoseconds
 	eventTTL int64         // how long an event is kept: a cut that nobody told of is noticed later
 	total    *atomic.Int64 // the bytes of all namespaces that share Recovery.MaxBytes
 
-	// Emitting an event, joining a room, entering and leaving are each one step under mu, so that a client that comes back
-	// finds an event either among the kept ones or behind them. mu is taken before all locks but a call's, and guards:
+	// Emitting an event, joining a room, entering and leaving are each one step under mu, so that a
+	// client that comes back finds an event either among the kept ones or behind them. mu is taken
+	// before all locks but a call's, and guards:
 	mu      sync.Mutex
 	byPID   map[string]*kept
 	away    map[string]*kept // by socket id: those without a connection
@@ -60,8 +68,9 @@ type recovery struct {
 	timer   timer
 }
 
-// kept is what outlives the connections of a client: its socket's identity, and what it has been sent. It is connected,
-// parked or claimed, and finally gone. All fields but pid, id, start and values are guarded by the recovery's lock.
+// kept is what outlives the connections of a client: its socket's identity, and what it has been
+// sent. It is connected, parked or claimed, and finally gone. All fields but pid, id, start and
+// values are guarded by the recovery's lock.
 type kept struct {
 	pid    string // the client's proof, a secret
 	id     string // the socket's
@@ -82,8 +91,8 @@ type kept struct {
 	known   uint64        // the rooms that the client was in are known for the events after this one
 }
 
-// values are what the application has set on a socket. With Recovery all sockets that a client has had by one id share
-// them.
+// values are what the application has set on a socket. With Recovery all sockets that a client has
+// had by one id share them.
 type values struct {
 	mu    sync.Mutex     // guards:
 	byKey map[string]any // those of SetPublic as publicValue
@@ -135,8 +144,8 @@ func (r *recovery) unlock() {
 	}
 }
 
-// last returns the number of the last event. The caller holds the lock, here and in all methods below that do not say
-// otherwise.
+// last returns the number of the last event. The caller holds the lock, here and in all methods
+// below that do not say otherwise.
 func (r *recovery) last() uint64 { return r.dropped + uint64(r.events.len()) }
 
 // open begins to keep a new client.
@@ -193,8 +202,8 @@ func (r *recovery) leave(k *kept, reason Reason, rooms []stay) {
 	r.park(k)
 }
 
-// recoverable reports whether the client may not know that it was disconnected. No client comes back to a hub that is shut
-// down.
+// recoverable reports whether the client may not know that it was disconnected. No client comes
+// back to a hub that is shut down.
 func (reason Reason) recoverable() bool {
 	switch reason {
 	case ReasonTransportClose, ReasonTransportError, ReasonMessageTooBig, ReasonPingTimeout, ReasonForcedServerClose:
@@ -247,9 +256,9 @@ func (r *recovery) forget(k *kept) {
 
 func (r *recovery) clock() *wheel { return r.ns.hub.sessions.clock }
 
-// claim finds what is kept of a client that comes back as s, nil if there is nothing, and the session that it has
-// replaced, if that is not known to have ended: the last connection, or an earlier one that waits to come back. s may
-// resume when handled is closed. It locks.
+// claim finds what is kept of a client that comes back as s, nil if there is nothing, and the
+// session that it has replaced, if that is not known to have ended: the last connection, or an
+// earlier one that waits to come back. s may resume when handled is closed. It locks.
 func (r *recovery) claim(pid string, s *Socket) (k *kept, handled <-chan struct{}, stale *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -272,8 +281,9 @@ func (r *recovery) unclaim(k *kept) {
 	r.park(k)
 }
 
-// missed returns the events that a claiming client did not get, in order, and the number of the last that will ever have
-// been queued for it then. It reports false if the client has to begin anew, because they are not kept any more.
+// missed returns the events that a claiming client did not get, in order, and the number of the
+// last that will ever have been queued for it then. It reports false if the client has to begin
+// anew, because they are not kept any more.
 func (r *recovery) missed(k *kept, offset uint64) (forms []*wireForm, sent uint64, ok bool) {
 	if k.gone || k.session != nil || offset < k.start || offset > r.last() {
 		return nil, 0, false
@@ -309,7 +319,8 @@ func (r *recovery) charge(bytes int) {
 	r.total.Add(int64(bytes))
 }
 
-// shrink drops the oldest until all namespaces that share the bound are within it, or nothing is left here.
+// shrink drops the oldest until all namespaces that share the bound are within it, or nothing is
+// left here.
 func (r *recovery) shrink() {
 	for r.bytes > 0 && r.total.Load() > int64(r.ns.hub.options.Recovery.MaxBytes) {
 		oldest := r.parked.Front()

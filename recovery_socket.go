@@ -5,12 +5,12 @@ import (
 	"strconv"
 )
 
-// Recovered reports whether the client came back after its connection broke, and the socket has the ID, rooms and
-// values that it had before. See Recovery.
+// Recovered reports whether the client came back after its connection broke, and the socket has the
+// ID, rooms and values that it had before. See Recovery.
 func (s *Socket) Recovered() bool { return s.recovered }
 
-// deliverRecoverably is deliver for a namespace with recovery. It compresses under the lock, because the offset is part of
-// what is compressed.
+// deliverRecoverably is deliver for a namespace with recovery. It compresses under the lock,
+// because the offset is part of what is compressed.
 func (t Target) deliverRecoverably(m *message, d *delivery) {
 	r := t.ns.recovery
 	r.mu.Lock()
@@ -37,7 +37,8 @@ func (t Target) recipients() recipients {
 	return to
 }
 
-// current returns the live Socket with the id of s, which is another if the client has come back; s itself if there is none.
+// current returns the live Socket with the id of s, which is another if the client has come back; s
+// itself if there is none.
 func (n *Namespace) current(s *Socket) *Socket {
 	if n.recovery == nil || s == nil {
 		return s
@@ -48,7 +49,8 @@ func (n *Namespace) current(s *Socket) *Socket {
 	return s
 }
 
-// comeBack makes the socket continue as the one that the client asks for. It reports false if the client is a new one.
+// comeBack makes the socket continue as the one that the client asks for. It reports false if the
+// client is a new one.
 func (s *Socket) comeBack(auth []byte) bool {
 	r := s.ns.recovery
 	if r == nil || !s.session.codec.recovers() || len(auth) == 0 {
@@ -126,8 +128,8 @@ func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 	return s.enterLocked() || wake, slow, true
 }
 
-// keep makes k what is kept of the socket: the two share the values, and k gets the expiry. The caller holds the locks, the
-// recovery's and s.mu.
+// keep makes k what is kept of the socket: the two share the values, and k gets the expiry. The
+// caller holds the locks, the recovery's and s.mu.
 func (s *Socket) keep(k *kept) {
 	s.kept = k
 	v := s.lockValues()
@@ -159,7 +161,8 @@ func (s *Socket) stays() []stay {
 	return list
 }
 
-// handOver lets the client come back as another socket: the functions of this one have all returned.
+// handOver lets the client come back as another socket: the functions of this one have all
+// returned.
 func (s *Socket) handOver() {
 	s.mu.Lock()
 	k := s.kept

@@ -2,7 +2,8 @@ package atrium
 
 import "slices"
 
-// The rooms that a client is in while it is away, and those that it was in when an event was emitted.
+// The rooms that a client is in while it is away, and those that it was in when an event was
+// emitted.
 
 // stay is a room that a socket is in.
 type stay struct {
@@ -18,8 +19,8 @@ type lapsed struct {
 	until uint64 // the number of the last event before the socket left
 }
 
-// maxLapsed bounds the rooms that a client has left and that are kept. A client that has left more, and missed an event
-// from before, begins anew.
+// maxLapsed bounds the rooms that a client has left and that are kept. A client that has left more,
+// and missed an event from before, begins anew.
 const maxLapsed = 256
 
 // recipients are a Target by its names.
@@ -29,8 +30,8 @@ type recipients struct {
 	rooms, except []string // sets
 }
 
-// include reports whether the event with that number was for the client. The caller holds the recovery's lock, here and
-// below.
+// include reports whether the event with that number was for the client. The caller holds the
+// recovery's lock, here and below.
 func (to *recipients) include(k *kept, number uint64) bool {
 	if to.sender == k.id || k.inAny(to.except, number) {
 		return false
@@ -44,7 +45,8 @@ func (to *recipients) include(k *kept, number uint64) bool {
 	return true
 }
 
-// ids returns the socket ids that the recipients are among. It reports false if every client may be one.
+// ids returns the socket ids that the recipients are among. It reports false if every client may be
+// one.
 func (to *recipients) ids() ([]string, bool) {
 	isRoom := func(name string) bool { _, isID := nodeOfID(name); return !isID }
 	switch {
@@ -56,8 +58,8 @@ func (to *recipients) ids() ([]string, bool) {
 	return to.rooms, true
 }
 
-// inAny reports whether a name of the set is the socket's id, or a room that it was in when the event with that number
-// was emitted.
+// inAny reports whether a name of the set is the socket's id, or a room that it was in when the
+// event with that number was emitted.
 func (k *kept) inAny(names []string, number uint64) bool {
 	switch {
 	case len(names) == 0:
@@ -128,7 +130,8 @@ func (r *recovery) resize(k *kept, change func()) {
 	}
 }
 
-// lapse keeps that the client was in a room that it leaves: the events of that time are still for it.
+// lapse keeps that the client was in a room that it leaves: the events of that time are still for
+// it.
 func (r *recovery) lapse(k *kept, room stay) {
 	now := r.last()
 	if room.since == now {

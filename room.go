@@ -10,19 +10,20 @@ import (
 // maxRoomName is in bytes.
 const maxRoomName = 256
 
-// room is a set of sockets. It exists while it has members: the last one to leave closes it under the same lock
-// under which others would join, so that nobody is lost in a room that is about to go.
+// room is a set of sockets. It exists while it has members: the last one to leave closes it under
+// the lock under which others join, so that no socket joins a room that is about to be removed.
 type room struct {
 	name string
 
-	// mu is also what makes leaving final: a broadcast queues under the read lock, so that nothing is queued for
-	// a socket whose leave has returned.
+	// A broadcast queues under the read lock, so that nothing is queued for a socket whose leave
+	// has returned. mu guards:
 	mu      sync.RWMutex
 	members []*Socket
 	index   map[*Socket]int // into members
 	closed  bool            // it had members, and has none any more
 
-	// topics is nil without a Bus; else what is emitted elsewhere comes by the topic while there are members.
+	// topics is nil without a Bus. While the room has members, it is subscribed to topic, for what
+	// other nodes emit.
 	topics *topics
 	topic  string
 }
@@ -33,7 +34,7 @@ type membership struct {
 	room *room // nil before the socket has entered the namespace, and when it has left
 }
 
-// newRoom makes a room of the namespace, or with no name the one that everybody is in.
+// newRoom makes a room of the namespace; without a name, the one that all its sockets are in.
 func newRoom(n *Namespace, name string) *room {
 	r := &room{name: name, index: make(map[*Socket]int)}
 	if c := n.hub.cluster; c != nil {
@@ -59,7 +60,8 @@ func (r *room) add(s *Socket) bool {
 	return true
 }
 
-// remove takes s out. If it was the last member, emptied runs, still under the lock, and the room is closed.
+// remove takes s out. If it was the last member, emptied runs, still under the lock, and the room
+// is closed.
 func (r *room) remove(s *Socket, emptied func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -87,8 +89,8 @@ func (r *room) remove(s *Socket, emptied func()) {
 	}
 }
 
-// each calls visit for every member under the read lock: visit must be quick and take no lock but the last ones
-// (outbox, pending calls, wheel).
+// each calls visit for every member under the read lock: visit must be quick and take no lock but
+// the last ones (outbox, pending calls, wheel).
 func (r *room) each(visit func(*Socket)) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -126,7 +128,7 @@ func newRoomNames(names []string) (n roomNames, err error) {
 	return n, nil
 }
 
-// fit checks the names for the socket with that id, which may be in at most that many rooms.
+// fit checks the names for the socket with that id. Sockets may be in at most that many rooms.
 func (n roomNames) fit(id string, most int) error {
 	if len(n.rooms) > most {
 		return tooManyRooms(most, len(n.rooms))
@@ -139,8 +141,8 @@ func (n roomNames) fit(id string, most int) error {
 	return nil
 }
 
-// roomsToJoin returns those of the set that are to be added to a list of rooms: all that are not in it or, with an error,
-// none.
+// roomsToJoin returns those of the set that are to be added to a list of rooms: all that are not in
+// it or, with an error, none.
 func roomsToJoin[E keyed](list []E, rooms []string, most int) ([]string, error) {
 	added := notNamed(list, rooms)
 	if n := len(list) + len(added); n > most {
@@ -149,7 +151,7 @@ func roomsToJoin[E keyed](list []E, rooms []string, most int) ([]string, error) 
 	return added, nil
 }
 
-// checkRoomName judges a name that is to be joined.
+// checkRoomName checks the name of a room to join.
 func checkRoomName(name string) error {
 	switch {
 	case name == "":

@@ -2,9 +2,9 @@ package atrium
 
 import "time"
 
-// member is a socket, or what is kept of one whose client is away (see Recovery), that a Join, Leave or Disconnect acts
-// on. The client may go, or come back as another socket, meanwhile: so each method looks up what the member is now, under
-// the recovery's lock.
+// member is a socket, or what is kept of one whose client is away (see Recovery), that a Join,
+// Leave or Disconnect acts on. The client may go, or come back as another socket, meanwhile: so
+// each method looks up what the member is now, under the recovery's lock.
 type member struct {
 	ns     *Namespace
 	socket *Socket // what was found; nil if the client was away
@@ -20,14 +20,14 @@ func (m member) id() string {
 	return m.kept.id
 }
 
-// now returns the member's present socket or, if its client is away, what is kept of it; neither if it has gone for good.
-// The recovery's lock is held.
+// now returns the member's present socket or, if its client is away, what is kept of it; neither if
+// it has gone for good. The caller holds the recovery's lock.
 func (m member) now() (s *Socket, away *kept) {
 	k := m.kept
 	if m.socket != nil {
 		k = m.socket.kept
 	}
-	if k == nil { // it was not let in yet, or cannot come back
+	if k == nil { // it is not connected yet, or cannot come back
 		return m.socket, nil
 	}
 	if s = m.ns.socket(k.id); s != nil || k.gone {
@@ -76,7 +76,7 @@ func (m member) disconnect(status closeStatus) {
 	}
 }
 
-// dismiss keeps the client from coming back, and returns the socket that is to be disconnected, if there is one.
+// dismiss keeps the client from coming back, and returns the socket to disconnect, if there is one.
 func (m member) dismiss() *Socket {
 	m.ns.recovery.lock()
 	defer m.ns.recovery.unlock()
@@ -90,7 +90,8 @@ func (m member) dismiss() *Socket {
 	return s
 }
 
-// disconnectAt has the member disconnected at the time t, in place of the time before; not at all if t is zero.
+// disconnectAt schedules the member's disconnect at the time t, in place of an earlier time; none
+// if t is zero.
 func (m member) disconnectAt(t time.Time) {
 	m.ns.recovery.lock()
 	defer m.ns.recovery.unlock()
@@ -126,8 +127,8 @@ func (m member) expireAt(when int64) *timer {
 	return t
 }
 
-// members lists the members of the target, those whose clients are away, too. The list is made under the recovery's lock:
-// clients that come or go meanwhile are not missed.
+// members lists the members of the target, those whose clients are away, too. The list is made
+// under the recovery's lock: clients that come or go meanwhile are not missed.
 func (t Target) members() []member {
 	r := t.ns.recovery
 	r.lock()

@@ -25,21 +25,22 @@ func (s *Socket) lockValues() *values {
 	return v
 }
 
-// Set keeps a value for the socket's lifetime. It stays on this node, and is for this program alone; SetPublic is for what
-// others should know. Value is the typed way to get it back. With Options.Recovery the values last until the client has
-// gone for good: all Sockets that it comes back as share them, so that a Set on an earlier one holds for the present one.
+// Set keeps a value for the socket's lifetime. It stays on this node, and is for this program
+// alone; SetPublic is for what others should know. Value is the typed way to get it back. With
+// Options.Recovery the values last until the client has gone for good: all Sockets that it comes
+// back as share them, so that a Set on an earlier one holds for the present one.
 func (s *Socket) Set(key string, value any) {
 	v := s.lockValues()
 	defer v.mu.Unlock()
 	v.byKey[key] = value
 }
 
-// SetPublic is Set for a value that SocketInfo shows, on every node: as JSON, encoded now. A name or a status is one. A
-// Set of the same key takes it out of the SocketInfo again.
+// SetPublic is Set for a value that SocketInfo shows, on every node: as JSON, encoded now. A name
+// or a status is one. A Set of the same key takes it out of the SocketInfo again.
 //
-// The public values of a socket may take 4 KiB, keys included, because every question for Sockets carries them. A value
-// beyond that is refused with an *Error, and one that cannot be encoded as JSON with another error; the key keeps what it
-// had.
+// The public values of a socket may take 4 KiB, keys included, because every question for Sockets
+// carries them. A value beyond that is refused with an *Error, and one that cannot be encoded as
+// JSON with another error; the key keeps what it had.
 func (s *Socket) SetPublic(key string, value any) error {
 	encoded, err := encodeArgs([]any{value}, noBound)
 	if err != nil {
@@ -74,8 +75,8 @@ func (s *Socket) Get(key string) (value any, ok bool) {
 	return value, ok
 }
 
-// Value returns what was Set on the socket under the key. It reports false if there is nothing, or something
-// that is no T.
+// Value returns what was Set on the socket under the key. It reports false if there is nothing, or
+// something that is no T.
 func Value[T any](s *Socket, key string) (T, bool) {
 	value, _ := s.Get(key)
 	v, ok := value.(T)
