@@ -420,7 +420,7 @@ func TestCallConcurrent(t *testing.T) {
 				if i < clients/2 && n == 50*(i+1) {
 					c.CloseNow()
 				}
-				c.Write(context.Background(), OpText, fmt.Appendf(nil, `{"id":%d,"data":%s}`, m.ID, m.Data))
+				c.Write(context.Background(), MessageText, fmt.Appendf(nil, `{"id":%d,"data":%s}`, m.ID, m.Data))
 			}
 		})
 	}

@@ -36,8 +36,8 @@ func BenchmarkOnCall(b *testing.B) {
 				if err != nil {
 					return
 				}
-				h, at, _ := ParseHeader(buf[:n])
-				Mask(buf[at:n], h.Key, 0)
+				h, at, _ := parseHeader(buf[:n])
+				mask(buf[at:n], h.Key, 0)
 				c.Write(buf[:2+len(`{"id":7,"data":3}`)])
 			}
 		}()
@@ -54,7 +54,7 @@ func BenchmarkOnCall(b *testing.B) {
 }
 
 func maskedText(s string) []byte {
-	frame := AppendHeader(nil, Header{Fin: true, Opcode: OpText, Masked: true, Length: int64(len(s))})
+	frame := appendHeader(nil, frameHeader{Fin: true, Opcode: opText, Masked: true, Length: int64(len(s))})
 	return append(frame, s...)
 }
 
@@ -85,7 +85,7 @@ func roundTrip(b *testing.B, nc net.Conn, frame []byte, n int) {
 // deliveries.
 func BenchmarkFanOut(b *testing.B) {
 	const members = 1000
-	frame := sealFrame(appendEvent(newFrame(0), dataOf("said", `"hello, everybody"`, 1, noID)), OpText)
+	frame := sealFrame(appendEvent(newFrame(0), dataOf("said", `"hello, everybody"`, 1, noID)), opText)
 	// drain makes each connection report every frame it has received.
 	drain := func(conns []net.Conn, got chan<- struct{}) {
 		for _, c := range conns {

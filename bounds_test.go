@@ -59,7 +59,7 @@ func TestBoundsCountMemory(t *testing.T) {
 			return p.cost(), p
 		},
 		"events of a plain client": func(t *testing.T) (int, any) {
-			return fillInbox(t, bound, func(s *session) { s.codec.receive(s, OpText, []byte(`{"event":"x"}`)) })
+			return fillInbox(t, bound, func(s *session) { s.codec.receive(s, opText, []byte(`{"event":"x"}`)) })
 		},
 		"events of a Client": func(t *testing.T) (int, any) {
 			c := NewClient("http://example.com", ClientOptions{})
@@ -251,7 +251,7 @@ func TestAttachmentsBeforeConnectAreBounded(t *testing.T) {
 	c.send("40")
 	c.send(`52-["e",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`)
 	for range 2 {
-		if err := c.Write(t.Context(), OpBinary, make([]byte, maxBeforeConnect*2/3)); err != nil {
+		if err := c.Write(t.Context(), MessageBinary, make([]byte, maxBeforeConnect*2/3)); err != nil {
 			t.Fatal(err)
 		}
 	}

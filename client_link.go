@@ -76,14 +76,14 @@ func (l *link) moreEvents() bool { return l.client.reading.more.Load() }
 var errOver = errors.New("atrium: the connection is over")
 
 // receive implements messageHandler.
-func (l *link) receive(op Opcode, p []byte) error {
+func (l *link) receive(op opcode, p []byte) error {
 	l.received.Store(nanotime())
-	if op == OpContinuation {
+	if op == opContinuation {
 		return nil
 	}
 	m := enginePacket{kind: engineMessage, binary: true, data: p}
 	var err *Error
-	if op == OpText {
+	if op == opText {
 		m, err = parseEngine(p, nil)
 	}
 	switch {
@@ -341,9 +341,9 @@ func (l *link) push(m *parcel) (sent, wake bool) {
 // frames encodes a parcel's messages as frames, one behind the other.
 func (l *link) frames(m *parcel) []byte {
 	c := l.conn
-	b := c.messageFrame(OpText, m.text, len(m.text) >= int(c.compression.threshold))
+	b := c.messageFrame(opText, m.text, len(m.text) >= int(c.compression.threshold))
 	for _, attachment := range m.attachments {
-		b = append(b, c.frame(OpBinary, attachment)...)
+		b = append(b, c.frame(opBinary, attachment)...)
 	}
 	return b
 }

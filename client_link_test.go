@@ -103,7 +103,7 @@ func TestClientMeetsSomethingElse(t *testing.T) {
 				return
 			}
 			for _, m := range messages {
-				if c.Write(context.Background(), OpText, []byte(m)) != nil {
+				if c.Write(context.Background(), MessageText, []byte(m)) != nil {
 					return
 				}
 			}
@@ -675,18 +675,18 @@ func FuzzClient(f *testing.F) {
 		messages := strings.Split(script, "\n")
 		go func() {
 			ctx := context.Background()
-			server.Write(ctx, OpText, []byte(engineHello))
-			server.Write(ctx, OpText, []byte(`40{"sid":"socket","pid":"pid"}`))
+			server.Write(ctx, MessageText, []byte(engineHello))
+			server.Write(ctx, MessageText, []byte(`40{"sid":"socket","pid":"pid"}`))
 			for _, m := range messages {
-				op := OpText
+				op := opText
 				if raw, binary := strings.CutPrefix(m, "b "); binary {
-					m, op = raw, OpBinary
+					m, op = raw, opBinary
 				}
-				server.Write(ctx, op, []byte(m))
+				server.Write(ctx, MessageType(op), []byte(m))
 			}
-			server.Write(ctx, OpText, []byte(`42["`+last+`"]`))
+			server.Write(ctx, MessageText, []byte(`42["`+last+`"]`))
 			<-handled // what was asked for before is answered
-			server.Write(ctx, OpText, []byte("2settle"))
+			server.Write(ctx, MessageText, []byte("2settle"))
 		}()
 		want := wantedAnswers(messages)
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -889,7 +889,7 @@ func TestClientHeartbeat(t *testing.T) {
 		}
 		// A message that takes its time is life, too.
 		part := make([]byte, 1000)
-		text := wholeFrame(Header{Fin: true, Opcode: OpText}, []byte(`42["big","`+strings.Repeat("x", 5*len(part))+`"]`))
+		text := wholeFrame(frameHeader{Fin: true, Opcode: opText}, []byte(`42["big","`+strings.Repeat("x", 5*len(part))+`"]`))
 		for len(text) > 0 {
 			lived(30 * time.Second)
 			n, err := s.nc.Write(text[:min(len(part), len(text))])

@@ -95,7 +95,7 @@ func TestClusterForms(t *testing.T) {
 	}
 	io.want(`452-/admin,["photo",{"_placeholder":true,"num":0},{"n":1},{"_placeholder":true,"num":1}]`)
 	for _, want := range [][]byte{{1, 2}, {3}} {
-		if op, p, err := io.Read(t.Context()); op != OpBinary || !bytes.Equal(p, want) || err != nil {
+		if op, p, err := io.Read(t.Context()); op != MessageBinary || !bytes.Equal(p, want) || err != nil {
 			t.Errorf("%v %v %v, want %v", op, p, err, want)
 		}
 	}
@@ -251,7 +251,7 @@ func TestClusterAnswerParts(t *testing.T) {
 				}
 				var q struct{ ID int64 }
 				if json.Unmarshal(p, &q) == nil {
-					c.Write(context.Background(), OpText, fmt.Appendf(nil, `{"id":%d,"data":%q}`, q.ID, big))
+					c.Write(context.Background(), MessageText, fmt.Appendf(nil, `{"id":%d,"data":%q}`, q.ID, big))
 				}
 			}
 		}()

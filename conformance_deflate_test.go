@@ -57,22 +57,22 @@ func TestConformanceDeflate(t *testing.T) {
 	json, page := &corpus{data: string(jsonText(size))}, &corpus{data: html[:size]}
 	for _, group := range []struct {
 		id      string
-		op      Opcode
+		op      opcode
 		data    *corpus
 		demands []deflateDemand // the first that can be met
 	}{
-		{"12.1 prose", OpBinary, prose, []deflateDemand{{}}},
-		{"12.2 bitmap", OpBinary, bitmap, []deflateDemand{{}}},
-		{"12.3 sheet", OpBinary, sheet, []deflateDemand{{}}},
-		{"12.4 JSON", OpText, json, []deflateDemand{{}}},
-		{"12.5 page", OpText, page, []deflateDemand{{}}},
-		{"13.2 no context", OpText, json, []deflateDemand{{true, 0}}},
-		{"13.3 window 9", OpText, json, []deflateDemand{{false, 9}}},
-		{"13.3 window 8, as the suite once had it", OpText, json, []deflateDemand{{false, 8}}},
-		{"13.4 window 15", OpText, json, []deflateDemand{{false, 15}}},
-		{"13.5 no context and window 9", OpText, json, []deflateDemand{{true, 9}}},
-		{"13.6 no context and window 15", OpText, json, []deflateDemand{{true, 15}}},
-		{"13.7 three offers", OpText, json, []deflateDemand{{true, 9}, {true, 0}, {false, 0}}},
+		{"12.1 prose", opBinary, prose, []deflateDemand{{}}},
+		{"12.2 bitmap", opBinary, bitmap, []deflateDemand{{}}},
+		{"12.3 sheet", opBinary, sheet, []deflateDemand{{}}},
+		{"12.4 JSON", opText, json, []deflateDemand{{}}},
+		{"12.5 page", opText, page, []deflateDemand{{}}},
+		{"13.2 no context", opText, json, []deflateDemand{{true, 0}}},
+		{"13.3 window 9", opText, json, []deflateDemand{{false, 9}}},
+		{"13.3 window 8, as the suite once had it", opText, json, []deflateDemand{{false, 8}}},
+		{"13.4 window 15", opText, json, []deflateDemand{{false, 15}}},
+		{"13.5 no context and window 9", opText, json, []deflateDemand{{true, 9}}},
+		{"13.6 no context and window 15", opText, json, []deflateDemand{{true, 15}}},
+		{"13.7 three offers", opText, json, []deflateDemand{{true, 9}, {true, 0}, {false, 0}}},
 	} {
 		t.Run(group.id, func(t *testing.T) {
 			for _, client := range []bool{false, true} {
@@ -162,7 +162,7 @@ func (c *corpus) messages(t testing.TB, size int) []corpusMessage {
 
 // echoDeflated sends compressed messages and expects them back, one at a time. bits bounds the window of what comes
 // back.
-func (p *peer) echoDeflated(op Opcode, messages []corpusMessage, fragment, bits int) {
+func (p *peer) echoDeflated(op opcode, messages []corpusMessage, fragment, bits int) {
 	p.t.Helper()
 	for i, m := range messages {
 		frames := []wireFrame{{op: op, payload: m.compressed}}

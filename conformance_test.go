@@ -19,31 +19,31 @@ import (
 
 // A wireFrame is one frame to send or to expect: whole and legal, unless it says otherwise.
 type wireFrame struct {
-	op      Opcode
+	op      opcode
 	payload string
 	more    bool // FIN is 0
 	rsv     byte // the three reserved bits as a number: RSV1 is 4
 }
 
-func textFrame(s string) wireFrame   { return wireFrame{op: OpText, payload: s} }
-func binaryFrame(s string) wireFrame { return wireFrame{op: OpBinary, payload: s} }
-func contFrame(s string) wireFrame   { return wireFrame{op: OpContinuation, payload: s} }
-func pingFrame(s string) wireFrame   { return wireFrame{op: OpPing, payload: s} }
-func pongFrame(s string) wireFrame   { return wireFrame{op: OpPong, payload: s} }
+func textFrame(s string) wireFrame   { return wireFrame{op: opText, payload: s} }
+func binaryFrame(s string) wireFrame { return wireFrame{op: opBinary, payload: s} }
+func contFrame(s string) wireFrame   { return wireFrame{op: opContinuation, payload: s} }
+func pingFrame(s string) wireFrame   { return wireFrame{op: opPing, payload: s} }
+func pongFrame(s string) wireFrame   { return wireFrame{op: opPong, payload: s} }
 
 // closeFrame has no payload if the code is 0.
 func closeFrame(code StatusCode, reason string) wireFrame {
-	return wireFrame{op: OpClose, payload: closePayload(code, reason)}
+	return wireFrame{op: opClose, payload: closePayload(code, reason)}
 }
 
 func (f wireFrame) unfinished() wireFrame     { f.more = true; return f }
 func (f wireFrame) reserved(n byte) wireFrame { f.rsv = n; return f }
 
 // fragments cuts a message into frames of size bytes; the last one has what is left, if it is nothing.
-func fragments(op Opcode, message string, size int) (frames []wireFrame) {
+func fragments(op opcode, message string, size int) (frames []wireFrame) {
 	for ; len(message) >= size; message = message[size:] {
 		frames = append(frames, wireFrame{op: op, payload: message[:size], more: true})
-		op = OpContinuation
+		op = opContinuation
 	}
 	return append(frames, wireFrame{op: op, payload: message})
 }
@@ -87,7 +87,7 @@ type conformanceCase struct {
 
 func (c conformanceCase) hasClose() bool {
 	return slices.ContainsFunc(c.turns, func(u turn) bool {
-		return slices.ContainsFunc(u.send, func(f wireFrame) bool { return f.op == OpClose && f.rsv == 0 })
+		return slices.ContainsFunc(u.send, func(f wireFrame) bool { return f.op == opClose && f.rsv == 0 })
 	})
 }
 
@@ -190,9 +190,9 @@ func reservedBitCases() []conformanceCase {
 }
 
 func opcodeCases() (cases []conformanceCase) {
-	for i, first := range []Opcode{3, 11} {
-		bare := func(n Opcode) wireFrame { return wireFrame{op: first + n} }
-		full := func(n Opcode) wireFrame { return wireFrame{op: first + n, payload: "reserved opcode payload"} }
+	for i, first := range []opcode{3, 11} {
+		bare := func(n opcode) wireFrame { return wireFrame{op: first + n} }
+		full := func(n opcode) wireFrame { return wireFrame{op: first + n, payload: "reserved opcode payload"} }
 		for j, u := range []turn{
 			sends(bare(0)),
 			sends(full(1), pingFrame("")),
@@ -261,10 +261,10 @@ func utf8Cases() []conformanceCase {
 		{id: "6.1.3", turns: []turn{echoed(empty, contFrame("middle frame payload").unfinished(), contFrame(""))}},
 		{id: "6.2.1", turns: []turn{echoed(textFrame(hello))}},
 		{id: "6.2.2", turns: []turn{echoed(textFrame(hello[:12]).unfinished(), contFrame(hello[12:]))}},
-		{id: "6.2.3", turns: []turn{echoed(fragments(OpText, hello, 1)...)}},
-		{id: "6.2.4", turns: []turn{echoed(fragments(OpText, kosme, 1)...)}},
+		{id: "6.2.3", turns: []turn{echoed(fragments(opText, hello, 1)...)}},
+		{id: "6.2.4", turns: []turn{echoed(fragments(opText, kosme, 1)...)}},
 		{id: "6.3.1", turns: []turn{sends(textFrame(surrogate))}, end: 1007},
-		{id: "6.3.2", turns: []turn{sends(fragments(OpText, surrogate, 1)...)}, end: 1007},
+		{id: "6.3.2", turns: []turn{sends(fragments(opText, surrogate, 1)...)}, end: 1007},
 		// Fail fast: the rest of these messages is never sent.
 		{id: "6.4.1", turns: []turn{accepted(tooLarge[:11]), sends(contFrame(tooLarge[11:15]).unfinished())}, end: 1007},
 		{id: "6.4.2", turns: []turn{accepted(tooLarge[:12]), sends(contFrame(tooLarge[12:13]).unfinished())}, end: 1007},
@@ -373,7 +373,7 @@ func closingCases() []conformanceCase {
 		// Informational in the suite. Atrium answers in order.
 		{id: "7.1.6", turns: []turn{sends(big, hello, bye, ping).wants(big, hello)}, end: 1000},
 		{id: "7.3.1", turns: []turn{sends(closeFrame(0, ""))}, end: 1005},
-		{id: "7.3.2", turns: []turn{sends(wireFrame{op: OpClose, payload: "a"})}, end: 1002},
+		{id: "7.3.2", turns: []turn{sends(wireFrame{op: opClose, payload: "a"})}, end: 1002},
 		{id: "7.3.3", turns: []turn{sends(bye)}, end: 1000},
 		{id: "7.3.4", turns: []turn{sends(closeFrame(1000, "Hello World!"))}, end: 1000},
 		{id: "7.3.5", turns: []turn{sends(closeFrame(1000, strings.Repeat("*", 123)))}, end: 1000},
@@ -384,7 +384,7 @@ func closingCases() []conformanceCase {
 		cases = append(cases, conformanceCase{id: fmt.Sprintf("7.7.%d", i+1), turns: []turn{sends(closeFrame(code, ""))}, end: code})
 	}
 	forbidden := func(id string, code StatusCode) {
-		f := wireFrame{op: OpClose, payload: string([]byte{byte(code >> 8), byte(code)})}
+		f := wireFrame{op: opClose, payload: string([]byte{byte(code >> 8), byte(code)})}
 		cases = append(cases, conformanceCase{id: id, turns: []turn{sends(f)}, end: 1002})
 	}
 	for i, code := range []StatusCode{0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999} {
@@ -407,7 +407,7 @@ func limitCases() (cases []conformanceCase) {
 	for i, frame := range []func(string) wireFrame{textFrame, binaryFrame} {
 		filled := repeated([]string{"BAsd7&jh23", "\x00\xfe\x23\xfa\xf0"}[i], 16*mb)
 		for j, size := range []int{64 * kb, 256 * kb, mb, 4 * mb, 8 * mb, 16 * mb} {
-			if size < 16*mb || frame("").op == OpBinary {
+			if size < 16*mb || frame("").op == opBinary {
 				size /= 4 // one of 16 MiB is enough
 			}
 			add(1+i, j, 1, echoed(frame(filled[:size])))
@@ -428,7 +428,7 @@ func limitCases() (cases []conformanceCase) {
 func repeated(s string, size int) string { return strings.Repeat(s, size/len(s)+1)[:size] }
 
 func autoFragmentationCases() []conformanceCase {
-	return []conformanceCase{{id: "10.1.1", turns: []turn{echoed(fragments(OpText, strings.Repeat("*", 65536), 1300)...)}}}
+	return []conformanceCase{{id: "10.1.1", turns: []turn{echoed(fragments(opText, strings.Repeat("*", 65536), 1300)...)}}}
 }
 
 // play holds one conversation with a new echo.
@@ -450,7 +450,7 @@ func (s setup) part(t *testing.T, p *peer, ended <-chan error, c conformanceCase
 		p.take(sends(closeFrame(end, "")))
 	}
 	if end == StatusNoStatusReceived {
-		p.want(OpClose, "")
+		p.want(opClose, "")
 	} else {
 		p.wantCloseCode(end)
 	}
@@ -482,7 +482,7 @@ func (p *peer) take(u turn) {
 	p.t.Helper()
 	var stream []byte
 	for _, f := range u.send {
-		h := Header{Fin: !f.more, Rsv1: f.rsv&4 != 0, Rsv2: f.rsv&2 != 0, Rsv3: f.rsv&1 != 0, Opcode: f.op}
+		h := frameHeader{Fin: !f.more, Rsv1: f.rsv&4 != 0, Rsv2: f.rsv&2 != 0, Rsv3: f.rsv&1 != 0, Opcode: f.op}
 		stream = append(stream, p.encode(h, f.payload)...)
 		if u.chop == frameByFrame {
 			p.send(stream)
@@ -508,10 +508,10 @@ func (s setup) startEcho(t *testing.T, compression bool, lines ...string) (p *pe
 	over := make(chan error, 1)
 	echo := func(c *Conn, err error) {
 		for err == nil {
-			var op Opcode
+			var t MessageType
 			var b []byte
-			if op, b, err = c.Read(context.Background()); err == nil {
-				err = c.Write(context.Background(), op, b)
+			if t, b, err = c.Read(context.Background()); err == nil {
+				err = c.Write(context.Background(), t, b)
 			}
 		}
 		if c != nil {

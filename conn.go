@@ -96,29 +96,40 @@ func (c *Conn) State() State { return State(c.state.Load()) }
 // the WebSocket connection.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
-// Write queues one message, op being OpText or OpBinary, and returns without waiting for the network. If the
-// queue is full (MaxQueuedBytes of UpgradeOptions or DialOptions), Write waits for room until ctx ends.
+// MessageType says what a message is.
+type MessageType uint8
+
+// The two types of messages (RFC 6455 §5.6).
+const (
+	MessageText   MessageType = 1 // UTF-8
+	MessageBinary MessageType = 2 // bytes
+)
+
+// String returns "text" or "binary".
+func (t MessageType) String() string { return opcode(t).String() }
+
+// Write queues one message and returns without waiting for the network. If the queue is full (MaxQueuedBytes of UpgradeOptions or DialOptions), Write waits for room until ctx ends.
 //
 // A nil error means queued, in the order of the calls; an error from ctx means that nothing was queued; any
 // other error matches ErrClosed. Text must be UTF-8, which is the caller's to see to. Write does not keep p.
 //
 // If compression was agreed on, a message of at least Compression.Threshold bytes is compressed before it is queued,
 // and sent so if that makes it smaller.
-func (c *Conn) Write(ctx context.Context, op Opcode, p []byte) error {
-	return c.write(ctx, op, p, len(p) >= int(c.compression.threshold))
+func (c *Conn) Write(ctx context.Context, t MessageType, p []byte) error {
+	return c.write(ctx, opcode(t), p, len(p) >= int(c.compression.threshold))
 }
 
 // WriteCompress is Write for a message of which the caller knows better whether to compress it: false, for example,
 // for one that holds a secret beside what somebody else has written, or is compressed already; true whatever its
 // size. A message that would not become smaller, or to a peer with whom compression was not agreed on, is sent as
 // it is.
-func (c *Conn) WriteCompress(ctx context.Context, op Opcode, p []byte, compress bool) error {
-	return c.write(ctx, op, p, compress)
+func (c *Conn) WriteCompress(ctx context.Context, t MessageType, p []byte, compress bool) error {
+	return c.write(ctx, opcode(t), p, compress)
 }
 
-func (c *Conn) write(ctx context.Context, op Opcode, p []byte, compress bool) error {
-	if op != OpText && op != OpBinary {
-		return errMessageOpcode
+func (c *Conn) write(ctx context.Context, op opcode, p []byte, compress bool) error {
+	if op != opText && op != opBinary {
+		return errMessageType
 	}
 	if err := c.out.waitForRoom(ctx); err != nil {
 		return err
@@ -134,7 +145,7 @@ func (c *Conn) write(ctx context.Context, op Opcode, p []byte, compress bool) er
 }
 
 // messageFrame returns a whole frame with a copy of p: compressed, if compress says so and that makes it smaller.
-func (c *Conn) messageFrame(op Opcode, p []byte, compress bool) []byte {
+func (c *Conn) messageFrame(op opcode, p []byte, compress bool) []byte {
 	h := c.header(op)
 	if compress {
 		if frame := c.compression.frame(h, p); frame != nil {
@@ -145,11 +156,11 @@ func (c *Conn) messageFrame(op Opcode, p []byte, compress bool) []byte {
 }
 
 // frame returns a whole frame with a copy of p, masked if this end is the client.
-func (c *Conn) frame(op Opcode, p []byte) []byte { return wholeFrame(c.header(op), p) }
+func (c *Conn) frame(op opcode, p []byte) []byte { return wholeFrame(c.header(op), p) }
 
 // header returns the header of a whole frame but for its length, with a masking key if this end is the client.
-func (c *Conn) header(op Opcode) Header {
-	h := Header{Fin: true, Opcode: op}
+func (c *Conn) header(op opcode) frameHeader {
+	h := frameHeader{Fin: true, Opcode: op}
 	if c.client {
 		h.Masked, h.Key = true, newMaskKey()
 	}

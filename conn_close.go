@@ -24,9 +24,9 @@ const (
 var longAgo = time.Unix(1, 0)
 
 var (
-	errNotUTF8       = &CloseError{Code: StatusInvalidPayload, Reason: "a text message is not UTF-8"}
-	errMessageOpcode = errors.New("atrium: a message is either OpText or OpBinary")
-	errCloseCode     = errors.New("atrium: a close code is 1000 to 1003, 1007 to 1014 or 3000 to 4999")
+	errNotUTF8     = &CloseError{Code: StatusInvalidPayload, Reason: "a text message is not UTF-8"}
+	errMessageType = errors.New("atrium: a message is either MessageText or MessageBinary")
+	errCloseCode   = errors.New("atrium: a close code is 1000 to 1003, 1007 to 1014 or 3000 to 4999")
 )
 
 // Close performs the closing handshake (RFC 6455 §7): it sends the close frame behind everything that was queued,
@@ -98,7 +98,7 @@ func (c *Conn) beginClose(code StatusCode, reason string, mode closeMode) bool {
 	if mode == dropQueued {
 		c.out.abandon()
 	}
-	frame := c.frame(OpClose, appendClosePayload(nil, code, reason))
+	frame := c.frame(opClose, appendClosePayload(nil, code, reason))
 	if c.out.pushClose(frame, newEnding(c, mode)) {
 		c.wake()
 	}

@@ -49,8 +49,8 @@ func TestCloseReceived(t *testing.T) {
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) {
 				c, p := s.start(t, UpgradeOptions{})
-				p.send(p.frame(OpText, "before"), p.frame(OpClose, row.payload))
-				wantMessage(t, c, OpText, "before")
+				p.send(p.frame(opText, "before"), p.frame(opClose, row.payload))
+				wantMessage(t, c, opText, "before")
 				e := wantClosed(t, c, row.tell)
 				if row.reason == "*" {
 					if e.Reason == "" {
@@ -108,7 +108,7 @@ func TestClose(t *testing.T) {
 				if got := c.State(); got != StateClosing {
 					t.Errorf("before the answer the state is %v", got)
 				}
-				p.send(p.frame(OpClose, closePayload(row.code, "")))
+				p.send(p.frame(opClose, closePayload(row.code, "")))
 				if !s.client {
 					p.wantEnd() // RFC 6455 §7.1.1: the server closes TCP first
 				}
@@ -146,8 +146,8 @@ func TestCloseIsLast(t *testing.T) {
 			noLeaks(t)
 			c, p := s.start(t, UpgradeOptions{})
 			after := []byte("\xff\xff garbage, and then ")
-			after = append(after, p.frame(OpText, "a message")...)
-			p.send(slices.Concat(p.frame(OpClose, closePayload(1001, "")), after), after)
+			after = append(after, p.frame(opText, "a message")...)
+			p.send(slices.Concat(p.frame(opClose, closePayload(1001, "")), after), after)
 			wantClosed(t, c, 1001)
 			p.wantClose(1001, "")
 			if !s.client {
@@ -162,15 +162,15 @@ func TestCloseIsLast(t *testing.T) {
 			texts, ended := readInBackground(c)
 			done := closing(c, 1001, "")
 			p.wantClose(1001, "")
-			if err := c.Write(limited(t), OpText, []byte("late")); err != ErrClosed {
+			if err := c.Write(limited(t), MessageText, []byte("late")); err != ErrClosed {
 				t.Errorf("Write: %v, want %v", err, ErrClosed)
 			}
 			// Messages that come before the peer's close frame are still whoever reads's; pings are not answered.
-			p.send(p.frame(OpPing, "late"), p.frame(OpText, "crossing"))
+			p.send(p.frame(opPing, "late"), p.frame(opText, "crossing"))
 			if got := within(t, texts, "a message that crosses the close frame"); got != "crossing" {
 				t.Errorf("got %q", got)
 			}
-			p.send(p.frame(OpClose, closePayload(1001, "")))
+			p.send(p.frame(opClose, closePayload(1001, "")))
 			within(t, ended, "the reader")
 			if !s.client {
 				p.wantEnd()
@@ -190,11 +190,11 @@ func TestCloseAtOnce(t *testing.T) {
 		for range 10 {
 			c, p := s.start(t, UpgradeOptions{})
 			_, ended := readInBackground(c)
-			p.send(p.frame(OpClose, closePayload(4001, "peer")))
+			p.send(p.frame(opClose, closePayload(4001, "peer")))
 			// Whichever is first, and ErrClosed if that is the peer.
 			done := closing(c, 4002, "conn")
 			h, payload := p.next()
-			if h.Opcode != OpClose || payload != closePayload(4001, "peer") && payload != closePayload(4002, "conn") {
+			if h.Opcode != opClose || payload != closePayload(4001, "peer") && payload != closePayload(4002, "conn") {
 				t.Fatalf("got %v %q", h.Opcode, payload)
 			}
 			if !s.client {
@@ -236,10 +236,10 @@ func TestCloseTakesNoLonger(t *testing.T) {
 	}
 	answer := func(p *peer) {
 		h, _ := p.next()
-		if h.Opcode != OpClose {
+		if h.Opcode != opClose {
 			p.t.Errorf("got %v", h.Opcode)
 		}
-		p.send(p.frame(OpClose, closePayload(1000, "")))
+		p.send(p.frame(opClose, closePayload(1000, "")))
 		<-p.sent()
 	}
 	rows := []struct {
@@ -274,13 +274,13 @@ func TestCloseTakesNoLonger(t *testing.T) {
 		{name: "the peer sends messages instead", takes: answerTimeout, peer: func(p *peer) {
 			drain(p)
 			for range 200 {
-				p.send(p.frame(OpText, "no, listen"))
+				p.send(p.frame(opText, "no, listen"))
 				<-time.After(10 * time.Millisecond)
 			}
 		}},
 		{name: "the peer sends a message without end", takes: answerTimeout, peer: func(p *peer) {
 			drain(p)
-			for op := OpText; ; op = OpContinuation {
+			for op := opText; ; op = opContinuation {
 				if _, err := p.nc.Write(p.part(op, "and ")); err != nil {
 					return
 				}
@@ -378,14 +378,14 @@ func TestCloseDeliversWhatIsQueued(t *testing.T) {
 				}
 				sizes := []int{10, 100_000, 0, 16 << 10, 10, 10, 70_000, 1}
 				for i, n := range sizes {
-					mustWrite(t, c, OpBinary, numbered(i, n))
+					mustWrite(t, c, opBinary, numbered(i, n))
 				}
 				done := closing(c, StatusNormalClosure, "bye")
 				for i, n := range sizes {
-					p.want(OpBinary, numbered(i, n))
+					p.want(opBinary, numbered(i, n))
 				}
 				p.wantClose(1000, "bye")
-				p.send(p.frame(OpClose, closePayload(1000, "")))
+				p.send(p.frame(opClose, closePayload(1000, "")))
 				if !s.client {
 					p.wantEnd()
 				}
@@ -406,16 +406,16 @@ func TestQueuedMessagesPrecedeTheAnswer(t *testing.T) {
 			t.Run(fmt.Sprint(code), func(t *testing.T) {
 				c, p := s.start(t, UpgradeOptions{})
 				for i := range 5 {
-					mustWrite(t, c, OpBinary, numbered(i, 30_000))
+					mustWrite(t, c, opBinary, numbered(i, 30_000))
 				}
 				if code == 1001 {
-					p.send(p.frame(OpClose, closePayload(1001, "")))
+					p.send(p.frame(opClose, closePayload(1001, "")))
 				} else {
-					p.send(p.frame(OpContinuation, ""))
+					p.send(p.frame(opContinuation, ""))
 				}
 				wantClosed(t, c, code)
 				for i := range 5 {
-					p.want(OpBinary, numbered(i, 30_000))
+					p.want(opBinary, numbered(i, 30_000))
 				}
 				p.wantCloseCode(code)
 				p.hangUp()
@@ -432,22 +432,22 @@ func TestCut(t *testing.T) {
 			send func(p *peer) []byte
 		}{
 			{"between messages", func(p *peer) []byte { return nil }},
-			{"within a header", func(p *peer) []byte { return p.frame(OpText, "hello")[:1] }},
-			{"within a message", func(p *peer) []byte { b := p.frame(OpText, "hello"); return b[:len(b)-1] }},
-			{"within a large message", func(p *peer) []byte { return p.frame(OpText, strings.Repeat("x", 100_000))[:50_000] }},
-			{"between fragments", func(p *peer) []byte { return p.part(OpText, "hello") }},
-			{"within a close frame", func(p *peer) []byte { b := p.frame(OpClose, closePayload(1000, "")); return b[:len(b)-1] }},
+			{"within a header", func(p *peer) []byte { return p.frame(opText, "hello")[:1] }},
+			{"within a message", func(p *peer) []byte { b := p.frame(opText, "hello"); return b[:len(b)-1] }},
+			{"within a large message", func(p *peer) []byte { return p.frame(opText, strings.Repeat("x", 100_000))[:50_000] }},
+			{"between fragments", func(p *peer) []byte { return p.part(opText, "hello") }},
+			{"within a close frame", func(p *peer) []byte { b := p.frame(opClose, closePayload(1000, "")); return b[:len(b)-1] }},
 		}
 		noLeaks(t)
 		for _, cut := range cuts {
 			t.Run(cut.name, func(t *testing.T) {
 				c, p := s.start(t, UpgradeOptions{})
-				p.send(p.frame(OpText, "last words"), cut.send(p))
+				p.send(p.frame(opText, "last words"), cut.send(p))
 				go func(sent <-chan struct{}) {
 					<-sent
 					p.nc.Close()
 				}(p.sent())
-				wantMessage(t, c, OpText, "last words")
+				wantMessage(t, c, opText, "last words")
 				e := wantClosed(t, c, StatusAbnormalClosure)
 				if e.Err == nil || !errors.Is(e, ErrClosed) {
 					t.Errorf("got %#v, want a cause and ErrClosed", e)
@@ -474,7 +474,7 @@ func TestCloseTwice(t *testing.T) {
 		c, p := s.start(t, UpgradeOptions{})
 		done := closing(c, StatusNormalClosure, "")
 		p.wantClose(1000, "")
-		p.send(p.frame(OpClose, closePayload(1000, "")))
+		p.send(p.frame(opClose, closePayload(1000, "")))
 		p.hangUp()
 		if err := within(t, done, "Close"); err != nil {
 			t.Errorf("Close: %v", err)
@@ -513,10 +513,10 @@ func TestCloseFromManyGoroutines(t *testing.T) {
 				}()
 			}
 			h, payload := p.next()
-			if h.Opcode != OpClose {
+			if h.Opcode != opClose {
 				t.Fatalf("got %v", h.Opcode)
 			}
-			p.send(p.frame(OpClose, payload))
+			p.send(p.frame(opClose, payload))
 			if !s.client {
 				p.wantEnd()
 			}
@@ -543,7 +543,7 @@ func TestCloseNow(t *testing.T) {
 		noLeaks(t)
 		c, p := s.start(t, UpgradeOptions{})
 		_, ended := readInBackground(c)
-		mustWrite(t, c, OpText, "perhaps") // what is queued may be lost
+		mustWrite(t, c, opText, "perhaps") // what is queued may be lost
 		if err := c.CloseNow(); err != nil {
 			t.Errorf("CloseNow: %v", err)
 		}
@@ -553,7 +553,7 @@ func TestCloseNow(t *testing.T) {
 		if e, ok := errors.AsType[*CloseError](within(t, ended, "a Read that waits")); !ok || e.Code != StatusAbnormalClosure {
 			t.Errorf("Read: %v, want 1006", e)
 		}
-		if err := c.Write(limited(t), OpText, nil); !errors.Is(err, ErrClosed) {
+		if err := c.Write(limited(t), MessageText, nil); !errors.Is(err, ErrClosed) {
 			t.Errorf("Write: %v, want ErrClosed", err)
 		}
 		for { // the peer sees the end, and no close frame
@@ -561,7 +561,7 @@ func TestCloseNow(t *testing.T) {
 			if err != nil {
 				break
 			}
-			if h.Opcode == OpClose {
+			if h.Opcode == opClose {
 				t.Error("a close frame was sent")
 			}
 		}
@@ -607,7 +607,7 @@ func TestCloseRace(t *testing.T) {
 				}
 			})
 			all.Go(func() {
-				for c.Write(context.Background(), OpText, make([]byte, 100)) == nil {
+				for c.Write(context.Background(), MessageText, make([]byte, 100)) == nil {
 				}
 			})
 			all.Go(func() {
@@ -622,7 +622,7 @@ func TestCloseRace(t *testing.T) {
 				all.Go(func() { c.CloseNow() })
 			}
 			if i%3 == 0 {
-				all.Go(func() { p.send(p.frame(OpClose, "")) })
+				all.Go(func() { p.send(p.frame(opClose, "")) })
 			}
 			over := make(chan struct{})
 			go func() {
@@ -644,9 +644,9 @@ func TestCloseDiscardsWhatIsUnread(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		c, p := s.start(t, UpgradeOptions{})
-		message := p.frame(OpBinary, strings.Repeat("x", 50_000))
+		message := p.frame(opBinary, strings.Repeat("x", 50_000))
 		p.send(message)
-		wantMessage(t, c, OpBinary, strings.Repeat("x", 50_000))
+		wantMessage(t, c, opBinary, strings.Repeat("x", 50_000))
 		for range 5 {
 			p.send(message)
 		}
@@ -654,11 +654,11 @@ func TestCloseDiscardsWhatIsUnread(t *testing.T) {
 		if s.kind.name != "pipe" {
 			within(t, sent, "the peer's writes") // into the kernel's buffers
 		}
-		mustWrite(t, c, OpText, "last words")
+		mustWrite(t, c, opText, "last words")
 		done := closing(c, StatusNormalClosure, "")
-		p.want(OpText, "last words")
+		p.want(opText, "last words")
 		p.wantClose(1000, "")
-		p.send(p.frame(OpClose, closePayload(1000, "")))
+		p.send(p.frame(opClose, closePayload(1000, "")))
 		if !s.client {
 			p.wantEnd() // not: connection reset
 		}
@@ -674,7 +674,7 @@ func TestViolatorReadsTheCloseFrame(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		c, p := s.start(t, UpgradeOptions{MaxMessageBytes: 1000})
-		p.send(p.frame(OpBinary, strings.Repeat("x", 300_000)))
+		p.send(p.frame(opBinary, strings.Repeat("x", 300_000)))
 		sent := p.sent()
 		wantClosed(t, c, StatusMessageTooBig)
 		if s.kind.name != "pipe" { // a pipe has no room for the close frame meanwhile
@@ -694,14 +694,14 @@ func TestCloseWhileAnotherReads(t *testing.T) {
 		noLeaks(t)
 		c, p := s.start(t, UpgradeOptions{})
 		texts, ended := readInBackground(c)
-		p.send(p.frame(OpText, "one"), p.part(OpText, "tw"))
+		p.send(p.frame(opText, "one"), p.part(opText, "tw"))
 		if got := within(t, texts, "a message"); got != "one" {
 			t.Errorf("got %q", got)
 		}
 		waitReading(c) // between two Reads, Close would discard what comes
 		done := closing(c, StatusNormalClosure, "")
 		p.wantClose(1000, "")
-		p.send(p.frame(OpContinuation, "o"), p.frame(OpClose, closePayload(1000, "fine")))
+		p.send(p.frame(opContinuation, "o"), p.frame(opClose, closePayload(1000, "fine")))
 		if got := within(t, texts, "the message begun before"); got != "two" {
 			t.Errorf("got %q", got)
 		}
@@ -751,15 +751,15 @@ func TestCloseWaitsForALateReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})
 		for i := range 10 {
-			mustWrite(t, c, OpBinary, numbered(i, 30_000))
+			mustWrite(t, c, opBinary, numbered(i, 30_000))
 		}
 		done := closing(c, StatusNormalClosure, "")
 		<-time.After(stallTimeout - time.Millisecond)
 		for i := range 10 {
-			p.want(OpBinary, numbered(i, 30_000))
+			p.want(opBinary, numbered(i, 30_000))
 		}
 		p.wantClose(1000, "")
-		p.send(p.frame(OpClose, closePayload(1000, "")))
+		p.send(p.frame(opClose, closePayload(1000, "")))
 		if err := <-done; err != nil {
 			t.Errorf("Close: %v", err)
 		}
@@ -771,7 +771,7 @@ func TestBeginCloseDropsTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})
 		for i := range 5 {
-			mustWrite(t, c, OpBinary, numbered(i, 50_000))
+			mustWrite(t, c, opBinary, numbered(i, 50_000))
 			synctest.Wait()
 		}
 		if !c.beginClose(StatusPolicyViolation, "slow consumer", dropQueued) {
@@ -780,9 +780,9 @@ func TestBeginCloseDropsTheQueue(t *testing.T) {
 		if c.beginClose(StatusNormalClosure, "again", deliverQueued) {
 			t.Error("the closing began twice")
 		}
-		p.want(OpBinary, numbered(0, 50_000))
+		p.want(opBinary, numbered(0, 50_000))
 		p.wantClose(1008, "slow consumer")
-		p.send(p.frame(OpClose, closePayload(1008, "")))
+		p.send(p.frame(opClose, closePayload(1008, "")))
 		c.finish()
 		p.wantEnd()
 	})

@@ -8,20 +8,21 @@ import (
 	"strings"
 )
 
-// Compression are the choices of permessage-deflate (RFC 7692), which compresses each message by itself. The zero value
-// is off.
+// Compression are the choices of permessage-deflate (RFC 7692), which compresses each message by
+// itself. The zero value is off.
 //
-// Do not turn it on for messages that mix a secret with text that others choose, because the length of the result gives
-// secrets away (CRIME), or send those with Target.Compress(false) or Conn.WriteCompress.
+// Do not turn it on for messages that mix a secret with text that others choose, because the length
+// of the result gives secrets away (CRIME), or send those with Target.Compress(false) or
+// Conn.WriteCompress.
 //
-// The memory that it takes is pooled, so that an idle connection holds none of it: 1.21 MB while a message is compressed at
-// level 1, 0.81 MB at levels 2 to 9, 0.74 MB for a peer that asked for a small window, and 42 KB while one is
-// decompressed.
+// The memory that it takes is pooled, so that an idle connection holds none of it: 1.21 MB while a
+// message is compressed at level 1, 0.81 MB at levels 2 to 9, 0.74 MB for a peer that asked for a
+// small window, and 42 KB while one is decompressed.
 type Compression struct {
 	// Level is 1, the fastest, to 9, the smallest. Any other is refused. Zero means off.
 	Level int
-	// Threshold is the size in bytes, as sent, from which a message is compressed, unless Target.Compress or
-	// Conn.WriteCompress says otherwise. Zero means 512.
+	// Threshold is the size in bytes, as sent, from which a message is compressed, unless
+	// Target.Compress or Conn.WriteCompress says otherwise. Zero means 512.
 	Threshold int
 }
 
@@ -33,9 +34,9 @@ func (c Compression) check() error {
 	return negative(c.Threshold, "Compression.Threshold")
 }
 
-// compression is what one end of a connection does about permessage-deflate: what its options want and, after the
-// handshake, what was agreed. The zero value neither compresses nor takes what is compressed. Every connection has one,
-// so that it is small.
+// compression is what one end of a connection does about permessage-deflate: what its options want
+// and, after the handshake, what was agreed. The zero value neither compresses nor takes what is
+// compressed. Every connection has one, so that it is small.
 type compression struct {
 	deflateParams       // windowBits is 0 unless it was agreed on
 	wanted        int8  // the level, 1 to 9; 0: the options do not want it
@@ -56,8 +57,8 @@ func newCompression(options Compression) compression {
 // agreed reports whether messages may be compressed, in either direction.
 func (z compression) agreed() bool { return z.windowBits != 0 }
 
-// accept is the server's part of the handshake: it takes one of the offers, if it wants to, and returns the value of
-// the answer's Sec-WebSocket-Extensions, "" for none.
+// accept is the server's part of the handshake: it takes one of the offers, if it wants to, and
+// returns the value of the answer's Sec-WebSocket-Extensions, "" for none.
 func (z *compression) accept(offers []string) (response string) {
 	if z.wanted != 0 {
 		z.deflateParams, response, _ = acceptDeflate(offers)
@@ -65,8 +66,8 @@ func (z *compression) accept(offers []string) (response string) {
 	return response
 }
 
-// check is the client's part of the handshake: it reads the server's Sec-WebSocket-Extensions and says why the
-// connection must be failed, or "".
+// check is the client's part of the handshake: it reads the server's Sec-WebSocket-Extensions and
+// says why the connection must be failed, or "".
 func (z *compression) check(response []string) (reason string) {
 	if z.wanted == 0 {
 		if list := strings.Join(response, ", "); list != "" {
@@ -82,9 +83,9 @@ func (z *compression) check(response []string) (reason string) {
 	return ""
 }
 
-// frame returns a whole message as one compressed frame, with the opcode and mask of h. It returns nil if that is
-// not smaller than the payload is, or if no compression was agreed on.
-func (z compression) frame(h Header, payload []byte) []byte {
+// frame returns a whole message as one compressed frame, with the opcode and mask of h. It returns
+// nil if that is not smaller than the payload is, or if no compression was agreed on.
+func (z compression) frame(h frameHeader, payload []byte) []byte {
 	if !z.agreed() {
 		return nil
 	}

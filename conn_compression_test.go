@@ -59,35 +59,35 @@ func TestWriteCompressed(t *testing.T) {
 		ctx := limited(t)
 		large, small, noise := strings.Repeat("ab", 256), strings.Repeat("ab", 255), string(random(5000))
 
-		mustWrite(t, c, OpText, large)
-		p.wantInflated(OpText, large)
-		mustWrite(t, c, OpText, small)
-		p.want(OpText, small)
-		mustWrite(t, c, OpBinary, noise)
-		p.want(OpBinary, noise)
+		mustWrite(t, c, opText, large)
+		p.wantInflated(opText, large)
+		mustWrite(t, c, opText, small)
+		p.want(opText, small)
+		mustWrite(t, c, opBinary, noise)
+		p.want(opBinary, noise)
 		for _, text := range []string{large, small, strings.Repeat("a", 40)} {
-			if err := c.WriteCompress(ctx, OpBinary, []byte(text), true); err != nil {
+			if err := c.WriteCompress(ctx, MessageBinary, []byte(text), true); err != nil {
 				t.Fatal(err)
 			}
-			p.wantInflated(OpBinary, text)
-			if err := c.WriteCompress(ctx, OpText, []byte(text), false); err != nil {
+			p.wantInflated(opBinary, text)
+			if err := c.WriteCompress(ctx, MessageText, []byte(text), false); err != nil {
 				t.Fatal(err)
 			}
-			p.want(OpText, text)
+			p.want(opText, text)
 		}
 		for _, text := range []string{"", "a", noise} {
-			if err := c.WriteCompress(ctx, OpBinary, []byte(text), true); err != nil {
+			if err := c.WriteCompress(ctx, MessageBinary, []byte(text), true); err != nil {
 				t.Fatal(err)
 			}
-			p.want(OpBinary, text)
+			p.want(opBinary, text)
 		}
-		if err := c.WriteCompress(ctx, OpPing, nil, true); err != errMessageOpcode {
+		if err := c.WriteCompress(ctx, MessageType(opPing), nil, true); err != errMessageType {
 			t.Errorf("a ping: %v", err)
 		}
 		messages, end := readInBackground(c)
 		pinged, reason := strings.Repeat("p", 125), strings.Repeat("r", 120)
-		p.send(p.frame(OpPing, pinged))
-		p.want(OpPong, pinged)
+		p.send(p.frame(opPing, pinged))
+		p.want(opPong, pinged)
 		c.beginClose(StatusNormalClosure, reason, deliverQueued)
 		p.wantClose(StatusNormalClosure, reason)
 		p.nc.Close()
@@ -106,7 +106,7 @@ func TestCompressionFrameOnlyIfSmaller(t *testing.T) {
 	for n := range 200 {
 		payload := make([]byte, n/10+n%40)
 		source.Read(payload[:n/10])
-		frame := z.frame(Header{Fin: true, Opcode: OpBinary}, payload)
+		frame := z.frame(frameHeader{Fin: true, Opcode: opBinary}, payload)
 		compressed := len(z.compress(nil, payload, 1))
 		if (frame != nil) != (compressed < len(payload)) {
 			t.Errorf("%d bytes, compressed %d: the frame has %d", len(payload), compressed, len(frame))
@@ -128,21 +128,21 @@ func TestWriteCompressOptions(t *testing.T) {
 		sizes := make(map[int]int)
 		for _, level := range []int{0, 1, 9} {
 			c, p := s.startDeflate(t, UpgradeOptions{Compression: Compression{Level: level, Threshold: 100}}, "")
-			mustWrite(t, c, OpText, message)
-			sizes[level] = p.wantInflated(OpText, message)
-			mustWrite(t, c, OpText, message[:99])
-			p.want(OpText, message[:99])
-			mustWrite(t, c, OpText, strings.Repeat("x", 100))
-			p.wantInflated(OpText, strings.Repeat("x", 100))
+			mustWrite(t, c, opText, message)
+			sizes[level] = p.wantInflated(opText, message)
+			mustWrite(t, c, opText, message[:99])
+			p.want(opText, message[:99])
+			mustWrite(t, c, opText, strings.Repeat("x", 100))
+			p.wantInflated(opText, strings.Repeat("x", 100))
 		}
 		if sizes[0] != sizes[1] || sizes[9] >= sizes[1] {
 			t.Errorf("bytes by level: %v", sizes)
 		}
 		c, p := s.start(t, UpgradeOptions{Compression: Compression{Level: 1}})
-		if err := c.WriteCompress(limited(t), OpText, []byte(message), true); err != nil {
+		if err := c.WriteCompress(limited(t), MessageText, []byte(message), true); err != nil {
 			t.Fatal(err)
 		}
-		p.want(OpText, message)
+		p.want(opText, message)
 	})
 }
 
@@ -162,13 +162,13 @@ func TestDialUpgradeCompressed(t *testing.T) {
 		var writing sync.WaitGroup
 		writing.Go(func() {
 			for i, n := range sizes {
-				mustWrite(t, c, OpText, string(text(n, i)))
-				mustWrite(t, c, OpBinary, string(random(1000)))
+				mustWrite(t, c, opText, string(text(n, i)))
+				mustWrite(t, c, opBinary, string(random(1000)))
 			}
 		})
 		for i, n := range sizes {
-			wantMessage(t, c, OpText, string(text(n, i)))
-			if op, b, err := c.Read(limited(t)); op != OpBinary || len(b) != 1000 || err != nil {
+			wantMessage(t, c, opText, string(text(n, i)))
+			if op, b, err := c.Read(limited(t)); op != MessageBinary || len(b) != 1000 || err != nil {
 				t.Fatal(op, len(b), err)
 			}
 		}
@@ -204,11 +204,11 @@ func (m mailbox) takeFrame(t testing.TB) []byte {
 // payloadOf reads a frame, inflating it if it says so.
 func payloadOf(t testing.TB, frame []byte) (payload string, compressed bool) {
 	t.Helper()
-	h, n, err := ParseHeader(frame)
+	h, n, err := parseHeader(frame)
 	if err == nil {
 		err = h.check(frameRules{deflate: true})
 	}
-	if err != nil || n == 0 || int(h.Length) != len(frame)-n || !h.Fin || h.Opcode != OpText {
+	if err != nil || n == 0 || int(h.Length) != len(frame)-n || !h.Fin || h.Opcode != opText {
 		t.Fatalf("a frame with the header %+v, %v", h, err)
 	}
 	if !h.Rsv1 {
@@ -431,8 +431,8 @@ func TestHubCompressed(t *testing.T) {
 			if strings.Contains(want, "error") {
 				event = "fail"
 			}
-			p.send(p.compressed(OpText, deflated(`{"event":"`+event+`","data":`+string(quoted)+`,"id":1}`)))
-			p.wantInflated(OpText, want)
+			p.send(p.compressed(opText, deflated(`{"event":"`+event+`","data":`+string(quoted)+`,"id":1}`)))
+			p.wantInflated(opText, want)
 		}
 		nc.Close()
 		for _, c := range clients {
@@ -457,8 +457,8 @@ func TestDeflateBeforeConnect(t *testing.T) {
 			return head + strings.Repeat("x", n-len(head)-len(tail)) + tail
 		}
 		for _, frames := range []func(p *peer, message string) []byte{
-			func(p *peer, message string) []byte { return p.compressed(OpText, message) },
-			func(p *peer, message string) []byte { return bytes.Join(p.inFragments(OpText, message, 30), nil) },
+			func(p *peer, message string) []byte { return p.compressed(opText, message) },
+			func(p *peer, message string) []byte { return bytes.Join(p.inFragments(opText, message, 30), nil) },
 		} {
 			p := open()
 			p.send(frames(p, deflated(connect(maxBeforeConnect+1))))
@@ -467,12 +467,12 @@ func TestDeflateBeforeConnect(t *testing.T) {
 
 			p = open()
 			p.send(frames(p, deflated(connect(maxBeforeConnect))))
-			if h, payload := p.next(); h.Opcode != OpText || !strings.HasPrefix(payload, `{"event":"connect","data":{"sid"`) {
+			if h, payload := p.next(); h.Opcode != opText || !strings.HasPrefix(payload, `{"event":"connect","data":{"sid"`) {
 				t.Errorf("got %v %q", h.Opcode, payload)
 			}
 			// Accepted, it may send more, which is answered with an error that quotes nothing.
 			p.send(frames(p, deflated(`{"event":"`+strings.Repeat("x", 100_000)+`"}`)))
-			if h, payload := p.next(); h.Opcode != OpText || !strings.Contains(payload, "error") {
+			if h, payload := p.next(); h.Opcode != opText || !strings.Contains(payload, "error") {
 				t.Errorf("got %v %q", h.Opcode, payload)
 			}
 			p.nc.Close()

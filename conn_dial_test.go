@@ -466,7 +466,7 @@ func TestDialNoAnswer(t *testing.T) {
 // Row 47, as a client: frames that come with the head of the answer, or in whatever pieces.
 func TestDialEarlyFrames(t *testing.T) {
 	frame := func(p string) string {
-		return string(AppendHeader(nil, Header{Fin: true, Opcode: OpText, Length: int64(len(p))})) + p
+		return string(appendHeader(nil, frameHeader{Fin: true, Opcode: opText, Length: int64(len(p))})) + p
 	}
 	texts := []string{"one", strings.Repeat("2", 3000), "", strings.Repeat("4", 70000), "five"}
 	var frames string

@@ -31,17 +31,17 @@ func TestCloseDeliversToASlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})
 		for i := range 10 {
-			mustWrite(t, c, OpBinary, numbered(i, 100_000))
+			mustWrite(t, c, opBinary, numbered(i, 100_000))
 		}
 		began := time.Now()
 		done := closing(c, StatusNormalClosure, "bye")
 		for i := range 10 { // 50 KB a second
 			<-time.After(2 * time.Second)
-			p.want(OpBinary, numbered(i, 100_000))
+			p.want(opBinary, numbered(i, 100_000))
 		}
 		p.wantClose(1000, "bye")
 		<-time.After(answerTimeout - time.Millisecond) // which begins when the close frame has left
-		p.send(p.frame(OpClose, closePayload(1000, "")))
+		p.send(p.frame(opClose, closePayload(1000, "")))
 		if err := <-done; err != nil {
 			t.Errorf("Close: %v after %v", err, time.Since(began))
 		}
@@ -63,7 +63,7 @@ func TestCloseSaysWhatWasNotSent(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := startPipe(t, false, UpgradeOptions{CloseTimeout: 22 * time.Second})
-				mustWrite(t, c, OpBinary, strings.Repeat("x", 1_000_000))
+				mustWrite(t, c, opBinary, strings.Repeat("x", 1_000_000))
 				began := time.Now()
 				var reading sync.WaitGroup
 				defer reading.Wait()
@@ -84,9 +84,9 @@ func TestCloseSaysWhatWasNotSent(t *testing.T) {
 func TestCloseAnsweredTooEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})
-		mustWrite(t, c, OpBinary, strings.Repeat("x", 100_000))
+		mustWrite(t, c, opBinary, strings.Repeat("x", 100_000))
 		done := closing(c, StatusNormalClosure, "")
-		p.send(p.frame(OpClose, closePayload(1000, "")))
+		p.send(p.frame(opClose, closePayload(1000, "")))
 		if err := <-done; !errors.Is(err, errNotSent) {
 			t.Errorf("Close: %v", err)
 		}
@@ -104,10 +104,10 @@ func TestCloseWaitsForALateReaderOverTCP(t *testing.T) {
 			done := closing(c, StatusNormalClosure, "")
 			<-time.After(answerTimeout + 500*time.Millisecond)
 			for i := range n {
-				p.want(OpBinary, numbered(i, 64<<10))
+				p.want(opBinary, numbered(i, 64<<10))
 			}
 			p.wantClose(1000, "")
-			p.send(p.frame(OpClose, closePayload(1000, "")))
+			p.send(p.frame(opClose, closePayload(1000, "")))
 			p.hangUp()
 			if err := within(t, done, "Close"); err != nil {
 				t.Errorf("Close: %v", err)
@@ -135,9 +135,9 @@ func slowClient(t *testing.T, h *Hub, pause time.Duration) (s *Socket, got <-cha
 			case err != nil:
 				result <- fmt.Sprintf("%d, cut", n)
 				return
-			case hd.Opcode == OpClose:
+			case hd.Opcode == opClose:
 				result <- fmt.Sprintf("%d, closed with %d", n, int(m[0])<<8|int(m[1]))
-				p.send(p.frame(OpClose, closePayload(1000, "")))
+				p.send(p.frame(opClose, closePayload(1000, "")))
 				return
 			}
 		}
@@ -240,9 +240,9 @@ func TestCloseNowAfterAViolation(t *testing.T) {
 		frame func(p *peer) []byte
 		code  StatusCode
 	}{
-		{"a reserved bit", func(p *peer) []byte { b := p.frame(OpText, "x"); b[0] |= 0x40; return b }, 1002},
-		{"not UTF-8", func(p *peer) []byte { return p.frame(OpText, "\xff") }, 1007},
-		{"too big", func(p *peer) []byte { return p.frame(OpText, strings.Repeat("x", 2000)) }, 1009},
+		{"a reserved bit", func(p *peer) []byte { b := p.frame(opText, "x"); b[0] |= 0x40; return b }, 1002},
+		{"not UTF-8", func(p *peer) []byte { return p.frame(opText, "\xff") }, 1007},
+		{"too big", func(p *peer) []byte { return p.frame(opText, strings.Repeat("x", 2000)) }, 1009},
 	}
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -251,7 +251,7 @@ func TestCloseNowAfterAViolation(t *testing.T) {
 			for i := range 100 {
 				violation := violations[i%len(violations)]
 				c, p := setup{k, false}.start(t, UpgradeOptions{MaxMessageBytes: 1000})
-				p.send(append(p.frame(OpText, "hello"), violation.frame(p)...))
+				p.send(append(p.frame(opText, "hello"), violation.frame(p)...))
 				handled := make(chan struct{})
 				go func() { // the usual echo
 					defer close(handled)
@@ -265,7 +265,7 @@ func TestCloseNowAfterAViolation(t *testing.T) {
 				}()
 				echo, text, err := p.read()
 				last, reason, lastErr := p.read()
-				if err != nil || echo.Opcode != OpText || text != "hello" || lastErr != nil || last.Opcode != OpClose ||
+				if err != nil || echo.Opcode != opText || text != "hello" || lastErr != nil || last.Opcode != opClose ||
 					!strings.HasPrefix(reason, closePayload(violation.code, "")) {
 					lost++
 				}

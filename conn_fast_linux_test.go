@@ -23,11 +23,11 @@ func TestReadyAnswersLeaveTogether(t *testing.T) {
 	const batches, n = 100, 16
 	writes := 0
 	for range batches {
-		write(t, far, strings.Repeat(maskedFrame(OpText, "x"), n))
+		write(t, far, strings.Repeat(maskedFrame(opText, "x"), n))
 		for range n {
 			_, p, err := c.Read(t.Context())
 			if err == nil {
-				err = c.Write(t.Context(), OpText, p)
+				err = c.Write(t.Context(), MessageText, p)
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -163,7 +163,7 @@ func TestReadyEndWithData(t *testing.T) {
 	for _, s := range sockets {
 		near, far := s.pair(t)
 		c := newConn(near, connConfig{readLimit: 100, maxQueued: 100})
-		write(t, far, maskedFrame(OpText, "hello")+maskedFrame(OpClose, "\x03\xe8bye"))
+		write(t, far, maskedFrame(opText, "hello")+maskedFrame(opClose, "\x03\xe8bye"))
 		far.Close()
 		if _, p, err := c.Read(t.Context()); err != nil || string(p) != "hello" {
 			t.Errorf("%s: %q, %v", s.name, p, err)
@@ -172,8 +172,8 @@ func TestReadyEndWithData(t *testing.T) {
 	}
 }
 
-func maskedFrame(op Opcode, payload string) string {
-	return string(encodeFrame(Header{Fin: true, Opcode: op, Masked: true, Length: int64(len(payload))}, payload))
+func maskedFrame(op opcode, payload string) string {
+	return string(encodeFrame(frameHeader{Fin: true, Opcode: op, Masked: true, Length: int64(len(payload))}, payload))
 }
 
 // Close from another goroutine ends a wait and a write, and waits for neither.
@@ -205,7 +205,7 @@ func TestReadyCloseWhileWaiting(t *testing.T) {
 		waitUntilParked(t, "(*fastIO).wait")
 		// Meanwhile a drainer waits for the kernel.
 		for c.out.buffered() == 0 {
-			c.Write(t.Context(), OpBinary, make([]byte, 100_000))
+			c.Write(t.Context(), MessageBinary, make([]byte, 100_000))
 		}
 		c.CloseNow()
 		if err := within(t, ended, "Read"); !errors.Is(err, ErrClosed) {
@@ -232,7 +232,7 @@ func TestReadyDescriptorReuse(t *testing.T) {
 				write(t, second, "for the other")
 				var wg sync.WaitGroup
 				wg.Go(func() { c.Read(t.Context()) })
-				wg.Go(func() { c.Write(t.Context(), OpText, []byte("for nobody")) })
+				wg.Go(func() { c.Write(t.Context(), MessageText, []byte("for nobody")) })
 				wg.Go(func() { c.fast.tryWrite([]byte("for nobody")) })
 				wg.Go(func() { c.Close(StatusNormalClosure, "") })
 				wg.Wait()
@@ -322,7 +322,7 @@ func TestReadyWriteWhileDraining(t *testing.T) {
 					for j, n := range sizes[i] {
 						p := bytes.Repeat([]byte{byte(i)}, n)
 						p[1] = byte(j)
-						if err := c.Write(context.Background(), OpBinary, p); err != nil {
+						if err := c.Write(context.Background(), MessageBinary, p); err != nil {
 							t.Error(err)
 						}
 					}
@@ -363,7 +363,7 @@ func TestReadyWritesDirectly(t *testing.T) {
 			peer := new(fastIO)
 			peer.open(far)
 			for range 1000 {
-				if err := c.Write(t.Context(), OpText, []byte("x")); err != nil || c.out.buffered() != 0 {
+				if err := c.Write(t.Context(), MessageText, []byte("x")); err != nil || c.out.buffered() != 0 {
 					t.Fatalf("%v, %d bytes queued", err, c.out.buffered())
 				}
 				far.SetReadDeadline(time.Now().Add(patience))
@@ -378,7 +378,7 @@ func TestReadyIdleHoldsNoBuffer(t *testing.T) {
 	for _, s := range sockets {
 		near, far := s.pair(t)
 		c := newConn(near, connConfig{readLimit: 100, maxQueued: 100})
-		write(t, far, maskedFrame(OpText, "hello"))
+		write(t, far, maskedFrame(opText, "hello"))
 		if _, p, err := c.Read(t.Context()); err != nil || string(p) != "hello" {
 			t.Fatalf("%q, %v", p, err)
 		}

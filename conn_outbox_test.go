@@ -36,7 +36,7 @@ func (m *outboxModel) errorf(format string, args ...any) {
 	m.t.Fatalf("seed %d: "+format, append([]any{m.seed}, args...)...)
 }
 
-func (m *outboxModel) frame(op Opcode, n int) []byte {
+func (m *outboxModel) frame(op opcode, n int) []byte {
 	m.frames++
 	return numberedFrame(op, m.frames, n)
 }
@@ -71,7 +71,7 @@ func (m *outboxModel) stalledFor(d time.Duration) bool {
 
 func (m *outboxModel) push() {
 	size := []int{8, 100, 1000, 4000, writeChunk - 4, writeChunk, 3 * writeChunk, 100_000}[m.r.IntN(8)]
-	frame := m.frame(OpBinary, size)
+	frame := m.frame(opBinary, size)
 	by, volatile := pusher(m.r.IntN(3)), m.r.IntN(4) == 0
 	if volatile && by == forWriter {
 		by = forEmitter
@@ -109,7 +109,7 @@ func (m *outboxModel) push() {
 
 func (m *outboxModel) pushControl() {
 	if m.r.IntN(2) == 0 {
-		frame := m.frame(OpPing, m.r.IntN(126))
+		frame := m.frame(opPing, m.r.IntN(126))
 		queued, wake := m.o.pushPing(frame)
 		if queued == (m.closing || m.failed) {
 			m.errorf("queued is %t on a ping", queued)
@@ -120,7 +120,7 @@ func (m *outboxModel) pushControl() {
 		return
 	}
 	for range 1 << m.r.IntN(6) {
-		frame := m.frame(OpPong, 125)
+		frame := m.frame(opPong, 125)
 		wake := m.o.pushPong(frame)
 		if m.closing || m.failed {
 			if wake {
@@ -177,7 +177,7 @@ func (m *outboxModel) step() {
 		m.bytes -= size(m.data) - size(kept) + size(m.pings) + size(m.pongs)
 		m.data, m.pings, m.pongs = kept, nil, nil
 	case n == 97 && m.r.IntN(3) == 0:
-		frame := m.frame(OpClose, 8)
+		frame := m.frame(opClose, 8)
 		wake := m.o.pushClose(frame, nil)
 		if m.closing || m.failed {
 			if wake {
@@ -251,7 +251,7 @@ func (m *outboxModel) parse() {
 	m.t.Helper()
 	for m.parsed < len(m.g.handed) {
 		rest := m.g.handed[m.parsed:]
-		h, n, err := ParseHeader(rest)
+		h, n, err := parseHeader(rest)
 		if err != nil || n == 0 {
 			m.errorf("no frame at %d: %x", m.parsed, rest[:min(len(rest), 20)])
 		}
@@ -260,16 +260,16 @@ func (m *outboxModel) parse() {
 		}
 		var list *[][]byte
 		switch h.Opcode {
-		case OpBinary:
+		case opBinary:
 			list = &m.data
 			if !m.begun && len(m.pings)+len(m.pongs) > 0 {
 				m.errorf("data went ahead of %d pings and %d pongs", len(m.pings), len(m.pongs))
 			}
-		case OpPing:
+		case opPing:
 			list = &m.pings
-		case OpPong:
+		case opPong:
 			list = &m.pongs
-		case OpClose:
+		case opClose:
 			if len(m.data)+len(m.pings)+len(m.pongs) > 0 || m.last == nil {
 				m.errorf("the close frame is not last")
 			}
@@ -360,10 +360,10 @@ func newTestOutbox(limit int) (*outbox, *gatedConn) {
 func TestOutboxCoalesces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, g := newTestOutbox(1 << 20)
-		pushAndWake(t, o, numberedFrame(OpBinary, 0, 100))
+		pushAndWake(t, o, numberedFrame(opBinary, 0, 100))
 		var want []byte
 		for i := range 1000 {
-			frame := numberedFrame(OpBinary, i, 100)
+			frame := numberedFrame(opBinary, i, 100)
 			want = append(want, frame...)
 			pushAndWake(t, o, frame)
 		}
@@ -387,18 +387,18 @@ func TestOutboxLargeFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, ahead := range []int{0, 1, 5} {
 			o, g := newTestOutbox(1 << 20)
-			pushAndWake(t, o, numberedFrame(OpBinary, 0, 8)) // it is being written
+			pushAndWake(t, o, numberedFrame(opBinary, 0, 8)) // it is being written
 			for i := range ahead {
-				pushAndWake(t, o, numberedFrame(OpBinary, i, 8))
+				pushAndWake(t, o, numberedFrame(opBinary, i, 8))
 			}
-			large := numberedFrame(OpBinary, 99, 5*writeChunk+10)
-			small := numberedFrame(OpBinary, 100, 8)
+			large := numberedFrame(opBinary, 99, 5*writeChunk+10)
+			small := numberedFrame(opBinary, 100, 8)
 			pushAndWake(t, o, large, small)
 			g.pass()
 			if ahead > 0 {
 				g.pass()
 			}
-			ping := numberedFrame(OpPing, 0, 8)
+			ping := numberedFrame(opPing, 0, 8)
 			if _, wake := o.pushPing(ping); wake {
 				t.Error("a wake while there is a drainer")
 			}
@@ -421,7 +421,7 @@ func TestOutboxLargeFrame(t *testing.T) {
 // Both bounds of a slow consumer, on the clock.
 func TestOutboxTooSlow(t *testing.T) {
 	const limit = 10_000
-	frame := numberedFrame(OpBinary, 1, 1000)
+	frame := numberedFrame(opBinary, 1, 1000)
 	want := func(t *testing.T, o *outbox, want pushResult) {
 		t.Helper()
 		got, wake := o.push(frame, forEmitter)
@@ -490,7 +490,7 @@ func TestOutboxTooSlow(t *testing.T) {
 func TestOutboxVolatile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, g := newTestOutbox(10_000)
-		frame := numberedFrame(OpBinary, 1, 10)
+		frame := numberedFrame(opBinary, 1, 10)
 		want := func(want pushResult) (wake bool) {
 			t.Helper()
 			v, wake := o.pushVolatile(frame, forEmitter)
@@ -544,7 +544,7 @@ func TestOutboxWaits(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o, g := newTestOutbox(limit)
 			for i := range row.queued {
-				pushAndWake(t, o, numberedFrame(OpBinary, i, n))
+				pushAndWake(t, o, numberedFrame(opBinary, i, n))
 			}
 			done := make(chan error, 3)
 			for range cap(done) {
@@ -582,7 +582,7 @@ func TestOutboxWaits(t *testing.T) {
 			want error
 		}{
 			{"its context ends", func(o *outbox, g *gatedConn, cancel func()) { cancel() }, context.Canceled},
-			{"the close frame is pushed", func(o *outbox, g *gatedConn, cancel func()) { o.pushClose(numberedFrame(OpClose, 1, 8), nil) }, ErrClosed},
+			{"the close frame is pushed", func(o *outbox, g *gatedConn, cancel func()) { o.pushClose(numberedFrame(opClose, 1, 8), nil) }, ErrClosed},
 			{"writing is stopped", func(o *outbox, g *gatedConn, cancel func()) { o.stop(net.ErrClosed) }, net.ErrClosed},
 			{"a write fails", func(o *outbox, g *gatedConn, cancel func()) { g.let <- admission{50, net.ErrClosed} }, net.ErrClosed},
 		}
@@ -590,7 +590,7 @@ func TestOutboxWaits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o, g := newTestOutbox(limit)
 				for i := range 10 {
-					pushAndWake(t, o, numberedFrame(OpBinary, i, n))
+					pushAndWake(t, o, numberedFrame(opBinary, i, n))
 				}
 				ctx, cancel := context.WithCancel(context.Background())
 				defer cancel()
@@ -628,7 +628,7 @@ func TestOutboxWriteFails(t *testing.T) {
 		o, g := newTestOutbox(1000)
 		closed := o.closed()
 		for i := range 10 {
-			pushAndWake(t, o, numberedFrame(OpBinary, i, 500))
+			pushAndWake(t, o, numberedFrame(opBinary, i, 500))
 		}
 		reset := errors.New("connection reset")
 		g.let <- admission{100, reset}
@@ -645,7 +645,7 @@ func TestOutboxWriteFails(t *testing.T) {
 		if e, ok := errors.AsType[*CloseError](err); !ok || e.Code != StatusAbnormalClosure || !errors.Is(err, reset) {
 			t.Errorf("got %v, want 1006 and its cause", err)
 		}
-		if v, wake := o.push(numberedFrame(OpBinary, 0, 8), forEmitter); v != pushRefused || wake {
+		if v, wake := o.push(numberedFrame(opBinary, 0, 8), forEmitter); v != pushRefused || wake {
 			t.Errorf("a push after the end: verdict %d, wake %t", v, wake)
 		}
 		if len(g.writes) != 1 {
@@ -660,10 +660,10 @@ func TestOutboxIdle(t *testing.T) {
 		o, g := newTestOutbox(1 << 20)
 		for range 3 {
 			for i := range 1000 {
-				pushAndWake(t, o, numberedFrame(OpBinary, i, 8))
+				pushAndWake(t, o, numberedFrame(opBinary, i, 8))
 			}
-			o.pushPing(numberedFrame(OpPing, 1, 8))
-			o.pushPong(numberedFrame(OpPong, 1, 8))
+			o.pushPing(numberedFrame(opPing, 1, 8))
+			o.pushPong(numberedFrame(opPong, 1, 8))
 			g.passAll()
 			if cap(o.frames.items) > keptFrames || o.pings != nil || o.pongs != nil || len(o.partial) > 0 || o.state != writerIdle || o.bytes != 0 {
 				t.Errorf("an idle outbox keeps a queue of %d, %d bytes of pings, %d of pongs, %d of a frame, state=%d, bytes=%d",

@@ -31,12 +31,12 @@ type inbound struct {
 	pooled *[readBufferSize]byte // what buf is, if it belongs to readBuffers
 
 	// The data frame in progress. Control frames are handled whole.
-	frame     Header
+	frame     frameHeader
 	remaining int64 // payload bytes still to come
 	inFrame   bool
 
 	// The message in progress.
-	op         Opcode // OpText or OpBinary; OpContinuation between messages
+	op         opcode // opText or opBinary; opContinuation between messages
 	compressed bool   // message, which is not in a caller's buf then, is to be inflated
 	text       utf8Stream
 	message    []byte // what has come of it, unmasked
@@ -51,17 +51,19 @@ func (in *inbound) buffered() []byte { return in.buf[in.r:in.w] }
 // Any other error ends the connection and is a *CloseError, the same at every later call: the peer's code and
 // reason (1005 if it gave none), the code sent to a peer that broke the protocol, or 1006 if the network
 // connection ended without a close frame.
-func (c *Conn) Read(ctx context.Context) (Opcode, []byte, error) {
-	return c.read(ctx, nil)
+func (c *Conn) Read(ctx context.Context) (MessageType, []byte, error) {
+	op, p, err := c.read(ctx, nil)
+	return MessageType(op), p, err
 }
 
 // ReadInto is Read, but puts the message into buf[:0], growing it if it is too small, and returns it. With a
 // large enough buf and a context that cannot be cancelled it does not allocate.
-func (c *Conn) ReadInto(ctx context.Context, buf []byte) (Opcode, []byte, error) {
-	return c.read(ctx, buf)
+func (c *Conn) ReadInto(ctx context.Context, buf []byte) (MessageType, []byte, error) {
+	op, p, err := c.read(ctx, buf)
+	return MessageType(op), p, err
 }
 
-func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err error) {
+func (c *Conn) read(ctx context.Context, buf []byte) (op opcode, p []byte, err error) {
 	c.in.mu.Lock()
 	c.in.reading.Store(true)
 	op, p, owned, err := c.readMessage(ctx, buf)
@@ -75,7 +77,7 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 	c.in.reading.Store(false)
 	ended := c.in.err != nil
 	c.noteMoreInput(!ended && c.in.r < c.in.w)
-	if err != nil && !ended && c.in.op != OpContinuation && !c.in.compressed {
+	if err != nil && !ended && c.in.op != opContinuation && !c.in.compressed {
 		c.in.message = bytes.Clone(c.in.message) // it was begun in the caller's buf
 	}
 	c.in.mu.Unlock()
@@ -91,10 +93,10 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op Opcode, p []byte, err e
 // belongs to the caller (owned). So does a compressed one, which is inflated into buf[:0].
 //
 // If it returns an error that is not ctx's, in.err is set and the connection is closing.
-func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte, owned bool, err error) {
+func (c *Conn) readMessage(ctx context.Context, buf []byte) (op opcode, p []byte, owned bool, err error) {
 	for {
 		op, p, owned, err = c.nextMessage(buf)
-		if err != nil || op != OpContinuation {
+		if err != nil || op != opContinuation {
 			return op, p, owned, err
 		}
 		if err := c.fill(ctx); err != nil {
@@ -103,9 +105,9 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op Opcode, p []byte
 	}
 }
 
-// nextMessage returns the next message as readMessage does, or OpContinuation if not all of it has come. It handles the
+// nextMessage returns the next message as readMessage does, or opContinuation if not all of it has come. It handles the
 // control frames ahead of it.
-func (c *Conn) nextMessage(buf []byte) (op Opcode, p []byte, owned bool, err error) {
+func (c *Conn) nextMessage(buf []byte) (op opcode, p []byte, owned bool, err error) {
 	in := &c.in
 	if in.err != nil {
 		return 0, nil, false, in.err
@@ -113,13 +115,13 @@ func (c *Conn) nextMessage(buf []byte) (op Opcode, p []byte, owned bool, err err
 	for {
 		if in.inFrame {
 			if err := c.collect(); err != nil || in.inFrame {
-				return OpContinuation, nil, false, err
+				return opContinuation, nil, false, err
 			}
 			if in.frame.Fin {
 				return c.collected(buf)
 			}
 		}
-		h, n, err := ParseHeader(in.buffered())
+		h, n, err := parseHeader(in.buffered())
 		if err == nil && n > 0 {
 			err = c.checkHeader(h)
 		}
@@ -129,21 +131,21 @@ func (c *Conn) nextMessage(buf []byte) (op Opcode, p []byte, owned bool, err err
 		whole := n > 0 && h.Length <= int64(in.w-in.r-n)
 		switch {
 		case n == 0 || h.Opcode.control() && !whole:
-			return OpContinuation, nil, false, nil
+			return opContinuation, nil, false, nil
 		case h.Opcode.control():
-			if in.op == OpContinuation {
+			if in.op == opContinuation {
 				c.partialSince.Store(0)
 			}
 			if err := c.control(h.Opcode, in.payload(h, n)); err != nil {
 				return 0, nil, false, err
 			}
-		case whole && h.Fin && in.op == OpContinuation: // the most common case
+		case whole && h.Fin && in.op == opContinuation: // the most common case
 			p = in.payload(h, n)
 			c.partialSince.Store(0)
 			if h.Rsv1 {
 				return c.inflated(h.Opcode, p, buf)
 			}
-			if h.Opcode == OpText && !utf8.Valid(p) {
+			if h.Opcode == opText && !utf8.Valid(p) {
 				return 0, nil, false, c.fail(errNotUTF8)
 			}
 			return h.Opcode, p, false, nil
@@ -154,20 +156,20 @@ func (c *Conn) nextMessage(buf []byte) (op Opcode, p []byte, owned bool, err err
 }
 
 // payload takes a whole frame, whose header has n bytes, out of the read buffer and returns its payload, unmasked.
-func (in *inbound) payload(h Header, n int) []byte {
+func (in *inbound) payload(h frameHeader, n int) []byte {
 	p := in.buf[in.r+n : in.r+n+int(h.Length)]
 	in.r += n + len(p)
 	if h.Masked {
-		Mask(p, h.Key, 0)
+		mask(p, h.Key, 0)
 	}
 	return p
 }
 
 // beginFrame begins to collect a data frame, and a message if it is the first of one.
-func (in *inbound) beginFrame(h Header, n int, buf []byte) {
+func (in *inbound) beginFrame(h frameHeader, n int, buf []byte) {
 	in.r += n
 	in.inFrame, in.frame, in.remaining = true, h, h.Length
-	if h.Opcode == OpContinuation {
+	if h.Opcode == opContinuation {
 		return
 	}
 	in.op, in.compressed, in.text, in.message = h.Opcode, h.Rsv1, utf8Stream{}, buf[:0]
@@ -189,16 +191,16 @@ func (c *Conn) collect() error {
 }
 
 // collected returns the message that was collected.
-func (c *Conn) collected(buf []byte) (op Opcode, p []byte, owned bool, err error) {
+func (c *Conn) collected(buf []byte) (op opcode, p []byte, owned bool, err error) {
 	in := &c.in
 	op, p = in.op, in.message
-	in.op, in.message = OpContinuation, nil
+	in.op, in.message = opContinuation, nil
 	c.partialSince.Store(0)
 	switch {
 	case in.compressed:
 		in.compressed = false
 		return c.inflated(op, p, buf)
-	case op == OpText && !in.text.complete():
+	case op == opText && !in.text.complete():
 		return 0, nil, false, c.fail(errNotUTF8)
 	case p == nil:
 		p = []byte{}
@@ -207,9 +209,9 @@ func (c *Conn) collected(buf []byte) (op Opcode, p []byte, owned bool, err error
 }
 
 // checkHeader validates a header against the state of the current message.
-func (c *Conn) checkHeader(h Header) error {
+func (c *Conn) checkHeader(h frameHeader) error {
 	in := &c.in
-	err := h.check(frameRules{fromClient: !c.client, fragmented: in.op != OpContinuation, deflate: c.compression.agreed()})
+	err := h.check(frameRules{fromClient: !c.client, fragmented: in.op != opContinuation, deflate: c.compression.agreed()})
 	if err != nil || h.Opcode.control() {
 		return err
 	}
@@ -225,7 +227,7 @@ func (c *Conn) checkHeader(h Header) error {
 
 // tooBig returns the error of a message that is over the limit with a frame of header h behind the bytes received. It
 // says how long the message is, as far as its headers tell.
-func tooBig(h Header, received int, limit int64) *CloseError {
+func tooBig(h frameHeader, received int, limit int64) *CloseError {
 	atLeast := ""
 	if !h.Fin {
 		atLeast = "at least "
@@ -235,8 +237,8 @@ func tooBig(h Header, received int, limit int64) *CloseError {
 }
 
 // inflated returns a compressed message, all of which has come.
-func (c *Conn) inflated(op Opcode, compressed, buf []byte) (_ Opcode, p []byte, owned bool, err error) {
-	p, err = inflate(buf[:0], compressed, c.readLimit.Load(), op == OpText)
+func (c *Conn) inflated(op opcode, compressed, buf []byte) (_ opcode, p []byte, owned bool, err error) {
+	p, err = inflate(buf[:0], compressed, c.readLimit.Load(), op == opText)
 	if err != nil {
 		return 0, nil, false, c.fail(err)
 	}
@@ -251,10 +253,10 @@ func (c *Conn) checkPiece(n int) error {
 	in := &c.in
 	piece := in.message[len(in.message)-n:]
 	if in.frame.Masked {
-		Mask(piece, in.frame.Key, int((in.frame.Length-in.remaining)&3))
+		mask(piece, in.frame.Key, int((in.frame.Length-in.remaining)&3))
 	}
 	in.remaining -= int64(n)
-	if in.op == OpText && !in.compressed && !in.text.valid(piece) {
+	if in.op == opText && !in.compressed && !in.text.valid(piece) {
 		return c.fail(errNotUTF8)
 	}
 	return nil
@@ -326,7 +328,7 @@ func (c *Conn) fillMessage(ctx context.Context) error {
 // receive waits for at least one byte from the network and puts what comes into p or, if p is nil, into a pooled buffer
 // that becomes in.buf. It returns the error of ctx, after which reading may go on, or one that ends the connection.
 func (c *Conn) receive(ctx context.Context, p []byte) (int, error) {
-	if c.in.op != OpContinuation || c.in.w > c.in.r {
+	if c.in.op != opContinuation || c.in.w > c.in.r {
 		c.partialSince.CompareAndSwap(0, nanotime())
 	}
 	c.noteMoreInput(false)
@@ -398,16 +400,16 @@ func (c *Conn) readFailed(err error) error {
 }
 
 // control handles a whole control frame. An error ends the connection.
-func (c *Conn) control(op Opcode, payload []byte) error {
+func (c *Conn) control(op opcode, payload []byte) error {
 	switch op {
-	case OpPing:
+	case opPing:
 		// RFC 6455 §5.5.3: a pong has the application data of its ping.
-		if c.out.pushPong(c.frame(OpPong, payload)) {
+		if c.out.pushPong(c.frame(opPong, payload)) {
 			c.wake()
 		}
-	case OpPong:
+	case opPong:
 		c.pings.answered(payload)
-	case OpClose:
+	case opClose:
 		code, reason, err := parseClosePayload(payload)
 		if err != nil {
 			return c.fail(err)

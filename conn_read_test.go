@@ -21,7 +21,7 @@ import (
 
 // An incomingMessage is a message as Read returns it.
 type incomingMessage struct {
-	Op   Opcode
+	Op   opcode
 	Text string
 }
 
@@ -40,34 +40,34 @@ var payloadSizes = []int{0, 1, 20, 125, 127, 500, readBufferSize - 8, readBuffer
 // ends with a message.
 func newConversation(r *rand.Rand, p *peer, messages int) *conversation {
 	c := &conversation{}
-	add := func(h Header, payload string) { c.stream = append(c.stream, p.encode(h, payload)...) }
+	add := func(h frameHeader, payload string) { c.stream = append(c.stream, p.encode(h, payload)...) }
 	controls := func() {
 		for r.IntN(4) == 0 {
 			payload := strings.Repeat(string(rune('a'+r.IntN(26))), r.IntN(126))
 			if r.IntN(3) == 0 {
-				add(Header{Fin: true, Opcode: OpPong}, payload)
+				add(frameHeader{Fin: true, Opcode: opPong}, payload)
 				continue
 			}
-			add(Header{Fin: true, Opcode: OpPing}, payload)
+			add(frameHeader{Fin: true, Opcode: opPing}, payload)
 			c.pings = append(c.pings, payload)
 		}
 	}
 	for range messages {
 		size := max(0, payloadSizes[r.IntN(len(payloadSizes))]+r.IntN(3)-1)
-		m := incomingMessage{OpText, randomUTF8(r, size)}
+		m := incomingMessage{opText, randomUTF8(r, size)}
 		if r.IntN(2) == 0 {
-			m = incomingMessage{OpBinary, randomBytes(r, size)}
+			m = incomingMessage{opBinary, randomBytes(r, size)}
 		}
 		c.messages = append(c.messages, m)
 		op, rest := m.Op, m.Text
 		controls()
 		for range r.IntN(4) {
 			cut := r.IntN(len(rest) + 1)
-			add(Header{Opcode: op}, rest[:cut])
-			op, rest = OpContinuation, rest[cut:]
+			add(frameHeader{Opcode: op}, rest[:cut])
+			op, rest = opContinuation, rest[cut:]
 			controls()
 		}
-		add(Header{Fin: true, Opcode: op}, rest)
+		add(frameHeader{Fin: true, Opcode: op}, rest)
 	}
 	return c
 }
@@ -104,7 +104,7 @@ func cutAnywhere(r *rand.Rand, stream []byte) (segments [][]byte) {
 func readSome(c *Conn, n int) (messages []incomingMessage, err error) {
 	buf := make([]byte, 0, 1000)
 	for i := range n {
-		var op Opcode
+		var op MessageType
 		var p []byte
 		if i%2 == 0 {
 			op, p, err = c.Read(context.Background())
@@ -114,7 +114,7 @@ func readSome(c *Conn, n int) (messages []incomingMessage, err error) {
 		if err != nil {
 			return messages, err
 		}
-		messages = append(messages, incomingMessage{op, string(p)})
+		messages = append(messages, incomingMessage{opcode(op), string(p)})
 	}
 	return messages, nil
 }
@@ -163,7 +163,7 @@ func TestReadConversation(t *testing.T) {
 				done <- got
 			}()
 			for _, ping := range want.pings { // rows 13, 14: answered at once and byte for byte
-				p.want(OpPong, ping)
+				p.want(opPong, ping)
 			}
 			if diff := cmp.Diff(want.messages, within(t, done, "the messages")); diff != "" {
 				t.Fatalf("seed %d: (-want +got)\n%s", seed, diff)
@@ -177,16 +177,16 @@ func TestReadConversation(t *testing.T) {
 func sample(p *peer) (stream []byte, want []incomingMessage) {
 	long := strings.Repeat("é", 100)
 	return slices.Concat(
-		p.frame(OpText, "héllo"),
-		p.frame(OpBinary, ""),
-		p.part(OpText, "\xe2\x82"), // row 20: a rune split over fragments is valid
-		p.frame(OpPing, "ping"),
-		p.part(OpContinuation, ""),
-		p.frame(OpContinuation, "\xac!"),
-		p.frame(OpPong, "nobody asked"),
-		p.frame(OpText, long),
-		p.frame(OpBinary, "\xff\xfe"),
-	), []incomingMessage{{OpText, "héllo"}, {OpBinary, ""}, {OpText, "€!"}, {OpText, long}, {OpBinary, "\xff\xfe"}}
+		p.frame(opText, "héllo"),
+		p.frame(opBinary, ""),
+		p.part(opText, "\xe2\x82"), // row 20: a rune split over fragments is valid
+		p.frame(opPing, "ping"),
+		p.part(opContinuation, ""),
+		p.frame(opContinuation, "\xac!"),
+		p.frame(opPong, "nobody asked"),
+		p.frame(opText, long),
+		p.frame(opBinary, "\xff\xfe"),
+	), []incomingMessage{{opText, "héllo"}, {opBinary, ""}, {opText, "€!"}, {opText, long}, {opBinary, "\xff\xfe"}}
 }
 
 func TestReadEveryCut(t *testing.T) {
@@ -214,9 +214,9 @@ func TestReadEveryCut(t *testing.T) {
 			for _, size := range []int{0, 125, 126, 65535, 65536} {
 				text := randomUTF8(rand.New(rand.NewPCG(1, 1)), size-3)
 				text += strings.Repeat("a", size-len(text))
-				stream := p.frame(OpText, text)
+				stream := p.frame(opText, text)
 				for cut := 1; cut <= min(maxHeaderSize, len(stream)-1); cut++ { // of 14 bytes at most
-					check(t, []incomingMessage{{OpText, text}}, stream[:cut], stream[cut:])
+					check(t, []incomingMessage{{opText, text}}, stream[:cut], stream[cut:])
 				}
 			}
 		})
@@ -233,7 +233,7 @@ func TestReadPiecemeal(t *testing.T) {
 			for _, m := range want {
 				wantMessage(t, c, m.Op, m.Text)
 			}
-			p.want(OpPong, "ping")
+			p.want(opPong, "ping")
 		}
 		t.Run("bytes one at a time", func(t *testing.T) {
 			check(t, slices.Collect(slices.Chunk(stream, 1))...)
@@ -249,9 +249,9 @@ func TestReadPingWithinMessage(t *testing.T) {
 		noLeaks(t)
 		c, p := s.start(t, UpgradeOptions{})
 		texts, _ := readInBackground(c)
-		p.send(p.part(OpText, "begun, "), p.frame(OpPing, "?"))
-		p.want(OpPong, "?")
-		p.send(p.frame(OpContinuation, "ended"))
+		p.send(p.part(opText, "begun, "), p.frame(opPing, "?"))
+		p.want(opPong, "?")
+		p.send(p.frame(opContinuation, "ended"))
 		if got := within(t, texts, "the message"); got != "begun, ended" {
 			t.Errorf("got %q", got)
 		}
@@ -265,8 +265,8 @@ func TestReadPingEchoed(t *testing.T) {
 		c, p := s.start(t, UpgradeOptions{})
 		readInBackground(c)
 		for _, payload := range []string{"", strings.Repeat("p", 125), "\x00\xff\xfe not UTF-8"} {
-			p.send(p.frame(OpPing, payload))
-			p.want(OpPong, payload)
+			p.send(p.frame(opPing, payload))
+			p.want(opPong, payload)
 		}
 	})
 }
@@ -277,7 +277,7 @@ func TestReadUnsolicitedPong(t *testing.T) {
 		noLeaks(t)
 		c, p := s.start(t, UpgradeOptions{})
 		for _, payload := range []string{"", "a", "\x00\x00\x00\x00\x00\x00\x00\x01", "\x00\x00\x00\x00\x00\x00\x00\x01", strings.Repeat("p", 125)} {
-			p.send(p.frame(OpPong, payload))
+			p.send(p.frame(opPong, payload))
 		}
 		wantAlive(t, c, p) // and nothing was answered
 	})
@@ -292,10 +292,10 @@ func TestReadPingFlood(t *testing.T) {
 		payload := func(i int) string { return fmt.Sprintf("%0125d", i) }
 		var flood []byte
 		for i := range pings {
-			flood = append(flood, p.frame(OpPing, payload(i))...)
+			flood = append(flood, p.frame(opPing, payload(i))...)
 		}
-		p.send(flood, p.frame(OpText, "done"))
-		wantMessage(t, c, OpText, "done")
+		p.send(flood, p.frame(opText, "done"))
+		wantMessage(t, c, opText, "done")
 		// The pongs that wait and those that are being written, either at most maxPongs.
 		if n := c.out.buffered(); n > 2*maxPongs {
 			t.Errorf("%d bytes are queued, at most %d were expected", n, 2*maxPongs)
@@ -303,7 +303,7 @@ func TestReadPingFlood(t *testing.T) {
 		for last := -1; last < pings-1; {
 			h, got := p.next()
 			i, err := strconv.Atoi(got)
-			if h.Opcode != OpPong || err != nil || got != payload(i) || i <= last {
+			if h.Opcode != opPong || err != nil || got != payload(i) || i <= last {
 				t.Fatalf("got %v %q after the pong %d", h.Opcode, got, last)
 			}
 			last = i
@@ -317,21 +317,21 @@ func TestReadEmpty(t *testing.T) {
 		noLeaks(t)
 		c, p := s.start(t, UpgradeOptions{})
 		t.Run("messages", func(t *testing.T) {
-			for _, op := range []Opcode{OpText, OpBinary} {
-				p.send(p.frame(op, ""), p.part(op, ""), p.frame(OpContinuation, ""))
+			for _, op := range []opcode{opText, opBinary} {
+				p.send(p.frame(op, ""), p.part(op, ""), p.frame(opContinuation, ""))
 				for range 2 {
 					got, b, err := c.Read(limited(t))
-					if err != nil || got != op || b == nil || len(b) != 0 {
+					if err != nil || got != MessageType(op) || b == nil || len(b) != 0 {
 						t.Errorf("got %v %#v, %v", got, b, err)
 					}
 				}
 			}
 		})
 		t.Run("many fragments", func(t *testing.T) {
-			stream := p.part(OpText, "a")
-			stream = append(stream, bytes.Repeat(p.part(OpContinuation, ""), 50_000)...)
-			p.send(stream, p.frame(OpContinuation, "b"))
-			wantMessage(t, c, OpText, "ab")
+			stream := p.part(opText, "a")
+			stream = append(stream, bytes.Repeat(p.part(opContinuation, ""), 50_000)...)
+			p.send(stream, p.frame(opContinuation, "b"))
+			wantMessage(t, c, opText, "ab")
 		})
 		wantAlive(t, c, p)
 	})
@@ -342,8 +342,8 @@ func TestReadZeroMask(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		c, p := setup{k, false}.start(t, UpgradeOptions{})
-		p.send(encodeFrame(Header{Fin: true, Opcode: OpText, Masked: true, Length: 5}, "plain"))
-		wantMessage(t, c, OpText, "plain")
+		p.send(encodeFrame(frameHeader{Fin: true, Opcode: opText, Masked: true, Length: 5}, "plain"))
+		wantMessage(t, c, opText, "plain")
 	})
 }
 
@@ -362,22 +362,22 @@ var violations = []struct {
 	{"2 length one over the limit", 1009, rawHeader(0x82, 126, testReadLimit>>8, testReadLimit&0xFF+1)},
 	{"2 not the last fragment", 1009, rawHeader(0x02, 126, testReadLimit>>8, testReadLimit&0xFF+1)},
 	{"4 fragments one over the limit", 1009, func(p *peer) []byte {
-		return slices.Concat(p.part(OpBinary, strings.Repeat("x", testReadLimit-1)), p.frame(OpPing, "ignored"), p.part(OpContinuation, "x"), rawHeader(0x80, 1)(p))
+		return slices.Concat(p.part(opBinary, strings.Repeat("x", testReadLimit-1)), p.frame(opPing, "ignored"), p.part(opContinuation, "x"), rawHeader(0x80, 1)(p))
 	}},
 	{"4 length 2^63-1 after a fragment", 1009, func(p *peer) []byte {
-		return append(p.part(OpText, "x"), rawHeader(0x80, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF)(p)...)
+		return append(p.part(opText, "x"), rawHeader(0x80, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF)(p)...)
 	}},
 	{"5 126 with 5", 1002, rawHeader(0x82, 126, 0, 5)},
 	{"5 126 with 125", 1002, rawHeader(0x82, 126, 0, 125)},
 	{"5 126 with 0", 1002, rawHeader(0x82, 126, 0, 0)},
 	{"5 127 with 200", 1002, rawHeader(0x82, 127, 0, 0, 0, 0, 0, 0, 0, 200)},
 	{"5 127 with 65535", 1002, rawHeader(0x82, 127, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF)},
-	{"6 unmasked text", 1002, wrongMask(OpText)},
-	{"6 unmasked ping", 1002, wrongMask(OpPing)},
-	{"6 unmasked close", 1002, wrongMask(OpClose)},
-	{"7 masked text", 1002, wrongMask(OpText)},
-	{"7 masked ping", 1002, wrongMask(OpPing)},
-	{"7 masked close", 1002, wrongMask(OpClose)},
+	{"6 unmasked text", 1002, wrongMask(opText)},
+	{"6 unmasked ping", 1002, wrongMask(opPing)},
+	{"6 unmasked close", 1002, wrongMask(opClose)},
+	{"7 masked text", 1002, wrongMask(opText)},
+	{"7 masked ping", 1002, wrongMask(opPing)},
+	{"7 masked close", 1002, wrongMask(opClose)},
 	{"8 RSV1", 1002, rawHeader(0x80|0x40|0x1, 1)},
 	{"8 RSV2", 1002, rawHeader(0x80|0x20|0x1, 1)},
 	{"8 RSV3", 1002, rawHeader(0x80|0x10|0x1, 1)},
@@ -385,13 +385,13 @@ var violations = []struct {
 	{"8 RSV2 on ping", 1002, rawHeader(0x80|0x20|0x9, 0)},
 	{"8 RSV3 on close", 1002, rawHeader(0x80|0x10|0x8, 0)},
 	{"8 RSV2 on a continuation", 1002, func(p *peer) []byte {
-		return append(p.part(OpText, "x"), rawHeader(0x80|0x20, 1)(p)...)
+		return append(p.part(opText, "x"), rawHeader(0x80|0x20, 1)(p)...)
 	}},
 	{"9 RSV1 on ping", 1002, rawHeader(0x80|0x40|0x9, 0)},
 	{"9 RSV1 on pong", 1002, rawHeader(0x80|0x40|0xA, 0)},
 	{"9 RSV1 on close", 1002, rawHeader(0x80|0x40|0x8, 0)},
 	{"9 RSV1 on a continuation", 1002, func(p *peer) []byte {
-		return append(p.part(OpText, "x"), rawHeader(0x80|0x40, 1)(p)...)
+		return append(p.part(opText, "x"), rawHeader(0x80|0x40, 1)(p)...)
 	}},
 	{"10 opcode 3", 1002, rawHeader(0x83, 0)},
 	{"10 opcode 4", 1002, rawHeader(0x84, 0)},
@@ -412,10 +412,10 @@ var violations = []struct {
 	{"12 continuation of nothing", 1002, rawHeader(0x80, 0)},
 	{"12 first continuation of nothing", 1002, rawHeader(0x00, 0)},
 	{"12 continuation after the end", 1002, func(p *peer) []byte {
-		return slices.Concat(p.part(OpText, "x"), p.frame(OpContinuation, "y"), rawHeader(0x80, 0)(p))
+		return slices.Concat(p.part(opText, "x"), p.frame(opContinuation, "y"), rawHeader(0x80, 0)(p))
 	}},
-	{"12 text within a message", 1002, func(p *peer) []byte { return append(p.part(OpBinary, ""), rawHeader(0x81, 1)(p)...) }},
-	{"12 binary within a message", 1002, func(p *peer) []byte { return append(p.part(OpText, "x"), rawHeader(0x02, 1)(p)...) }},
+	{"12 text within a message", 1002, func(p *peer) []byte { return append(p.part(opBinary, ""), rawHeader(0x81, 1)(p)...) }},
+	{"12 binary within a message", 1002, func(p *peer) []byte { return append(p.part(opText, "x"), rawHeader(0x02, 1)(p)...) }},
 }
 
 // rawHeader returns the bytes of a header, the mask excepted: that depends on the role.
@@ -430,9 +430,9 @@ func rawHeader(b ...byte) func(*peer) []byte {
 	}
 }
 
-func wrongMask(op Opcode) func(*peer) []byte {
+func wrongMask(op opcode) func(*peer) []byte {
 	return func(p *peer) []byte {
-		return AppendHeader(nil, Header{Fin: true, Opcode: op, Masked: !p.client, Length: 2})
+		return appendHeader(nil, frameHeader{Fin: true, Opcode: op, Masked: !p.client, Length: 2})
 	}
 }
 
@@ -446,8 +446,8 @@ func TestReadViolation(t *testing.T) {
 			t.Run(v.name, func(t *testing.T) {
 				c, p := s.start(t, UpgradeOptions{MaxMessageBytes: testReadLimit})
 				limit := strings.Repeat("x", testReadLimit)
-				p.send(slices.Concat(p.frame(OpText, limit), v.stream(p)))
-				wantMessage(t, c, OpText, limit) // what came before counts
+				p.send(slices.Concat(p.frame(opText, limit), v.stream(p)))
+				wantMessage(t, c, opText, limit) // what came before counts
 				_, got, err := c.Read(limited(t))
 				if string(got) == "xy" { // one more message, before the violation
 					_, _, err = c.Read(limited(t))
@@ -466,10 +466,10 @@ func TestReadViolation(t *testing.T) {
 				}
 				for {
 					h, payload := p.next()
-					if h.Opcode == OpPong {
+					if h.Opcode == opPong {
 						continue
 					}
-					if want := closePayload(v.code, err.(*CloseError).Reason); h.Opcode != OpClose || payload != want {
+					if want := closePayload(v.code, err.(*CloseError).Reason); h.Opcode != opClose || payload != want {
 						t.Fatalf("got %v %q, want a close frame with %q", h.Opcode, payload, want)
 					}
 					break
@@ -491,9 +491,9 @@ func TestReadLimit(t *testing.T) {
 		c, p := s.start(t, UpgradeOptions{MaxMessageBytes: testReadLimit})
 		third, rest := strings.Repeat("x", testReadLimit/3), strings.Repeat("y", testReadLimit-2*(testReadLimit/3))
 		for range 3 {
-			p.send(p.part(OpBinary, third), p.frame(OpPing, strings.Repeat("p", 125)), p.part(OpContinuation, third), p.frame(OpContinuation, rest))
-			wantMessage(t, c, OpBinary, third+third+rest)
-			p.want(OpPong, strings.Repeat("p", 125))
+			p.send(p.part(opBinary, third), p.frame(opPing, strings.Repeat("p", 125)), p.part(opContinuation, third), p.frame(opContinuation, rest))
+			wantMessage(t, c, opBinary, third+third+rest)
+			p.want(opPong, strings.Repeat("p", 125))
 		}
 	})
 }
@@ -505,7 +505,7 @@ func TestReadMemory(t *testing.T) {
 		t.Run(fmt.Sprintf("%d of 16 MB", sent), func(t *testing.T) {
 			// A buffer that doubles costs its size thrice at most, garbage included; the rest is the read buffer.
 			wantAllocated(t, 4*sent+32<<10, StatusAbnormalClosure, func(p *peer) []byte {
-				header := AppendHeader(nil, Header{Fin: true, Opcode: OpBinary, Masked: p.client, Length: declared})
+				header := appendHeader(nil, frameHeader{Fin: true, Opcode: opBinary, Masked: p.client, Length: declared})
 				return append(header, make([]byte, sent)...)
 			})
 		})
@@ -566,20 +566,20 @@ func TestReadNotUTF8(t *testing.T) {
 			send func(p *peer, fine, last string)
 		}{
 			{"a frame", func(p *peer, fine, last string) {
-				b := p.frame(OpText, fine+last+strings.Repeat("x", 500))
+				b := p.frame(opText, fine+last+strings.Repeat("x", 500))
 				p.send(b[:len(b)-500])
 			}},
 			{"a long frame", func(p *peer, fine, last string) {
 				pad := strings.Repeat("é", readBufferSize)
-				b := p.frame(OpText, pad+fine+last+strings.Repeat("x", 50_000))
+				b := p.frame(opText, pad+fine+last+strings.Repeat("x", 50_000))
 				p.send(b[:len(b)-50_000])
 			}},
 			{"byte by byte", func(p *peer, fine, last string) {
-				b := p.frame(OpText, fine+last+strings.Repeat("x", 500))
+				b := p.frame(opText, fine+last+strings.Repeat("x", 500))
 				p.send(slices.Collect(slices.Chunk(b[:len(b)-500], 1))...)
 			}},
 			{"fragments", func(p *peer, fine, last string) {
-				p.send(p.part(OpText, fine), p.part(OpContinuation, ""), p.part(OpContinuation, last))
+				p.send(p.part(opText, fine), p.part(opContinuation, ""), p.part(opContinuation, last))
 			}},
 		}
 		noLeaks(t)
@@ -604,21 +604,21 @@ func TestReadTruncatedUTF8(t *testing.T) {
 		for _, text := range []string{"\xc3", "abc\xe2\x82", "\xf0\x9d\x84", strings.Repeat("x", 10_000) + "\xf0"} {
 			ways := []struct {
 				name   string
-				stream func(p *peer, op Opcode) []byte
+				stream func(p *peer, op opcode) []byte
 			}{
-				{"in a frame", func(p *peer, op Opcode) []byte { return p.frame(op, text) }},
-				{"at the end of the last fragment", func(p *peer, op Opcode) []byte {
-					return append(p.part(op, text[:len(text)-1]), p.frame(OpContinuation, text[len(text)-1:])...)
+				{"in a frame", func(p *peer, op opcode) []byte { return p.frame(op, text) }},
+				{"at the end of the last fragment", func(p *peer, op opcode) []byte {
+					return append(p.part(op, text[:len(text)-1]), p.frame(opContinuation, text[len(text)-1:])...)
 				}},
-				{"before an empty last fragment", func(p *peer, op Opcode) []byte {
-					return append(p.part(op, text), p.frame(OpContinuation, "")...)
+				{"before an empty last fragment", func(p *peer, op opcode) []byte {
+					return append(p.part(op, text), p.frame(opContinuation, "")...)
 				}},
 			}
 			for _, way := range ways {
 				t.Run(fmt.Sprintf("truncated: %d bytes, %s", len(text), way.name), func(t *testing.T) {
 					c, p := s.start(t, UpgradeOptions{})
-					p.send(way.stream(p, OpBinary), way.stream(p, OpText))
-					wantMessage(t, c, OpBinary, text)
+					p.send(way.stream(p, opBinary), way.stream(p, opText))
+					wantMessage(t, c, opBinary, text)
 					e := wantClosed(t, c, StatusInvalidPayload)
 					p.wantClose(1007, e.Reason)
 					p.nc.Close()
@@ -639,10 +639,10 @@ func TestReadResumes(t *testing.T) {
 		read := func(ctx context.Context, i int) (incomingMessage, error) {
 			if i%2 == 0 {
 				op, b, err := c.Read(ctx)
-				return incomingMessage{op, string(b)}, err
+				return incomingMessage{opcode(op), string(b)}, err
 			}
 			op, b, err := c.ReadInto(ctx, buf)
-			m := incomingMessage{op, string(b)}
+			m := incomingMessage{opcode(op), string(b)}
 			clear(buf[:cap(buf)])
 			return m, err
 		}
@@ -671,7 +671,7 @@ func TestReadResumes(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatalf("cut behind %d bytes: (-want +got)\n%s", cut, diff)
 			}
-			p.want(OpPong, "ping")
+			p.want(opPong, "ping")
 		}
 	})
 }
@@ -684,7 +684,7 @@ func TestReadResumesLarge(t *testing.T) {
 		text := randomUTF8(rand.New(rand.NewPCG(3, 3)), 200_000)
 		buf := make([]byte, 0, 300_000)
 		for range 3 {
-			interruptReads(t, c, p, p.frame(OpText, text), 30_001, buf)
+			interruptReads(t, c, p, p.frame(opText, text), 30_001, buf)
 			_, got, err := c.ReadInto(limited(t), buf)
 			if err != nil || string(got) != text {
 				t.Fatalf("got %d bytes, %v", len(got), err)
@@ -741,7 +741,7 @@ func TestReadCancelledWhileDataArrives(t *testing.T) {
 		for i := 0; i < messages; {
 			if sent < i {
 				sent = i
-				p.send(cutAnywhere(r, p.frame(OpText, numbered(i, r.IntN(300))))...)
+				p.send(cutAnywhere(r, p.frame(opText, numbered(i, r.IntN(300))))...)
 			}
 			ctx, cancel := context.WithCancel(context.Background())
 			go cancel()
@@ -767,7 +767,7 @@ func TestReadIntoAllocations(t *testing.T) {
 	for _, size := range []int{0, 100, 4000, 100_000} {
 		for _, client := range []bool{false, true} {
 			p := &peer{client: !client}
-			frame := p.frame(OpBinary, strings.Repeat("x", size))
+			frame := p.frame(opBinary, strings.Repeat("x", size))
 			c, nc := newScriptedConn(client)
 			buf, one := make([]byte, 0, size), make([][]byte, 1)
 			run := func() {
@@ -794,7 +794,7 @@ func TestReadReturnsTheCallersSlice(t *testing.T) {
 		var texts []string
 		for i, n := range []int{10, 10, 5000, 10, 10_000, 300} {
 			texts = append(texts, numbered(i, n))
-			p.send(p.part(OpText, texts[i][:n/2]), p.frame(OpContinuation, texts[i][n/2:]), p.frame(OpText, texts[i]))
+			p.send(p.part(opText, texts[i][:n/2]), p.frame(opContinuation, texts[i][n/2:]), p.frame(opText, texts[i]))
 		}
 		var kept [][]byte
 		for range 2 * len(texts) {
@@ -830,7 +830,7 @@ func TestReadPartialSince(t *testing.T) {
 			}
 		}
 		since(0)
-		whole := p.frame(OpText, "hello")
+		whole := p.frame(opText, "hello")
 		p.send(whole[:1])
 		synctest.Wait()
 		<-time.After(time.Second)
@@ -843,26 +843,26 @@ func TestReadPartialSince(t *testing.T) {
 		<-texts
 
 		reads := c.reads.Load()
-		p.send(p.part(OpText, "a"))
+		p.send(p.part(opText, "a"))
 		synctest.Wait()
 		<-time.After(time.Second)
-		p.send(p.frame(OpPing, ""), p.part(OpContinuation, "b")) // neither ends the message
-		p.want(OpPong, "")
+		p.send(p.frame(opPing, ""), p.part(opContinuation, "b")) // neither ends the message
+		p.want(opPong, "")
 		<-time.After(time.Second)
 		since(2 * time.Second)
 		if n := c.reads.Load() - reads; n != 3 {
 			t.Errorf("bytes came %d times, want 3", n)
 		}
-		p.send(p.frame(OpContinuation, "c"))
+		p.send(p.frame(opContinuation, "c"))
 		since(0)
 
-		ping := p.frame(OpPing, "ping") // a control frame that stops midway keeps the connection waiting, too
+		ping := p.frame(opPing, "ping") // a control frame that stops midway keeps the connection waiting, too
 		p.send(ping[:3])
 		synctest.Wait()
 		<-time.After(time.Second)
 		since(time.Second)
 		p.send(ping[3:])
-		p.want(OpPong, "ping")
+		p.want(opPong, "ping")
 		since(0)
 	})
 }
@@ -956,7 +956,7 @@ func FuzzUTF8Stream(f *testing.F) {
 func BenchmarkRead(b *testing.B) {
 	p := &peer{client: true}
 	for _, size := range []int{16, 125, 1000} {
-		frame := p.frame(OpText, strings.Repeat("é", size/2))
+		frame := p.frame(opText, strings.Repeat("é", size/2))
 		stream := bytes.Repeat(frame, readBufferSize/len(frame))
 		for _, into := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%d/into=%t", size, into), func(b *testing.B) {

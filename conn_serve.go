@@ -7,9 +7,9 @@ import (
 
 // messageHandler is for whom Conn.serve reads: a session of a Hub, or a link of a Client.
 type messageHandler interface {
-	// receive handles one message; p is valid until it returns. OpContinuation stands for control frames that no
+	// receive handles one message; p is valid until it returns. opContinuation stands for control frames that no
 	// message came with. An error ends the reading.
-	receive(op Opcode, p []byte) error
+	receive(op opcode, p []byte) error
 	// readEnded is called last, when reading has ended.
 	readEnded()
 	// moreEvents reports whether events wait behind the one that is being handled.
@@ -66,14 +66,14 @@ func (c *Conn) handleInput() error {
 }
 
 // readHere is Read for serve: p is valid until the next call. If control frames were all there was at hand, it does not
-// wait for more, but returns OpContinuation.
-func (c *Conn) readHere() (op Opcode, p []byte, err error) {
+// wait for more, but returns opContinuation.
+func (c *Conn) readHere() (op opcode, p []byte, err error) {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
 	in := &c.in
 	for {
 		op, p, _, err = c.nextMessage(nil)
-		if err != nil || op != OpContinuation || in.r == in.w && in.op == OpContinuation {
+		if err != nil || op != opContinuation || in.r == in.w && in.op == opContinuation {
 			c.noteMoreInput(err == nil && in.r < in.w)
 			return op, p, err
 		}

@@ -25,13 +25,13 @@ func TestWriteOrder(t *testing.T) {
 		}
 		go func() {
 			for i, n := range sizes {
-				if err := c.Write(context.Background(), OpBinary, []byte(numbered(i, n))); err != nil {
+				if err := c.Write(context.Background(), MessageBinary, []byte(numbered(i, n))); err != nil {
 					t.Error(err)
 				}
 			}
 		}()
 		for i, n := range sizes {
-			p.want(OpBinary, numbered(i, n))
+			p.want(opBinary, numbered(i, n))
 		}
 	})
 }
@@ -44,7 +44,7 @@ func TestWriteManyGoroutines(t *testing.T) {
 		for w := range writers {
 			go func() {
 				for i := range each {
-					if err := c.Write(context.Background(), OpText, fmt.Appendf(nil, "%d %d %s", w, i, strings.Repeat("y", i*7%500))); err != nil {
+					if err := c.Write(context.Background(), MessageText, fmt.Appendf(nil, "%d %d %s", w, i, strings.Repeat("y", i*7%500))); err != nil {
 						t.Error(err)
 						return
 					}
@@ -56,7 +56,7 @@ func TestWriteManyGoroutines(t *testing.T) {
 		for range writers * each {
 			h, text := p.next()
 			var w, i int
-			if _, err := fmt.Sscanf(text, "%d %d", &w, &i); err != nil || h.Opcode != OpText || !strings.HasSuffix(text, " "+strings.Repeat("y", i*7%500)) {
+			if _, err := fmt.Sscanf(text, "%d %d", &w, &i); err != nil || h.Opcode != opText || !strings.HasSuffix(text, " "+strings.Repeat("y", i*7%500)) {
 				t.Fatalf("got %v %q", h, text)
 			}
 			if seen[w] != i {
@@ -81,20 +81,20 @@ func TestWriteWaits(t *testing.T) {
 
 		cancelled, cancel := context.WithCancel(context.Background())
 		cancel()
-		if err := c.Write(cancelled, OpText, []byte("never")); err != context.Canceled {
+		if err := c.Write(cancelled, MessageText, []byte("never")); err != context.Canceled {
 			t.Errorf("a cancelled context: %v", err)
 		}
 
 		// One that waits goes on when there is room.
 		waiting := make(chan error, 1)
-		go func() { waiting <- c.Write(limited(t), OpText, []byte("patient")) }()
+		go func() { waiting <- c.Write(limited(t), MessageText, []byte("patient")) }()
 		for i := range n {
-			p.want(OpBinary, numbered(i, size))
+			p.want(opBinary, numbered(i, size))
 		}
 		if err := within(t, waiting, "Write with room"); err != nil {
 			t.Error(err)
 		}
-		p.want(OpText, "patient") // and nothing of those that returned an error
+		p.want(opText, "patient") // and nothing of those that returned an error
 		wantAlive(t, c, p)
 	})
 }
@@ -106,7 +106,7 @@ func TestWriteCancelledContext(t *testing.T) {
 		c, p := s.start(t, UpgradeOptions{})
 		cancelled, cancel := context.WithCancel(context.Background())
 		cancel()
-		if err := c.Write(cancelled, OpText, []byte("never")); err != context.Canceled {
+		if err := c.Write(cancelled, MessageText, []byte("never")); err != context.Canceled {
 			t.Errorf("got %v, want %v", err, context.Canceled)
 		}
 		wantAlive(t, c, p)
@@ -119,12 +119,12 @@ func TestWriteResumesAtHalf(t *testing.T) {
 		const frame = 1000 // 996 bytes and a header of 4
 		c, p := startPipe(t, false, UpgradeOptions{MaxQueuedBytes: 8 * frame})
 		p.in = bufio.NewReaderSize(p.nc, 16) // a pipe's write ends when it was read to its end
-		mustWrite(t, c, OpBinary, numbered(0, frame-4))
+		mustWrite(t, c, opBinary, numbered(0, frame-4))
 		synctest.Wait() // it is being written, and alone
 		done := 1
 		go func() {
 			for i := 1; i < 30; i++ {
-				if c.Write(context.Background(), OpBinary, []byte(numbered(i, frame-4))) != nil {
+				if c.Write(context.Background(), MessageBinary, []byte(numbered(i, frame-4))) != nil {
 					return
 				}
 				done++
@@ -135,20 +135,20 @@ func TestWriteResumesAtHalf(t *testing.T) {
 		if done != 8 {
 			t.Fatalf("%d writes did not wait, want 8", done)
 		}
-		p.want(OpBinary, numbered(0, frame-4))
+		p.want(opBinary, numbered(0, frame-4))
 		synctest.Wait() // the other seven leave together, in one write: they are not gone before it ends
 		if done != 8 {
 			t.Fatalf("%d writes after one frame left, want 8", done)
 		}
 		for i := 1; i < 8; i++ {
-			p.want(OpBinary, numbered(i, frame-4))
+			p.want(opBinary, numbered(i, frame-4))
 		}
 		synctest.Wait()
 		if done != 16 {
 			t.Fatalf("%d writes when the queue was empty again, want 16", done)
 		}
 		for i := 8; i < 30; i++ {
-			p.want(OpBinary, numbered(i, frame-4))
+			p.want(opBinary, numbered(i, frame-4))
 		}
 	})
 }
@@ -160,7 +160,7 @@ func TestWriteDoesNotKeepItsArgument(t *testing.T) {
 		for _, n := range []int{20, 100_000} {
 			message := []byte(numbered(n, n))
 			before := bytes.Clone(message)
-			if err := c.Write(limited(t), OpBinary, message); err != nil {
+			if err := c.Write(limited(t), MessageBinary, message); err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(before, message) {
@@ -169,18 +169,18 @@ func TestWriteDoesNotKeepItsArgument(t *testing.T) {
 			for i := range message {
 				message[i] = '!'
 			}
-			p.want(OpBinary, string(before))
+			p.want(opBinary, string(before))
 		}
 	})
 }
 
 func TestWriteOpcode(t *testing.T) {
 	c, p := startPipe(t, false, UpgradeOptions{})
-	for op := range Opcode(20) {
-		if op == OpText || op == OpBinary {
+	for op := range opcode(20) {
+		if op == opText || op == opBinary {
 			continue
 		}
-		if err := c.Write(limited(t), op, []byte("x")); err == nil || errors.Is(err, ErrClosed) {
+		if err := c.Write(limited(t), MessageType(op), []byte("x")); err == nil || errors.Is(err, ErrClosed) {
 			t.Errorf("%v: got %v, want an error of its own", op, err)
 		}
 	}
@@ -193,16 +193,16 @@ func TestWriteAfterTheEnd(t *testing.T) {
 		end  func(t *testing.T, c *Conn, p *peer)
 	}{
 		{"Close", func(t *testing.T, c *Conn, p *peer) {
-			p.send(p.frame(OpClose, closePayload(1000, "")))
+			p.send(p.frame(opClose, closePayload(1000, "")))
 			c.Close(StatusNormalClosure, "")
 		}},
 		{"CloseNow", func(t *testing.T, c *Conn, p *peer) { c.CloseNow() }},
 		{"the peer's close", func(t *testing.T, c *Conn, p *peer) {
-			p.send(p.frame(OpClose, closePayload(1000, "")))
+			p.send(p.frame(opClose, closePayload(1000, "")))
 			wantClosed(t, c, 1000)
 		}},
 		{"a violation", func(t *testing.T, c *Conn, p *peer) {
-			p.send(p.frame(OpContinuation, ""))
+			p.send(p.frame(opContinuation, ""))
 			wantClosed(t, c, 1002)
 		}},
 		{"a cut", func(t *testing.T, c *Conn, p *peer) {
@@ -217,7 +217,7 @@ func TestWriteAfterTheEnd(t *testing.T) {
 				c, p := s.start(t, UpgradeOptions{})
 				p.leave()
 				e.end(t, c, p)
-				if err := c.Write(limited(t), OpText, []byte("late")); !errors.Is(err, ErrClosed) {
+				if err := c.Write(limited(t), MessageText, []byte("late")); !errors.Is(err, ErrClosed) {
 					t.Errorf("Write: %v, want ErrClosed", err)
 				}
 				if err := c.Ping(limited(t)); !errors.Is(err, ErrClosed) && err != ErrNotReading {
@@ -240,7 +240,7 @@ func TestWriteReleased(t *testing.T) {
 				for range cap(waiting) {
 					go func() {
 						for { // a slow kernel may have room for a few
-							if err := c.Write(context.Background(), OpBinary, make([]byte, 10_000)); err != nil {
+							if err := c.Write(context.Background(), MessageBinary, make([]byte, 10_000)); err != nil {
 								waiting <- err
 								return
 							}
@@ -278,8 +278,8 @@ func TestWriteHuge(t *testing.T) {
 		noLeaks(t)
 		c, p := s.start(t, UpgradeOptions{MaxQueuedBytes: 1000})
 		for i := range 3 { // each waits for the one before it
-			go c.Write(context.Background(), OpBinary, []byte(numbered(i, 300_000)))
-			p.want(OpBinary, numbered(i, 300_000))
+			go c.Write(context.Background(), MessageBinary, []byte(numbered(i, 300_000)))
+			p.want(opBinary, numbered(i, 300_000))
 		}
 	})
 }
@@ -301,7 +301,7 @@ func TestPing(t *testing.T) {
 		}
 		wantPing := func() string {
 			h, payload := p.next()
-			if h.Opcode != OpPing {
+			if h.Opcode != opPing {
 				t.Fatalf("got %v, want a ping", h.Opcode)
 			}
 			return payload
@@ -310,7 +310,7 @@ func TestPing(t *testing.T) {
 		// Answered.
 		first := ping(limited(t))
 		payload := wantPing()
-		p.send(p.frame(OpPong, payload))
+		p.send(p.frame(opPong, payload))
 		if err := within(t, first, "an answered Ping"); err != nil {
 			t.Error(err)
 		}
@@ -323,7 +323,7 @@ func TestPing(t *testing.T) {
 		if err := within(t, given, "a Ping given up"); err != context.Canceled {
 			t.Errorf("got %v, want %v", err, context.Canceled)
 		}
-		p.send(p.frame(OpPong, late), p.frame(OpText, "still here"))
+		p.send(p.frame(opPong, late), p.frame(opText, "still here"))
 		if got := within(t, texts, "a message behind the late pong"); got != "still here" {
 			t.Errorf("got %q", got)
 		}
@@ -336,7 +336,7 @@ func TestPing(t *testing.T) {
 			pings = append(pings, ping(limited(t)))
 			payloads = append(payloads, wantPing())
 		}
-		p.send(p.frame(OpPong, ""), p.frame(OpPong, "12345678x"), p.frame(OpPong, payload), p.frame(OpPong, "1234567"), p.frame(OpPong, payloads[0]), p.frame(OpText, "mark"))
+		p.send(p.frame(opPong, ""), p.frame(opPong, "12345678x"), p.frame(opPong, payload), p.frame(opPong, "1234567"), p.frame(opPong, payloads[0]), p.frame(opText, "mark"))
 		within(t, texts, "a message behind the pongs")
 		if err := within(t, pings[0], "the answered Ping"); err != nil {
 			t.Error(err)
@@ -348,7 +348,7 @@ func TestPing(t *testing.T) {
 			t.Errorf("the third of three was released by the pong of the first: %v", err)
 		default:
 		}
-		p.send(p.frame(OpPong, payloads[2]))
+		p.send(p.frame(opPong, payloads[2]))
 		for _, done := range pings[1:] {
 			if err := within(t, done, "a Ping that a later pong answers"); err != nil {
 				t.Error(err)
@@ -358,7 +358,7 @@ func TestPing(t *testing.T) {
 		// The end of the connection while it waits.
 		last := ping(limited(t))
 		wantPing()
-		p.send(p.frame(OpClose, closePayload(1000, "")))
+		p.send(p.frame(opClose, closePayload(1000, "")))
 		p.wantClose(1000, "")
 		if err := within(t, last, "a Ping on a connection that closes"); !errors.Is(err, ErrClosed) {
 			t.Errorf("got %v, want ErrClosed", err)
@@ -379,12 +379,12 @@ func TestPingEnds(t *testing.T) {
 				readInBackground(c)
 				done := make(chan error, 1)
 				go func() { done <- c.Ping(context.Background()) }()
-				if h, _ := p.next(); h.Opcode != OpPing {
+				if h, _ := p.next(); h.Opcode != opPing {
 					t.Fatalf("got %v, want a ping", h.Opcode)
 				}
 				switch how {
 				case "Close":
-					p.send(p.frame(OpClose, ""))
+					p.send(p.frame(opClose, ""))
 					p.leave()
 					c.Close(StatusNormalClosure, "")
 				case "CloseNow":
@@ -422,7 +422,7 @@ func BenchmarkWrite(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(size))
 				for b.Loop() {
-					if err := c.Write(ctx, OpBinary, message); err != nil {
+					if err := c.Write(ctx, MessageBinary, message); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -463,7 +463,7 @@ func BenchmarkEcho(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/burst=%d", s.name, burst), func(b *testing.B) {
 				client, server := overTCP.netConns(b)
 				go s.echo(server)
-				one := encodeFrame(Header{Fin: true, Opcode: OpBinary, Masked: true, Key: [4]byte{1, 2, 3, 4}, Length: size}, strings.Repeat("e", size))
+				one := encodeFrame(frameHeader{Fin: true, Opcode: opBinary, Masked: true, Key: [4]byte{1, 2, 3, 4}, Length: size}, strings.Repeat("e", size))
 				out := bytes.Repeat(one, burst)
 				in := make([]byte, (2+size)*burst)
 				b.ReportAllocs()
@@ -495,14 +495,14 @@ func bareEcho(nc net.Conn) {
 		r := 0
 		out = out[:0]
 		for {
-			h, head, err := ParseHeader(in[r:w])
+			h, head, err := parseHeader(in[r:w])
 			if err != nil || head == 0 || int64(w-r-head) < h.Length {
 				break
 			}
 			payload := in[r+head : r+head+int(h.Length)]
-			Mask(payload, h.Key, 0)
+			mask(payload, h.Key, 0)
 			h.Masked = false
-			out = append(AppendHeader(out, h), payload...)
+			out = append(appendHeader(out, h), payload...)
 			r += head + len(payload)
 		}
 		w = copy(in, in[r:w])

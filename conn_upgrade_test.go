@@ -380,8 +380,8 @@ func TestUpgradeEarlyData(t *testing.T) {
 	frames := &peer{client: true}
 	stream, want := sample(frames)
 	large := strings.Repeat("x", 10_000)
-	stream = slices.Concat(stream, frames.frame(OpBinary, large))
-	want = append(slices.Clone(want), incomingMessage{OpBinary, large})
+	stream = slices.Concat(stream, frames.frame(opBinary, large))
+	want = append(slices.Clone(want), incomingMessage{opBinary, large})
 	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
 		for _, cut := range []int{0, 1, 2, 11, 12, 13, len(stream) / 2, len(stream) - 1, len(stream)} {
@@ -401,7 +401,7 @@ func TestUpgradeEarlyData(t *testing.T) {
 				for _, m := range want {
 					wantMessage(t, got.conn, m.Op, m.Text)
 				}
-				p.want(OpPong, "ping")
+				p.want(opPong, "ping")
 				wantAlive(t, got.conn, p)
 			})
 		}
@@ -425,12 +425,12 @@ func TestUpgradeOutlivesServerDeadlines(t *testing.T) {
 		}
 		texts, _ := readInBackground(got.conn)
 		p := newPeer(t, nc, early, true)
-		p.send(p.frame(OpText, "to a reader that waits"))
+		p.send(p.frame(opText, "to a reader that waits"))
 		if text := within(t, texts, "the message"); text != "to a reader that waits" {
 			t.Errorf("got %q", text)
 		}
-		mustWrite(t, got.conn, OpText, "back")
-		p.want(OpText, "back")
+		mustWrite(t, got.conn, opText, "back")
+		p.want(opText, "back")
 	})
 }
 
@@ -542,7 +542,7 @@ func upgradeRequest() *http.Request {
 
 // net/http's two buffers are 8 KB a connection: nothing keeps them, nor the request.
 func TestUpgradeLetsGo(t *testing.T) {
-	frame := encodeFrame(Header{Fin: true, Opcode: OpText, Masked: true, Length: 5}, "early")
+	frame := encodeFrame(frameHeader{Fin: true, Opcode: opText, Masked: true, Length: 5}, "early")
 	nc := &scriptedConn{segments: [][]byte{frame}, keep: true}
 	upgrade := func() (*Conn, []func() bool) {
 		reader, writer := bufio.NewReader(nc), bufio.NewWriter(nc)
@@ -565,7 +565,7 @@ func TestUpgradeLetsGo(t *testing.T) {
 			t.Errorf("the Conn keeps the %s", []string{"reader", "writer", "reader's buffer", "request", "request's URL"}[i])
 		}
 	}
-	wantMessage(t, c, OpText, "early")
+	wantMessage(t, c, opText, "early")
 	if !bytes.HasPrefix(nc.written, []byte("HTTP/1.1 101 ")) {
 		t.Errorf("the answer was %q", nc.written)
 	}
@@ -599,8 +599,8 @@ func TestUpgradeDefaults(t *testing.T) {
 			t.Errorf("MaxQueuedBytes is %d, want 4 MiB", c.out.limit)
 		}
 		largest := strings.Repeat("x", 1<<20)
-		p.send(p.frame(OpText, largest), rawHeader(0x81, 127, 0, 0, 0, 0, 0, 0x10, 0, 1)(p))
-		wantMessage(t, c, OpText, largest)
+		p.send(p.frame(opText, largest), rawHeader(0x81, 127, 0, 0, 0, 0, 0, 0x10, 0, 1)(p))
+		wantMessage(t, c, opText, largest)
 		wantClosed(t, c, StatusMessageTooBig)
 		p.nc.Close()
 	})

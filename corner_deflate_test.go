@@ -84,23 +84,23 @@ func deflated(message string) string {
 }
 
 // compressed returns a whole message that is sent compressed.
-func (p *peer) compressed(op Opcode, payload string) []byte {
-	return p.encode(Header{Fin: true, Rsv1: true, Opcode: op}, payload)
+func (p *peer) compressed(op opcode, payload string) []byte {
+	return p.encode(frameHeader{Fin: true, Rsv1: true, Opcode: op}, payload)
 }
 
 // inFragments returns a compressed message in fragments of so many bytes, and an empty last one.
-func (p *peer) inFragments(op Opcode, payload string, size int) (frames [][]byte) {
-	h := Header{Rsv1: true, Opcode: op}
+func (p *peer) inFragments(op opcode, payload string, size int) (frames [][]byte) {
+	h := frameHeader{Rsv1: true, Opcode: op}
 	for piece := range slices.Chunk([]byte(payload), size) {
 		frames = append(frames, p.encode(h, string(piece)))
-		h = Header{Opcode: OpContinuation}
+		h = frameHeader{Opcode: opContinuation}
 	}
 	h.Fin = true
 	return append(frames, p.encode(h, ""))
 }
 
 // wantInflated expects the next frame to be a compressed message, and returns how many bytes it took.
-func (p *peer) wantInflated(op Opcode, text string) int {
+func (p *peer) wantInflated(op opcode, text string) int {
 	p.t.Helper()
 	h, payload := p.next()
 	if h.Opcode != op || !h.Fin || !h.Rsv1 || h.Rsv2 || h.Rsv3 {
@@ -127,17 +127,17 @@ func TestDeflateReservedBits(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for name, frames := range map[string]func(p *peer) []byte{
-			"ping":         func(p *peer) []byte { return p.compressed(OpPing, "") },
-			"pong":         func(p *peer) []byte { return p.compressed(OpPong, "") },
-			"close":        func(p *peer) []byte { return p.compressed(OpClose, "\x03\xe8") },
-			"continuation": func(p *peer) []byte { return append(p.part(OpText, "a"), p.compressed(OpContinuation, "b")...) },
+			"ping":         func(p *peer) []byte { return p.compressed(opPing, "") },
+			"pong":         func(p *peer) []byte { return p.compressed(opPong, "") },
+			"close":        func(p *peer) []byte { return p.compressed(opClose, "\x03\xe8") },
+			"continuation": func(p *peer) []byte { return append(p.part(opText, "a"), p.compressed(opContinuation, "b")...) },
 			"continuation of a compressed message": func(p *peer) []byte {
-				return append(p.encode(Header{Rsv1: true, Opcode: OpText}, "\xf2"), p.compressed(OpContinuation, "\x48")...)
+				return append(p.encode(frameHeader{Rsv1: true, Opcode: opText}, "\xf2"), p.compressed(opContinuation, "\x48")...)
 			},
-			"RSV2": func(p *peer) []byte { return p.encode(Header{Fin: true, Rsv2: true, Opcode: OpText}, "") },
-			"RSV3": func(p *peer) []byte { return p.encode(Header{Fin: true, Rsv3: true, Opcode: OpText}, "") },
+			"RSV2": func(p *peer) []byte { return p.encode(frameHeader{Fin: true, Rsv2: true, Opcode: opText}, "") },
+			"RSV3": func(p *peer) []byte { return p.encode(frameHeader{Fin: true, Rsv3: true, Opcode: opText}, "") },
 			"RSV1 and RSV2": func(p *peer) []byte {
-				return p.encode(Header{Fin: true, Rsv1: true, Rsv2: true, Opcode: OpText}, "\x00")
+				return p.encode(frameHeader{Fin: true, Rsv1: true, Rsv2: true, Opcode: opText}, "\x00")
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -148,7 +148,7 @@ func TestDeflateReservedBits(t *testing.T) {
 		}
 		t.Run("not agreed on", func(t *testing.T) { // row 8
 			c, p := s.start(t, UpgradeOptions{Compression: Compression{Level: 1}})
-			p.send(p.compressed(OpText, deflated("hello")))
+			p.send(p.compressed(opText, deflated("hello")))
 			wantViolation(t, c, p, StatusProtocolError)
 		})
 	})
@@ -175,26 +175,26 @@ func TestDeflateUTF8(t *testing.T) {
 			t.Run(bad[i], func(t *testing.T) {
 				c, p := s.startDeflate(t, UpgradeOptions{}, "")
 				if i%4 == 0 {
-					p.send(p.compressed(OpText, deflated(bad[i+1])))
+					p.send(p.compressed(opText, deflated(bad[i+1])))
 				} else {
-					p.send(p.inFragments(OpText, deflated(bad[i+1]), 3)...)
+					p.send(p.inFragments(opText, deflated(bad[i+1]), 3)...)
 				}
 				wantViolation(t, c, p, StatusInvalidPayload)
 			})
 		}
 		t.Run("long", func(t *testing.T) {
 			c, p := s.startDeflate(t, UpgradeOptions{}, "")
-			p.send(p.compressed(OpText, long))
+			p.send(p.compressed(opText, long))
 			wantViolation(t, c, p, StatusInvalidPayload)
 		})
 		t.Run("valid", func(t *testing.T) {
 			c, p := s.startDeflate(t, UpgradeOptions{}, "")
 			for _, text := range []string{"€", strings.Repeat("𝄞é€", 50), noise(20_000) + "€" + noise(20_000)} {
-				p.send(p.inFragments(OpText, deflated(text), 1+len(text)/100)...)
-				wantMessage(t, c, OpText, text)
+				p.send(p.inFragments(opText, deflated(text), 1+len(text)/100)...)
+				wantMessage(t, c, opText, text)
 			}
-			p.send(p.compressed(OpBinary, deflated("\xff\xfe")))
-			wantMessage(t, c, OpBinary, "\xff\xfe")
+			p.send(p.compressed(opBinary, deflated("\xff\xfe")))
+			wantMessage(t, c, opBinary, "\xff\xfe")
 			wantAlive(t, c, p)
 		})
 	})
@@ -210,20 +210,20 @@ func TestDeflateBomb(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
 		for name, frames := range map[string]func(p *peer) [][]byte{
-			"1 GB in one frame": func(p *peer) [][]byte { return [][]byte{p.compressed(OpBinary, bomb)} },
-			"1 GB in fragments": func(p *peer) [][]byte { return p.inFragments(OpText, bomb, 10_000) },
+			"1 GB in one frame": func(p *peer) [][]byte { return [][]byte{p.compressed(opBinary, bomb)} },
+			"1 GB in fragments": func(p *peer) [][]byte { return p.inFragments(opText, bomb, 10_000) },
 			"a small one": func(p *peer) [][]byte {
-				return [][]byte{p.compressed(OpBinary, large)}
+				return [][]byte{p.compressed(opBinary, large)}
 			},
-			"in small fragments": func(p *peer) [][]byte { return p.inFragments(OpText, large, 10) },
+			"in small fragments": func(p *peer) [][]byte { return p.inFragments(opText, large, 10) },
 			"behind what does not compress": func(p *peer) [][]byte {
-				return [][]byte{p.compressed(OpBinary, noisy)}
+				return [][]byte{p.compressed(opBinary, noisy)}
 			},
 			"nothing, at length": func(p *peer) [][]byte {
-				return [][]byte{p.compressed(OpBinary, strings.Repeat("\x00\x00\x00\xff\xff", limit/4))}
+				return [][]byte{p.compressed(opBinary, strings.Repeat("\x00\x00\x00\xff\xff", limit/4))}
 			},
 			"the same, in fragments": func(p *peer) [][]byte {
-				return p.inFragments(OpBinary, strings.Repeat("\x00\x00\x00\xff\xff", limit/4), 100_000)
+				return p.inFragments(opBinary, strings.Repeat("\x00\x00\x00\xff\xff", limit/4), 100_000)
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -234,18 +234,18 @@ func TestDeflateBomb(t *testing.T) {
 		}
 		t.Run("behind another message, noticed early", func(t *testing.T) {
 			c, p := s.startDeflate(t, opts, "")
-			p.send(p.compressed(OpBinary, deflated(noise)))
-			wantMessage(t, c, OpBinary, noise)
-			p.send(p.compressed(OpBinary, bomb)[:100_000]) // the rest never comes
+			p.send(p.compressed(opBinary, deflated(noise)))
+			wantMessage(t, c, opBinary, noise)
+			p.send(p.compressed(opBinary, bomb)[:100_000]) // the rest never comes
 			wantViolation(t, c, p, StatusMessageTooBig)
 		})
 		t.Run("at the limit", func(t *testing.T) {
 			c, p := s.startDeflate(t, opts, "")
 			for _, text := range []string{strings.Repeat("x", limit), full} {
-				p.send(p.compressed(OpBinary, deflated(text)))
-				wantMessage(t, c, OpBinary, text)
-				p.send(p.inFragments(OpBinary, deflated(text), limit/3)...)
-				wantMessage(t, c, OpBinary, text)
+				p.send(p.compressed(opBinary, deflated(text)))
+				wantMessage(t, c, opBinary, text)
+				p.send(p.inFragments(opBinary, deflated(text), limit/3)...)
+				wantMessage(t, c, opBinary, text)
 			}
 			wantAlive(t, c, p)
 		})
@@ -254,7 +254,7 @@ func TestDeflateBomb(t *testing.T) {
 		t.Run(fmt.Sprintf("memory, client=%t", client), func(t *testing.T) {
 			p := &peer{client: !client}
 			for name, frames := range map[string][][]byte{
-				"one frame": {p.compressed(OpBinary, bomb)}, "fragments": p.inFragments(OpBinary, bomb, 10_000),
+				"one frame": {p.compressed(opBinary, bomb)}, "fragments": p.inFragments(opBinary, bomb, 10_000),
 			} {
 				c, _ := newScriptedConn(client, frames...)
 				c.compression.windowBits = 15
@@ -283,18 +283,18 @@ func TestDeflateInvalid(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				c, p := s.startDeflate(t, UpgradeOptions{}, "")
-				p.send(p.compressed(OpText, message))
+				p.send(p.compressed(opText, message))
 				wantViolation(t, c, p, StatusInvalidPayload)
 			})
 			t.Run(name+", in fragments", func(t *testing.T) {
 				c, p := s.startDeflate(t, UpgradeOptions{}, "")
-				p.send(p.inFragments(OpBinary, message, 1)...)
+				p.send(p.inFragments(opBinary, message, 1)...)
 				wantViolation(t, c, p, StatusInvalidPayload)
 			})
 		}
 		t.Run("a long one", func(t *testing.T) {
 			c, p := s.startDeflate(t, UpgradeOptions{}, "")
-			p.send(p.compressed(OpText, strings.Repeat("\xff", 100_000)))
+			p.send(p.compressed(opText, strings.Repeat("\xff", 100_000)))
 			wantViolation(t, c, p, StatusInvalidPayload)
 		})
 	})
@@ -345,9 +345,9 @@ func TestDeflateOffers(t *testing.T) {
 					t.Fatalf("got %s, %q; want %q", r.Status, got, test.want)
 				}
 				p := newPeer(t, nc, r.rest, true)
-				p.send(p.frame(OpText, message))
+				p.send(p.frame(opText, message))
 				if test.want == "" {
-					p.want(OpText, message)
+					p.want(opText, message)
 					return
 				}
 				bits := 15
@@ -358,7 +358,7 @@ func TestDeflateOffers(t *testing.T) {
 					t.Errorf("got %+v, %d bytes of which some refer back %d", h, len(slow.out), slow.farthest)
 				}
 				// Row 61: nothing is taken over from one message to the next.
-				p.send(p.compressed(OpText, deflated(message)))
+				p.send(p.compressed(opText, deflated(message)))
 				if _, again := p.next(); again != payload {
 					t.Error("the same message is compressed in another way the next time")
 				}
@@ -383,40 +383,40 @@ func TestDeflateTails(t *testing.T) {
 			{"\xf3\x48\xcd\xc9\xc9\x07\x00\xf3\x48\xcd\xc9\xc9\x07\x00\x00", "HelloHello"},
 			{"\x00\x05\x00\xfa\xffHello", "Hello"},
 		} {
-			p.send(p.compressed(OpText, test.message))
-			wantMessage(t, c, OpText, test.want)
-			p.send(p.inFragments(OpBinary, test.message, 2)...)
-			wantMessage(t, c, OpBinary, test.want)
+			p.send(p.compressed(opText, test.message))
+			wantMessage(t, c, opText, test.want)
+			p.send(p.inFragments(opBinary, test.message, 2)...)
+			wantMessage(t, c, opBinary, test.want)
 		}
-		if op, b, err := readEmpty(t, c, p); op != OpText || b == nil || len(b) != 0 || err != nil {
+		if op, b, err := readEmpty(t, c, p); op != MessageText || b == nil || len(b) != 0 || err != nil {
 			t.Errorf("an empty message is %v, %v, %v", op, b, err)
 		}
 		wantAlive(t, c, p)
 	})
 }
 
-func readEmpty(t *testing.T, c *Conn, p *peer) (Opcode, []byte, error) {
-	p.send(p.compressed(OpText, "\x00"))
+func readEmpty(t *testing.T, c *Conn, p *peer) (MessageType, []byte, error) {
+	p.send(p.compressed(opText, "\x00"))
 	return c.Read(limited(t))
 }
 
 // deflatedSample is a stream with each thing that a stream with compression may have.
 func deflatedSample(p *peer) (stream []byte, want []incomingMessage, pings int) {
-	euro := p.inFragments(OpText, deflated("€!"), 2)
+	euro := p.inFragments(opText, deflated("€!"), 2)
 	long := strings.Repeat("é, wieder é, ", 60)
 	noise := string(random(5000))
 	return slices.Concat(
-		p.compressed(OpText, deflated("héllo")),
-		p.compressed(OpBinary, "\x00"),
-		bytes.Join(euro, p.frame(OpPing, "")),
-		p.frame(OpText, "as it is"), // row 64: an uncompressed message between compressed ones
-		p.part(OpText, "\xe2\x82"),
-		p.frame(OpContinuation, "\xac"),
-		p.compressed(OpText, deflated(long)),
-		p.inFragments(OpBinary, deflated(noise), 4000)[0],
-		slices.Concat(p.inFragments(OpBinary, deflated(noise), 4000)[1:]...),
-		p.compressed(OpBinary, deflated("\xff\xfe")),
-	), []incomingMessage{{OpText, "héllo"}, {OpBinary, ""}, {OpText, "€!"}, {OpText, "as it is"}, {OpText, "€"}, {OpText, long}, {OpBinary, noise}, {OpBinary, "\xff\xfe"}}, len(euro) - 1
+		p.compressed(opText, deflated("héllo")),
+		p.compressed(opBinary, "\x00"),
+		bytes.Join(euro, p.frame(opPing, "")),
+		p.frame(opText, "as it is"), // row 64: an uncompressed message between compressed ones
+		p.part(opText, "\xe2\x82"),
+		p.frame(opContinuation, "\xac"),
+		p.compressed(opText, deflated(long)),
+		p.inFragments(opBinary, deflated(noise), 4000)[0],
+		slices.Concat(p.inFragments(opBinary, deflated(noise), 4000)[1:]...),
+		p.compressed(opBinary, deflated("\xff\xfe")),
+	), []incomingMessage{{opText, "héllo"}, {opBinary, ""}, {opText, "€!"}, {opText, "as it is"}, {opText, "€"}, {opText, long}, {opBinary, noise}, {opBinary, "\xff\xfe"}}, len(euro) - 1
 }
 
 // Row 64: RSV1 on the first fragment only, pings between them, uncompressed messages between compressed ones.
@@ -432,7 +432,7 @@ func TestDeflateFragments(t *testing.T) {
 				t.Fatalf("%v (-want +got)\n%s", err, diff)
 			}
 			for range pings {
-				p.want(OpPong, "")
+				p.want(opPong, "")
 			}
 		}
 		wantAlive(t, c, p)
@@ -470,10 +470,10 @@ func TestReadResumesDeflated(t *testing.T) {
 		c, p := s.startDeflate(t, UpgradeOptions{}, "")
 		buf := make([]byte, 0, 150_000)
 		for round := range 3 {
-			stream := bytes.Join(p.inFragments(OpText, compressed, 9000), nil)
+			stream := bytes.Join(p.inFragments(opText, compressed, 9000), nil)
 			interruptReads(t, c, p, stream, 7001, buf)
 			if round == 2 {
-				wantMessage(t, c, OpText, text)
+				wantMessage(t, c, opText, text)
 				continue
 			}
 			_, got, err := c.ReadInto(limited(t), buf)
@@ -494,7 +494,7 @@ func TestReadDeflatedMemory(t *testing.T) {
 		c, p := s.startDeflate(t, UpgradeOptions{}, "")
 		var kept [][]byte
 		for i := range 20 {
-			p.send(p.compressed(OpText, deflated(numbered(i, 2000))))
+			p.send(p.compressed(opText, deflated(numbered(i, 2000))))
 			_, b, err := c.Read(limited(t))
 			if err != nil {
 				t.Fatal(err)
@@ -509,7 +509,7 @@ func TestReadDeflatedMemory(t *testing.T) {
 	})
 	for _, client := range []bool{false, true} {
 		p := &peer{client: !client}
-		frame := p.compressed(OpText, deflated(strings.Repeat("x", 3000)))
+		frame := p.compressed(opText, deflated(strings.Repeat("x", 3000)))
 		c, nc := newScriptedConn(client)
 		c.compression.windowBits = 15
 		buf, one := make([]byte, 0, 3000), make([][]byte, 1)
@@ -546,11 +546,11 @@ func TestDeflateContext(t *testing.T) {
 		honest, other := s.startDeflate(t, UpgradeOptions{}, "")
 		for _, before := range []string{deflated(secret), deflated(secret) + "\xff"} {
 			c, p := s.startDeflate(t, UpgradeOptions{}, "")
-			other.send(other.compressed(OpText, deflated(secret)))
-			wantMessage(t, honest, OpText, secret)
-			p.send(p.compressed(OpText, before), p.compressed(OpText, thief))
+			other.send(other.compressed(opText, deflated(secret)))
+			wantMessage(t, honest, opText, secret)
+			p.send(p.compressed(opText, before), p.compressed(opText, thief))
 			if before == deflated(secret) {
-				wantMessage(t, c, OpText, secret)
+				wantMessage(t, c, opText, secret)
 			}
 			wantViolation(t, c, p, StatusInvalidPayload)
 		}

@@ -38,7 +38,7 @@ func TestCutHeaders(t *testing.T) {
 		texts, _ := readInBackground(c)
 		for _, size := range []int{5, 200, 65536} {
 			text := strings.Repeat("x", size)
-			frame := p.frame(OpText, text)
+			frame := p.frame(opText, text)
 			for cut := 1; cut <= len(frame)-size; cut++ {
 				before := c.reads.Load()
 				p.send(frame[:cut])
@@ -59,15 +59,15 @@ func TestSplitRunes(t *testing.T) {
 		c, p := s.start(t, UpgradeOptions{})
 		for _, r := range []string{"é", "€", "𝄞"} {
 			for cut := 1; cut < len(r); cut++ {
-				p.send(p.part(OpText, "a"+r[:cut]), p.frame(OpPing, ""), p.part(OpContinuation, ""), p.frame(OpContinuation, r[cut:]+"z"))
-				wantMessage(t, c, OpText, "a"+r+"z")
-				p.want(OpPong, "")
+				p.send(p.part(opText, "a"+r[:cut]), p.frame(opPing, ""), p.part(opContinuation, ""), p.frame(opContinuation, r[cut:]+"z"))
+				wantMessage(t, c, opText, "a"+r+"z")
+				p.want(opPong, "")
 			}
 			for i := range len(r) - 1 { // a byte a fragment
-				p.send(p.part([]Opcode{OpText, OpContinuation}[min(i, 1)], r[i:i+1]))
+				p.send(p.part([]opcode{opText, opContinuation}[min(i, 1)], r[i:i+1]))
 			}
-			p.send(p.frame(OpContinuation, r[len(r)-1:]))
-			wantMessage(t, c, OpText, r)
+			p.send(p.frame(opContinuation, r[len(r)-1:]))
+			wantMessage(t, c, opText, r)
 		}
 	})
 }
@@ -76,10 +76,10 @@ func TestSplitRunes(t *testing.T) {
 func TestMaskingKeys(t *testing.T) {
 	keys := func(t *testing.T, c *Conn, p *peer) (keys [][4]byte) {
 		for range 100 {
-			mustWrite(t, c, OpText, "the same again")
+			mustWrite(t, c, opText, "the same again")
 			h, _ := p.next()
-			p.send(p.frame(OpPing, ""), p.frame(OpText, ""))
-			wantMessage(t, c, OpText, "")
+			p.send(p.frame(opPing, ""), p.frame(opText, ""))
+			wantMessage(t, c, opText, "")
 			pong, _ := p.next()
 			keys = append(keys, h.Key, pong.Key)
 		}
@@ -135,7 +135,7 @@ func TestCutDisconnectsOnce(t *testing.T) {
 			p := srv.peer(t)
 			s := p.arrive(h)
 			if begun != "" {
-				p.send(p.part(OpText, begun))
+				p.send(p.part(opText, begun))
 			}
 			p.hangUp()
 			wantReason(t, left, ReasonTransportClose)
@@ -337,14 +337,14 @@ func TestExpiryUnderHeartbeat(t *testing.T) {
 				h.Handle("e", func(e *Event) { e.Reply() })
 				p := serve(t, k, h).peer(t)
 				s := h.sockets(1)[0] // a ping may come before it is connected
-				p.send(p.frame(OpText, `{"event":"e","id":1}`))
+				p.send(p.frame(opText, `{"event":"e","id":1}`))
 				for pings, ended := 0, false; ; {
 					op, m := p.next()
 					switch op.Opcode {
-					case OpPing:
-						p.send(p.frame(OpPong, m), p.frame(OpText, `{"event":"e","id":1}`))
+					case opPing:
+						p.send(p.frame(opPong, m), p.frame(opText, `{"event":"e","id":1}`))
 						pings++
-					case OpClose:
+					case opClose:
 						if m != closePayload(StatusNormalClosure, string(ReasonServerDisconnect)) || pings < 2 {
 							t.Errorf("%q after %d pings", m, pings)
 						}

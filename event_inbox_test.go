@@ -253,12 +253,12 @@ func TestInboxHoldsUpTheClient(t *testing.T) {
 			eventually(t, "its connect to be over", func() bool { return s.inbox.waiting() == 0 })
 			keepLittle(p.nc)
 			keepLittle(s.session.conn.Load().nc)
-			p.send(p.frame(OpText, `{"event":"block"}`))
+			p.send(p.frame(opText, `{"event":"block"}`))
 			for i := range n / 10 { // ten to a segment
 				var segment []byte
 				for j := range 10 {
 					text := fmt.Sprint(10*i+j, "x")
-					segment = append(segment, p.frame(OpText, `{"event":"e","data":"`+text+strings.Repeat("x", 1000-len(text))+`"}`)...)
+					segment = append(segment, p.frame(opText, `{"event":"e","data":"`+text+strings.Repeat("x", 1000-len(text))+`"}`)...)
 				}
 				p.send(segment)
 			}
@@ -303,7 +303,7 @@ func TestInboxSuspendsTheHeartbeat(t *testing.T) {
 		p.accepted()
 		go func() {
 			for i := range 5 {
-				p.send(p.frame(OpText, fmt.Sprintf(`{"event":"e","id":%d}`, i)))
+				p.send(p.frame(opText, fmt.Sprintf(`{"event":"e","id":%d}`, i)))
 			}
 		}()
 		<-time.After(time.Hour)
@@ -312,17 +312,17 @@ func TestInboxSuspendsTheHeartbeat(t *testing.T) {
 		}
 		close(gate)
 		resumed := time.Now()
-		p.want(OpPing, "") // it waited for the network
+		p.want(opPing, "") // it waited for the network
 		for i := range 5 {
-			p.want(OpText, fmt.Sprintf(`{"id":%d}`, i))
+			p.want(opText, fmt.Sprintf(`{"id":%d}`, i))
 		}
 		// And now the client is silent, which is its own fault.
 		for {
 			hd, m := p.readWithin(time.Hour)
-			if hd.Opcode == OpPing {
+			if hd.Opcode == opPing {
 				continue
 			}
-			if hd.Opcode != OpClose || m != closePayload(StatusPolicyViolation, "ping timeout") {
+			if hd.Opcode != opClose || m != closePayload(StatusPolicyViolation, "ping timeout") {
 				t.Errorf("got %v %q", hd.Opcode, m)
 			}
 			break
@@ -336,7 +336,7 @@ func TestInboxSuspendsTheHeartbeat(t *testing.T) {
 }
 
 // readWithin is next for a frame that may take longer.
-func (p *peer) readWithin(d time.Duration) (Header, string) {
+func (p *peer) readWithin(d time.Duration) (frameHeader, string) {
 	p.t.Helper()
 	for deadline := time.Now().Add(d); ; {
 		hd, m, err := p.read()
@@ -366,26 +366,26 @@ func TestInboxFlooded(t *testing.T) {
 				h.Handle("e", func(*Event) { handled++ })
 				p := serve(t, overPipe, h).peer(t)
 				p.accepted()
-				p.send(p.frame(OpText, `{"event":"ask"}`))
-				p.want(OpText, asking(0))
+				p.send(p.frame(opText, `{"event":"ask"}`))
+				p.want(opText, asking(0))
 				for i := range more {
 					// What is wrong waits in line like all else.
-					p.send(p.frame(OpText, []string{`{"event":"e"}`, `nonsense`}[i%2]))
+					p.send(p.frame(opText, []string{`{"event":"e"}`, `nonsense`}[i%2]))
 				}
-				p.send(p.frame(OpText, `{"id":0,"data":1}`))
+				p.send(p.frame(opText, `{"id":0,"data":1}`))
 				synctest.Wait()
 				err := <-answers
 				if more < 8 {
 					if err != nil {
 						t.Error(err)
 					}
-					p.send(p.frame(OpText, `{"event":"e","id":5}`))
+					p.send(p.frame(opText, `{"event":"e","id":5}`))
 					for range more / 2 {
 						if _, m := p.next(); !strings.Contains(m, "expected a JSON object") {
 							t.Errorf("got %s", m)
 						}
 					}
-					p.want(OpText, `{"id":5}`)
+					p.want(opText, `{"id":5}`)
 					return
 				}
 				if !errors.Is(err, ErrDisconnected) {
@@ -396,7 +396,7 @@ func TestInboxFlooded(t *testing.T) {
 				for strings.Contains(m, "expected a JSON object") {
 					op, m = p.next()
 				}
-				if op.Opcode != OpClose || m != closePayload(StatusPolicyViolation, "too many events are waiting") {
+				if op.Opcode != opClose || m != closePayload(StatusPolicyViolation, "too many events are waiting") {
 					t.Errorf("got %v %q", op.Opcode, m)
 				}
 				wantReason(t, left, ReasonForcedServerClose)
@@ -422,12 +422,12 @@ func TestInboxCallEndsThePause(t *testing.T) {
 		p := serve(t, k, h).peer(t)
 		s := p.arrive(h)
 		for _, text := range []string{`{"event":"ask","id":1}`, `{"event":"e","id":2}`, `{"event":"e","id":3}`, `{"id":0,"data":41}`} {
-			p.send(p.frame(OpText, text))
+			p.send(p.frame(opText, text))
 		}
 		eventually(t, "the reader to pause", func() bool { return s.session.reading.paused() })
 		close(gate)
 		for _, text := range []string{asking(0), `{"id":1,"data":41}`, `{"id":2}`, `{"id":3}`} {
-			p.want(OpText, text)
+			p.want(opText, text)
 		}
 	})
 }

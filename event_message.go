@@ -110,13 +110,13 @@ func (f *wireForm) release() {
 
 // set sets the payload, which was appended to newFrame's buffer.
 func (f *wireForm) set(b []byte) {
-	f.whole, f.payload = sealFrame(b, OpText), b[headerRoom:]
+	f.whole, f.payload = sealFrame(b, opText), b[headerRoom:]
 }
 
 // attach adds a's attachments.
 func (f *wireForm) attach(a args) {
 	for _, at := range a.attachments {
-		f.rest = append(f.rest, sealFrame(appendAttachment(newFrame(at.end-at.start), a.json, at), OpBinary)...)
+		f.rest = append(f.rest, sealFrame(appendAttachment(newFrame(at.end-at.start), a.json, at), opBinary)...)
 		f.base64 = append(f.base64, appendEngineBase64(nil, a.json[at.start+1:at.end-1]))
 	}
 	f.whole = append(f.whole, f.rest...)
@@ -138,7 +138,7 @@ func (f *wireForm) deflate(z compression) {
 	if *slot != nil {
 		return
 	}
-	if frame := z.frame(Header{Fin: true, Opcode: OpText}, f.payload); frame != nil {
+	if frame := z.frame(frameHeader{Fin: true, Opcode: opText}, f.payload); frame != nil {
 		*slot = append(frame, f.rest...)
 	} else {
 		*slot = f.whole
@@ -194,4 +194,6 @@ func insteadOf(event string) string {
 func newFrame(size int) []byte { return make([]byte, headerRoom, headerRoom+size) }
 
 // sealFrame puts the header in front of a payload that was appended to newFrame's buffer.
-func sealFrame(b []byte, op Opcode) []byte { return prependHeader(b, Header{Fin: true, Opcode: op}) }
+func sealFrame(b []byte, op opcode) []byte {
+	return prependHeader(b, frameHeader{Fin: true, Opcode: op})
+}

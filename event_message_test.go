@@ -34,8 +34,8 @@ func TestMessageFrame(t *testing.T) {
 			t.Error("the frame was made twice")
 		}
 		m.release()
-		h, n, err := ParseHeader(frame)
-		if err != nil || !h.Fin || h.Opcode != OpText || h.Masked || string(frame[n:]) != test.want || int(h.Length) != len(test.want) {
+		h, n, err := parseHeader(frame)
+		if err != nil || !h.Fin || h.Opcode != opText || h.Masked || string(frame[n:]) != test.want || int(h.Length) != len(test.want) {
 			t.Errorf("got %+v %s, %v\nwant %s", h, frame[n:], err, test.want)
 		}
 	}
@@ -63,8 +63,8 @@ func TestMessageReuse(t *testing.T) {
 func TestSealFrameLengths(t *testing.T) {
 	for _, n := range []int{0, 1, 125, 126, 127, 0xFFFF, 0x10000, 0x10001} {
 		payload := bytes.Repeat([]byte{'x'}, n)
-		frame := sealFrame(append(newFrame(n), payload...), OpText)
-		h, size, err := ParseHeader(frame)
+		frame := sealFrame(append(newFrame(n), payload...), opText)
+		h, size, err := parseHeader(frame)
 		if err != nil || h.Length != int64(n) || !bytes.Equal(frame[size:], payload) {
 			t.Errorf("%d bytes: %+v, %v", n, h, err)
 		}

@@ -41,7 +41,7 @@ func ExampleDial() {
 		return
 	}
 	defer c.CloseNow()
-	if err := c.Write(ctx, atrium.OpText, []byte("Ann")); err != nil {
+	if err := c.Write(ctx, atrium.MessageText, []byte("Ann")); err != nil {
 		fmt.Println(err)
 		return
 	}

@@ -62,7 +62,7 @@ func ExampleHub() {
 		log.Fatal(err)
 	}
 	for _, message := range []string{`{"event":"double","data":21,"id":1}`, `{"event":"double","data":"21"}`} {
-		if err := ws.Write(ctx, atrium.OpText, []byte(message)); err != nil {
+		if err := ws.Write(ctx, atrium.MessageText, []byte(message)); err != nil {
 			log.Fatal(err)
 		}
 		_, answer, err := ws.Read(ctx)
@@ -527,7 +527,7 @@ func ExampleUpgrade() {
 		log.Fatal(err)
 	}
 	defer ws.CloseNow()
-	if err := ws.Write(ctx, atrium.OpText, []byte("anybody there?")); err != nil {
+	if err := ws.Write(ctx, atrium.MessageText, []byte("anybody there?")); err != nil {
 		log.Fatal(err)
 	}
 	_, echo, err := ws.Read(ctx)

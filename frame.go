@@ -7,48 +7,48 @@ import (
 	"unicode/utf8"
 )
 
-// Opcode says what a frame carries (RFC 6455 §5.2, §11.8).
-type Opcode byte
+// opcode says what a frame carries (RFC 6455 §5.2, §11.8).
+type opcode byte
 
 // Opcodes of RFC 6455 §5.2. All others are reserved and refused.
 const (
-	OpContinuation Opcode = 0x0 // a further fragment of a message
-	OpText         Opcode = 0x1 // a UTF-8 message, or its first fragment
-	OpBinary       Opcode = 0x2 // a binary message, or its first fragment
-	OpClose        Opcode = 0x8
-	OpPing         Opcode = 0x9
-	OpPong         Opcode = 0xA
+	opContinuation opcode = 0x0 // a further fragment of a message
+	opText         opcode = 0x1 // a UTF-8 message, or its first fragment
+	opBinary       opcode = 0x2 // a binary message, or its first fragment
+	opClose        opcode = 0x8
+	opPing         opcode = 0x9
+	opPong         opcode = 0xA
 )
 
 // String returns the RFC's word for the opcode.
-func (op Opcode) String() string {
+func (op opcode) String() string {
 	switch op {
-	case OpContinuation:
+	case opContinuation:
 		return "continuation"
-	case OpText:
+	case opText:
 		return "text"
-	case OpBinary:
+	case opBinary:
 		return "binary"
-	case OpClose:
+	case opClose:
 		return "close"
-	case OpPing:
+	case opPing:
 		return "ping"
-	case OpPong:
+	case opPong:
 		return "pong"
 	}
 	return "reserved opcode 0x" + strconv.FormatUint(uint64(op), 16)
 }
 
 // control reports whether the opcode is a control opcode, reserved ones included (RFC 6455 §5.5).
-func (op Opcode) control() bool { return op&0x8 != 0 }
+func (op opcode) control() bool { return op&0x8 != 0 }
 
 // Header is the part of a frame before its payload (RFC 6455 §5.2).
-type Header struct {
+type frameHeader struct {
 	Fin    bool // the last fragment of its message
 	Rsv1   bool // set on the first frame of a compressed message (RFC 7692 §6); otherwise illegal
 	Rsv2   bool // reserved
 	Rsv3   bool // reserved
-	Opcode Opcode
+	Opcode opcode
 	Masked bool    // the payload is masked with Key: every frame of a client, none of a server
 	Key    [4]byte // meaningful only if Masked
 	Length int64   // payload length in bytes
@@ -61,23 +61,23 @@ const (
 	maxControlPayload = 125
 )
 
-// ParseHeader reads the frame header at the start of b and returns it with the number of bytes it
+// parseHeader reads the frame header at the start of b and returns it with the number of bytes it
 // takes. If b holds less than a whole header it returns n == 0 and no error: call it again with
 // more bytes.
 //
 // The only error, a *CloseError with code 1002, is for a length that is encoded as RFC 6455 §5.2
-// forbids: not in the fewest bytes, or with the top bit of 64 set. ParseHeader does not validate
+// forbids: not in the fewest bytes, or with the top bit of 64 set. parseHeader does not validate
 // anything else.
-func ParseHeader(b []byte) (h Header, n int, err error) {
+func parseHeader(b []byte) (h frameHeader, n int, err error) {
 	if len(b) < 2 {
-		return Header{}, 0, nil
+		return frameHeader{}, 0, nil
 	}
-	h = Header{
+	h = frameHeader{
 		Fin:    b[0]&0x80 != 0,
 		Rsv1:   b[0]&0x40 != 0,
 		Rsv2:   b[0]&0x20 != 0,
 		Rsv3:   b[0]&0x10 != 0,
-		Opcode: Opcode(b[0] & 0x0F),
+		Opcode: opcode(b[0] & 0x0F),
 		Masked: b[1]&0x80 != 0,
 		Length: int64(b[1] & 0x7F),
 	}
@@ -85,30 +85,30 @@ func ParseHeader(b []byte) (h Header, n int, err error) {
 	switch h.Length {
 	case 126:
 		if len(b) < 4 {
-			return Header{}, 0, nil
+			return frameHeader{}, 0, nil
 		}
 		h.Length = int64(binary.BigEndian.Uint16(b[2:]))
 		n = 4
 		if h.Length < 126 {
-			return Header{}, 0, protocolError("a frame length is not in its shortest form")
+			return frameHeader{}, 0, protocolError("a frame length is not in its shortest form")
 		}
 	case 127:
 		if len(b) < 10 {
-			return Header{}, 0, nil
+			return frameHeader{}, 0, nil
 		}
 		length := binary.BigEndian.Uint64(b[2:])
 		n = 10
 		if length>>63 != 0 {
-			return Header{}, 0, protocolError("a frame length has its top bit set")
+			return frameHeader{}, 0, protocolError("a frame length has its top bit set")
 		}
 		if length <= 0xFFFF {
-			return Header{}, 0, protocolError("a frame length is not in its shortest form")
+			return frameHeader{}, 0, protocolError("a frame length is not in its shortest form")
 		}
 		h.Length = int64(length)
 	}
 	if h.Masked {
 		if len(b) < n+4 {
-			return Header{}, 0, nil
+			return frameHeader{}, 0, nil
 		}
 		h.Key = [4]byte(b[n:])
 		n += 4
@@ -116,11 +116,11 @@ func ParseHeader(b []byte) (h Header, n int, err error) {
 	return h, n, nil
 }
 
-// AppendHeader appends h's wire form to dst, its length in the fewest bytes (RFC 6455 §5.2), and
+// appendHeader appends h's wire form to dst, its length in the fewest bytes (RFC 6455 §5.2), and
 // returns the extended slice. It validates nothing. It panics if Length is negative.
-func AppendHeader(dst []byte, h Header) []byte {
+func appendHeader(dst []byte, h frameHeader) []byte {
 	if h.Length < 0 {
-		panic("atrium: AppendHeader with a negative length")
+		panic("atrium: appendHeader with a negative length")
 	}
 	first, second := byte(h.Opcode&0x0F), byte(0)
 	if h.Fin {
@@ -159,20 +159,20 @@ const headerRoom = maxHeaderSize
 
 // prependHeader makes a frame in place. b is headerRoom bytes and the payload. It sets h.Length,
 // writes the header right before the payload, masks the payload if h.Masked, and returns the frame.
-func prependHeader(b []byte, h Header) []byte {
+func prependHeader(b []byte, h frameHeader) []byte {
 	h.Length = int64(len(b) - headerRoom)
 	var room [maxHeaderSize]byte
-	header := AppendHeader(room[:0], h)
+	header := appendHeader(room[:0], h)
 	frame := b[headerRoom-len(header):]
 	copy(frame, header)
 	if h.Masked {
-		Mask(frame[len(header):], h.Key, 0)
+		mask(frame[len(header):], h.Key, 0)
 	}
 	return frame
 }
 
 // wholeFrame returns a frame with a copy of p as its payload.
-func wholeFrame(h Header, p []byte) []byte {
+func wholeFrame(h frameHeader, p []byte) []byte {
 	return prependHeader(append(make([]byte, headerRoom, headerRoom+len(p)), p...), h)
 }
 
@@ -183,11 +183,11 @@ type frameRules struct {
 	deflate    bool // permessage-deflate was agreed on
 }
 
-// check validates a header that ParseHeader has read. It returns a *CloseError with code 1002 if
+// check validates a header that parseHeader has read. It returns a *CloseError with code 1002 if
 // the header violates RFC 6455 or RFC 7692.
-func (h Header) check(rules frameRules) error {
+func (h frameHeader) check(rules frameRules) error {
 	// RFC 7692 §6: RSV1 on the first frame of a message marks the message as compressed.
-	compressed := rules.deflate && (h.Opcode == OpText || h.Opcode == OpBinary)
+	compressed := rules.deflate && (h.Opcode == opText || h.Opcode == opBinary)
 	switch {
 	case h.Rsv1 && !compressed, h.Rsv2, h.Rsv3:
 		// RFC 6455 §5.2: "MUST be 0 unless an extension is negotiated that defines meanings for
@@ -199,15 +199,15 @@ func (h Header) check(rules frameRules) error {
 		return protocolError("a client must mask its frames") // RFC 6455 §5.1
 	}
 	switch h.Opcode {
-	case OpText, OpBinary:
+	case opText, opBinary:
 		if rules.fragmented {
 			return protocolError("a new message began inside a fragmented one") // RFC 6455 §5.4
 		}
-	case OpContinuation:
+	case opContinuation:
 		if !rules.fragmented {
 			return protocolError("a continuation frame continues nothing") // RFC 6455 §5.4
 		}
-	case OpClose, OpPing, OpPong:
+	case opClose, opPing, opPong:
 		if !h.Fin {
 			return protocolError("a control frame is fragmented") // RFC 6455 §5.5
 		}

@@ -18,24 +18,24 @@ func TestHeaderRFCSamples(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		wire    []byte
-		header  Header
+		header  frameHeader
 		payload string
 	}{
-		{"an unmasked text message", []byte("\x81\x05Hello"), Header{Fin: true, Opcode: OpText, Length: 5}, "Hello"},
+		{"an unmasked text message", []byte("\x81\x05Hello"), frameHeader{Fin: true, Opcode: opText, Length: 5}, "Hello"},
 		{"a masked text message", []byte("\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"),
-			Header{Fin: true, Opcode: OpText, Masked: true, Key: key, Length: 5}, "Hello"},
-		{"a first fragment", []byte("\x01\x03Hel"), Header{Opcode: OpText, Length: 3}, "Hel"},
-		{"a last fragment", []byte("\x80\x02lo"), Header{Fin: true, Opcode: OpContinuation, Length: 2}, "lo"},
-		{"an unmasked ping", []byte("\x89\x05Hello"), Header{Fin: true, Opcode: OpPing, Length: 5}, "Hello"},
+			frameHeader{Fin: true, Opcode: opText, Masked: true, Key: key, Length: 5}, "Hello"},
+		{"a first fragment", []byte("\x01\x03Hel"), frameHeader{Opcode: opText, Length: 3}, "Hel"},
+		{"a last fragment", []byte("\x80\x02lo"), frameHeader{Fin: true, Opcode: opContinuation, Length: 2}, "lo"},
+		{"an unmasked ping", []byte("\x89\x05Hello"), frameHeader{Fin: true, Opcode: opPing, Length: 5}, "Hello"},
 		{"a masked pong", []byte("\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"),
-			Header{Fin: true, Opcode: OpPong, Masked: true, Key: key, Length: 5}, "Hello"},
+			frameHeader{Fin: true, Opcode: opPong, Masked: true, Key: key, Length: 5}, "Hello"},
 		{"256 bytes of binary", []byte("\x82\x7e\x01\x00" + strings.Repeat("x", 256)),
-			Header{Fin: true, Opcode: OpBinary, Length: 256}, strings.Repeat("x", 256)},
+			frameHeader{Fin: true, Opcode: opBinary, Length: 256}, strings.Repeat("x", 256)},
 		{"64 KiB of binary", []byte("\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00" + strings.Repeat("x", 65536)),
-			Header{Fin: true, Opcode: OpBinary, Length: 65536}, strings.Repeat("x", 65536)},
+			frameHeader{Fin: true, Opcode: opBinary, Length: 65536}, strings.Repeat("x", 65536)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			h, n, err := ParseHeader(test.wire)
+			h, n, err := parseHeader(test.wire)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -44,12 +44,12 @@ func TestHeaderRFCSamples(t *testing.T) {
 			}
 			payload := bytes.Clone(test.wire[n:])
 			if h.Masked {
-				Mask(payload, h.Key, 0)
+				mask(payload, h.Key, 0)
 			}
 			if string(payload) != test.payload {
 				t.Errorf("payload %.20q", payload)
 			}
-			if got := AppendHeader(nil, h); !bytes.Equal(got, test.wire[:n]) {
+			if got := appendHeader(nil, h); !bytes.Equal(got, test.wire[:n]) {
 				t.Errorf("AppendHeader gives % x, want % x", got, test.wire[:n])
 			}
 		})
@@ -59,14 +59,14 @@ func TestHeaderRFCSamples(t *testing.T) {
 // headerLengths are those at which the form of a length changes, and the extremes.
 var headerLengths = []int64{0, 1, 124, 125, 126, 127, 128, 255, 256, 65534, 65535, 65536, 65537, 1 << 31, 1<<32 - 1, 1 << 32, 1 << 62, math.MaxInt64}
 
-// What AppendHeader writes, ParseHeader reads, and of each proper prefix it asks for more.
+// What appendHeader writes, parseHeader reads, and of each proper prefix it asks for more.
 func TestHeaderRoundTrip(t *testing.T) {
 	for first := range 256 {
 		for _, length := range headerLengths {
 			for _, masked := range []bool{false, true} {
-				want := Header{
+				want := frameHeader{
 					Fin: first&0x80 != 0, Rsv1: first&0x40 != 0, Rsv2: first&0x20 != 0, Rsv3: first&0x10 != 0,
-					Opcode: Opcode(first & 0x0F), Masked: masked, Length: length,
+					Opcode: opcode(first & 0x0F), Masked: masked, Length: length,
 				}
 				size := 2
 				switch {
@@ -79,17 +79,17 @@ func TestHeaderRoundTrip(t *testing.T) {
 					want.Key = [4]byte{1, 2, 0, 0xff}
 					size += 4
 				}
-				wire := AppendHeader([]byte("x"), want)[1:]
+				wire := appendHeader([]byte("x"), want)[1:]
 				if len(wire) != size || len(wire) > maxHeaderSize || wire[0] != byte(first) {
 					t.Fatalf("%+v: wrote % x, want %d bytes", want, wire, size)
 				}
 				for cut := range wire {
-					if h, n, err := ParseHeader(wire[:cut:cut]); h != (Header{}) || n != 0 || err != nil {
+					if h, n, err := parseHeader(wire[:cut:cut]); h != (frameHeader{}) || n != 0 || err != nil {
 						t.Fatalf("% x: cut at %d: %+v, %d, %v", wire, cut, h, n, err)
 					}
 				}
 				for _, behind := range []string{"", "payload and more"} {
-					h, n, err := ParseHeader(append(bytes.Clone(wire), behind...))
+					h, n, err := parseHeader(append(bytes.Clone(wire), behind...))
 					if h != want || n != len(wire) || err != nil {
 						t.Fatalf("% x: got %+v, %d, %v; want %+v", wire, h, n, err, want)
 					}
@@ -105,7 +105,7 @@ func TestAppendHeaderNegativeLength(t *testing.T) {
 			t.Error("a negative length does not panic")
 		}
 	}()
-	AppendHeader(nil, Header{Length: -1})
+	appendHeader(nil, frameHeader{Length: -1})
 }
 
 // Rows 1, 2 and 5 of the corner cases.
@@ -141,7 +141,7 @@ func TestHeaderLengths(t *testing.T) {
 				wire[1] |= 0x80
 				wire = append(wire, "\x01\x02\x03\x04"...)
 			}
-			h, n, err := ParseHeader(wire)
+			h, n, err := parseHeader(wire)
 			if test.reason == "" {
 				if err != nil || h.Length != test.length || n != len(wire) {
 					t.Errorf("% x: %+v, %d, %v", wire, h, n, err)
@@ -149,14 +149,14 @@ func TestHeaderLengths(t *testing.T) {
 				continue
 			}
 			want := &CloseError{Code: StatusProtocolError, Reason: test.reason}
-			if diff := cmp.Diff(error(want), err); diff != "" || h != (Header{}) || n != 0 {
+			if diff := cmp.Diff(error(want), err); diff != "" || h != (frameHeader{}) || n != 0 {
 				t.Errorf("% x: %+v, %d: %s", wire, h, n, diff)
 			}
 			// The length condemns the frame: nothing waits for the key.
-			if _, _, err := ParseHeader(wire[:whole]); err == nil {
+			if _, _, err := parseHeader(wire[:whole]); err == nil {
 				t.Errorf("% x passes without its key", wire[:whole])
 			}
-			if _, n, err := ParseHeader(wire[:whole-1]); n != 0 || err != nil {
+			if _, n, err := parseHeader(wire[:whole-1]); n != 0 || err != nil {
 				t.Errorf("% x: %d, %v", wire[:whole-1], n, err)
 			}
 		}
@@ -198,9 +198,9 @@ func TestHeaderCheck(t *testing.T) {
 					for i := range 4 {
 						fromClient, deflate := i&1 != 0, i&2 != 0
 						// The key stays zero: a peer may choose it so (row 23).
-						wire := AppendHeader(nil, Header{Masked: masked, Length: length})
+						wire := appendHeader(nil, frameHeader{Masked: masked, Length: length})
 						wire[0] = byte(first)
-						h, _, err := ParseHeader(wire)
+						h, _, err := parseHeader(wire)
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -224,26 +224,26 @@ func TestHeaderCheck(t *testing.T) {
 }
 
 func TestHeaderCheckReasons(t *testing.T) {
-	text := Header{Fin: true, Opcode: OpText}
+	text := frameHeader{Fin: true, Opcode: opText}
 	for _, test := range []struct {
-		header Header
+		header frameHeader
 		rules  frameRules
 		reason string
 	}{
-		{Header{Fin: true, Rsv1: true, Opcode: OpText}, frameRules{}, "a reserved bit is set"},
-		{Header{Fin: true, Rsv2: true, Opcode: OpText}, frameRules{}, "a reserved bit is set"},
-		{Header{Fin: true, Rsv3: true, Opcode: OpText}, frameRules{}, "a reserved bit is set"},
-		{Header{Fin: true, Rsv1: true, Opcode: OpPing}, frameRules{deflate: true}, "a reserved bit is set"},
-		{Header{Rsv1: true, Opcode: OpContinuation}, frameRules{fragmented: true, deflate: true}, "a reserved bit is set"},
-		{Header{Fin: true, Rsv1: true, Opcode: OpText}, frameRules{fragmented: true, deflate: true}, "a new message began inside a fragmented one"},
+		{frameHeader{Fin: true, Rsv1: true, Opcode: opText}, frameRules{}, "a reserved bit is set"},
+		{frameHeader{Fin: true, Rsv2: true, Opcode: opText}, frameRules{}, "a reserved bit is set"},
+		{frameHeader{Fin: true, Rsv3: true, Opcode: opText}, frameRules{}, "a reserved bit is set"},
+		{frameHeader{Fin: true, Rsv1: true, Opcode: opPing}, frameRules{deflate: true}, "a reserved bit is set"},
+		{frameHeader{Rsv1: true, Opcode: opContinuation}, frameRules{fragmented: true, deflate: true}, "a reserved bit is set"},
+		{frameHeader{Fin: true, Rsv1: true, Opcode: opText}, frameRules{fragmented: true, deflate: true}, "a new message began inside a fragmented one"},
 		{text, frameRules{fromClient: true}, "a client must mask its frames"},
-		{Header{Fin: true, Opcode: OpText, Masked: true}, frameRules{}, "a server must not mask its frames"},
+		{frameHeader{Fin: true, Opcode: opText, Masked: true}, frameRules{}, "a server must not mask its frames"},
 		{text, frameRules{fragmented: true}, "a new message began inside a fragmented one"},
-		{Header{Opcode: OpContinuation}, frameRules{}, "a continuation frame continues nothing"},
-		{Header{Opcode: OpClose}, frameRules{}, "a control frame is fragmented"},
-		{Header{Fin: true, Opcode: OpPong, Length: 126}, frameRules{}, "a control frame carries more than 125 bytes"},
-		{Header{Fin: true, Opcode: 0x3}, frameRules{}, "a frame has a reserved opcode 0x3"},
-		{Header{Fin: true, Opcode: 0xF}, frameRules{fragmented: true}, "a frame has a reserved opcode 0xf"},
+		{frameHeader{Opcode: opContinuation}, frameRules{}, "a continuation frame continues nothing"},
+		{frameHeader{Opcode: opClose}, frameRules{}, "a control frame is fragmented"},
+		{frameHeader{Fin: true, Opcode: opPong, Length: 126}, frameRules{}, "a control frame carries more than 125 bytes"},
+		{frameHeader{Fin: true, Opcode: 0x3}, frameRules{}, "a frame has a reserved opcode 0x3"},
+		{frameHeader{Fin: true, Opcode: 0xF}, frameRules{fragmented: true}, "a frame has a reserved opcode 0xf"},
 	} {
 		want := &CloseError{Code: StatusProtocolError, Reason: test.reason}
 		if diff := cmp.Diff(error(want), test.header.check(test.rules)); diff != "" {
@@ -253,8 +253,8 @@ func TestHeaderCheckReasons(t *testing.T) {
 }
 
 func TestOpcode(t *testing.T) {
-	names := map[Opcode]string{0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
-	for op := range Opcode(16) {
+	names := map[opcode]string{0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
+	for op := range opcode(16) {
 		want, ok := names[op]
 		if !ok {
 			want = fmt.Sprintf("reserved opcode 0x%x", byte(op))
@@ -270,7 +270,7 @@ func TestOpcode(t *testing.T) {
 
 // slowHeader reads a header as RFC 6455 §5.2 draws it, bit by bit. ok is false while bits are missing; legal is
 // false if the length is in a form that must not be.
-func slowHeader(b []byte) (h Header, n int, ok, legal bool) {
+func slowHeader(b []byte) (h frameHeader, n int, ok, legal bool) {
 	at := 0
 	missing := false
 	take := func(width int) (v uint64) {
@@ -288,7 +288,7 @@ func slowHeader(b []byte) (h Header, n int, ok, legal bool) {
 	h.Rsv1 = take(1) == 1
 	h.Rsv2 = take(1) == 1
 	h.Rsv3 = take(1) == 1
-	h.Opcode = Opcode(take(4))
+	h.Opcode = opcode(take(4))
 	h.Masked = take(1) == 1
 	length := take(7)
 	legal = true
@@ -301,10 +301,10 @@ func slowHeader(b []byte) (h Header, n int, ok, legal bool) {
 		legal = length > 65535 && length < 1<<63
 	}
 	if missing {
-		return Header{}, 0, false, true
+		return frameHeader{}, 0, false, true
 	}
 	if !legal {
-		return Header{}, 0, true, false
+		return frameHeader{}, 0, true, false
 	}
 	h.Length = int64(length)
 	if h.Masked {
@@ -313,12 +313,12 @@ func slowHeader(b []byte) (h Header, n int, ok, legal bool) {
 		}
 	}
 	if missing {
-		return Header{}, 0, false, true
+		return frameHeader{}, 0, false, true
 	}
 	return h, at / 8, true, true
 }
 
-// FuzzHeader checks that ParseHeader agrees with slowHeader, and that AppendHeader undoes it.
+// FuzzHeader checks that parseHeader agrees with slowHeader, and that appendHeader undoes it.
 func FuzzHeader(f *testing.F) {
 	for _, s := range []string{
 		"", "\x81", "\x81\x05Hello", "\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", "\x82\x7e\x01\x00", "\x82\xfe\x00\x7e\x01\x02\x03\x04",
@@ -327,7 +327,7 @@ func FuzzHeader(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, n, err := ParseHeader(b)
+		h, n, err := parseHeader(b)
 		want, size, ok, legal := slowHeader(b)
 		if h != want || n != size || (err == nil) != legal {
 			t.Fatalf("ParseHeader = %+v, %d, %v; slowHeader = %+v, %d, %v, %v", h, n, err, want, size, ok, legal)
@@ -335,8 +335,8 @@ func FuzzHeader(f *testing.F) {
 		if !ok || !legal {
 			return
 		}
-		if wire := AppendHeader(nil, h); !bytes.Equal(wire, b[:n]) {
-			t.Fatalf("AppendHeader(%+v) = % x", h, wire)
+		if wire := appendHeader(nil, h); !bytes.Equal(wire, b[:n]) {
+			t.Fatalf("appendHeader(%+v) = % x", h, wire)
 		}
 	})
 }
@@ -462,17 +462,17 @@ func TestCloseReason(t *testing.T) {
 }
 
 func TestHeaderAllocatesNothing(t *testing.T) {
-	wire := AppendHeader(nil, Header{Fin: true, Opcode: OpText, Masked: true, Key: [4]byte{1, 2, 3, 4}, Length: 1 << 20})
+	wire := appendHeader(nil, frameHeader{Fin: true, Opcode: opText, Masked: true, Key: [4]byte{1, 2, 3, 4}, Length: 1 << 20})
 	buffer := make([]byte, 0, maxHeaderSize)
 	n := testing.AllocsPerRun(100, func() {
-		h, _, err := ParseHeader(wire)
+		h, _, err := parseHeader(wire)
 		if err == nil {
 			err = h.check(frameRules{fromClient: true})
 		}
 		if err != nil {
 			t.Error(err)
 		}
-		buffer = AppendHeader(buffer[:0], h)
+		buffer = appendHeader(buffer[:0], h)
 	})
 	if n != 0 {
 		t.Errorf("%v allocations", n)
@@ -482,10 +482,10 @@ func TestHeaderAllocatesNothing(t *testing.T) {
 func BenchmarkParseHeader(b *testing.B) {
 	for _, length := range []int64{20, 1000, 1 << 20} {
 		b.Run(fmt.Sprint(length), func(b *testing.B) {
-			wire := AppendHeader(nil, Header{Fin: true, Opcode: OpText, Masked: true, Key: [4]byte{1, 2, 3, 4}, Length: length})
+			wire := appendHeader(nil, frameHeader{Fin: true, Opcode: opText, Masked: true, Key: [4]byte{1, 2, 3, 4}, Length: length})
 			b.ReportAllocs()
 			for b.Loop() {
-				h, _, err := ParseHeader(wire)
+				h, _, err := parseHeader(wire)
 				if err == nil {
 					err = h.check(frameRules{fromClient: true})
 				}
@@ -498,10 +498,10 @@ func BenchmarkParseHeader(b *testing.B) {
 }
 
 func BenchmarkAppendHeader(b *testing.B) {
-	h := Header{Fin: true, Opcode: OpText, Length: 1000}
+	h := frameHeader{Fin: true, Opcode: opText, Length: 1000}
 	buffer := make([]byte, 0, maxHeaderSize)
 	b.ReportAllocs()
 	for b.Loop() {
-		buffer = AppendHeader(buffer[:0], h)
+		buffer = appendHeader(buffer[:0], h)
 	}
 }

@@ -52,7 +52,7 @@ func TestGhostWhoseHandlerBlocks(t *testing.T) {
 		s := p.arrive(h)
 		go io.Copy(io.Discard, p.nc) // with nothing unread its end is orderly
 		for range 10 {
-			p.send(p.frame(OpText, `{"event":"block"}`))
+			p.send(p.frame(opText, `{"event":"block"}`))
 		}
 		eventually(t, "the reader to pause", s.session.reading.paused)
 		p.nc.Close()
@@ -106,15 +106,15 @@ func TestSlowHandlerIsNoGhost(t *testing.T) {
 							if err != nil {
 								return
 							}
-							if hd.Opcode == OpPing {
+							if hd.Opcode == opPing {
 								pings++
-								p.send(p.frame(OpPong, m)) // which waits behind the events
+								p.send(p.frame(opPong, m)) // which waits behind the events
 							}
 						}
 					}()
 				}
 				for range 10 {
-					p.send(p.frame(OpText, `{"event":"block"}`))
+					p.send(p.frame(opText, `{"event":"block"}`))
 				}
 				<-time.After(10 * time.Hour)
 				if len(left) > 0 {

@@ -517,7 +517,7 @@ func TestShutdownRaces(t *testing.T) {
 					}
 					upgraded.Add(1)
 					c := newConn(nc, connConfig{client: true, readLimit: 1 << 20, maxQueued: 1 << 20, early: r.rest})
-					c.Write(context.Background(), OpText, []byte(`{"event":"say"}`))
+					c.Write(context.Background(), MessageText, []byte(`{"event":"say"}`))
 					clients.Go(func() {
 						for {
 							_, _, err := c.Read(context.Background())

@@ -31,12 +31,12 @@ func TestMask(t *testing.T) {
 		for offset := range 8 {
 			for start := range 8 {
 				got, want := bytes.Clone(sample), bytes.Clone(sample)
-				Mask(got[start:start+length], key, offset)
+				mask(got[start:start+length], key, offset)
 				slowMask(want[start:start+length], key, offset)
 				if !bytes.Equal(got, want) {
 					t.Fatalf("length %d, offset %d, start %d: differs", length, offset, start)
 				}
-				Mask(got[start:start+length], key, offset)
+				mask(got[start:start+length], key, offset)
 				if !bytes.Equal(got, sample) {
 					t.Fatalf("length %d, offset %d, start %d: twice is not the identity", length, offset, start)
 				}
@@ -50,14 +50,14 @@ func TestMaskKeysAndOffsets(t *testing.T) {
 	for _, key := range [][4]byte{{}, {1}, {0, 1}, {0, 0, 1}, {0, 0, 0, 1}, {0xff, 0xff, 0xff, 0xff}, {0x80, 0, 0x7f, 1}} {
 		for _, offset := range []int{0, 1, 2, 3, 4, 125, 65535, 65537, 1<<31 - 1, math.MaxInt - 200} {
 			got, want := bytes.Clone(sample), bytes.Clone(sample)
-			Mask(got, key, offset)
+			mask(got, key, offset)
 			slowMask(want, key, offset)
 			if !bytes.Equal(got, want) {
 				t.Errorf("key %x, offset %d: differs", key, offset)
 			}
 		}
 	}
-	Mask(nil, [4]byte{1, 2, 3, 4}, 3)
+	mask(nil, [4]byte{1, 2, 3, 4}, 3)
 }
 
 // A payload masked in pieces is the payload masked at once, wherever it is cut.
@@ -65,13 +65,13 @@ func TestMaskInPieces(t *testing.T) {
 	key := [4]byte{1, 2, 3, 4}
 	sample := maskSample(200)
 	want := bytes.Clone(sample)
-	Mask(want, key, 0)
+	mask(want, key, 0)
 	for first := range len(sample) {
 		for second := first; second < len(sample); second += 7 {
 			got := bytes.Clone(sample)
-			Mask(got[:first], key, 0)
-			Mask(got[first:second], key, first)
-			Mask(got[second:], key, second)
+			mask(got[:first], key, 0)
+			mask(got[first:second], key, first)
+			mask(got[second:], key, second)
 			if !bytes.Equal(got, want) {
 				t.Fatalf("cut at %d and %d: differs", first, second)
 			}
@@ -87,8 +87,8 @@ func FuzzMask(f *testing.F) {
 		offset = offset & (1<<30 - 1)
 		cut = min(max(cut, 0), len(b))
 		got, want := bytes.Clone(b), bytes.Clone(b)
-		Mask(got[:cut], key, offset)
-		Mask(got[cut:], key, offset+cut)
+		mask(got[:cut], key, offset)
+		mask(got[cut:], key, offset+cut)
 		slowMask(want, key, offset)
 		if !bytes.Equal(got, want) {
 			t.Fatal("differs")
@@ -109,5 +109,5 @@ func benchmarkMask(b *testing.B, mask func([]byte, [4]byte, int)) {
 	}
 }
 
-func BenchmarkMask(b *testing.B)         { benchmarkMask(b, Mask) }
+func BenchmarkMask(b *testing.B)         { benchmarkMask(b, mask) }
 func BenchmarkMaskByteLoop(b *testing.B) { benchmarkMask(b, slowMask) }

@@ -252,16 +252,16 @@ func TestBinaryBroadcast(t *testing.T) {
 		plain.want(`{"event":"file","args":["name","YWJj",{"more":"AP8="}]}`)
 		io.want(`452-["file","name",{"_placeholder":true,"num":0},{"more":{"_placeholder":true,"num":1}}]`)
 		for _, want := range []string{"abc", "\x00\xff"} {
-			if op, p, err := io.Read(t.Context()); err != nil || op != OpBinary || string(p) != want {
+			if op, p, err := io.Read(t.Context()); err != nil || op != MessageBinary || string(p) != want {
 				t.Fatalf("%v %q, %v", op, p, err)
 			}
 		}
 		io.send(`451-7["double",{"data":{"_placeholder":true,"num":0}}]`)
-		if err := io.Write(t.Context(), OpBinary, []byte("xyz")); err != nil {
+		if err := io.Write(t.Context(), MessageBinary, []byte("xyz")); err != nil {
 			t.Fatal(err)
 		}
 		io.want(`461-7[{"n":3,"twice":{"_placeholder":true,"num":0}}]`)
-		if op, p, err := io.Read(t.Context()); err != nil || op != OpBinary || string(p) != "xyzxyz" {
+		if op, p, err := io.Read(t.Context()); err != nil || op != MessageBinary || string(p) != "xyzxyz" {
 			t.Fatalf("%v %q, %v", op, p, err)
 		}
 	})
@@ -293,7 +293,7 @@ func TestEchoAnything(t *testing.T) {
 		}
 		attach := func(contents ...string) {
 			for _, content := range contents {
-				if err := c.Write(t.Context(), OpBinary, []byte(content)); err != nil {
+				if err := c.Write(t.Context(), MessageBinary, []byte(content)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -301,7 +301,7 @@ func TestEchoAnything(t *testing.T) {
 		attached := func(contents ...string) {
 			t.Helper()
 			for _, content := range contents {
-				if op, p, err := c.Read(t.Context()); err != nil || op != OpBinary || string(p) != content {
+				if op, p, err := c.Read(t.Context()); err != nil || op != MessageBinary || string(p) != content {
 					t.Fatalf("got %v %q, %v; want %q", op, p, err, content)
 				}
 			}

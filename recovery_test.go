@@ -321,7 +321,7 @@ func TestRecoveryRace(t *testing.T) {
 		var all sync.WaitGroup
 		for _, g2 := range guests {
 			all.Go(func() {
-				g2.Write(t.Context(), OpText, []byte("40"+proof(g.pid, "")))
+				g2.Write(t.Context(), MessageText, []byte("40"+proof(g.pid, "")))
 			})
 		}
 		all.Wait()

@@ -106,7 +106,7 @@ func TestClientFloodedAsksForTheRest(t *testing.T) {
 	}()
 	s.want(`420["ask"]`)
 	for n := range 3 * maxClientInboxEvents {
-		if s.Write(context.Background(), OpText, fmt.Appendf(nil, `42["e",%d,"%d"]`, n+1, n+1)) != nil {
+		if s.Write(context.Background(), MessageText, fmt.Appendf(nil, `42["e",%d,"%d"]`, n+1, n+1)) != nil {
 			break // it was given up
 		}
 	}

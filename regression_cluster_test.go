@@ -66,7 +66,7 @@ func TestDeepReplyLeavesTheOthers(t *testing.T) {
 				}
 				var q struct{ ID *int64 }
 				if json.Unmarshal(p, &q) == nil && q.ID != nil {
-					c.Write(context.Background(), OpText, fmt.Appendf(nil, `{"id":%d,"data":%s}`, *q.ID, answer))
+					c.Write(context.Background(), MessageText, fmt.Appendf(nil, `{"id":%d,"data":%s}`, *q.ID, answer))
 				}
 			}
 		}()

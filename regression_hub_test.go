@@ -128,8 +128,8 @@ func TestConnectPrecedesErrors(t *testing.T) {
 		open := sync.OnceFunc(func() { close(gate) })
 		t.Cleanup(open)
 		p := serve(t, k, h).peer(t, "Sec-WebSocket-Protocol: atrium")
-		p.send(p.frame(OpText, `{"event":"connect"}`), p.frame(OpText, "nonsense"), p.frame(OpPing, "all is read"))
-		p.want(OpPong, "all is read")
+		p.send(p.frame(opText, `{"event":"connect"}`), p.frame(opText, "nonsense"), p.frame(opPing, "all is read"))
+		p.want(opPong, "all is read")
 		open()
 		p.accepted()
 		if _, m := p.next(); !strings.HasPrefix(m, `{"event":"error"`) {
@@ -210,11 +210,11 @@ func TestPingAfterALateAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{Timeouts: Timeouts{PingInterval: 2 * time.Second, Ping: 20 * time.Second}})
 		p := serve(t, overPipe, h).peer(t).accepted()
-		p.want(OpPing, "")
+		p.want(opPing, "")
 		pinged := time.Now()
 		<-time.After(3 * time.Second)
-		p.send(p.frame(OpPong, ""))
-		p.want(OpPing, "")
+		p.send(p.frame(opPong, ""))
+		p.want(opPing, "")
 		wantAfter(t, h, "the next ping", pinged, 4*time.Second)
 	})
 }
@@ -264,7 +264,7 @@ func TestPingTimeoutWaitsForWhatPrecedesThePing(t *testing.T) {
 		if rest, err := p.in.ReadString('}'); err != nil || !strings.HasSuffix(rest, `x"}`) {
 			t.Fatalf("%.100q, %v", rest, err)
 		}
-		p.want(OpPing, "") // it leaves now, and is not answered
+		p.want(opPing, "") // it leaves now, and is not answered
 		p.wantClose(StatusPolicyViolation, "ping timeout")
 		wantReason(t, left, ReasonPingTimeout)
 	})
@@ -277,7 +277,7 @@ func TestReaderLeavesTheLargeStackAfterAControlFrame(t *testing.T) {
 	h := newHub(t, Options{})
 	p := serve(t, overTCP, h).peer(t).accepted()
 	for range 20 {
-		p.send([]byte(string(p.frame(OpText, `{"event":"unknown"}`)) + string(p.frame(OpPing, "behind it"))))
+		p.send([]byte(string(p.frame(opText, `{"event":"unknown"}`)) + string(p.frame(opPing, "behind it"))))
 		for range 2 {
 			p.next()
 		}

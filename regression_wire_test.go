@@ -24,7 +24,7 @@ func TestReadCopiesBeforeCloseReadsOn(t *testing.T) {
 			texts, ended := readInBackground(c)
 			done := closing(c, 1001, "")
 			p.wantClose(1001, "")
-			p.send(p.frame(OpText, "crossing"), p.frame(OpClose, closePayload(1001, "")))
+			p.send(p.frame(opText, "crossing"), p.frame(opClose, closePayload(1001, "")))
 			if got := within(t, texts, "a message that crosses the close frame"); got != "crossing" {
 				t.Errorf("got %q", got)
 			}
@@ -41,19 +41,19 @@ func TestCloseReadsWhileItWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})
 		for _, text := range []string{"one", "two", "three"} {
-			mustWrite(t, c, OpText, text)
+			mustWrite(t, c, opText, text)
 			synctest.Wait() // the first is being written
 		}
 		began := time.Now()
 		done := closing(c, StatusNormalClosure, "")
 		for _, text := range []string{"one", "two", "three"} {
-			p.want(OpText, text)
-			if _, err := p.nc.Write(p.frame(OpText, "echo "+text)); err != nil {
+			p.want(opText, text)
+			if _, err := p.nc.Write(p.frame(opText, "echo "+text)); err != nil {
 				t.Fatalf("%v after %v", err, time.Since(began))
 			}
 		}
 		p.wantClose(1000, "")
-		p.send(p.frame(OpClose, closePayload(1000, "")))
+		p.send(p.frame(opClose, closePayload(1000, "")))
 		if err := <-done; err != nil {
 			t.Errorf("Close: %v", err)
 		}
@@ -64,11 +64,11 @@ func TestCloseReadsWhileItWrites(t *testing.T) {
 // whole buffer at a time afterwards.
 func TestEarlyDataMakesNoSmallBuffer(t *testing.T) {
 	p := &peer{client: true}
-	message := p.frame(OpBinary, strings.Repeat("x", 4000))
+	message := p.frame(opBinary, strings.Repeat("x", 4000))
 	nc := &scriptedConn{segments: [][]byte{message}}
-	c := newConn(nc, connConfig{early: p.frame(OpText, "early")})
-	wantMessage(t, c, OpText, "early")
-	wantMessage(t, c, OpBinary, strings.Repeat("x", 4000))
+	c := newConn(nc, connConfig{early: p.frame(opText, "early")})
+	wantMessage(t, c, opText, "early")
+	wantMessage(t, c, opBinary, strings.Repeat("x", 4000))
 	if nc.reads > 5 {
 		t.Errorf("row 47: a message of 4000 bytes took %d reads", nc.reads)
 	}
@@ -78,11 +78,11 @@ func TestEarlyDataMakesNoSmallBuffer(t *testing.T) {
 func TestWriteWithTinyBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{MaxQueuedBytes: 1})
-		mustWrite(t, c, OpText, "one")
+		mustWrite(t, c, opText, "one")
 		done := make(chan error, 1)
-		go func() { done <- c.Write(limited(t), OpText, []byte("two")) }()
+		go func() { done <- c.Write(limited(t), MessageText, []byte("two")) }()
 		synctest.Wait()
-		p.want(OpText, "one")
+		p.want(opText, "one")
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
@@ -95,7 +95,7 @@ func TestIdleOutboxKeepsNoFrame(t *testing.T) {
 	nc := &scriptedConn{}
 	o := &outbox{nc: nc, limit: 1 << 20}
 	held := func() weak.Pointer[byte] {
-		frame := numberedFrame(OpBinary, 1, 100_000)
+		frame := numberedFrame(opBinary, 1, 100_000)
 		o.push(frame, forEmitter)
 		o.drain(nil, nil)
 		return weak.Make(&frame[0])
@@ -115,7 +115,7 @@ func TestCloseReportsAViolation(t *testing.T) {
 		c, p := startPipe(t, true, UpgradeOptions{})
 		done := closing(c, StatusNormalClosure, "")
 		p.wantClose(1000, "")
-		p.send(p.frame(OpContinuation, "nonsense"))
+		p.send(p.frame(opContinuation, "nonsense"))
 		p.hangUp()
 		if err := <-done; !errors.Is(err, ErrClosed) {
 			t.Errorf("Close: %v, want the violation", err)
@@ -137,7 +137,7 @@ func TestUpgradeHeaderInEvery426(t *testing.T) {
 func TestWriteErrorSaysItOnce(t *testing.T) {
 	c, _ := newScriptedConn(false)
 	wantClosed(t, c, StatusAbnormalClosure)
-	if err := c.Write(context.Background(), OpText, nil); strings.Count(err.Error(), "1006") != 1 {
+	if err := c.Write(context.Background(), MessageText, nil); strings.Count(err.Error(), "1006") != 1 {
 		t.Errorf("got %v", err)
 	}
 }
@@ -149,10 +149,10 @@ func TestCloseNowAfterThePeersClose(t *testing.T) {
 		lost := 0
 		for range 20 {
 			c, p := s.start(t, UpgradeOptions{})
-			p.send(p.frame(OpClose, closePayload(1000, "")))
+			p.send(p.frame(opClose, closePayload(1000, "")))
 			wantClosed(t, c, 1000)
 			c.CloseNow()
-			if h, _, err := p.read(); err != nil || h.Opcode != OpClose {
+			if h, _, err := p.read(); err != nil || h.Opcode != opClose {
 				lost++
 			}
 		}
@@ -175,7 +175,7 @@ func TestResponseHeaderNamesInLowerCase(t *testing.T) {
 // pop took 10 µs a frame, under the outbox's lock, because it moved all the room.
 func TestOutboxGivesBackTheRoomOfABacklog(t *testing.T) {
 	o := &outbox{limit: 1 << 30}
-	frame := numberedFrame(OpBinary, 0, 8)
+	frame := numberedFrame(opBinary, 0, 8)
 	const backlog, left = 100_000, 100
 	for range backlog {
 		o.push(frame, forWriter)

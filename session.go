@@ -90,7 +90,7 @@ type codec interface {
 	// begin is called before the first message is received.
 	begin(s *session)
 	// receive handles one message.
-	receive(s *session, op Opcode, p []byte)
+	receive(s *session, op opcode, p []byte)
 	// ping returns a server's ping. Anything that is received answers it.
 	ping() *wireForm
 
@@ -243,8 +243,8 @@ func (s *session) start() {
 }
 
 // receive implements messageHandler.
-func (s *session) receive(op Opcode, p []byte) error {
-	if op != OpContinuation {
+func (s *session) receive(op opcode, p []byte) error {
+	if op != opContinuation {
 		s.codec.receive(s, op, p)
 	}
 	return nil

@@ -21,11 +21,11 @@ func (c *plainCodec) begin(s *session) {
 }
 
 // receive implements codec.
-func (c *plainCodec) receive(s *session, op Opcode, p []byte) {
+func (c *plainCodec) receive(s *session, op opcode, p []byte) {
 	switch {
 	case s.ended.Load():
 		// What comes after the close is ignored.
-	case op == OpBinary:
+	case op == opBinary:
 		const problem = "expected text messages: a plain client sends JSON"
 		s.logViolation(ReasonParseError, problem)
 		s.end(ReasonParseError, StatusUnsupportedData, problem)
@@ -112,7 +112,7 @@ func (c *plainCodec) eventError(_, event string, ackID int64, message string, da
 }
 
 // emptyPing is RFC 6455's.
-var emptyPing = &wireForm{whole: AppendHeader(nil, Header{Fin: true, Opcode: OpPing})}
+var emptyPing = &wireForm{whole: appendHeader(nil, frameHeader{Fin: true, Opcode: opPing})}
 
 // ping implements codec.
 func (c *plainCodec) ping() *wireForm { return emptyPing }

@@ -87,10 +87,10 @@ var enginePingForm = func() *wireForm {
 func (c *socketIOCodec) ping() *wireForm { return enginePingForm }
 
 // receive implements codec.
-func (c *socketIOCodec) receive(s *session, op Opcode, p []byte) {
+func (c *socketIOCodec) receive(s *session, op opcode, p []byte) {
 	packet := enginePacket{kind: engineMessage, binary: true, data: p}
 	var err *Error
-	if op == OpText {
+	if op == opText {
 		packet, err = parseEngine(p, nil)
 	}
 	if err == nil {

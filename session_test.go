@@ -31,7 +31,7 @@ func TestSessionPings(t *testing.T) {
 				last, least, most := time.Now(), interval, interval+timeout/4
 				for i := range 5 {
 					hd, m, err := p.read()
-					if err != nil || hd.Opcode != OpPing {
+					if err != nil || hd.Opcode != opPing {
 						t.Errorf("got %v %q, %v; want a ping", hd.Opcode, m, err)
 						return
 					}
@@ -45,7 +45,7 @@ func TestSessionPings(t *testing.T) {
 						mu.Unlock()
 					}
 					last, least, most = time.Now(), interval-late, interval
-					p.send(p.frame(OpPong, m))
+					p.send(p.frame(opPong, m))
 				}
 			})
 		}
@@ -61,10 +61,10 @@ func TestSessionPingTimeout(t *testing.T) {
 		h := newHub(t, Options{Timeouts: Timeouts{PingInterval: 8 * time.Second, Ping: 6 * time.Second}})
 		left := leavings(h)
 		p := serve(t, overPipe, h).peer(t).accepted()
-		p.want(OpPing, "")
+		p.want(opPing, "")
 		pinged := time.Now()
-		p.send(p.frame(OpPong, "")[:1]) // any byte is life
-		p.want(OpPing, "")
+		p.send(p.frame(opPong, "")[:1]) // any byte is life
+		p.want(opPing, "")
 		wantAfter(t, h, "the next ping", pinged, 8*time.Second-2*time.Duration(h.sessions.clock.tick))
 		pinged = time.Now()
 		p.wantClose(StatusPolicyViolation, "ping timeout")
@@ -85,7 +85,7 @@ func TestSessionConnectTimeout(t *testing.T) {
 				p := serve(t, overPipe, h).peer(t, "Sec-WebSocket-Protocol: atrium")
 				start := time.Now()
 				if asks { // and Use takes too long
-					p.send(p.frame(OpText, `{"event":"connect"}`))
+					p.send(p.frame(opText, `{"event":"connect"}`))
 				}
 				p.wantClose(StatusPolicyViolation, "connect timeout")
 				wantAfter(t, h, "the close frame", start, 5*time.Second)
@@ -100,9 +100,9 @@ func TestSessionMessageTimeout(t *testing.T) {
 		name  string
 		begin func(p *peer) []byte
 	}{
-		{"a byte", func(p *peer) []byte { return p.frame(OpText, "x")[:1] }},
-		{"a payload's beginning", func(p *peer) []byte { return p.frame(OpText, `{"event":"e"}`)[:10] }},
-		{"a fragment", func(p *peer) []byte { return p.part(OpText, `{"event":`) }},
+		{"a byte", func(p *peer) []byte { return p.frame(opText, "x")[:1] }},
+		{"a payload's beginning", func(p *peer) []byte { return p.frame(opText, `{"event":"e"}`)[:10] }},
+		{"a fragment", func(p *peer) []byte { return p.part(opText, `{"event":`) }},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestSessionMessageTimeout(t *testing.T) {
 				if test.name == "a fragment" {
 					sending.Go(func() { // what comes in between does not count
 						<-time.After(3 * time.Second)
-						p.send(p.frame(OpPong, ""), p.part(OpContinuation, `"e"`))
+						p.send(p.frame(opPong, ""), p.part(opContinuation, `"e"`))
 					})
 				}
 				p.wantClose(StatusPolicyViolation, "message timeout")
@@ -142,8 +142,8 @@ func TestSessionDisconnectAt(t *testing.T) {
 		s.DisconnectAt(start.Add(time.Second))
 		s.DisconnectAt(start.Add(10 * time.Second))
 		for i := range 10 { // a second's silence between its events
-			p.send(p.frame(OpText, fmt.Sprintf(`{"event":"e","id":%d}`, i)))
-			p.want(OpText, fmt.Sprintf(`{"id":%d}`, i))
+			p.send(p.frame(opText, fmt.Sprintf(`{"event":"e","id":%d}`, i)))
+			p.want(opText, fmt.Sprintf(`{"id":%d}`, i))
 			if i < 9 {
 				<-time.After(time.Second)
 			}
@@ -157,8 +157,8 @@ func TestSessionDisconnectAt(t *testing.T) {
 		s.DisconnectAt(time.Now().Add(time.Second))
 		s.DisconnectAt(time.Time{})
 		<-time.After(time.Minute)
-		p.send(p.frame(OpText, `{"event":"e","id":1}`))
-		p.want(OpText, `{"id":1}`)
+		p.send(p.frame(opText, `{"event":"e","id":1}`))
+		p.want(opText, `{"id":1}`)
 		s.DisconnectAt(time.Now().Add(-time.Second))
 		p.wantClose(StatusNormalClosure, string(ReasonServerDisconnect))
 	})
@@ -190,7 +190,7 @@ func TestSessionTimeouts(t *testing.T) {
 			p := serve(t, overTCP, h).peer(t, lines...)
 			if test.begin != "" {
 				h.sockets(1)
-				p.send(p.part(OpText, test.begin))
+				p.send(p.part(opText, test.begin))
 			}
 			p.wantCloseNext(StatusPolicyViolation, test.says) // a ping may come before the connect message
 			p.nc.Close()
@@ -211,17 +211,17 @@ func TestSessionPipelined(t *testing.T) {
 		h.OnConnect(func(s *Socket) { s.Emit("welcome") })
 		OnCall(h, "e", func(_ *Socket, n int) (int, error) { return n, nil })
 		p := serve(t, k, h).peer(t, "Sec-WebSocket-Protocol: atrium")
-		stream := p.frame(OpText, `{"event":"connect","data":{"token":"x"}}`)
+		stream := p.frame(opText, `{"event":"connect","data":{"token":"x"}}`)
 		for i := range 10 {
-			stream = append(stream, p.frame(OpText, fmt.Sprintf(`{"event":"e","data":%d,"id":%d}`, i, i))...)
+			stream = append(stream, p.frame(opText, fmt.Sprintf(`{"event":"e","data":%d,"id":%d}`, i, i))...)
 		}
 		p.send(stream)
 		within(t, p.sent(), "the messages")
 		close(gate)
 		p.accepted()
-		p.want(OpText, `{"event":"welcome"}`)
+		p.want(opText, `{"event":"welcome"}`)
 		for i := range 10 {
-			p.want(OpText, fmt.Sprintf(`{"id":%d,"data":%d}`, i, i))
+			p.want(opText, fmt.Sprintf(`{"id":%d,"data":%d}`, i, i))
 		}
 	})
 }
@@ -258,7 +258,7 @@ func TestSessionBinary(t *testing.T) {
 		h := newHub(t, Options{})
 		left := leavings(h)
 		c := serve(t, k, h).connect(t, nil)
-		if err := c.Write(t.Context(), OpBinary, []byte(`{"event":"e"}`)); err != nil {
+		if err := c.Write(t.Context(), MessageBinary, []byte(`{"event":"e"}`)); err != nil {
 			t.Error(err)
 		}
 		c.wantClosed(StatusUnsupportedData)
@@ -330,7 +330,7 @@ func TestSessionStalled(t *testing.T) {
 		c.want(`{"event":"volatile"}`)
 		c.want(`{"event":"kept"}`)
 		stalled.accepted()
-		stalled.want(OpText, `{"event":"kept"}`)
+		stalled.want(opText, `{"event":"kept"}`)
 
 		text := strings.Repeat("x", 6000)
 		for range 3 {
@@ -350,8 +350,8 @@ func (p *peer) arrive(h *Hub) *Socket {
 	p.t.Helper()
 	_, hello := p.next()
 	sid := strings.TrimSuffix(strings.TrimPrefix(hello, `{"event":"connect","data":{"sid":"`), `"}}`)
-	p.send(p.frame(OpText, `{"event":"settle","id":999}`))
-	p.want(OpText, `{"id":999,"error":{"message":"event: \"settle\" is not one that this server knows"}}`)
+	p.send(p.frame(opText, `{"event":"settle","id":999}`))
+	p.want(opText, `{"id":999,"error":{"message":"event: \"settle\" is not one that this server knows"}}`)
 	s := h.Namespace.socket(sid)
 	if s == nil {
 		p.t.Fatalf("nobody is known by the id in %s", hello)
@@ -364,10 +364,10 @@ func (p *peer) wantCloseNext(code StatusCode, reason string) {
 	p.t.Helper()
 	for {
 		hd, m := p.next()
-		if hd.Opcode == OpPing || hd.Opcode == OpText {
+		if hd.Opcode == opPing || hd.Opcode == opText {
 			continue
 		}
-		if hd.Opcode != OpClose || m != closePayload(code, reason) {
+		if hd.Opcode != opClose || m != closePayload(code, reason) {
 			p.t.Fatalf("got %v %q, want close %d %q", hd.Opcode, m, code, reason)
 		}
 		return
@@ -384,28 +384,28 @@ func TestSessionReasons(t *testing.T) {
 		code   StatusCode // 0: no close frame
 		text   string
 	}{
-		{"the client closes", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(OpClose, closePayload(1000, "bye"))) },
+		{"the client closes", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(opClose, closePayload(1000, "bye"))) },
 			ReasonTransportClose, 1000, "bye"},
-		{"with its own code", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(OpClose, closePayload(4000, ""))) },
+		{"with its own code", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(opClose, closePayload(4000, ""))) },
 			ReasonTransportClose, 4000, ""},
 		{"the connection is cut", func(_ *Hub, _ *Socket, p *peer) { p.hangUp() }, ReasonTransportClose, 0, ""},
-		{"cut within a message", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(OpText, "{}")[:5]); p.hangUp() },
+		{"cut within a message", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(opText, "{}")[:5]); p.hangUp() },
 			ReasonTransportClose, 0, ""},
 		{"RFC 6455 is broken", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(0x3, "")) },
 			ReasonTransportError, 1002, "a frame has a reserved opcode 0x3"},
-		{"not UTF-8", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(OpText, "\xff")) },
+		{"not UTF-8", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(opText, "\xff")) },
 			ReasonTransportError, 1007, "a text message is not UTF-8"},
-		{"binary", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(OpBinary, "{}")) },
+		{"binary", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(opBinary, "{}")) },
 			ReasonParseError, 1003, "expected text messages: a plain client sends JSON"},
 		{"Disconnect", func(_ *Hub, s *Socket, _ *peer) { s.Disconnect() },
 			ReasonServerDisconnect, 1000, "server namespace disconnect"},
-		{"in a handler", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(OpText, `{"event":"out"}`)) },
+		{"in a handler", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(opText, `{"event":"out"}`)) },
 			ReasonServerDisconnect, 1000, "server namespace disconnect"},
 		{"DisconnectAt", func(_ *Hub, s *Socket, _ *peer) { s.DisconnectAt(time.Now().Add(-time.Hour)) },
 			ReasonServerDisconnect, 1000, "server namespace disconnect"},
 		{"Target.Disconnect", func(h *Hub, s *Socket, _ *peer) { h.To("room").Disconnect(t.Context()) },
 			ReasonServerDisconnect, 1000, "server namespace disconnect"},
-		{"a panic", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(OpText, `{"event":"panic"}`)) },
+		{"a panic", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(opText, `{"event":"panic"}`)) },
 			ReasonForcedServerClose, 1011, "internal error"},
 		{"Shutdown", func(h *Hub, _ *Socket, _ *peer) { go h.Shutdown(context.Background()) },
 			ReasonShutdown, 1001, "server shutting down"},
@@ -424,7 +424,7 @@ func TestSessionReasons(t *testing.T) {
 					t.Error(err)
 				}
 				pending := beginCall[int](context.Background(), s)
-				p.want(OpText, asking(0))
+				p.want(opText, asking(0))
 				test.do(h, s, p)
 				if test.code != 0 {
 					p.wantCloseNext(test.code, test.text)
@@ -464,7 +464,7 @@ func TestSessionReasonOfReset(t *testing.T) {
 // The bounds of a message's size hold to the byte.
 func TestSessionMessageBounds(t *testing.T) {
 	frame := func(p *peer, head, tail string, size int) []byte {
-		return p.frame(OpText, head+strings.Repeat("x", size-len(head)-len(tail))+tail)
+		return p.frame(opText, head+strings.Repeat("x", size-len(head)-len(tail))+tail)
 	}
 	for _, test := range []struct{ max, before, after int }{
 		{0, 64 << 10, 1 << 20},
@@ -485,7 +485,7 @@ func TestSessionMessageBounds(t *testing.T) {
 			p.arrive(h)
 			head, tail := `{"event":"e","id":1,"data":"`, `"}`
 			p.send(frame(p, head, tail, test.after))
-			p.want(OpText, fmt.Sprintf(`{"id":1,"data":%d}`, test.after-len(head)-len(tail)+2))
+			p.want(opText, fmt.Sprintf(`{"id":1,"data":%d}`, test.after-len(head)-len(tail)+2))
 			p.send(frame(p, head, tail, test.after+1))
 			p.wantClose(StatusMessageTooBig, fmt.Sprintf("a message of %d bytes is over the limit of %d", test.after+1, test.after))
 		})
@@ -504,7 +504,7 @@ func TestSessionConnectMessageIsFirst(t *testing.T) {
 		client := &peer{client: true}
 		stream := handshakeHead + "Sec-WebSocket-Protocol: atrium\r\n\r\n" // all of it in one segment
 		for _, text := range []string{`{"event":"connect"}`, `nonsense`, `{"event":"connect","id":2}`, `{"event":"nope"}`, `{"id":77}`} {
-			stream += string(client.frame(OpText, text))
+			stream += string(client.frame(opText, text))
 		}
 		r := request(t, nc, stream)
 		if got := r.Header.Get("Sec-WebSocket-Protocol"); got != "atrium" {
@@ -516,11 +516,11 @@ func TestSessionConnectMessageIsFirst(t *testing.T) {
 		s.Emit("tick")
 		eventually(t, "all of it received", func() bool { return s.inbox.waiting() == 5 })
 		close(gate)
-		p.want(OpText, `{"event":"connect","data":{"sid":"`+s.ID()+`"}}`)
-		p.want(OpText, `{"event":"error","data":{"message":"expected a JSON object such as {\"event\":\"name\",\"data\":…}"}}`)
-		p.want(OpText, `{"id":2,"error":{"message":"event: \"connect\" is reserved"}}`)
-		p.want(OpText, `{"event":"error","data":{"event":"nope","message":"event: \"nope\" is not one that this server knows"}}`)
-		p.want(OpText, `{"event":"error","data":{"message":"id: expected the id of a call, 77 is none"}}`)
+		p.want(opText, `{"event":"connect","data":{"sid":"`+s.ID()+`"}}`)
+		p.want(opText, `{"event":"error","data":{"message":"expected a JSON object such as {\"event\":\"name\",\"data\":…}"}}`)
+		p.want(opText, `{"id":2,"error":{"message":"event: \"connect\" is reserved"}}`)
+		p.want(opText, `{"event":"error","data":{"event":"nope","message":"event: \"nope\" is not one that this server knows"}}`)
+		p.want(opText, `{"event":"error","data":{"message":"id: expected the id of a call, 77 is none"}}`)
 	})
 }
 
@@ -550,7 +550,7 @@ func TestSessionAnyByteIsLife(t *testing.T) {
 		p := serve(t, overPipe, h).peer(t)
 		end := make(chan string, 1)
 		go func() { end <- p.lastText() }()
-		for _, b := range chunks(p.frame(OpText, `{"event":"x","id":1}`), 1) {
+		for _, b := range chunks(p.frame(opText, `{"event":"x","id":1}`), 1) {
 			<-time.After(19 * time.Second) // and no pong
 			p.send(b)
 		}
@@ -572,9 +572,9 @@ func (p *peer) lastText() (text string) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 		case err != nil:
 			return text
-		case hd.Opcode == OpText:
+		case hd.Opcode == opText:
 			text = m
-		case hd.Opcode == OpClose:
+		case hd.Opcode == opClose:
 			p.nc.Close()
 			return text
 		}
@@ -597,20 +597,20 @@ func TestSessionDribbles(t *testing.T) {
 		segments func(p *peer) [][]byte // one every five seconds
 		late     bool
 	}{
-		{"a header", func(p *peer) [][]byte { return chunks(p.frame(OpText, strings.Repeat(" ", 70_000))[:14], 1) }, true},
-		{"a payload", func(p *peer) [][]byte { return chunks(p.frame(OpText, `{"event":"settle"}`), 1) }, true},
+		{"a header", func(p *peer) [][]byte { return chunks(p.frame(opText, strings.Repeat(" ", 70_000))[:14], 1) }, true},
+		{"a payload", func(p *peer) [][]byte { return chunks(p.frame(opText, `{"event":"settle"}`), 1) }, true},
 		{"fragments", func(p *peer) [][]byte {
-			return append([][]byte{p.part(OpText, " ")}, chunks(bytes.Repeat(p.part(OpContinuation, " "), 20), 7)...)
+			return append([][]byte{p.part(opText, " ")}, chunks(bytes.Repeat(p.part(opContinuation, " "), 20), 7)...)
 		}, true},
 		{"control frames within a message", func(p *peer) [][]byte {
-			return append([][]byte{p.part(OpText, " ")}, chunks(bytes.Repeat(p.frame(OpPong, "b"), 20), 7)...)
+			return append([][]byte{p.part(opText, " ")}, chunks(bytes.Repeat(p.frame(opPong, "b"), 20), 7)...)
 		}, true},
-		{"a control frame", func(p *peer) [][]byte { return chunks(p.frame(OpPong, strings.Repeat("p", 100)), 1) }, true},
+		{"a control frame", func(p *peer) [][]byte { return chunks(p.frame(opPong, strings.Repeat("p", 100)), 1) }, true},
 		{"messages and control frames in time", func(p *peer) [][]byte {
-			return chunks(bytes.Repeat(append(p.frame(OpText, `{}`), p.frame(OpPong, `x`)...), 5), 1) // 35 to 40 seconds each
+			return chunks(bytes.Repeat(append(p.frame(opText, `{}`), p.frame(opPong, `x`)...), 5), 1) // 35 to 40 seconds each
 		}, false},
 		{"the end of one with the beginning of the next", func(p *peer) [][]byte {
-			return chunks(append([]byte(nil), bytes.Repeat(p.frame(OpText, `{}`), 30)...)[3:], 8)
+			return chunks(append([]byte(nil), bytes.Repeat(p.frame(opText, `{}`), 30)...)[3:], 8)
 		}, false},
 	}
 	for _, test := range tests {
@@ -623,7 +623,7 @@ func TestSessionDribbles(t *testing.T) {
 				go p.lastText()
 				segments := test.segments(p)
 				if strings.HasPrefix(test.name, "the end") {
-					p.send(p.frame(OpText, `{}`)[:3])
+					p.send(p.frame(opText, `{}`)[:3])
 				}
 				var begun time.Time
 				for i, segment := range segments {
@@ -663,7 +663,7 @@ func TestSessionDeadlinesOverTCP(t *testing.T) {
 	if _, err := Call[int](context.Background(), s, "q"); !errors.Is(err, ErrTimeout) || time.Since(start) < short {
 		t.Errorf("Call after %v: %v", time.Since(start), err)
 	}
-	p.want(OpText, asking(0))
+	p.want(opText, asking(0))
 	start = time.Now()
 	s.DisconnectAt(start.Add(short))
 	p.wantClose(StatusNormalClosure, "server namespace disconnect")
@@ -677,7 +677,7 @@ func TestSessionDeadlinesOverTCP(t *testing.T) {
 func TestSessionSlowConsumerPolicy(t *testing.T) {
 	const bound = 100_000
 	text := `{"event":"e","data":"` + strings.Repeat("x", 1000) + `"}`
-	size := len(sealFrame(append(newFrame(0), text...), OpText))
+	size := len(sealFrame(append(newFrame(0), text...), opText))
 	cost := size + frameOverhead
 	tests := []struct {
 		name    string
@@ -721,7 +721,7 @@ func TestSessionSlowConsumerPolicy(t *testing.T) {
 						t.Errorf("left after %v: %s", time.Since(start), <-left)
 					}
 					for range emitted { // and nothing is lost
-						stalled.want(OpText, text)
+						stalled.want(opText, text)
 					}
 					return
 				}
@@ -739,7 +739,7 @@ func TestSessionSlowConsumerPolicy(t *testing.T) {
 				}
 				for read := 0; ; read++ {
 					hd, m := stalled.next()
-					if hd.Opcode == OpClose {
+					if hd.Opcode == opClose {
 						if m != closePayload(StatusPolicyViolation, "slow consumer") {
 							t.Errorf("closed with %q", m)
 						}
@@ -776,7 +776,7 @@ func TestSessionSlowButSteady(t *testing.T) {
 			if i < 15 && s.Buffered() <= bound {
 				t.Errorf("%d bytes are queued", s.Buffered())
 			}
-			p.want(OpText, fmt.Sprintf(`{"event":"e","args":[%d,"%s"]}`, i, text))
+			p.want(opText, fmt.Sprintf(`{"event":"e","args":[%d,"%s"]}`, i, text))
 		}
 		if len(left) > 0 {
 			t.Errorf("left: %s", <-left)
@@ -802,9 +802,9 @@ func TestSessionVolatile(t *testing.T) {
 		for _, event := range []string{"lost", "kept", "own"} {
 			other.want(`{"event":"` + event + `"}`)
 		}
-		stalled.want(OpText, `{"event":"first"}`)
-		stalled.want(OpText, `{"event":"kept"}`)
+		stalled.want(opText, `{"event":"first"}`)
+		stalled.want(opText, `{"event":"kept"}`)
 		h.Volatile().Emit("again")
-		stalled.want(OpText, `{"event":"again"}`)
+		stalled.want(opText, `{"event":"again"}`)
 	})
 }

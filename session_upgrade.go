@@ -58,10 +58,10 @@ func (t *polling) endProbe() {
 func probed(ctx context.Context, conn *Conn) bool {
 	for {
 		op, p, err := conn.Read(ctx)
-		if err != nil || op != OpText || string(p) != "2probe" {
-			return err == nil && op == OpText && string(p) == "5"
+		if err != nil || op != MessageText || string(p) != "2probe" {
+			return err == nil && op == MessageText && string(p) == "5"
 		}
-		if conn.Write(ctx, OpText, []byte("3probe")) != nil {
+		if conn.Write(ctx, MessageText, []byte("3probe")) != nil {
 			return false
 		}
 	}
@@ -109,5 +109,5 @@ func (f *wireForm) fromText(p []byte) {
 		return
 	}
 	data, _ := base64.StdEncoding.AppendDecode(newFrame(len(p)), p[1:]) // it is we who encoded it
-	f.whole, f.payload = sealFrame(data, OpBinary), data[headerRoom:]
+	f.whole, f.payload = sealFrame(data, opBinary), data[headerRoom:]
 }

@@ -43,7 +43,7 @@ func TestFlush(t *testing.T) {
 			if len(flushed) > 0 {
 				t.Errorf("Flush returned with %d bytes queued", s.Buffered())
 			}
-			p.want(OpText, `{"event":"e","data":"`+text+`"}`)
+			p.want(opText, `{"event":"e","data":"`+text+`"}`)
 		}
 		if err := <-flushed; err != nil {
 			t.Error(err)

@@ -38,7 +38,7 @@ func (s *server) connect(t testing.TB, auth any, lines ...string) *client {
 // send sends a text as it is.
 func (c *client) send(text string) {
 	c.t.Helper()
-	if err := c.Write(context.Background(), OpText, []byte(text)); err != nil {
+	if err := c.Write(context.Background(), MessageText, []byte(text)); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -384,7 +384,7 @@ func (c ioClient) hear() string {
 	switch {
 	case err != nil:
 		return "closed"
-	case op == OpBinary:
+	case op == MessageBinary:
 		return string(appendEngineBinary(nil, p))
 	}
 	return string(p)
@@ -493,7 +493,7 @@ func (s *server) direct(t testing.TB) *client {
 // sendBinary sends bytes as a message of its own.
 func (c *client) sendBinary(p string) {
 	c.t.Helper()
-	if err := c.Write(context.Background(), OpBinary, []byte(p)); err != nil {
+	if err := c.Write(context.Background(), MessageBinary, []byte(p)); err != nil {
 		c.t.Fatal(err)
 	}
 }

@@ -134,17 +134,17 @@ func (p *peer) untilSent() context.Context {
 }
 
 // frame returns a whole message, or a control frame.
-func (p *peer) frame(op Opcode, payload string) []byte {
-	return p.encode(Header{Fin: true, Opcode: op}, payload)
+func (p *peer) frame(op opcode, payload string) []byte {
+	return p.encode(frameHeader{Fin: true, Opcode: op}, payload)
 }
 
 // part returns a fragment that others follow.
-func (p *peer) part(op Opcode, payload string) []byte {
-	return p.encode(Header{Opcode: op}, payload)
+func (p *peer) part(op opcode, payload string) []byte {
+	return p.encode(frameHeader{Opcode: op}, payload)
 }
 
 // encode returns any frame; the mask and the length are seen to.
-func (p *peer) encode(h Header, payload string) []byte {
+func (p *peer) encode(h frameHeader, payload string) []byte {
 	h.Length = int64(len(payload))
 	h.Masked, h.Key = p.client, [4]byte{}
 	if p.client {
@@ -153,18 +153,18 @@ func (p *peer) encode(h Header, payload string) []byte {
 	return encodeFrame(h, payload)
 }
 
-func encodeFrame(h Header, payload string) []byte {
-	b := AppendHeader(nil, h)
+func encodeFrame(h frameHeader, payload string) []byte {
+	b := appendHeader(nil, h)
 	n := len(b)
 	b = append(b, payload...)
 	if h.Masked {
-		Mask(b[n:], h.Key, 0)
+		mask(b[n:], h.Key, 0)
 	}
 	return b
 }
 
 // read returns the next frame that the Conn has sent, unmasked.
-func (p *peer) read() (Header, string, error) {
+func (p *peer) read() (frameHeader, string, error) {
 	p.nc.SetReadDeadline(time.Now().Add(patience))
 	var head []byte
 	for {
@@ -173,32 +173,32 @@ func (p *peer) read() (Header, string, error) {
 			if len(head) > 0 && err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return Header{}, "", err
+			return frameHeader{}, "", err
 		}
 		head = append(head, b)
-		h, n, err := ParseHeader(head)
+		h, n, err := parseHeader(head)
 		if err != nil {
-			return Header{}, "", err
+			return frameHeader{}, "", err
 		}
 		if n == 0 {
 			continue
 		}
 		payload := make([]byte, h.Length)
 		if _, err := io.ReadFull(p.in, payload); err != nil {
-			return Header{}, "", err
+			return frameHeader{}, "", err
 		}
 		if h.Masked == p.client { // RFC 6455 §5.1
-			return Header{}, "", fmt.Errorf("masked is %t on a frame to a peer whose client is %t", h.Masked, p.client)
+			return frameHeader{}, "", fmt.Errorf("masked is %t on a frame to a peer whose client is %t", h.Masked, p.client)
 		}
 		if h.Masked {
-			Mask(payload, h.Key, 0)
+			mask(payload, h.Key, 0)
 		}
 		return h, string(payload), nil
 	}
 }
 
 // next is read for a frame that must come.
-func (p *peer) next() (Header, string) {
+func (p *peer) next() (frameHeader, string) {
 	p.t.Helper()
 	h, payload, err := p.read()
 	if err != nil {
@@ -208,7 +208,7 @@ func (p *peer) next() (Header, string) {
 }
 
 // want expects the next frame, whole and with no reserved bit.
-func (p *peer) want(op Opcode, payload string) {
+func (p *peer) want(op opcode, payload string) {
 	p.t.Helper()
 	h, got := p.next()
 	if h.Opcode != op || got != payload || !h.Fin || h.Rsv1 || h.Rsv2 || h.Rsv3 {
@@ -219,14 +219,14 @@ func (p *peer) want(op Opcode, payload string) {
 // wantClose expects the next frame to be a close frame.
 func (p *peer) wantClose(code StatusCode, reason string) {
 	p.t.Helper()
-	p.want(OpClose, closePayload(code, reason))
+	p.want(opClose, closePayload(code, reason))
 }
 
 // wantCloseCode is wantClose with any reason.
 func (p *peer) wantCloseCode(code StatusCode) {
 	p.t.Helper()
 	h, got := p.next()
-	if h.Opcode != OpClose || len(got) < 2 || StatusCode(binary.BigEndian.Uint16([]byte(got))) != code {
+	if h.Opcode != opClose || len(got) < 2 || StatusCode(binary.BigEndian.Uint16([]byte(got))) != code {
 		p.t.Fatalf("got %v %q, want a close frame with %d", h.Opcode, got, code)
 	}
 }
@@ -252,7 +252,7 @@ func (p *peer) leave() {
 	go func() {
 		defer p.nc.Close()
 		for {
-			if h, _, err := p.read(); err != nil || h.Opcode == OpClose {
+			if h, _, err := p.read(); err != nil || h.Opcode == opClose {
 				return
 			}
 		}
@@ -268,17 +268,17 @@ func closePayload(code StatusCode, reason string) string {
 }
 
 // wantMessage expects the Conn to read this message next.
-func wantMessage(t testing.TB, c *Conn, op Opcode, text string) {
+func wantMessage(t testing.TB, c *Conn, op opcode, text string) {
 	t.Helper()
 	gotOp, p, err := c.Read(limited(t))
-	if err != nil || gotOp != op || string(p) != text {
+	if err != nil || gotOp != MessageType(op) || string(p) != text {
 		t.Fatalf("got %v %.200q, %v\nwant %v %.200q", gotOp, p, err, op, text)
 	}
 }
 
-func mustWrite(t testing.TB, c *Conn, op Opcode, text string) {
+func mustWrite(t testing.TB, c *Conn, op opcode, text string) {
 	t.Helper()
-	if err := c.Write(limited(t), op, []byte(text)); err != nil {
+	if err := c.Write(limited(t), MessageType(op), []byte(text)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -289,10 +289,10 @@ func wantAlive(t testing.TB, c *Conn, p *peer) {
 	if s := c.State(); s != StateOpen {
 		t.Fatalf("the state is %v", s)
 	}
-	p.send(p.frame(OpText, "are you there?"))
-	wantMessage(t, c, OpText, "are you there?")
-	mustWrite(t, c, OpText, "yes")
-	p.want(OpText, "yes")
+	p.send(p.frame(opText, "are you there?"))
+	wantMessage(t, c, opText, "are you there?")
+	mustWrite(t, c, opText, "yes")
+	p.want(opText, "yes")
 }
 
 // readInBackground reads the Conn until it ends and hands over what it read.
@@ -323,7 +323,7 @@ func fill(t testing.TB, c *Conn, size int) (n int) {
 	for ; n < 10_000; n++ {
 		// What a busy machine makes late was not queued either, so the count is right in any case.
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-		err := c.Write(ctx, OpBinary, []byte(numbered(n, size)))
+		err := c.Write(ctx, MessageBinary, []byte(numbered(n, size)))
 		cancel()
 		if err == context.DeadlineExceeded {
 			return n
@@ -411,13 +411,13 @@ func (g *gatedConn) passAll() {
 }
 
 // numberedFrame returns a frame of n bytes of payload, at least eight, that says which it is.
-func numberedFrame(op Opcode, number, n int) []byte {
+func numberedFrame(op opcode, number, n int) []byte {
 	payload := make([]byte, max(n, 8))
 	binary.BigEndian.PutUint64(payload, uint64(number))
 	for i := 8; i < n; i++ {
 		payload[i] = byte(number + i)
 	}
-	return encodeFrame(Header{Fin: true, Opcode: op, Length: int64(len(payload))}, string(payload))
+	return encodeFrame(frameHeader{Fin: true, Opcode: op, Length: int64(len(payload))}, string(payload))
 }
 
 // closing calls Close and hands over its result.

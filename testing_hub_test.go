@@ -385,7 +385,7 @@ func (g *recoveryClient) answerPings() {
 			return
 		}
 		if string(p) == "2" {
-			g.Write(context.Background(), OpText, []byte("3"))
+			g.Write(context.Background(), MessageText, []byte("3"))
 		}
 	}
 }

@@ -18,16 +18,16 @@ func TestMessageTooBig(t *testing.T) {
 			says        string
 			hint        string
 		}{
-			{"plain", "", false, func(p *peer) { p.send(p.frame(OpText, text(size))) },
+			{"plain", "", false, func(p *peer) { p.send(p.frame(opText, text(size))) },
 				"a message of 100001 bytes is over the limit of 100000", "Limits.MessageBytes"},
-			{"Socket.IO", "?EIO=4&transport=websocket", false, func(p *peer) { p.send(p.frame(OpText, text(size))) },
+			{"Socket.IO", "?EIO=4&transport=websocket", false, func(p *peer) { p.send(p.frame(opText, text(size))) },
 				"a message of 100001 bytes is over the limit of 100000", "Limits.MessageBytes"},
-			{"before it is accepted", "?EIO=4&transport=websocket", true, func(p *peer) { p.send(p.frame(OpText, text(70_000))) },
+			{"before it is accepted", "?EIO=4&transport=websocket", true, func(p *peer) { p.send(p.frame(opText, text(70_000))) },
 				"a message of 70000 bytes is over the limit of 65536", "before a client is accepted"},
 			{"attachments", "?EIO=4&transport=websocket", false, func(p *peer) {
-				p.send(p.frame(OpText, `452-["e",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`))
-				p.send(p.frame(OpBinary, strings.Repeat("x", 60_000)))
-				p.send(p.frame(OpBinary, strings.Repeat("x", 60_000)))
+				p.send(p.frame(opText, `452-["e",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`))
+				p.send(p.frame(opBinary, strings.Repeat("x", 60_000)))
+				p.send(p.frame(opBinary, strings.Repeat("x", 60_000)))
 			}, "a message with its attachments is over the limit of 100000 bytes", "Limits.MessageBytes"},
 		} {
 			t.Run(row.name, func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestMessageTooBig(t *testing.T) {
 					if row.before {
 						break
 					}
-					p.send(p.frame(OpText, "40"))
+					p.send(p.frame(opText, "40"))
 					fallthrough
 				default:
 					p.read()
@@ -70,14 +70,14 @@ func TestMessageTooBig(t *testing.T) {
 // A message in fragments tells its size as far as it is known, one that is inflated the limit.
 func TestTooBigSays(t *testing.T) {
 	for _, row := range []struct {
-		h        Header
+		h        frameHeader
 		received int
 		want     string
 	}{
-		{Header{Fin: true, Length: 1001}, 0, "a message of 1001 bytes is over the limit of 1000"},
-		{Header{Fin: true, Length: 600}, 500, "a message of 1100 bytes is over the limit of 1000"},
-		{Header{Length: 600}, 500, "a message of at least 1100 bytes is over the limit of 1000"},
-		{Header{Fin: true, Length: 1<<63 - 1}, 500, "a message of 9223372036854776307 bytes is over the limit of 1000"},
+		{frameHeader{Fin: true, Length: 1001}, 0, "a message of 1001 bytes is over the limit of 1000"},
+		{frameHeader{Fin: true, Length: 600}, 500, "a message of 1100 bytes is over the limit of 1000"},
+		{frameHeader{Length: 600}, 500, "a message of at least 1100 bytes is over the limit of 1000"},
+		{frameHeader{Fin: true, Length: 1<<63 - 1}, 500, "a message of 9223372036854776307 bytes is over the limit of 1000"},
 	} {
 		if e := tooBig(row.h, row.received, 1000); e.Reason != row.want || e.Code != StatusMessageTooBig || !errors.Is(e, ErrMessageTooBig) {
 			t.Errorf("%v, want %q", e, row.want)

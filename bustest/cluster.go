@@ -194,7 +194,7 @@ func (c *cluster) connect(i int) {
 		c.t.Error(err)
 		return
 	}
-	if err := m.conn.Write(ctx, atrium.OpText, []byte(`{"event":"here"}`)); err != nil {
+	if err := m.conn.Write(ctx, atrium.MessageText, []byte(`{"event":"here"}`)); err != nil {
 		c.t.Error(err)
 	}
 	for range 2 { // "connect" and "here"

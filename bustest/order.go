@@ -71,5 +71,5 @@ func (m *member) answer(id int64) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return m.conn.Write(ctx, atrium.OpText, reply)
+	return m.conn.Write(ctx, atrium.MessageText, reply)
 }

@@ -223,9 +223,9 @@ func TestClientScriptBadServer(t *testing.T) {
 		defer c.CloseNow()
 		i, _ := strconv.Atoi(r.PathValue("i")) // 0 if the page were wrong
 		for _, text := range cases[i].says {
-			op := atrium.OpText
+			op := atrium.MessageText
 			if strings.HasPrefix(text, "\x00") {
-				op = atrium.OpBinary
+				op = atrium.MessageBinary
 			}
 			if c.Write(r.Context(), op, []byte(text)) != nil {
 				return // it has gone already

@@ -93,12 +93,11 @@ func TestZlibInflates(t *testing.T) {
 			t.Fatalf("agreed on %q", got)
 		}
 		for _, message := range samples() {
-			frame := atrium.AppendHeader(nil, atrium.Header{Fin: true, Opcode: atrium.OpBinary, Masked: true, Length: int64(len(message))})
-			if _, err := nc.Write(append(frame, message...)); err != nil {
+			if _, err := nc.Write(maskedFrame(message)); err != nil {
 				t.Fatal(err)
 			}
-			h, payload := readFrame(t, in)
-			if !h.Rsv1 {
+			isCompressed, payload := readFrame(t, in)
+			if !isCompressed {
 				t.Fatalf("%d bytes are not compressed", len(message))
 			}
 			fmt.Fprintf(&compressed, "%d %x\n", bits, payload)
@@ -122,28 +121,38 @@ func TestZlibInflates(t *testing.T) {
 	}
 }
 
-// readFrame reads one frame that is not masked.
-func readFrame(t *testing.T, in *bufio.Reader) (atrium.Header, []byte) {
+// readFrame reads one frame that is not masked, and reports whether it is compressed.
+func readFrame(t *testing.T, in *bufio.Reader) (compressed bool, payload []byte) {
 	t.Helper()
-	var head []byte
-	for {
-		b, err := in.ReadByte()
-		if err != nil {
+	read := func(n int) []byte {
+		b := make([]byte, n)
+		if _, err := io.ReadFull(in, b); err != nil {
 			t.Fatal(err)
 		}
-		head = append(head, b)
-		h, n, err := atrium.ParseHeader(head)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n > 0 {
-			payload := make([]byte, h.Length)
-			if _, err := io.ReadFull(in, payload); err != nil {
-				t.Fatal(err)
-			}
-			return h, payload
+		return b
+	}
+	head := read(2) // RFC 6455 §5.2
+	length := int(head[1])
+	if n := map[int]int{126: 2, 127: 8}[length]; n > 0 {
+		length = 0
+		for _, b := range read(n) {
+			length = length<<8 | int(b)
 		}
 	}
+	return head[0]&0x40 != 0, read(length)
+}
+
+// maskedFrame returns a binary message as a client's frame, with a key of zeros.
+func maskedFrame(message []byte) []byte {
+	n := len(message)
+	frame := []byte{0x82, 0x80 | byte(n)}
+	switch {
+	case n >= 1<<16:
+		frame = []byte{0x82, 0x80 | 127, 0, 0, 0, 0, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
+	case n >= 126:
+		frame = []byte{0x82, 0x80 | 126, byte(n >> 8), byte(n)}
+	}
+	return append(append(frame, 0, 0, 0, 0), message...)
 }
 
 // TestWSClient has npm's ws as the client of Upgrade: every window, with context takeover, in fragments.
@@ -201,7 +210,7 @@ func TestWSServer(t *testing.T) {
 			}
 			total := int64(0)
 			for i, message := range samples() {
-				op := []atrium.Opcode{atrium.OpText, atrium.OpBinary}[i/2%2]
+				op := []atrium.MessageType{atrium.MessageText, atrium.MessageBinary}[i/2%2]
 				message = bytes.ToValidUTF8(message, []byte("?"))
 				if err := c.Write(ctx, op, message); err != nil {
 					t.Fatal(err)

@@ -68,7 +68,7 @@ func (g *plainGuest) send(event string, data any) {
 	g.t.Helper()
 	message, err := json.Marshal(map[string]any{"event": event, "data": data})
 	if err == nil {
-		err = g.conn.Write(g.t.Context(), atrium.OpText, message)
+		err = g.conn.Write(g.t.Context(), atrium.MessageText, message)
 	}
 	if err != nil {
 		g.t.Fatal(err)

@@ -109,7 +109,7 @@ func (v *visitor) do(what byte, p []byte) {
 	default:
 		if v.ws != nil {
 			// An error says that the hub has closed it; why, the session's tests say.
-			_ = v.ws.Write(context.Background(), atrium.Opcode(1+what%4-2), p)
+			_ = v.ws.Write(context.Background(), atrium.MessageType(1+what%4-2), p)
 		}
 	}
 }

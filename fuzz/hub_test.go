@@ -209,7 +209,7 @@ func newHall(f *testing.F) *hall {
 			f.Error(err)
 		}
 	})
-	if err := h.bystander.Write(context.Background(), atrium.OpText, []byte(`{"event":"join","data":"window"}`)); err != nil {
+	if err := h.bystander.Write(context.Background(), atrium.MessageText, []byte(`{"event":"join","data":"window"}`)); err != nil {
 		f.Fatal(err)
 	}
 	if err := h.probe(h.bystander, 0, func(answer) {}); err != nil {
@@ -237,7 +237,7 @@ func read(c *atrium.Conn) (a answer, err error) {
 	if err != nil {
 		return a, err
 	}
-	if e := parseEnvelope(p); op != atrium.OpText || e.bad {
+	if e := parseEnvelope(p); op != atrium.MessageText || e.bad {
 		return a, fmt.Errorf("the hub sends %v %q", op, p)
 	}
 	return a, json.Unmarshal(p, &a)
@@ -251,7 +251,7 @@ func (h *hall) probe(c *atrium.Conn, not int64, before func(answer)) error {
 	h.probes++
 	nonce := fmt.Sprintf(`"probe %d"`, h.probes)
 	text := fmt.Appendf(nil, `{"event":"echo","data":%s,"id":%d}`, nonce, id)
-	if err := c.Write(context.Background(), atrium.OpText, text); err != nil && c.State() == atrium.StateOpen {
+	if err := c.Write(context.Background(), atrium.MessageText, text); err != nil && c.State() == atrium.StateOpen {
 		return err
 	}
 	for {
@@ -268,7 +268,7 @@ func (h *hall) probe(c *atrium.Conn, not int64, before func(answer)) error {
 			}
 			// First as the input has it, which may be anything, then right.
 			for _, text := range []string{strings.ReplaceAll(reply, "ID", fmt.Sprint(*a.ID)), fmt.Sprintf(`{"id":%d,"data":"well"}`, *a.ID)} {
-				if err := c.Write(context.Background(), atrium.OpText, []byte(text)); err != nil && c.State() == atrium.StateOpen {
+				if err := c.Write(context.Background(), atrium.MessageText, []byte(text)); err != nil && c.State() == atrium.StateOpen {
 					return err
 				}
 			}
@@ -293,7 +293,7 @@ func (h *hall) enter(t *testing.T, m medium, authenticates bool, auth []byte) (g
 		auth = []byte(`{"event":"connect"}`)
 	} else {
 		g.conn = h.dial(t, m, []string{"other", "atrium"})
-		if err := g.conn.Write(context.Background(), atrium.OpText, auth); err != nil {
+		if err := g.conn.Write(context.Background(), atrium.MessageText, auth); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -322,8 +322,8 @@ func (h *hall) enter(t *testing.T, m medium, authenticates bool, auth []byte) (g
 }
 
 // send sends a message, and compares what comes back with what must.
-func (h *hall) send(t *testing.T, g *guest, op atrium.Opcode, p []byte) {
-	if err := g.conn.Write(context.Background(), op, p); err != nil {
+func (h *hall) send(t *testing.T, g *guest, op opcode, p []byte) {
+	if err := g.conn.Write(context.Background(), atrium.MessageType(op), p); err != nil {
 		t.Errorf("Write of %q: %v", p, err)
 	}
 	e, id := parseEnvelope(p), int64(-1)
@@ -355,7 +355,7 @@ func (h *hall) send(t *testing.T, g *guest, op atrium.Opcode, p []byte) {
 	switch event := ""; {
 	case len(p) > maxMessage:
 		want = atrium.StatusMessageTooBig
-	case op == atrium.OpBinary:
+	case op == opBinary:
 		want = atrium.StatusUnsupportedData
 	case !utf8.Valid(p):
 		want = atrium.StatusInvalidPayload
@@ -404,9 +404,9 @@ func FuzzHub(f *testing.F) {
 			if len(line) == 0 || i == 16 {
 				break
 			}
-			op := atrium.OpText
+			op := opText
 			if line[0]&0x20 == 0 {
-				op = atrium.OpBinary
+				op = opBinary
 			}
 			name, p := (line[0]|0x20-'a')%3, line[1:]
 			g := guests[name]

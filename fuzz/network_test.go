@@ -266,7 +266,7 @@ func (p *peer) readAll(goodbye []byte) []byte {
 				break
 			}
 			seen += size + int(h.Length)
-			if h.Opcode == atrium.OpClose {
+			if h.Opcode == opClose {
 				p.Write(goodbye)
 				hangUp(p.Conn)
 			}

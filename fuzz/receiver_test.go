@@ -15,7 +15,7 @@ import (
 
 // message is a whole message.
 type message struct {
-	op      atrium.Opcode
+	op      opcode
 	payload []byte
 }
 
@@ -35,7 +35,7 @@ type reception struct {
 	messages []message
 	pings    [][]byte
 	pongs    [][]byte
-	frames   []atrium.Header
+	frames   []header
 	partial  bool // a message has begun and not ended
 
 	// closed says that a valid close frame ended it: with code, 1005 if it has none, and reason.
@@ -56,9 +56,9 @@ type receiver struct {
 }
 
 func (rc receiver) receive(stream []byte) (r reception) {
-	var op atrium.Opcode // of the message in progress
-	var text []byte      // that message
-	compressed := false  // it is
+	var op opcode       // of the message in progress
+	var text []byte     // that message
+	compressed := false // it is
 	fail := func(codes ...atrium.StatusCode) reception {
 		r.codes = codes
 		return r
@@ -79,7 +79,7 @@ func (rc receiver) receive(stream []byte) (r reception) {
 		}
 		r.frames = append(r.frames, h)
 		control := h.Opcode >= 8
-		if !control && h.Opcode != atrium.OpContinuation {
+		if !control && h.Opcode != opContinuation {
 			op, compressed = h.Opcode, h.Rsv1
 		}
 		limit := rc.limit
@@ -104,11 +104,11 @@ func (rc receiver) receive(stream []byte) (r reception) {
 				return fail(atrium.StatusAbnormalClosure)
 			}
 			switch h.Opcode {
-			case atrium.OpPing:
+			case opPing:
 				r.pings = append(r.pings, payload)
-			case atrium.OpPong:
+			case opPong:
 				r.pongs = append(r.pongs, payload)
-			case atrium.OpClose:
+			case opClose:
 				return rc.close(r, payload)
 			}
 			continue
@@ -117,11 +117,11 @@ func (rc receiver) receive(stream []byte) (r reception) {
 		finished := whole && h.Fin
 		if finished && compressed {
 			var codes []atrium.StatusCode
-			if text, codes = slowInflate(text, rc.limit, op == atrium.OpText); len(codes) > 0 {
+			if text, codes = slowInflate(text, rc.limit, op == opText); len(codes) > 0 {
 				return fail(codes...)
 			}
 		}
-		if op == atrium.OpText && !(compressed && !finished) && (finished && !utf8.Valid(text) || !beginsUTF8(text)) {
+		if op == opText && !(compressed && !finished) && (finished && !utf8.Valid(text) || !beginsUTF8(text)) {
 			return fail(atrium.StatusInvalidPayload)
 		}
 		if !whole {
@@ -136,23 +136,23 @@ func (rc receiver) receive(stream []byte) (r reception) {
 
 // broken reports whether a frame that begins with b, one byte or two, is illegal whatever follows.
 func (rc receiver) broken(b []byte, fragmented bool) bool {
-	fin, reserved, opcode := b[0]&0x80 != 0, b[0]&0x70, atrium.Opcode(b[0]&0x0f)
-	if rc.deflate && (opcode == atrium.OpText || opcode == atrium.OpBinary) { // RFC 7692 §6
+	fin, reserved, opcode := b[0]&0x80 != 0, b[0]&0x70, opcode(b[0]&0x0f)
+	if rc.deflate && (opcode == opText || opcode == opBinary) { // RFC 7692 §6
 		reserved &^= 0x40
 	}
 	if reserved != 0 { // §5.2
 		return true
 	}
 	switch opcode {
-	case atrium.OpContinuation:
+	case opContinuation:
 		if !fragmented { // §5.4
 			return true
 		}
-	case atrium.OpText, atrium.OpBinary:
+	case opText, opBinary:
 		if fragmented { // §5.4
 			return true
 		}
-	case atrium.OpClose, atrium.OpPing, atrium.OpPong:
+	case opClose, opPing, opPong:
 		if !fin || len(b) > 1 && b[1]&0x7f > 125 { // §5.5
 			return true
 		}

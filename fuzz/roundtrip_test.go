@@ -36,15 +36,15 @@ func drawMessage(data []byte, s *script) message {
 	}
 	p := bytes.Repeat(data, n/len(data)+1)[:n]
 	if choice&1 != 0 {
-		return message{atrium.OpBinary, p}
+		return message{opBinary, p}
 	}
-	return message{atrium.OpText, bytes.ToValidUTF8(p, []byte("€"))}
+	return message{opText, bytes.ToValidUTF8(p, []byte("€"))}
 }
 
 // appendMessage appends the message as frames, fragmented and with pings and pongs between, and compressed if it may
 // be, as the script says.
 func appendMessage(dst []byte, m message, s *script, sender role, deflate bool) []byte {
-	h := atrium.Header{Opcode: m.op, Masked: sender == asClient}
+	h := header{Opcode: m.op, Masked: sender == asClient}
 	rest := m.payload
 	if deflate {
 		if level := s.next() % 13; level < 12 {
@@ -61,9 +61,9 @@ func appendMessage(dst []byte, m message, s *script, sender role, deflate bool) 
 			h.Key = [4]byte{byte(s.next()), byte(s.next()), byte(s.next()), byte(s.next())}
 		}
 		dst = appendFrame(dst, h, rest[:n])
-		rest, h.Opcode, h.Rsv1 = rest[n:], atrium.OpContinuation, false
+		rest, h.Opcode, h.Rsv1 = rest[n:], opContinuation, false
 		if choice&4 != 0 {
-			control := atrium.Header{Fin: true, Opcode: atrium.OpPing + atrium.Opcode(choice>>3&1), Masked: h.Masked, Key: h.Key}
+			control := header{Fin: true, Opcode: opPing + opcode(choice>>3&1), Masked: h.Masked, Key: h.Key}
 			dst = appendFrame(dst, control, m.payload[:min(len(m.payload), 125, choice)])
 		}
 	}
@@ -76,13 +76,15 @@ func readMessages(t *testing.T, c *atrium.Conn, into bool, want []message, each 
 	var buf []byte
 	for i, m := range want {
 		var got message
+		var kind atrium.MessageType
 		var err error
 		if into {
-			got.op, buf, err = c.ReadInto(ctx, buf)
+			kind, buf, err = c.ReadInto(ctx, buf)
 			got.payload = buf
 		} else {
-			got.op, got.payload, err = c.Read(ctx)
+			kind, got.payload, err = c.Read(ctx)
 		}
+		got.op = opcode(kind)
 		if err != nil {
 			t.Errorf("message %d of %d: %v", i+1, len(want), err)
 			return
@@ -133,10 +135,10 @@ func withPeer(t *testing.T, u *upgrader, n *network, m medium, r role, into, def
 		nc.Write(wire)
 	})
 	sent := make(chan []byte, 1)
-	goodbye := appendFrame(nil, atrium.Header{Fin: true, Opcode: atrium.OpClose, Masked: r == asServer}, nil)
+	goodbye := appendFrame(nil, header{Fin: true, Opcode: opClose, Masked: r == asServer}, nil)
 	go func() { sent <- p.readAll(goodbye) }()
 	readMessages(t, conn, into, messages, func(got message) {
-		if err := conn.Write(context.Background(), got.op, got.payload); err != nil {
+		if err := conn.Write(context.Background(), atrium.MessageType(got.op), got.payload); err != nil {
 			t.Error(err)
 		}
 	})
@@ -161,7 +163,7 @@ func betweenConns(t *testing.T, u *upgrader, n *network, m medium, into, deflate
 	go func() {
 		defer close(over)
 		readMessages(t, server, into, messages, func(got message) {
-			if err := server.Write(context.Background(), got.op, got.payload); err != nil {
+			if err := server.Write(context.Background(), atrium.MessageType(got.op), got.payload); err != nil {
 				t.Error(err)
 			}
 		})
@@ -172,7 +174,7 @@ func betweenConns(t *testing.T, u *upgrader, n *network, m medium, into, deflate
 		server.Close(atrium.StatusNormalClosure, "") // the closing has begun: it waits for the end
 	}()
 	for _, m := range messages {
-		if err := client.Write(context.Background(), m.op, m.payload); err != nil {
+		if err := client.Write(context.Background(), atrium.MessageType(m.op), m.payload); err != nil {
 			t.Error(err)
 		}
 	}

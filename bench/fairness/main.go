@@ -111,7 +111,7 @@ func measure(o others, last time.Duration) {
 			defer c.Close()
 			for id := 0; !over.Load(); id++ {
 				start := time.Now()
-				c.Send(atrium.OpText, `{"event":"echo","data":0,"id":`+strconv.Itoa(id)+`}`)
+				c.Send(process.OpText, `{"event":"echo","data":0,"id":`+strconv.Itoa(id)+`}`)
 				c.Expect(`{`)
 				mu.Lock()
 				waits = append(waits, time.Since(start))
@@ -141,7 +141,7 @@ const (
 
 // flood sends calls as fast as it can, until the connection is closed.
 func flood(c *process.Client) {
-	frame := process.Frame(atrium.OpText, call)
+	frame := process.Frame(process.OpText, call)
 	batch := bytes.Repeat(frame, 4096/len(frame))
 	for {
 		if _, err := c.Write(batch); err != nil {
@@ -162,7 +162,7 @@ func countAnswers(c *process.Client, answered *atomic.Int64) {
 
 // callInTurn sends a call and reads its answer, again and again, until the connection is closed.
 func callInTurn(c *process.Client, answered *atomic.Int64) {
-	frame := process.Frame(atrium.OpText, call)
+	frame := process.Frame(process.OpText, call)
 	in := make([]byte, len(answer))
 	for ; ; answered.Add(1) {
 		if _, err := c.Write(frame); err != nil {

@@ -136,26 +136,26 @@ func measure(kind, handshake string, n int) {
 // The following have a connection do what it will have done before it is idle.
 
 func useConn(c *process.Client) {
-	c.Send(atrium.OpText, "hello")
+	c.Send(process.OpText, "hello")
 	c.Expect("hello")
-	c.Send(atrium.OpPing, "1")
+	c.Send(process.OpPing, "1")
 	c.Expect("1")
 }
 
 func useSocketIO(c *process.Client) {
 	c.Expect(`0{"sid":`)
-	c.Send(atrium.OpText, "40")
+	c.Send(process.OpText, "40")
 	c.Expect(`40{"sid":`)
-	c.Send(atrium.OpText, `421["hello",7]`)
+	c.Send(process.OpText, `421["hello",7]`)
 	id, _, _ := strings.Cut(c.Expect("42"), "[")
-	c.Send(atrium.OpText, "43"+id+"[8]")
+	c.Send(process.OpText, "43"+id+"[8]")
 	c.Expect("431[8]")
 }
 
 func useMember(c *process.Client) {
 	c.Expect(`{"event":"connect"`)
-	c.Send(atrium.OpText, `{"event":"hello","data":7,"id":1}`)
-	c.Send(atrium.OpText, `{"data":8,`+c.Expect(`{"event":"ask","data":7,`)) // the rest is the id
+	c.Send(process.OpText, `{"event":"hello","data":7,"id":1}`)
+	c.Send(process.OpText, `{"data":8,`+c.Expect(`{"event":"ask","data":7,`)) // the rest is the id
 	c.Expect(`{"id":1,"data":8}`)
 }
 
@@ -168,10 +168,10 @@ func answerPings(c *process.Client, pinged func()) {
 		}
 		var pong []byte
 		switch {
-		case op == atrium.OpPing:
-			pong = process.Frame(atrium.OpPong, string(p))
+		case op == process.OpPing:
+			pong = process.Frame(process.OpPong, string(p))
 		case string(p) == "2": // Engine.IO's
-			pong = process.Frame(atrium.OpText, "3")
+			pong = process.Frame(process.OpText, "3")
 		default:
 			panic(fmt.Sprintf("got %v %s, want a ping", op, p))
 		}

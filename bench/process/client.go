@@ -8,8 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-
-	"github.com/atrium-go/atrium"
 )
 
 // Handshakes are two requests for a WebSocket: one of 200 bytes, as a program sends it, and one of a browser.
@@ -52,34 +50,30 @@ func (s *Server) Connect(overTLS bool, handshake, query string) *Client {
 }
 
 // Send sends a frame.
-func (c *Client) Send(op atrium.Opcode, payload string) {
+func (c *Client) Send(op Opcode, payload string) {
 	_, err := c.Write(Frame(op, payload))
 	check(err)
 }
 
 // Frame returns a client's frame.
-func Frame(op atrium.Opcode, payload string) []byte {
-	h := atrium.Header{Fin: true, Opcode: op, Masked: true, Key: [4]byte{1, 2, 3, 4}, Length: int64(len(payload))}
-	b := atrium.AppendHeader(nil, h)
+func Frame(op Opcode, payload string) []byte {
+	h := Header{Opcode: op, Masked: true, Key: [4]byte{1, 2, 3, 4}, Length: len(payload)}
+	b := AppendHeader(nil, h)
 	n := len(b)
 	b = append(b, payload...)
-	atrium.Mask(b[n:], h.Key, 0)
+	Mask(b[n:], h.Key)
 	return b
 }
 
 // Next waits for a frame.
-func (c *Client) Next() (atrium.Opcode, []byte, error) {
+func (c *Client) Next() (Opcode, []byte, error) {
 	for n := 2; ; n++ {
 		head, err := c.in.Peek(n)
 		if err != nil {
 			return 0, nil, err
 		}
-		h, size, err := atrium.ParseHeader(head)
-		if err != nil {
-			return 0, nil, err
-		}
-		if size > 0 {
-			frame := make([]byte, size+int(h.Length))
+		if h, size := ParseHeader(head); size > 0 {
+			frame := make([]byte, size+h.Length)
 			_, err := io.ReadFull(c.in, frame)
 			return h.Opcode, frame[size:], err
 		}
@@ -91,8 +85,8 @@ func (c *Client) Expect(prefix string) string {
 	for {
 		op, p, err := c.Next()
 		check(err)
-		if op == atrium.OpPing {
-			c.Send(atrium.OpPong, string(p))
+		if op == OpPing {
+			c.Send(OpPong, string(p))
 			continue
 		}
 		rest, ok := bytes.CutPrefix(p, []byte(prefix))

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/atrium-go/atrium"
 	"github.com/atrium-go/atrium/bench/process"
 )
 
@@ -34,14 +33,14 @@ func main() {
 	fmt.Println("| what | bare, µs | Atrium, µs | ratio |\n|---|---|---|---|")
 	for _, burst := range []int{1, 16} {
 		compare(fmt.Sprintf("echo, %d in flight, a message", burst), *rounds, "bare echo", "Conn echo", func(s *process.Server, _ bool) (func(), int) {
-			return echoes(s, atrium.OpText, message, burst, 20_000), 20_000 * burst
+			return echoes(s, process.OpText, message, burst, 20_000), 20_000 * burst
 		})
 	}
 	ascii := strings.Repeat(message, 16<<10/len(message))
 	compare("echo of 16 KB of ASCII as text, against Atrium's as binary", *rounds, "Conn echo", "Conn echo too", func(s *process.Server, isText bool) (func(), int) {
-		op := atrium.OpBinary
+		op := process.OpBinary
 		if isText {
-			op = atrium.OpText
+			op = process.OpText
 		}
 		return echoes(s, op, ascii, 1, 10_000), 10_000
 	})
@@ -82,10 +81,10 @@ func median(values []float64) float64 {
 }
 
 // echoes sends bursts of messages on one connection, and waits for the answers to each.
-func echoes(s *process.Server, op atrium.Opcode, text string, burst, times int) func() {
+func echoes(s *process.Server, op process.Opcode, text string, burst, times int) func() {
 	c := s.Connect(false, "200 bytes", "")
 	out := []byte(strings.Repeat(string(process.Frame(op, text)), burst))
-	header := atrium.AppendHeader(nil, atrium.Header{Fin: true, Opcode: op, Length: int64(len(text))})
+	header := process.AppendHeader(nil, process.Header{Opcode: op, Length: len(text)})
 	in := make([]byte, (len(header)+len(text))*burst)
 	return func() {
 		for range times {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/bench/process"
 )
 
 // accept hijacks what net/http accepts, like Upgrade, and no more.
@@ -37,14 +38,14 @@ func bareEcho(l net.Listener) func(int) {
 			r := 0
 			out = out[:0]
 			for {
-				h, size, err := atrium.ParseHeader(in[r:w])
-				if err != nil || size == 0 || w-r-size < int(h.Length) {
+				h, size := process.ParseHeader(in[r:w])
+				if size == 0 || w-r-size < h.Length {
 					break
 				}
-				payload := in[r+size : r+size+int(h.Length)]
-				atrium.Mask(payload, h.Key, 0)
+				payload := in[r+size : r+size+h.Length]
+				process.Mask(payload, h.Key)
 				h.Masked = false
-				out = append(atrium.AppendHeader(out, h), payload...)
+				out = append(process.AppendHeader(out, h), payload...)
 				r += size + len(payload)
 			}
 			w = copy(in, in[r:w])
@@ -87,7 +88,7 @@ func bareFanOut(l net.Listener) func(int) {
 		defer mu.Unlock()
 		conns = append(conns, nc)
 	})
-	frame := append(atrium.AppendHeader(nil, atrium.Header{Fin: true, Opcode: atrium.OpText, Length: int64(len(event))}), event...)
+	frame := append(process.AppendHeader(nil, process.Header{Opcode: process.OpText, Length: len(event)}), event...)
 	return func(outstanding int) {
 		waitFor(func() int { mu.Lock(); defer mu.Unlock(); return len(conns) })
 		for range outstanding {

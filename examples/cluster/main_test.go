@@ -44,7 +44,7 @@ func (p *person) write(message map[string]any) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if err := p.conn.Write(p.t.Context(), atrium.OpText, b); err != nil {
+	if err := p.conn.Write(p.t.Context(), atrium.MessageText, b); err != nil {
 		p.t.Fatal(err)
 	}
 }
