@@ -6,13 +6,15 @@ import (
 	"time"
 )
 
-// endless is greater than every count, size and nanotime, and small enough to add to without overflow.
+// endless is greater than every count, size and nanotime, and small enough to add to without
+// overflow.
 const endless = 1 << 60
 
 // noBound is endless as an int, which may have 32 bits.
 const noBound = min(endless, math.MaxInt)
 
-// must panics with the error, if there is one, behind the name of the struct whose option it is about.
+// must panics with the error, if there is one, behind the name of the struct whose option it is
+// about.
 func must(options string, err error) {
 	if err != nil {
 		panic("atrium: " + options + err.Error())
@@ -27,8 +29,8 @@ func negative[N time.Duration | int | int64](option N, name string) error {
 	return nil
 }
 
-// setDefault puts the default value into an option that is zero, and endless into one that is more. Its error is that of
-// negative.
+// setDefault puts the default value into an option that is zero, and endless into one that is more.
+// Its error is that of negative.
 func setDefault[N time.Duration | int | int64](option *N, value N, name string) error {
 	if most := int64(endless); int64(*option) > most {
 		*option = N(most)

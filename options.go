@@ -8,24 +8,26 @@ import (
 	"time"
 )
 
-// Options are a Hub's choices. The zero value is useful. A negative number or duration, here or in the structs that are
-// fields, and an entry of a list that can never have an effect, make New panic.
+// Options are a Hub's choices. The zero value is useful. A negative number or duration, here or in
+// the structs that are fields, and an entry of a list that can never have an effect, make New
+// panic.
 type Options struct {
-	// AllowedOrigins lists the web origins whose pages may connect, besides the hub's own: an exact one
-	// ("https://app.example.com"), all subdomains of a host ("https://*.example.com"), "null", "file://", or "*" for
-	// any. Zero means same origin only. See
-	// UpgradeOptions.AllowedOrigins.
+	// AllowedOrigins lists the web origins whose pages may connect, besides the hub's own: an exact
+	// one ("https://app.example.com"), all subdomains of a host ("https://*.example.com"), "null",
+	// "file://", or "*" for any. Zero means same origin only. See UpgradeOptions.AllowedOrigins.
 	AllowedOrigins []string
-	// Accept, if set, runs before a connection is upgraded, for every kind of client, and may look at the whole
-	// request: cookies, client certificates, the path. An error refuses the client over HTTP; if it is an *Error
-	// with its message and Status, otherwise with 403 and no more. With the status 429 or 503 a Retry-After header of
-	// 10 seconds goes along. The context returned is, without its cancellation, the parent of Socket.Context; nil means
-	// context.Background. Accept may be called from many goroutines at a time. Its panics, and those of ClientKey, are
-	// net/http's, which closes the connection. Zero means that all are accepted.
+	// Accept, if set, runs before a connection is upgraded, for every kind of client, and may look
+	// at the whole request: cookies, client certificates, the path. An error refuses the client
+	// over HTTP; if it is an *Error with its message and Status, otherwise with 403 and no more.
+	// With the status 429 or 503 a Retry-After header of 10 seconds goes along. The context
+	// returned is, without its cancellation, the parent of Socket.Context; nil means
+	// context.Background. Accept may be called from many goroutines at a time. Its panics, and
+	// those of ClientKey, are net/http's, which closes the connection. Zero means that all are
+	// accepted.
 	//
-	// A page does not see why its WebSocket was refused: browsers hide the status and the body, and Socket.IO's client
-	// in a browser reports "websocket error" or "xhr poll error". So that a user learns of it, put what was found into
-	// the context in Accept, and refuse in Use:
+	// A page does not see why its WebSocket was refused: browsers hide the status and the body, and
+	// Socket.IO's client in a browser reports "websocket error" or "xhr poll error". So that a user
+	// learns of it, put what was found into the context in Accept, and refuse in Use:
 	//
 	//	Accept: func(r *http.Request) (context.Context, error) {
 	//		user, err := userOf(r)
@@ -42,127 +44,144 @@ type Options struct {
 	//	})
 	Accept func(*http.Request) (context.Context, error)
 
-	// Subprotocols lists what the hub agrees to if a WebSocket client of any kind offers it, best first (RFC 6455 §1.9).
-	// Browsers close a connection for which they have offered subprotocols and none was agreed on. A page may send a
-	// token so, which it cannot as a header: new WebSocket(url, ["bearer", token]) wants "bearer" in the list, and the
-	// token is the header's second value: see Handshake.Header, or the request in Accept. It is never logged.
+	// Subprotocols lists what the hub agrees to if a WebSocket client of any kind offers it, best
+	// first (RFC 6455 §1.9). Browsers close a connection for which they have offered subprotocols
+	// and none was agreed on. A page may send a token so, which it cannot as a header: new
+	// WebSocket(url, ["bearer", token]) wants "bearer" in the list, and the token is the header's
+	// second value: see Handshake.Header, or the request in Accept. It is never logged.
 	//
-	// A plain client may also offer "atrium", which is chosen before all others and means that it sends its connect
-	// message first. Handshake.Subprotocol has what was chosen. A name that is no token (RFC 9110 §5.6.2) makes New
-	// panic. Zero means no other than "atrium".
+	// A plain client may also offer "atrium", which is chosen before all others and means that it
+	// sends its connect message first. Handshake.Subprotocol has what was chosen. A name that is no
+	// token (RFC 9110 §5.6.2) makes New panic. Zero means no other than "atrium".
 	Subprotocols []string
 
-	// ClientKey says whose request it is, for Limits.ConnectionsPerClient. Behind a proxy it should return what the proxy
-	// says of the client, or a user's name. It may be called from many goroutines at a time. Zero means the IP
-	// address of RemoteAddr, of an IPv6 address its first 64 bits, which are what one client may choose from.
+	// ClientKey says whose request it is, for Limits.ConnectionsPerClient. Behind a proxy it should
+	// return what the proxy says of the client, or a user's name. It may be called from many
+	// goroutines at a time. Zero means the IP address of RemoteAddr, of an IPv6 address its first
+	// 64 bits, which are what one client may choose from.
 	ClientKey func(*http.Request) string
 
 	// Limits bounds what clients can make the hub hold. Zero means the default of each.
 	Limits Limits
-	// Timeouts bounds how long things may take, and sets how often clients are pinged. Zero means the default of each.
+	// Timeouts bounds how long things may take, and sets how often clients are pinged. Zero means
+	// the default of each.
 	Timeouts Timeouts
 	// Recovery lets Socket.IO clients come back after a broken connection. Zero means off.
 	Recovery Recovery
 
-	// Bus joins the hub with all others that have the same, in this process (a MemoryBus) or in others (packages redisbus and
-	// natsbus): events, Calls, joins and lists of sockets reach the sockets of all of them, unless Target.Local says
-	// otherwise. A Bus outlives the hub: what it was made with is to be closed after Shutdown. Zero means that this hub is alone.
+	// Bus joins the hub with all others that have the same, in this process (a MemoryBus) or in
+	// others (packages redisbus and natsbus): events, Calls, joins and lists of sockets reach the
+	// sockets of all of them, unless Target.Local says otherwise. A Bus outlives the hub: what it
+	// was made with is to be closed after Shutdown. Zero means that this hub is alone.
 	Bus Bus
 
-	// Compression is used with WebSocket clients that offer it, as browsers do. A broadcast is compressed once for all
-	// of them that have agreed on the same parameters. Zero means off.
+	// Compression is used with WebSocket clients that offer it, as browsers do. A broadcast is
+	// compressed once for all of them that have agreed on the same parameters. Zero means off.
 	Compression Compression
-	// DisablePollingCompression leaves what is sent to polling clients as it is, so that a handler around the hub or a
-	// proxy can compress it, or nobody. Zero means that responses of 1 KiB and more are compressed with gzip for clients
-	// that accept it, unless a handler around the hub has set Content-Encoding, or Vary: Accept-Encoding, before.
+	// DisablePollingCompression leaves what is sent to polling clients as it is, so that a handler
+	// around the hub or a proxy can compress it, or nobody. Zero means that responses of 1 KiB and
+	// more are compressed with gzip for clients that accept it, unless a handler around the hub has
+	// set Content-Encoding, or Vary: Accept-Encoding, before.
 	DisablePollingCompression bool
 
 	// Logger gets what the operator of a server should know. Zero means slog.Default().
 	//
-	//	Error  panics of the application's functions, with their stacks; errors that clients see as "internal error"; a Bus
-	//	       that fails
+	//	Error  panics of the application's functions, with their stacks; errors that clients see as
+	//	       "internal error"; a Bus that fails
 	//	Warn   a refused origin, handshake or version of Engine.IO; a client over Limits.Connections,
-	//	       ConnectionsPerClient or Pending, or with headers over 64 KiB; a ResponseWriter that cannot be hijacked; offered subprotocols of
-	//	       which none is known; an unknown namespace, or one more than 100; a message over
-	//	       Limits.MessageBytes; queues over Limits.TotalQueuedBytes; a client that did not take what was queued when it was disconnected; handlers that Shutdown
-	//	       waits for
-	//	Info   an error of Accept that is no *Error; a request for a session that is not known here; a Bus that works again
+	//	       ConnectionsPerClient or Pending, or with headers over 64 KiB; a ResponseWriter that
+	//	       cannot be hijacked; offered subprotocols of which none is known; an unknown namespace,
+	//	       or one more than 100; a message over Limits.MessageBytes; queues over
+	//	       Limits.TotalQueuedBytes; a client that did not take what was queued when it was
+	//	       disconnected; handlers that Shutdown waits for
+	//	Info   an error of Accept that is no *Error; a request for a session that is not known here;
+	//	       a Bus that works again
 	//	Debug  an *Error of Accept; a client that comes during Shutdown; one that broke its protocol
 	//
-	// An entry says what was expected and, as "hint", what to set. Of what clients can cause, 5 entries with the same
-	// message are written a minute; the next has the number of the others, as "left_out". Entries have a request's path
-	// and remote address, its Origin and Host, but never its query, cookies, other headers or auth value.
-	// If its handler panics, or ends its goroutine, the entry is lost, and nothing else.
+	// An entry says what was expected and, as "hint", what to set. Of what clients can cause, 5
+	// entries with the same message are written a minute; the next has the number of the others, as
+	// "left_out". Entries have a request's path and remote address, its Origin and Host, but never
+	// its query, cookies, other headers or auth value. If its handler panics, or ends its
+	// goroutine, the entry is lost, and nothing else.
 	Logger *slog.Logger
 }
 
 // Limits are the bounds of a Hub on what clients can make it hold. In each zero means the default.
 type Limits struct {
-	// Connections bounds the connections at a time, those included that are not accepted yet. One more is refused
-	// with 503, before Accept is asked. Zero means no bound but the operating system's, which does not hold for clients
-	// that poll: between their requests they need no open file.
+	// Connections bounds the connections at a time, those included that are not accepted yet. One
+	// more is refused with 503, before Accept is asked. Zero means no bound but the operating
+	// system's, which does not hold for clients that poll: between their requests they need no open
+	// file.
 	Connections int
-	// ConnectionsPerClient bounds the connections at a time that have the same Options.ClientKey. One more is refused
-	// with 429, before Accept is asked. Zero means no bound.
+	// ConnectionsPerClient bounds the connections at a time that have the same Options.ClientKey.
+	// One more is refused with 429, before Accept is asked. Zero means no bound.
 	ConnectionsPerClient int
-	// Pending bounds the connections at a time that are not accepted yet: from the handshake, Accept included, until
-	// the Use functions have passed or the client has gone. One more is refused with 503 and Retry-After, before Accept
-	// is asked. Each may hold some 300 KB until Timeouts.Connect. One client alone can be all of them, unless
-	// ConnectionsPerClient is set. Zero means 10,000.
+	// Pending bounds the connections at a time that are not accepted yet: from the handshake,
+	// Accept included, until the Use functions have passed or the client has gone. One more is
+	// refused with 503 and Retry-After, before Accept is asked. Each may hold some 300 KB until
+	// Timeouts.Connect. One client alone can be all of them, unless ConnectionsPerClient is set.
+	// Zero means 10,000.
 	Pending int
 
-	// MessageBytes bounds a received message; a larger one ends the connection with status 1009, or the session of a
-	// client that polls with the HTTP status 413, and the socket with ReasonMessageTooBig. Until a client is accepted,
-	// 64 KiB hold, for a message with its attachments, too. Zero means 1 MiB.
+	// MessageBytes bounds a received message; a larger one ends the connection with status 1009, or
+	// the session of a client that polls with the HTTP status 413, and the socket with
+	// ReasonMessageTooBig. Until a client is accepted, 64 KiB hold, for a message with its
+	// attachments, too. Zero means 1 MiB.
 	MessageBytes int64
-	// Attachments bounds the Binary values of an event or an acknowledgement, in either direction. A Socket.IO client
-	// that sends more is told in the acknowledgement that it asked for, or else in an event named error, and stays; to
-	// send more is an error of Emit, Call and Reply. Clients have the same bound, and are to be given another one with
-	// it: client.js its maxAttachments, a Client its MaxAttachments, Socket.IO's own clients a parser whose Decoder has
-	// the option maxAttachments. They hang up when there are more. Zero means 10, as there.
+	// Attachments bounds the Binary values of an event or an acknowledgement, in either direction.
+	// A Socket.IO client that sends more is told in the acknowledgement that it asked for, or else
+	// in an event named error, and stays; to send more is an error of Emit, Call and Reply. Clients
+	// have the same bound, and are to be given another one with it: client.js its maxAttachments, a
+	// Client its MaxAttachments, Socket.IO's own clients a parser whose Decoder has the option
+	// maxAttachments. They hang up when there are more. Zero means 10, as there.
 	Attachments int
 	// Rooms bounds the rooms that one socket is in. Zero means 1000.
 	Rooms int
 
-	// InboxEvents bounds the events of one socket that were received and not yet handled. While they are that many,
-	// its client is not read from. A Socket.IO client may have up to 100 sockets, in as many namespaces. Zero means 256.
+	// InboxEvents bounds the events of one socket that were received and not yet handled. While
+	// they are that many, its client is not read from. A Socket.IO client may have up to 100
+	// sockets, in as many namespaces. Zero means 256.
 	InboxEvents int
-	// InboxBytes bounds the same events in bytes of memory: each counts as its bytes and 256. Zero means 1 MiB.
+	// InboxBytes bounds the same events in bytes of memory: each counts as its bytes and 256. Zero
+	// means 1 MiB.
 	InboxBytes int
 
-	// QueuedBytes bounds what waits to be sent to one client, in bytes of memory: each message counts as what it has on
-	// the wire and 96 bytes, which is about what it takes. A client with more than that waiting whose network took
-	// nothing for 5 seconds, or with more than four times as much, is a slow consumer and is disconnected with status
-	// 1008. Zero means 4 MiB.
+	// QueuedBytes bounds what waits to be sent to one client, in bytes of memory: each message
+	// counts as what it has on the wire and 96 bytes, which is about what it takes. A client with
+	// more than that waiting whose network took nothing for 5 seconds, or with more than four times
+	// as much, is a slow consumer and is disconnected with status 1008. Zero means 4 MiB.
 	QueuedBytes int
-	// TotalQueuedBytes bounds what waits to be sent to all clients together, counted as for QueuedBytes. It is checked
-	// about once a second; beyond it, the clients with most waiting are disconnected as slow consumers until an eighth
-	// of it is free. What is queued for one that is being disconnected counts until it has left. A broadcast counts once
-	// for each client that it waits for, though they share most of its memory: so set it well above what the broadcasts
-	// of a second make. Zero means no bound but QueuedBytes for each.
+	// TotalQueuedBytes bounds what waits to be sent to all clients together, counted as for
+	// QueuedBytes. It is checked about once a second; beyond it, the clients with most waiting are
+	// disconnected as slow consumers until an eighth of it is free. What is queued for one that is
+	// being disconnected counts until it has left. A broadcast counts once for each client that it
+	// waits for, though they share most of its memory: so set it well above what the broadcasts of
+	// a second make. Zero means no bound but QueuedBytes for each.
 	TotalQueuedBytes int
 }
 
 // Timeouts are a Hub's bounds on how long things may take. In each zero means the default.
 type Timeouts struct {
-	// PingInterval is the time between two pings to a client, and from its handshake to the first at least: that one
-	// comes up to a quarter of Ping later, so that clients that come together are not pinged together. Zero means 25
-	// seconds.
+	// PingInterval is the time between two pings to a client, and from its handshake to the first
+	// at least: that one comes up to a quarter of Ping later, so that clients that come together
+	// are not pinged together. Zero means 25 seconds.
 	PingInterval time.Duration
-	// Ping is how long a client may send nothing at all after a ping before it counts as gone; after the first ping,
-	// what that was late is taken off. Zero means 20 seconds.
+	// Ping is how long a client may send nothing at all after a ping before it counts as gone;
+	// after the first ping, what that was late is taken off. Zero means 20 seconds.
 	Ping time.Duration
-	// Connect is how long a client may take from the handshake until it is accepted: its connect message, if it sends
-	// one, and the Use functions. Zero means 45 seconds.
+	// Connect is how long a client may take from the handshake until it is accepted: its connect
+	// message, if it sends one, and the Use functions. Zero means 45 seconds.
 	Connect time.Duration
-	// Message is how long a message may take from its first byte to its last. Zero means 60 seconds.
+	// Message is how long a message may take from its first byte to its last. Zero means 60
+	// seconds.
 	Message time.Duration
 	// Call is how long a Call waits whose context has no deadline. Zero means 10 seconds.
 	Call time.Duration
-	// Close bounds how long what is queued for a client that is disconnected, by Disconnect or because of what it sent,
-	// may take to leave. As long as the client takes it: one whose network takes nothing for 5 seconds is cut earlier.
-	// Shutdown has its context for that instead, and of slow consumers the queue is dropped. The client's close frame
-	// has a second after ours has left. Zero means 30 seconds.
+	// Close bounds how long what is queued for a client that is disconnected, by Disconnect or
+	// because of what it sent, may take to leave. As long as the client takes it: one whose network
+	// takes nothing for 5 seconds is cut earlier. Shutdown has its context for that instead, and of
+	// slow consumers the queue is dropped. The client's close frame has a second after ours has
+	// left. Zero means 30 seconds.
 	Close time.Duration
 }
 
@@ -198,7 +217,8 @@ func (o Options) normalize() Options {
 	return o
 }
 
-// tick is the grain of the hub's clock: a 64th of the ping interval, or less where a shorter time-out needs it.
+// tick is the grain of the hub's clock: a 64th of the ping interval, or less where a shorter
+// time-out needs it.
 func (o *Options) tick() time.Duration {
 	shortest := min(o.Timeouts.Ping, o.Timeouts.Connect, o.Timeouts.Message, o.Timeouts.Call)
 	if o.Recovery.MaxDisconnection > 0 {
@@ -212,12 +232,12 @@ func (o *Options) tick() time.Duration {
 
 // sessionConfig is what the sessions need to know of the options.
 func (o *Options) sessionConfig() *sessionConfig {
-	clock := newWheel(o.tick())
+	clock, t := newWheel(o.tick()), &o.Timeouts
 	return &sessionConfig{
 		compression:    newCompression(o.Compression),
 		clock:          clock,
 		flusher:        new(flusher),
-		timeouts:       timeouts{o.Timeouts.PingInterval, o.Timeouts.Ping, o.Timeouts.Connect, o.Timeouts.Message, time.Duration(clock.tick)},
+		timeouts:       timeouts{t.PingInterval, t.Ping, t.Connect, t.Message, time.Duration(clock.tick)},
 		closeTimeout:   o.Timeouts.Close,
 		maxMessageSize: o.Limits.MessageBytes,
 		maxAttachments: o.Limits.Attachments,

@@ -8,9 +8,9 @@ import (
 	"sync"
 )
 
-// Target says whom something is for: everyone in a namespace, the members of rooms, one socket, less those who are
-// excepted. It is a value that does not change: each of its first methods returns another Target. Nothing
-// happens until one of the others is called.
+// Target says whom something is for: everyone in a namespace, the members of rooms, one socket,
+// less those who are excepted. It is a value that does not change: each of its first methods
+// returns another Target. Nothing happens until one of the others is called.
 //
 //	h.To("room-1", "room-2").Except(s.ID()).Volatile().Emit("cursor", x, y)
 //
@@ -27,9 +27,10 @@ type Target struct {
 	compress compressRule
 }
 
-// To adds the members of the rooms; each socket is reached once, however many of the rooms it is in. The first To
-// narrows a target from everyone to the members of its rooms: To without rooms is a target of nobody, so that
-// s.To(s.Rooms()...) is right for a socket in no room, too. A socket's id is a room for it alone.
+// To adds the members of the rooms; each socket is reached once, however many of the rooms it is
+// in. The first To narrows a target from everyone to the members of its rooms: To without rooms is
+// a target of nobody, so that s.To(s.Rooms()...) is right for a socket in no room, too. A socket's
+// id is a room for it alone.
 func (t Target) To(rooms ...string) Target {
 	if t.only != nil {
 		t.only, t.sender = nil, t.only // s.Volatile().To("room") is s.To("room").Volatile()
@@ -45,8 +46,9 @@ func (t Target) Except(rooms ...string) Target {
 	return t
 }
 
-// Volatile makes Emit drop the event for a socket whose network does not take more at the moment, instead of
-// queueing it: right for what the next event will replace, such as positions and "is typing".
+// Volatile makes Emit drop the event for a socket whose network does not take more at the moment,
+// instead of queueing it: right for what the next event will replace, such as positions and "is
+// typing".
 func (t Target) Volatile() Target {
 	t.volatile = true
 	return t
@@ -61,10 +63,11 @@ const (
 	compressNone
 )
 
-// Compress says whether to compress the events, for clients with whom compression was agreed on (Options.Compression):
-// true whatever their size, false not at all, which is right for events that hold a secret beside what somebody else
-// has written. Without a Compress their size decides (Compression.Threshold). It does not hold for Socket.IO
-// clients while they poll: HTTP responses of 1 KiB and more are gzipped if the client takes that.
+// Compress says whether to compress the events, for clients with whom compression was agreed on
+// (Options.Compression): true whatever their size, false not at all, which is right for events that
+// hold a secret beside what somebody else has written. Without a Compress their size decides
+// (Compression.Threshold). It does not hold for Socket.IO clients while they poll: HTTP responses
+// of 1 KiB and more are gzipped if the client takes that.
 func (t Target) Compress(compress bool) Target {
 	t.compress = compressNone
 	if compress {
@@ -79,13 +82,13 @@ func (t Target) Local() Target {
 	return t
 }
 
-// Emit sends an event. It is encoded once, queued for each socket, and Emit returns: it waits for no network, and
-// what one goroutine emits to one socket arrives in that order. A socket that has left a room is not reached through
-// it.
+// Emit sends an event. It is encoded once, queued for each socket, and Emit returns: it waits for
+// no network, and what one goroutine emits to one socket arrives in that order. A socket that has
+// left a room is not reached through it.
 //
-// An error is the caller's mistake, whoever the receivers are: an argument that cannot be encoded as JSON, more Binary
-// values than Limits.Attachments, or an event name that is reserved (ErrReserved), empty or longer than 256 bytes.
-// Then nothing is sent.
+// An error is the caller's mistake, whoever the receivers are: an argument that cannot be encoded
+// as JSON, more Binary values than Limits.Attachments, or an event name that is reserved
+// (ErrReserved), empty or longer than 256 bytes. Then nothing is sent.
 func (t Target) Emit(event string, args ...any) error {
 	m, err := newMessage(t.ns.name, event, args, t.ns.hub.options.Limits.Attachments)
 	if err != nil {
@@ -117,9 +120,9 @@ func (t Target) deliver(m *message, d *delivery) {
 	t.each(func(s *Socket) { d.push(s, m) })
 }
 
-// deflate compresses the message for the clients that it may be for. It takes a while, so that it is done before a lock
-// of a room or namespace is taken, though with recovery under that one's; a client whose compression comes up later
-// gets the message as it is.
+// deflate compresses the message for the clients that it may be for. It takes a while, so that it
+// is done before a lock of a room or namespace is taken, though with recovery under that one's; a
+// client whose compression comes up later gets the message as it is.
 func (t Target) deflate(m *message) {
 	config := t.ns.hub.sessions
 	if config.compression.wanted == 0 || t.compress == compressNone {
@@ -140,7 +143,8 @@ func (t Target) deflateForm(f *wireForm, z compression) {
 	}
 }
 
-// single returns the socket if the target is one socket, or has its id as its only room, and nil otherwise.
+// single returns the socket if the target is one socket, or has its id as its only room, and nil
+// otherwise.
 func (t Target) single() *Socket {
 	if t.only == nil && len(t.rooms) == 1 {
 		return t.ns.socket(t.rooms[0])
@@ -148,8 +152,8 @@ func (t Target) single() *Socket {
 	return t.only
 }
 
-// delivery keeps what a broadcast owes the sockets that it has queued something for, until the rooms' locks are
-// free again.
+// delivery keeps what a broadcast owes the sockets that it has queued something for, until the
+// rooms' locks are free again.
 type delivery struct {
 	wake []waker
 	slow []*session
@@ -189,8 +193,8 @@ func (d *delivery) finish(f *flusher) {
 	d.wake, d.slow = d.wake[:0], d.slow[:0]
 }
 
-// each calls visit once for each socket of the target, under the read lock of a room: visit must be quick; see
-// room.each.
+// each calls visit once for each socket of the target, under the read lock of a room: visit must be
+// quick; see room.each.
 func (t Target) each(visit func(*Socket)) {
 	excepted := t.excepted()
 	t.sender = t.ns.current(t.sender)
@@ -258,10 +262,10 @@ func (t Target) list() []*Socket {
 	return list
 }
 
-// Join puts the sockets into the rooms, those of clients that are away (Options.Recovery), too. It waits for the other
-// nodes until ctx ends, or for a second if ctx has no deadline; if ctx has ended already, nothing happens. Its error
-// names the sockets that could not join, and why (see Socket.Join), and matches a *ClusterError if nodes have not
-// answered.
+// Join puts the sockets into the rooms, those of clients that are away (Options.Recovery), too. It
+// waits for the other nodes until ctx ends, or for a second if ctx has no deadline; if ctx has
+// ended already, nothing happens. Its error names the sockets that could not join, and why (see
+// Socket.Join), and matches a *ClusterError if nodes have not answered.
 func (t Target) Join(ctx context.Context, rooms ...string) error {
 	names, err := newRoomNames(rooms)
 	if err != nil {
@@ -283,8 +287,8 @@ func (t Target) join(ctx context.Context, names roomNames) error {
 	return errors.Join(failed...)
 }
 
-// Leave takes the sockets out of the rooms, those of clients that are away, too. It waits as Join does. Its error is
-// ctx's, or a *ClusterError if nodes have not answered.
+// Leave takes the sockets out of the rooms, those of clients that are away, too. It waits as Join
+// does. Its error is ctx's, or a *ClusterError if nodes have not answered.
 func (t Target) Leave(ctx context.Context, rooms ...string) error {
 	m := t.message(clusterLeave)
 	m.names = setOf(rooms)
@@ -296,12 +300,13 @@ func (t Target) Leave(ctx context.Context, rooms ...string) error {
 	})
 }
 
-// Disconnect disconnects the sockets, and keeps clients that are away from coming back; see Socket.Disconnect. It waits
-// for the other nodes as Join does. Its error is ctx's, or a *ClusterError if nodes have not answered.
+// Disconnect disconnects the sockets, and keeps clients that are away from coming back; see
+// Socket.Disconnect. It waits for the other nodes as Join does. Its error is ctx's, or a
+// *ClusterError if nodes have not answered.
 func (t Target) Disconnect(ctx context.Context) error { return t.disconnect(ctx, closeStatus{}) }
 
-// DisconnectWith disconnects the sockets with a status code and a reason; see Socket.DisconnectWith, and Disconnect for
-// what else its error may be.
+// DisconnectWith disconnects the sockets with a status code and a reason; see
+// Socket.DisconnectWith, and Disconnect for what else its error may be.
 func (t Target) DisconnectWith(ctx context.Context, code StatusCode, reason string) error {
 	status, err := newCloseStatus(code, reason)
 	if err != nil {
@@ -323,8 +328,8 @@ func (t Target) disconnect(ctx context.Context, status closeStatus) error {
 	})
 }
 
-// LocalSockets returns the sockets that are connected to this node at the moment, in no particular order. Those of other
-// nodes are known by Sockets.
+// LocalSockets returns the sockets that are connected to this node at the moment, in no particular
+// order. Those of other nodes are known by Sockets.
 func (t Target) LocalSockets() []*Socket { return t.list() }
 
 // SocketInfo describes a socket.
@@ -334,8 +339,8 @@ type SocketInfo struct {
 	Values map[string]json.RawMessage `json:"values,omitempty"` // what SetPublic has set, as JSON
 }
 
-// Sockets describes the sockets. It waits until ctx ends, or for Timeouts.Call if ctx has no deadline. Its error is
-// ctx's, or a *ClusterError beside those that are known.
+// Sockets describes the sockets. It waits until ctx ends, or for Timeouts.Call if ctx has no
+// deadline. Its error is ctx's, or a *ClusterError beside those that are known.
 func (t Target) Sockets(ctx context.Context) ([]SocketInfo, error) {
 	return gather(ctx, t, clusterSockets, t.sockets)
 }
@@ -349,7 +354,8 @@ func (t Target) sockets() []SocketInfo {
 	return infos
 }
 
-// Count returns how many sockets there are. It waits as Sockets does, and its error means that some were not counted.
+// Count returns how many sockets there are. It waits as Sockets does, and its error means that some
+// were not counted.
 func (t Target) Count(ctx context.Context) (int, error) {
 	counts, err := gather(ctx, t, clusterCount, t.count)
 	n := 0
