@@ -214,8 +214,8 @@ func (ts *topics) pending(name string) *topic {
 	return nil
 }
 
-// await waits until the topic is subscribed to, or is not needed any more. It returns ctx's error if
-// ctx ends first.
+// await waits until the topic is subscribed to, or is not needed any more. It returns ctx's error
+// if ctx ends first.
 func (ts *topics) await(ctx context.Context, name string) error {
 	t := ts.pending(name)
 	if t == nil {

@@ -6,7 +6,8 @@ import (
 	"testing/synctest"
 )
 
-// What is over the bound is refused, but not a first item of any size; a closed queue ignores what it gets.
+// What is over the bound is refused, but not a first item of any size; a closed queue ignores what
+// it gets.
 func TestQueueBound(t *testing.T) {
 	const limit = 1000
 	serving, goOn := make(chan int), make(chan struct{})
@@ -47,7 +48,8 @@ type sizedItem struct{ number, bytes int }
 
 func (i sizedItem) size() int { return i.bytes }
 
-// A handler may call runtime.Goexit: what follows is handled, and what was handled does not count any more.
+// A handler may call runtime.Goexit: what follows is handled, and what was handled does not count
+// any more.
 func TestQueueGoexit(t *testing.T) {
 	for _, r := range []*reading{nil, new(reading)} {
 		handled := make(chan int, 3)
@@ -73,7 +75,8 @@ func TestQueueGoexit(t *testing.T) {
 	}
 }
 
-// Two goroutines that wait for room, as those that read a Client's last connection and its next one may, both go on.
+// Two goroutines that wait for room, as those that read a Client's last connection and its next one
+// may, both go on.
 func TestQueueTwoWait(t *testing.T) {
 	for _, last := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

@@ -22,14 +22,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// floorPlan gives each file its floor, counted from the ground up, and says which floors are wings. A file names nothing
-// that is declared on a floor above its own, and a file of a wing nothing of the other wing.
+// floorPlan gives each file its floor, counted from the ground up, and says which floors are wings.
+// A file names nothing that is declared on a floor above its own, and a file of a wing nothing of
+// the other wing.
 type floorPlan struct {
 	floorOf map[string]int
 	wings   []int
 }
 
-// readFloorPlan reads the tables of ARCHITECTURE.md. Each has the heading of its floor; that of a wing says so.
+// readFloorPlan reads the tables of ARCHITECTURE.md. Each has the heading of its floor; that of a
+// wing says so.
 func readFloorPlan(t *testing.T) floorPlan {
 	t.Helper()
 	text, err := os.ReadFile("ARCHITECTURE.md")
@@ -77,8 +79,8 @@ func (plan floorPlan) forbidden(file, declaredIn string) string {
 	return ""
 }
 
-// violations lists where a file names an object (a type, function, variable, constant, method or field) of pkg that it
-// must not name.
+// violations lists where a file names an object (a type, function, variable, constant, method or
+// field) of pkg that it must not name.
 func (plan floorPlan) violations(fset *token.FileSet, pkg *types.Package, uses map[*ast.Ident]types.Object) []string {
 	type place struct {
 		file string
@@ -166,7 +168,8 @@ func TestFloors(t *testing.T) {
 	}
 }
 
-// exportData finds the compiled form of the packages that this one imports: much faster than their source.
+// exportData finds the compiled form of the packages that this one imports: much faster than their
+// source.
 func exportData(t *testing.T) importer.Lookup {
 	list := exec.Command("go", "list", "-e", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}}\t{{.Export}}{{end}}", ".")
 	list.Stderr = os.Stderr

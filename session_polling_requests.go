@@ -14,12 +14,13 @@ import (
 const (
 	// pollWriteTimeout bounds the writing of a response.
 	pollWriteTimeout = 20 * time.Second
-	// probePause is how long a GET waits for packets while its client probes a WebSocket: the client waits for the GET.
+	// probePause is how long a GET waits for packets while its client probes a WebSocket: the
+	// client waits for the GET.
 	probePause = 100 * time.Millisecond
 )
 
-// fail ends the session because a request broke the rules or was broken off. Only a GET that waits gets a response. It
-// locks.
+// fail ends the session because a request broke the rules or was broken off. Only a GET that waits
+// gets a response. It locks.
 func (t *polling) fail(reason Reason) {
 	t.session.end(reason, StatusProtocolError, "")
 	t.end()
@@ -44,8 +45,8 @@ func (t *polling) served() error {
 	return nil
 }
 
-// refuse returns the response to a request that is not served. One that overlaps another, or is broken off, ends the
-// session. It locks.
+// refuse returns the response to a request that is not served. One that overlaps another, or is
+// broken off, ends the session. It locks.
 func (t *polling) refuse(err error) *refusal {
 	switch err {
 	case errUpgraded:
@@ -102,8 +103,8 @@ func (t *polling) respond(w http.ResponseWriter, r *http.Request, packets [][]by
 	err = t.writePayload(w, r, packets)
 }
 
-// written notes that the response to a GET was written, or with an error that it was not. It reports whether the session
-// is closed and nothing is left to be sent. It locks.
+// written notes that the response to a GET was written, or with an error that it was not. It
+// reports whether the session is closed and nothing is left to be sent. It locks.
 func (t *polling) written(err error) (done bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -121,8 +122,9 @@ func (t *polling) written(err error) (done bool) {
 	return false
 }
 
-// awaitPackets waits until something is queued, and pops all of it. It returns nothing if the GET is not to wait any
-// longer: its client probes a WebSocket, or its time is up. Without an error, a response is to be written. It locks.
+// awaitPackets waits until something is queued, and pops all of it. It returns nothing if the GET
+// is not to wait any longer: its client probes a WebSocket, or its time is up. Without an error, a
+// response is to be written. It locks.
 func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -141,7 +143,8 @@ func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, err error
 		return nil, nil // a response so late may not be read
 	}
 	t.getting = true
-	// The client may send its next GET as soon as it has the response, and so before the handler of this one returns.
+	// The client may send its next GET as soon as it has the response, and so before the handler of
+	// this one returns.
 	defer func() { t.getting = false }()
 	for paused := false; len(t.packets) == 0 || !t.ready; paused = true {
 		if err := t.served(); err != nil {
@@ -156,7 +159,8 @@ func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, err error
 	}
 	packets = t.popAll()
 	if last := len(packets) - 1; t.state != pollOpen && last > 0 {
-		// The close packet goes alone: clients handle messages a turn of their event loop later, but close at once.
+		// The close packet goes alone: clients handle messages a turn of their event loop later,
+		// but close at once.
 		t.pollQueue.push(packets[last])
 		packets, t.ready = packets[:last], true
 	}
@@ -167,8 +171,8 @@ func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, err error
 	return packets, nil
 }
 
-// wait waits until a GET should look again: something may be queued, or its client probes a WebSocket and waits for it.
-// Meanwhile t.mu is not held.
+// wait waits until a GET should look again: something may be queued, or its client probes a
+// WebSocket and waits for it. Meanwhile t.mu is not held.
 func (t *polling) wait(ctx context.Context) error {
 	arrived := t.arrived.wait()
 	var pause <-chan time.Time
@@ -227,8 +231,8 @@ func (t *polling) post(w http.ResponseWriter, r *http.Request) *refusal {
 	return nil
 }
 
-// beginPost waits until the POST before, if it had to be answered early, is done. A client that does not wait for the
-// response breaks the rules. It locks.
+// beginPost waits until the POST before, if it had to be answered early, is done. A client that
+// does not wait for the response breaks the rules. It locks.
 func (t *polling) beginPost(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -280,7 +284,8 @@ func (t *polling) readPost(w http.ResponseWriter, r *http.Request) (payloadReade
 	return payloadReader{rest: body, maxPacket: int(size)}, nil
 }
 
-// failTooBig ends the session because of a POST over the limit: Socket.IO's client ends it as well. It locks.
+// failTooBig ends the session because of a POST over the limit: Socket.IO's client ends it as well.
+// It locks.
 func (t *polling) failTooBig(r *http.Request, limit int64) *refusal {
 	problem := fmt.Sprintf("a payload is over the limit of %d bytes", limit)
 	if r.ContentLength >= 0 {
@@ -291,8 +296,9 @@ func (t *polling) failTooBig(r *http.Request, limit int64) *refusal {
 	return &refusal{code: "3", status: http.StatusRequestEntityTooLarge, message: "Payload too large: " + problem}
 }
 
-// receivePost handles the packets of a POST and ends it. That may wait for handlers, and so longer than a deadline that
-// is not the hub's: when ctx, which has one then, ends, the POST may get its response before it is done. It locks.
+// receivePost handles the packets of a POST and ends it. That may wait for handlers, and so longer
+// than a deadline that is not the hub's: when ctx, which has one then, ends, the POST may get its
+// response before it is done. It locks.
 func (t *polling) receivePost(ctx context.Context, body payloadReader) *refusal {
 	receive := func() *refusal {
 		defer t.endPost()
@@ -339,7 +345,8 @@ func (t *polling) receivePayload(r payloadReader) *Error {
 	return r.err
 }
 
-// bodyReads counts the pieces of a POST's body as received: a large one may take longer than the ping timeout.
+// bodyReads counts the pieces of a POST's body as received: a large one may take longer than the
+// ping timeout.
 type bodyReads polling
 
 func (l *bodyReads) Write(p []byte) (int, error) {
