@@ -1,11 +1,13 @@
 package atrium
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -26,8 +28,7 @@ func parseDir(t *testing.T, pattern string) (*token.FileSet, map[string]*ast.Fil
 	return fset, files
 }
 
-// A test whose name begins with a small letter does not run by itself, and go test -run with its
-// name succeeds.
+// A test whose name begins with a small letter does not run by itself, and go test -run with its name succeeds.
 func TestTestsRun(t *testing.T) {
 	fset, files := parseDir(t, "*_test.go")
 	small := regexp.MustCompile(`^test[A-Z0-9_]`)
@@ -45,5 +46,55 @@ func TestTestsRun(t *testing.T) {
 				t.Errorf("%v: %s runs in no other way than by another test: begin its name with a capital", fset.Position(f.Pos()), f.Name.Name)
 			}
 		}
+	}
+}
+
+// A type that has more than 16 fields cannot be held in one's head. Options are a list, for the application to read.
+func TestTypesAreSmall(t *testing.T) {
+	const most = 16
+	forEachStruct(t, func(at token.Position, name string, fields []*ast.Field) {
+		n := 0
+		for _, field := range fields {
+			n += max(1, len(field.Names)) // an embedded field has no name
+		}
+		if n > most && name != "Options" {
+			t.Errorf("%v: %s has %d fields, of at most %d: what belongs together is a type of its own", at, name, n, most)
+		}
+	})
+}
+
+// Each mutex is one more place in the order of ARCHITECTURE.md.
+func TestMutexesAreFew(t *testing.T) {
+	const most = 25
+	var mutexes []string
+	forEachStruct(t, func(at token.Position, name string, fields []*ast.Field) {
+		for _, field := range fields {
+			of, ok := field.Type.(*ast.SelectorExpr)
+			if ok && (of.Sel.Name == "Mutex" || of.Sel.Name == "RWMutex") {
+				mutexes = append(mutexes, fmt.Sprintf("%v: %s", at, name))
+			}
+		}
+	})
+	if len(mutexes) > most {
+		t.Errorf("%d mutexes, of at most %d:\n%s", len(mutexes), most, strings.Join(mutexes, "\n"))
+	}
+}
+
+// forEachStruct calls f for each struct type of the package that has a name.
+func forEachStruct(t *testing.T, f func(at token.Position, name string, fields []*ast.Field)) {
+	t.Helper()
+	fset, files := parseDir(t, "*.go")
+	for name, file := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok {
+				if s, ok := spec.Type.(*ast.StructType); ok {
+					f(fset.Position(spec.Pos()), spec.Name.Name, s.Fields.List)
+				}
+			}
+			return true
+		})
 	}
 }
