@@ -1,0 +1,51 @@
+package atrium
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+)
+
+// recordingHandler is a messageHandler that records what it is called with. It ends the reading at the message "end".
+type recordingHandler struct{ calls chan string }
+
+var errRecordingEnd = errors.New("the end")
+
+func (h recordingHandler) receive(op Opcode, p []byte) error {
+	h.calls <- fmt.Sprintf("%d %s", op, p)
+	if string(p) == "end" {
+		return errRecordingEnd
+	}
+	return nil
+}
+
+func (h recordingHandler) readEnded() {
+	h.calls <- "ended"
+}
+
+func (h recordingHandler) moreEvents() bool { return false }
+
+// Conn.serve hands over messages, and OpContinuation for control frames that no message came with, until the handler
+// returns an error.
+func TestServe(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		noLeaks(t)
+		client, server := k.netConns(t)
+		c, p := newConn(server, connConfig{}), newPeer(t, client, nil, true)
+		h := recordingHandler{make(chan string, 10)}
+		c.handler = h
+		go c.serve()
+		p.send(p.frame(OpText, "a"))
+		p.send(p.frame(OpBinary, "b"))
+		p.send(p.frame(OpPing, "alone"))
+		p.want(OpPong, "alone")
+		p.send([]byte(string(p.frame(OpPing, "with a message")) + string(p.frame(OpText, "end"))))
+		p.want(OpPong, "with a message")
+		for _, want := range []string{"1 a", "2 b", "0 ", "1 end", "ended"} {
+			if got := within(t, h.calls, want); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		_ = c.CloseNow()
+	})
+}
