@@ -34,20 +34,20 @@ func TestBoundsCountMemory(t *testing.T) {
 		"acknowledgements to a WebSocket": func(t *testing.T) (int, any) {
 			m := newMailbox(t, newHub(t, Options{}))
 			out := &m.session.conn.Load().out
-			for out.limit = bound; out.takes() < bound; {
+			for out.limit = bound; out.status().cost < bound; {
 				m.reply(1, args{})
 			}
 			t.Cleanup(m.drop)
-			return out.takes(), m
+			return out.status().cost, m
 		},
 		"events to a WebSocket": func(t *testing.T) (int, any) {
 			m := newMailbox(t, newHub(t, Options{}))
 			out := &m.session.conn.Load().out
-			for out.limit = bound; out.takes() < bound; {
+			for out.limit = bound; out.status().cost < bound; {
 				m.Emit("x")
 			}
 			t.Cleanup(m.drop)
-			return out.takes(), m
+			return out.status().cost, m
 		},
 		"packets to one that polls": func(t *testing.T) (int, any) {
 			codec := new(socketIOCodec)

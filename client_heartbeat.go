@@ -91,7 +91,7 @@ func (h *clientHeartbeat) look(s clientSigns) (ping bool, wait time.Duration) {
 func (l *link) signs() clientSigns {
 	return clientSigns{
 		now: nanotime(), wall: time.Now().UnixNano(), received: l.received.Load(), partial: l.conn.partialSince.Load() != 0,
-		reads: l.conn.reads.Load(), pauses: l.client.reading.pauses.Load(), queued: l.conn.out.buffered() > 0,
+		reads: l.conn.reads.Load(), pauses: l.client.reading.pauses.Load(), queued: l.conn.out.status().bytes > 0,
 	}
 }
 

@@ -83,7 +83,7 @@ func (c *Client) sendLocked(m *parcel) (l *link, wake bool, err error) {
 		return nil, false, err
 	}
 	if l = c.link; l != nil {
-		if queued := l.conn.out.takes(); queued+m.size() > l.conn.out.limit && !m.volatile {
+		if queued := l.conn.out.status().cost; queued+m.size() > l.conn.out.limit && !m.volatile {
 			return nil, false, fmt.Errorf("%w: %d bytes", ErrBufferFull, queued)
 		}
 		sent, wake := l.push(m)

@@ -204,7 +204,7 @@ func TestReadyCloseWhileWaiting(t *testing.T) {
 		}()
 		waitUntilParked(t, "(*fastIO).wait")
 		// Meanwhile a drainer waits for the kernel.
-		for c.out.buffered() == 0 {
+		for c.out.status().bytes == 0 {
 			c.Write(t.Context(), MessageBinary, make([]byte, 100_000))
 		}
 		c.CloseNow()
@@ -347,7 +347,7 @@ func TestReadyWriteWhileDraining(t *testing.T) {
 				}
 				next[i]++
 			}
-			eventually(t, "nothing to be left", func() bool { return c.out.buffered() == 0 })
+			eventually(t, "nothing to be left", func() bool { return c.out.status().bytes == 0 })
 			waitUntilGone(t, "(*outbox).drain")
 		})
 	}
@@ -363,8 +363,8 @@ func TestReadyWritesDirectly(t *testing.T) {
 			peer := new(fastIO)
 			peer.open(far)
 			for range 1000 {
-				if err := c.Write(t.Context(), MessageText, []byte("x")); err != nil || c.out.buffered() != 0 {
-					t.Fatalf("%v, %d bytes queued", err, c.out.buffered())
+				if err := c.Write(t.Context(), MessageText, []byte("x")); err != nil || c.out.status().bytes != 0 {
+					t.Fatalf("%v, %d bytes queued", err, c.out.status().bytes)
 				}
 				far.SetReadDeadline(time.Now().Add(patience))
 				peer.wants(t, "\x81\x01x")

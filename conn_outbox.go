@@ -328,7 +328,7 @@ type queueStatus struct {
 	passedPings int32 // writes that the network took while a ping waited
 }
 
-// status locks.
+// status returns what is queued. It locks.
 func (o *outbox) status() queueStatus {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -339,25 +339,11 @@ func (o *outbox) status() queueStatus {
 	return s
 }
 
-// buffered returns how many bytes are queued or being written. It locks.
-func (o *outbox) buffered() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.bytes
-}
-
 // bound changes the limit. It locks.
 func (o *outbox) bound(limit int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.limit = limit
-}
-
-// takes is cost for those who do not hold o.mu. It locks.
-func (o *outbox) takes() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.cost()
 }
 
 // waitForRoom waits until less than the limit is queued: if the queue is full, until half of it has gone. It locks.

@@ -204,7 +204,7 @@ func (m *outboxModel) check() {
 	m.t.Helper()
 	synctest.Wait()
 	m.parse()
-	if got := m.o.buffered(); got != m.bytes {
+	if got := m.o.status().bytes; got != m.bytes {
 		m.errorf("%d bytes are accounted for, want %d", got, m.bytes)
 	}
 	m.o.mu.Lock()
@@ -426,7 +426,7 @@ func TestOutboxTooSlow(t *testing.T) {
 		t.Helper()
 		got, wake := o.push(frame, forEmitter)
 		if got != want {
-			t.Errorf("with %d bytes queued: verdict %d, want %d", o.takes(), got, want)
+			t.Errorf("with %d bytes queued: verdict %d, want %d", o.status().cost, got, want)
 		}
 		if wake {
 			o.wake()
@@ -436,7 +436,7 @@ func TestOutboxTooSlow(t *testing.T) {
 	t.Run("row 75/over the limit and stalled", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o, g := newTestOutbox(limit)
-			for o.takes() <= limit {
+			for o.status().cost <= limit {
 				want(t, o, pushQueued)
 			}
 			want(t, o, pushOverLimit)
@@ -461,10 +461,10 @@ func TestOutboxTooSlow(t *testing.T) {
 	t.Run("row 75/four times over the limit", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o, g := newTestOutbox(limit)
-			for o.takes() <= limit {
+			for o.status().cost <= limit {
 				want(t, o, pushQueued)
 			}
-			for o.takes() <= 4*limit {
+			for o.status().cost <= 4*limit {
 				want(t, o, pushOverLimit)
 			}
 			want(t, o, pushTooSlow)
@@ -638,7 +638,7 @@ func TestOutboxWriteFails(t *testing.T) {
 		default:
 			t.Error("who waits for the end is not released")
 		}
-		if n := o.buffered(); n != 0 || o.frames.items != nil || o.state != writerIdle {
+		if n := o.status().bytes; n != 0 || o.frames.items != nil || o.state != writerIdle {
 			t.Errorf("left: %d bytes, %d frames, state %d", n, o.frames.len(), o.state)
 		}
 		err := o.closedError()

@@ -297,7 +297,7 @@ func TestReadPingFlood(t *testing.T) {
 		p.send(flood, p.frame(opText, "done"))
 		wantMessage(t, c, opText, "done")
 		// The pongs that wait and those that are being written, either at most maxPongs.
-		if n := c.out.buffered(); n > 2*maxPongs {
+		if n := c.out.status().bytes; n > 2*maxPongs {
 			t.Errorf("%d bytes are queued, at most %d were expected", n, 2*maxPongs)
 		}
 		for last := -1; last < pings-1; {

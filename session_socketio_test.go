@@ -425,7 +425,7 @@ func TestSocketIODisconnectWins(t *testing.T) {
 		}
 		makeNoise()
 		c.send("41")
-		eventually(t, "it is sent", func() bool { return c.out.buffered() == 0 })
+		eventually(t, "it is sent", func() bool { return c.out.status().bytes == 0 })
 		makeNoise()
 		c.CloseNow() // with noise that it has not read, which resets the connection
 		wantReason(t, left, ReasonClientDisconnect)
