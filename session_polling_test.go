@@ -16,6 +16,27 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// The queue counts what it takes of memory, and since when nobody has come for it.
+func TestPollQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pollQueue{limit: 250}
+		q.push([]byte("4ab"))
+		first := nanotime()
+		<-time.After(time.Second)
+		q.push([]byte("4c"), []byte("2"))
+		if got, want := q.status(), (queueStatus{bytes: 6, cost: 6 + 3*frameOverhead, slowAt: first + int64(stallTimeout)}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if diff := cmp.Diff([][]byte{[]byte("4ab"), []byte("4c"), []byte("2")}, q.popAll()); diff != "" {
+			t.Error(diff)
+		}
+		q.push([]byte("6"))
+		if got, want := q.status(), (queueStatus{bytes: 1, cost: 1 + frameOverhead}); got != want || q.since == first {
+			t.Errorf("got %+v since %d, want %+v", got, q.since, want)
+		}
+	})
+}
+
 func TestPollingOverlap(t *testing.T) {
 	noLeaks(t)
 	h := newEcho(t, Options{})
