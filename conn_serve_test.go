@@ -11,7 +11,7 @@ type recordingHandler struct{ calls chan string }
 
 var errRecordingEnd = errors.New("the end")
 
-func (h recordingHandler) receive(op Opcode, p []byte) error {
+func (h recordingHandler) receive(op opcode, p []byte) error {
 	h.calls <- fmt.Sprintf("%d %s", op, p)
 	if string(p) == "end" {
 		return errRecordingEnd
@@ -25,7 +25,7 @@ func (h recordingHandler) readEnded() {
 
 func (h recordingHandler) moreEvents() bool { return false }
 
-// Conn.serve hands over messages, and OpContinuation for control frames that no message came with, until the handler
+// Conn.serve hands over messages, and opContinuation for control frames that no message came with, until the handler
 // returns an error.
 func TestServe(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
@@ -35,12 +35,12 @@ func TestServe(t *testing.T) {
 		h := recordingHandler{make(chan string, 10)}
 		c.handler = h
 		go c.serve()
-		p.send(p.frame(OpText, "a"))
-		p.send(p.frame(OpBinary, "b"))
-		p.send(p.frame(OpPing, "alone"))
-		p.want(OpPong, "alone")
-		p.send([]byte(string(p.frame(OpPing, "with a message")) + string(p.frame(OpText, "end"))))
-		p.want(OpPong, "with a message")
+		p.send(p.frame(opText, "a"))
+		p.send(p.frame(opBinary, "b"))
+		p.send(p.frame(opPing, "alone"))
+		p.want(opPong, "alone")
+		p.send([]byte(string(p.frame(opPing, "with a message")) + string(p.frame(opText, "end"))))
+		p.want(opPong, "with a message")
 		for _, want := range []string{"1 a", "2 b", "0 ", "1 end", "ended"} {
 			if got := within(t, h.calls, want); got != want {
 				t.Errorf("got %q, want %q", got, want)
