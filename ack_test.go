@@ -224,7 +224,8 @@ func TestCallTimeout(t *testing.T) {
 			}
 		}
 
-		// A context's deadline counts instead, be it sooner or later; a cancellable one without does not.
+		// A context's deadline counts instead, be it sooner or later; a cancellable one without
+		// does not.
 		for i, limit := range []time.Duration{time.Second, time.Hour} {
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
 			start = time.Now()
@@ -390,7 +391,8 @@ func TestCallInsideHandler(t *testing.T) {
 	})
 }
 
-// TestCallConcurrent has many ask many, of whom some leave: each call ends, with the answer to its own question.
+// TestCallConcurrent has many ask many, of whom some leave: each call ends, with the answer to its
+// own question.
 func TestCallConcurrent(t *testing.T) {
 	noLeaks(t)
 	const clients, callers, calls = 6, 6, 60

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// BenchmarkOnCall is a client's call and its acknowledgement over TCP, beside the same bytes echoed by a bare loop.
+// BenchmarkOnCall is a client's call and its acknowledgement over TCP, beside the same bytes echoed
+// by a bare loop.
 func BenchmarkOnCall(b *testing.B) {
 	call := maskedText(`{"event":"add","data":{"a":1,"b":2},"id":7}`)
 	b.Run("hub", func(b *testing.B) {
@@ -80,9 +81,9 @@ func roundTrip(b *testing.B, nc net.Conn, frame []byte, n int) {
 	readFrame(b, nc, n)
 }
 
-// BenchmarkFanOut is one event to 1,000 members of a room over TCP, until all have received it: of one hub, and of two
-// that a bus joins, half of them each; beside a bare loop of writes of the same frame to as many sockets. One op is 1,000
-// deliveries.
+// BenchmarkFanOut is one event to 1,000 members of a room over TCP, until all have received it: of
+// one hub, and of two that a bus joins, half of them each; beside a bare loop of writes of the same
+// frame to as many sockets. One op is 1,000 deliveries.
 func BenchmarkFanOut(b *testing.B) {
 	const members = 1000
 	frame := sealFrame(appendEvent(newFrame(0), dataOf("said", `"hello, everybody"`, 1, noID)), opText)
@@ -183,8 +184,8 @@ func (n *Namespace) roomSize(name string) int {
 	return 0
 }
 
-// BenchmarkEmit is the part of a broadcast that the emitter waits for, without the network: encoding once, queueing
-// for each member.
+// BenchmarkEmit is the part of a broadcast that the emitter waits for, without the network:
+// encoding once, queueing for each member.
 func BenchmarkEmit(b *testing.B) {
 	for _, members := range []int{1, 1000} {
 		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
@@ -209,8 +210,9 @@ func BenchmarkEmit(b *testing.B) {
 	}
 }
 
-// BenchmarkClusterMessage is what a broadcast costs beside its deliveries: at the node that emits it, encoding its
-// arguments once more as bytes; at one that has members, parsing that and forwarding the bytes, whatever JSON they are.
+// BenchmarkClusterMessage is what a broadcast costs beside its deliveries: at the node that emits
+// it, encoding its arguments once more as bytes; at one that has members, parsing that and
+// forwarding the bytes, whatever JSON they are.
 func BenchmarkClusterMessage(b *testing.B) {
 	for _, size := range []int{100, 10_000} {
 		m, err := newMessage("/", "said", []any{strings.Repeat("x", size)}, defaultMaxAttachments)

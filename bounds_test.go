@@ -24,12 +24,13 @@ func heapBytes() int {
 	return int(m.HeapAlloc)
 }
 
-// A bound in bytes is one of memory, also where each item has next to none: what is counted is half to twice what it
-// takes. It is counted for words of 8 bytes; where they have 4, half as much may be taken.
+// A bound in bytes is one of memory, also where each item has next to none: what is counted is half
+// to twice what it takes. It is counted for words of 8 bytes; where they have 4, half as much may
+// be taken.
 func TestBoundsCountMemory(t *testing.T) {
 	const bound = 4 << 20
-	// Each function fills something with the smallest items up to the bound, and returns what is counted and what holds
-	// them.
+	// Each function fills something with the smallest items up to the bound, and returns what is
+	// counted and what holds them.
 	tests := map[string]func(t *testing.T) (counted int, holder any){
 		"acknowledgements to a WebSocket": func(t *testing.T) (int, any) {
 			m := newMailbox(t, newHub(t, Options{}))
@@ -181,8 +182,8 @@ func (b *queue[T]) held() int {
 	return b.bytes
 }
 
-// Until somebody lets a client in, its sockets in all namespaces have one bound together; its reader waits beyond it, and
-// nothing is lost.
+// Until somebody lets a client in, its sockets in all namespaces have one bound together; its
+// reader waits beyond it, and nothing is lost.
 func TestPendingClientIsBounded(t *testing.T) {
 	noLeaks(t)
 	goOn := make(chan bool)
@@ -220,7 +221,8 @@ func TestPendingClientIsBounded(t *testing.T) {
 	})
 }
 
-// What is queued for a client that nobody has let in is bounded, too: it is a slow consumer long before another is.
+// What is queued for a client that nobody has let in is bounded, too: it is a slow consumer long
+// before another is.
 func TestRefusalsAreBounded(t *testing.T) {
 	codec := new(socketIOCodec)
 	h := newHub(t, Options{})
@@ -258,8 +260,8 @@ func TestAttachmentsBeforeConnectAreBounded(t *testing.T) {
 	c.wantClosed(StatusPolicyViolation)
 }
 
-// Clients that nobody has let in yet have a bound of their own: one more is told to come again, until one is accepted,
-// refused, or gone.
+// Clients that nobody has let in yet have a bound of their own: one more is told to come again,
+// until one is accepted, refused, or gone.
 func TestMaxPending(t *testing.T) {
 	noLeaks(t)
 	outcome := make(chan error)
@@ -311,7 +313,8 @@ func TestMaxPending(t *testing.T) {
 	}
 }
 
-// Beyond the bound for all clients together those with most waiting are disconnected, and nobody else.
+// Beyond the bound for all clients together those with most waiting are disconnected, and nobody
+// else.
 func TestMaxQueuedTotal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{Limits: Limits{TotalQueuedBytes: 100_000}, Timeouts: Timeouts{PingInterval: time.Hour}})
@@ -346,7 +349,8 @@ func TestMaxQueuedTotal(t *testing.T) {
 	})
 }
 
-// What is queued for a client that is being disconnected counts until it has left: others make room.
+// What is queued for a client that is being disconnected counts until it has left: others make
+// room.
 func TestMaxQueuedTotalCountsWhoLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{Limits: Limits{TotalQueuedBytes: 100_000}, Timeouts: Timeouts{PingInterval: time.Hour}})

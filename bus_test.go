@@ -18,8 +18,8 @@ func TestMemoryBus(t *testing.T) {
 	}
 }
 
-// A queue holds 16 MiB with 64 bytes for each message, or one message of any size. Beyond, what comes is dropped, and what
-// came before stays.
+// A queue holds 16 MiB with 64 bytes for each message, or one message of any size. Beyond, what
+// comes is dropped, and what came before stays.
 func TestMemoryBusBound(t *testing.T) {
 	const room = 16 << 20 / (1<<10 + 64)
 	bus := new(atrium.MemoryBus)

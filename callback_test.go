@@ -204,8 +204,8 @@ func emitsAndJoins(h *Hub, _ *trap) {
 	})
 }
 
-// Whatever a function of the application does instead of returning, nobody but its own client is harmed: others are
-// served, places are free again, Shutdown ends, and the log names the function.
+// Whatever a function of the application does instead of returning, nobody but its own client is
+// harmed: others are served, places are free again, Shutdown ends, and the log names the function.
 func TestGuardsOfHub(t *testing.T) {
 	for _, row := range hubTraps {
 		overTraps(t, row.name, func(t *testing.T, p *trap) {
@@ -288,8 +288,8 @@ func TestGuardOfFlush(t *testing.T) {
 	})
 }
 
-// What an argument of Emit does is the emitter's affair, whose goroutine it is: no lock stays held, and what is emitted
-// next is what it should be.
+// What an argument of Emit does is the emitter's affair, whose goroutine it is: no lock stays held,
+// and what is emitted next is what it should be.
 func TestGuardOfEmit(t *testing.T) {
 	overTraps(t, "MarshalJSON", func(t *testing.T, p *trap) {
 		h := newHub(t, Options{})
@@ -371,7 +371,8 @@ type trappedJar struct{ p *trap }
 func (trappedJar) SetCookies(*url.URL, []*http.Cookie) {}
 func (j trappedJar) Cookies(*url.URL) []*http.Cookie   { j.p.spring(); return nil }
 
-// A Client whose application does that goes on: it is connected again as soon as it can be, and Close ends it.
+// A Client whose application does that goes on: it is connected again as soon as it can be, and
+// Close ends it.
 func TestGuardsOfClient(t *testing.T) {
 	for _, row := range clientTraps {
 		overTraps(t, row.name, func(t *testing.T, p *trap) {

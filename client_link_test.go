@@ -83,8 +83,9 @@ func TestClientOptionsRefused(t *testing.T) {
 	}
 }
 
-// What may be at the other end of an address instead of a Socket.IO server. Each is tried again, as often as MaxAttempts
-// says, and each error says what was expected and what came. TestClientRefusedOverHTTP has those that are not.
+// What may be at the other end of an address instead of a Socket.IO server. Each is tried again, as
+// often as MaxAttempts says, and each error says what was expected and what came.
+// TestClientRefusedOverHTTP has those that are not.
 func TestClientMeetsSomethingElse(t *testing.T) {
 	respond := func(status int, header http.Header, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -480,8 +481,8 @@ func TestClientAttachments(t *testing.T) {
 	s.want("abab")
 }
 
-// The offset of an event is sent back when the client connects again. A Hub's is no argument; one of Node's looks like
-// any string, and stays.
+// The offset of an event is sent back when the client connects again. A Hub's is no argument; one
+// of Node's looks like any string, and stays.
 func TestClientOffsets(t *testing.T) {
 	noLeaks(t)
 	f := newFakeServer(t, overTCP)
@@ -536,7 +537,8 @@ func TestClientOffsets(t *testing.T) {
 	connect(`40{"n":1}`, letIn)
 }
 
-// A message that the server has said it does not take is refused here, and does not cost the connection.
+// A message that the server has said it does not take is refused here, and does not cost the
+// connection.
 func TestClientMaxPayload(t *testing.T) {
 	noLeaks(t)
 	f := newFakeServer(t, overTCP)
@@ -579,8 +581,8 @@ func TestClientMaxPayload(t *testing.T) {
 	s.want(`437[{"error":{"message":"atrium: message too big: 107 bytes, and the server takes 100"}}]`)
 }
 
-// What has more attachments than ClientOptions.MaxAttachments costs the event or the Call, and not the connection: a
-// server that recovers what was missed would send it again and again.
+// What has more attachments than ClientOptions.MaxAttachments costs the event or the Call, and not
+// the connection: a server that recovers what was missed would send it again and again.
 func TestClientManyAttachments(t *testing.T) {
 	noLeaks(t)
 	f := newFakeServer(t, overTCP)
@@ -637,8 +639,9 @@ func (c *Client) sentCalls() (n int) {
 	return n
 }
 
-// FuzzClient sends a client whatever a server may, a message a line, those that begin with a "b" and a space as bytes.
-// The client ends the connection, or else it has answered each event that wanted an answer, in order, once.
+// FuzzClient sends a client whatever a server may, a message a line, those that begin with a "b"
+// and a space as bytes. The client ends the connection, or else it has answered each event that
+// wanted an answer, in order, once.
 func FuzzClient(f *testing.F) {
 	for _, seed := range []string{
 		"42[\"e\"]\n2\n427[\"e\",1]",
@@ -722,7 +725,8 @@ func FuzzClient(f *testing.F) {
 	})
 }
 
-// wantedAnswers lists the ids of the events in messages, each of which is a good packet, that want an answer.
+// wantedAnswers lists the ids of the events in messages, each of which is a good packet, that want
+// an answer.
 func wantedAnswers(messages []string) (ids []string) {
 	for i, m := range messages {
 		head, _, isEvent := strings.Cut(m, "[")

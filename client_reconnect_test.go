@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// Whatever ends a connection, the client comes back, with its handlers, and rejoins; but not if the server has put it
-// out of its namespace.
+// Whatever ends a connection, the client comes back, with its handlers, and rejoins; but not if the
+// server has put it out of its namespace.
 func TestClientReconnects(t *testing.T) {
 	noLeaks(t)
 	overClientKinds(t, func(t *testing.T, k kind) {
@@ -85,8 +85,8 @@ func TestClientReconnects(t *testing.T) {
 	})
 }
 
-// With recovery, a client that was cut off goes on with its socket, and hears what it missed, once and in order, before
-// OnConnect.
+// With recovery, a client that was cut off goes on with its socket, and hears what it missed, once
+// and in order, before OnConnect.
 func TestClientRecovers(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{Recovery: Recovery{MaxDisconnection: time.Minute}})
@@ -144,8 +144,8 @@ func TestClientRecovers(t *testing.T) {
 	}
 }
 
-// An event over the client's own limit ends the connection. It is not asked for again: a client that recovered would get it
-// at each return.
+// An event over the client's own limit ends the connection. It is not asked for again: a client
+// that recovered would get it at each return.
 func TestClientDoesNotRecoverWhatIsTooBig(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{Recovery: Recovery{MaxDisconnection: time.Minute}})
@@ -211,7 +211,8 @@ func TestClientRefusedLater(t *testing.T) {
 	}
 }
 
-// A call that waits for its answer when the connection breaks fails; with CallRetries it is sent again, as it was.
+// A call that waits for its answer when the connection breaks fails; with CallRetries it is sent
+// again, as it was.
 func TestClientRetries(t *testing.T) {
 	noLeaks(t)
 	ask := func(c *Client, n int) <-chan error {
@@ -321,7 +322,8 @@ func TestClientOffline(t *testing.T) {
 	}
 }
 
-// While connected, too, only so much waits: a server that does not read makes Emit fail, and not the memory grow.
+// While connected, too, only so much waits: a server that does not read makes Emit fail, and not
+// the memory grow.
 func TestClientServerStalls(t *testing.T) {
 	noLeaks(t)
 	f := newFakeServer(t, overPipe)
@@ -544,7 +546,8 @@ func TestClientCloseSends(t *testing.T) {
 	})
 }
 
-// A handler that panics, or ends its goroutine, costs its own event the answer, and nobody anything else.
+// A handler that panics, or ends its goroutine, costs its own event the answer, and nobody anything
+// else.
 func TestClientPanics(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
@@ -584,8 +587,8 @@ func TestClientHandlePanics(t *testing.T) {
 	}
 }
 
-// A server that sends faster than its events are handled waits, but not while a Call waits for an answer, which may
-// stand behind them; and one that goes on and on is given up then.
+// A server that sends faster than its events are handled waits, but not while a Call waits for an
+// answer, which may stand behind them; and one that goes on and on is given up then.
 func TestClientInboxBounds(t *testing.T) {
 	noLeaks(t)
 	for _, flood := range []bool{false, true} {
@@ -709,8 +712,8 @@ func TestClientConnectInHandler(t *testing.T) {
 
 // --- By the clock ---
 
-// The schedule of attempts, to the instant: immediately, then as the Backoff says, from the beginning again only if a
-// connection has lasted.
+// The schedule of attempts, to the instant: immediately, then as the Backoff says, from the
+// beginning again only if a connection has lasted.
 func TestClientSchedule(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := newHub(t, Options{})
@@ -766,8 +769,8 @@ func TestClientSchedule(t *testing.T) {
 	})
 }
 
-// What a server asks for with Retry-After comes before the delay of the Backoff, and is bounded. A refusal that is final
-// ends the attempts of a client that was connected before, too.
+// What a server asks for with Retry-After comes before the delay of the Backoff, and is bounded. A
+// refusal that is final ends the attempts of a client that was connected before, too.
 func TestClientRetryAfter(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := newHub(t, Options{})
@@ -865,8 +868,8 @@ func TestClientCallTimeout(t *testing.T) {
 	})
 }
 
-// A server that sends nothing for its ping interval and its ping time-out is gone; pings are answered, and anything is
-// a sign of life.
+// A server that sends nothing for its ping interval and its ping time-out is gone; pings are
+// answered, and anything is a sign of life.
 func TestClientHeartbeat(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFakeServer(t, overPipe)
@@ -932,8 +935,8 @@ func TestClientHeartbeatWhilePaused(t *testing.T) {
 	})
 }
 
-// A server that goes while the client does not read is noticed by writing: what is emitted then waits for the next
-// connection, and is not lost with the one that ended.
+// A server that goes while the client does not read is noticed by writing: what is emitted then
+// waits for the next connection, and is not lost with the one that ended.
 func TestClientHeartbeatWritesWhilePaused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFakeServer(t, overPipe)
@@ -961,9 +964,9 @@ func TestClientHeartbeatWritesWhilePaused(t *testing.T) {
 	})
 }
 
-// A laptop that sleeps: nothing comes, time jumps. If timers ran on, the client has noticed; if they stood still with
-// everything else, the wall clock is a reason to ask the server, as TestClientProbes shows. What is emitted is not lost
-// but sent when the client is connected again.
+// A laptop that sleeps: nothing comes, time jumps. If timers ran on, the client has noticed; if
+// they stood still with everything else, the wall clock is a reason to ask the server, as
+// TestClientProbes shows. What is emitted is not lost but sent when the client is connected again.
 func TestClientSleeps(t *testing.T) {
 	t.Run("timers go on", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
@@ -999,8 +1002,9 @@ func TestClientSleeps(t *testing.T) {
 	})
 }
 
-// After a sleep through which no timer ran the server is asked whether it is still there. A clock that was set forward
-// looks the same, and ends no connection; one that was set back hides no dead server.
+// After a sleep through which no timer ran the server is asked whether it is still there. A clock
+// that was set forward looks the same, and ends no connection; one that was set back hides no dead
+// server.
 func TestClientProbes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFakeServer(t, overPipe)

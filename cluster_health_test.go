@@ -19,8 +19,8 @@ var errForbidden = errors.New("forbidden by the broker")
 
 func (b *wordyBus) Flush(context.Context) error { return errForbidden }
 
-// A node that does not hear itself, by the topic of all nodes or by its own, knows that it is deaf, though every call of the
-// Bus succeeds.
+// A node that does not hear itself, by the topic of all nodes or by its own, knows that it is deaf,
+// though every call of the Bus succeeds.
 func TestDeafNodeKnows(t *testing.T) {
 	for _, by := range []string{"all nodes'", "its own"} {
 		t.Run(by+" topic", func(t *testing.T) {
@@ -67,7 +67,8 @@ func TestDeafNodeKnows(t *testing.T) {
 	}
 }
 
-// A subscription that the Bus has lost is made anew: of the node's own topics, of the namespace, and of a room.
+// A subscription that the Bus has lost is made anew: of the node's own topics, of the namespace,
+// and of a room.
 func TestLostSubscriptionIsRenewed(t *testing.T) {
 	for _, lost := range []string{"everyNode", "nodeTopic", "namespace", "room", "left room"} {
 		t.Run(lost, func(t *testing.T) {
@@ -130,8 +131,8 @@ func TestLostSubscriptionIsRenewed(t *testing.T) {
 	}
 }
 
-// A node that hears itself before Subscribe has returned, since it answers another node, begins to send its hellos all the
-// same.
+// A node that hears itself before Subscribe has returned, since it answers another node, begins to
+// send its hellos all the same.
 func TestNodeThatHearsItselfEarlyStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := new(MemoryBus)
@@ -152,7 +153,8 @@ func TestNodeThatHearsItselfEarlyStarts(t *testing.T) {
 	})
 }
 
-// A node whose subscriptions are refused is missed by the others, for its sockets are not among those that they count.
+// A node whose subscriptions are refused is missed by the others, for its sockets are not among
+// those that they count.
 func TestRefusedNodeIsMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := new(MemoryBus)
@@ -188,7 +190,8 @@ func TestRefusedNodeIsMissed(t *testing.T) {
 	})
 }
 
-// A Bus that refuses from the start is known to fail after its first attempt, and a question that waits is told.
+// A Bus that refuses from the start is known to fail after its first attempt, and a question that
+// waits is told.
 func TestBusFailsFromTheStart(t *testing.T) {
 	for _, test := range []struct {
 		how  string
@@ -262,8 +265,8 @@ func TestShutdownFlushesBus(t *testing.T) {
 	})
 }
 
-// What Shutdown waits for the Bus is bounded by its context, but the last messages are tried for a second. What did not leave
-// is an error.
+// What Shutdown waits for the Bus is bounded by its context, but the last messages are tried for a
+// second. What did not leave is an error.
 func TestShutdownBoundsFlush(t *testing.T) {
 	for _, test := range []struct {
 		name          string

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// What is asked of a target does not overtake what the same goroutine has emitted to it, although the two go by
-// different topics.
+// What is asked of a target does not overtake what the same goroutine has emitted to it, although
+// the two go by different topics.
 func TestQuestionOvertakesEvent(t *testing.T) {
 	call := func(to Target) error {
 		replies, err := to.Call(context.Background(), "question")
@@ -77,7 +77,8 @@ func TestQuestionOvertakesEvent(t *testing.T) {
 	}
 }
 
-// An event that the Bus has lost holds up the question behind it for a moment, and within what the caller waits.
+// An event that the Bus has lost holds up the question behind it for a moment, and within what the
+// caller waits.
 func TestQuestionAfterLostEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &heldBus{Bus: new(MemoryBus)}
@@ -119,8 +120,8 @@ func TestQuestionAboutUnheardRoom(t *testing.T) {
 	})
 }
 
-// A question that waits for a topic goes on when the node gives that up, and a topic forgets the markers of nodes that
-// have gone.
+// A question that waits for a topic goes on when the node gives that up, and a topic forgets the
+// markers of nodes that have gone.
 func TestMarkersAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := newTopics(new(MemoryBus), func(*topic, []byte) {})

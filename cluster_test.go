@@ -67,7 +67,8 @@ func TestClusterEmit(t *testing.T) {
 				m.want(fmt.Sprintf(`{"event":"test","data":%q}`, test.name))
 			}
 		}
-		// Nobody has heard more, as what comes last proves: nothing overtakes what goes by one topic.
+		// Nobody has heard more, as what comes last proves: nothing overtakes what goes by one
+		// topic.
 		for _, h := range all {
 			h.Emit("end")
 		}
@@ -82,7 +83,8 @@ func TestClusterEmit(t *testing.T) {
 	})
 }
 
-// Several arguments, attachments and namespaces pass between nodes; who speaks what is no concern of the sender's node.
+// Several arguments, attachments and namespaces pass between nodes; who speaks what is no concern
+// of the sender's node.
 func TestClusterForms(t *testing.T) {
 	noLeaks(t)
 	all := newTestCluster(t, overTCP, 2, new(MemoryBus), Options{Compression: Compression{Level: 1}})
@@ -330,8 +332,8 @@ func TestNodes(t *testing.T) {
 	}
 }
 
-// A topic is subscribed to while it has local members, and a while longer; with recovery, for as long as one of them may
-// come back. Nothing stays behind.
+// A topic is subscribed to while it has local members, and a while longer; with recovery, for as
+// long as one of them may come back. Nothing stays behind.
 func TestClusterTopics(t *testing.T) {
 	for _, test := range []struct {
 		stays, linger time.Duration
@@ -374,8 +376,8 @@ func TestClusterTopics(t *testing.T) {
 	}
 }
 
-// Nodes that start together know each other at once, and who is heard to say anything is there: what is asked would leave its
-// sockets out otherwise, and say nothing of it.
+// Nodes that start together know each other at once, and who is heard to say anything is there:
+// what is asked would leave its sockets out otherwise, and say nothing of it.
 func TestClusterFirstMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := new(MemoryBus)
@@ -482,7 +484,8 @@ func TestClusterHeartbeatOfAPatientHub(t *testing.T) {
 	})
 }
 
-// A Bus that fails or hangs costs local traffic nothing and waits no longer than it says; all comes back with it.
+// A Bus that fails or hangs costs local traffic nothing and waits no longer than it says; all comes
+// back with it.
 func TestClusterOutage(t *testing.T) {
 	for _, how := range []string{"fails", "hangs"} {
 		t.Run(how, func(t *testing.T) {
@@ -581,11 +584,12 @@ func TestClusterOversize(t *testing.T) {
 	}
 }
 
-// A Join does not wait for a Bus that is known not to subscribe, although that takes every heartbeat.
+// A Join does not wait for a Bus that is known not to subscribe, although that takes every
+// heartbeat.
 func TestClusterMuted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		// While muted is set the Bus keeps what is published, and its subscriptions hang: as a client may that
-		// connects again.
+		// While muted is set the Bus keeps what is published, and its subscriptions hang: as a
+		// client may that connects again.
 		var muted atomic.Bool
 		memory := new(MemoryBus)
 		bus := &scriptedBus{
@@ -633,7 +637,8 @@ func TestClusterMuted(t *testing.T) {
 	})
 }
 
-// More than the queue holds is dropped and counted, and what Shutdown cannot publish does not keep it.
+// More than the queue holds is dropped and counted, and what Shutdown cannot publish does not keep
+// it.
 func TestClusterQueueFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &scriptedBus{Bus: new(MemoryBus)}
@@ -811,8 +816,9 @@ func FuzzClusterMessage(f *testing.F) {
 	})
 }
 
-// Row 76: a node drops what it has sent itself; an outage of the Bus costs what is emitted elsewhere meanwhile and no more:
-// nothing comes twice, and rooms that were joined during the outage are subscribed to after it.
+// Row 76: a node drops what it has sent itself; an outage of the Bus costs what is emitted
+// elsewhere meanwhile and no more: nothing comes twice, and rooms that were joined during the
+// outage are subscribed to after it.
 func TestBus(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)

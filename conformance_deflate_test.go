@@ -10,11 +10,13 @@ import (
 	"testing"
 )
 
-// Groups 12 and 13 of the Autobahn test suite: echoes of compressed messages. The suite's are a thousand a case, of
-// files that it brings; here they are few, of data of the same kinds. Group 13.1 is 12.4 over again and left out, and
-// the others of 13, which are about the handshake, go up to 32 KiB.
+// Groups 12 and 13 of the Autobahn test suite: echoes of compressed messages. The suite's are a
+// thousand a case, of files that it brings; here they are few, of data of the same kinds. Group
+// 13.1 is 12.4 over again and left out, and the others of 13, which are about the handshake, go up
+// to 32 KiB.
 
-// conformanceSizes are the eighteen cases of each group: message size, and size of its fragments or 0 for none.
+// conformanceSizes are the eighteen cases of each group: message size, and size of its fragments or
+// 0 for none.
 var conformanceSizes = []struct{ message, fragment int }{
 	{16, 0}, {64, 0}, {256, 0}, {1 << 10, 0}, {4 << 10, 0}, {8 << 10, 0}, {16 << 10, 0}, {32 << 10, 0}, {64 << 10, 0}, {128 << 10, 0},
 	{8 << 10, 256}, {16 << 10, 256}, {32 << 10, 256}, {64 << 10, 256}, {128 << 10, 256},
@@ -127,7 +129,8 @@ func (s setup) startDeflateEcho(t *testing.T, demands []deflateDemand) (*peer, <
 	return p, ended
 }
 
-// A corpus is what messages are taken from. Both forms are kept, because the race detector makes flate slow.
+// A corpus is what messages are taken from. Both forms are kept, because the race detector makes
+// flate slow.
 type corpus struct {
 	data  string
 	known map[int][]corpusMessage
@@ -160,8 +163,8 @@ func (c *corpus) messages(t testing.TB, size int) []corpusMessage {
 	return c.known[size]
 }
 
-// echoDeflated sends compressed messages and expects them back, one at a time. bits bounds the window of what comes
-// back.
+// echoDeflated sends compressed messages and expects them back, one at a time. bits bounds the
+// window of what comes back.
 func (p *peer) echoDeflated(op opcode, messages []corpusMessage, fragment, bits int) {
 	p.t.Helper()
 	for i, m := range messages {

@@ -13,9 +13,10 @@ import (
 	"unicode/utf8"
 )
 
-// This file says to an echo server and to an echo client what the Autobahn test suite says to them, case by case and
-// under its numbers, and accepts only what it calls OK. Groups 12 and 13, which need compression, have a file of their
-// own. Where the suite waits for a second to see that something was answered early, this test waits for the answer.
+// This file says to an echo server and to an echo client what the Autobahn test suite says to them,
+// case by case and under its numbers, and accepts only what it calls OK. Groups 12 and 13, which
+// need compression, have a file of their own. Where the suite waits for a second to see that
+// something was answered early, this test waits for the answer.
 
 // A wireFrame is one frame to send or to expect: whole and legal, unless it says otherwise.
 type wireFrame struct {
@@ -39,7 +40,8 @@ func closeFrame(code StatusCode, reason string) wireFrame {
 func (f wireFrame) unfinished() wireFrame     { f.more = true; return f }
 func (f wireFrame) reserved(n byte) wireFrame { f.rsv = n; return f }
 
-// fragments cuts a message into frames of size bytes; the last one has what is left, if it is nothing.
+// fragments cuts a message into frames of size bytes; the last one has what is left, if it is
+// nothing.
 func fragments(op opcode, message string, size int) (frames []wireFrame) {
 	for ; len(message) >= size; message = message[size:] {
 		frames = append(frames, wireFrame{op: op, payload: message[:size], more: true})
@@ -80,8 +82,9 @@ type conformanceCase struct {
 	turns []turn
 	times int // the turns are repeated; 0 means once
 
-	// end is the code of Atrium's close frame, or 1005 for an empty one. Unless a turn has a close frame, it is a peer's
-	// violation that Atrium ends the connection for. 0 means that the peer begins the close when all is said.
+	// end is the code of Atrium's close frame, or 1005 for an empty one. Unless a turn has a close
+	// frame, it is a peer's violation that Atrium ends the connection for. 0 means that the peer
+	// begins the close when all is said.
 	end StatusCode
 }
 
@@ -170,7 +173,8 @@ func pingCases() []conformanceCase {
 	}
 }
 
-// afterHello is a turn that begins with a good message, which is echoed although what follows it is a violation.
+// afterHello is a turn that begins with a good message, which is echoed although what follows it is
+// a violation.
 func afterHello(frames ...wireFrame) turn {
 	hello := textFrame("Hello, world!")
 	return sends(append([]wireFrame{hello}, frames...)...).wants(hello)
@@ -273,8 +277,9 @@ func utf8Cases() []conformanceCase {
 	}
 }
 
-// utf8SequenceCases has the sequences of Markus Kuhn's decoder test, each in one frame. Besides, under names, it has
-// the good ones a byte a write, and the bad ones up to the first byte that cannot be text, the rest being withheld.
+// utf8SequenceCases has the sequences of Markus Kuhn's decoder test, each in one frame. Besides,
+// under names, it has the good ones a byte a write, and the bad ones up to the first byte that
+// cannot be text, the rest being withheld.
 func utf8SequenceCases() (cases []conformanceCase) {
 	pad := func(lead string, n int, last string) string { return lead + strings.Repeat("\x80", n-2) + last }
 	surrogate := func(r int) string { return string([]byte{0xed, 0x80 | byte(r>>6&0x3f), 0x80 | byte(r&0x3f)}) }
@@ -401,8 +406,8 @@ func limitCases() (cases []conformanceCase) {
 	add := func(group, number, times int, u turn) {
 		cases = append(cases, conformanceCase{id: fmt.Sprintf("9.%d.%d", group, number+1), turns: []turn{u}, times: times})
 	}
-	// The suite's messages are of 4 MiB where these are of 256 KiB, and it has 1,000 where these are 200. The race
-	// detector looks at every byte, many times.
+	// The suite's messages are of 4 MiB where these are of 256 KiB, and it has 1,000 where these
+	// are 200. The race detector looks at every byte, many times.
 	stars := strings.Repeat("*", 256*kb)
 	for i, frame := range []func(string) wireFrame{textFrame, binaryFrame} {
 		filled := repeated([]string{"BAsd7&jh23", "\x00\xfe\x23\xfa\xf0"}[i], 16*mb)
@@ -501,8 +506,9 @@ func (p *peer) take(u turn) {
 	}
 }
 
-// startEcho connects an echo, a server's or a client's, and its peer. The error with which the echo's reading ended
-// comes when its connection is closed. The lines are of the peer's handshake; extensions is what the echo's says.
+// startEcho connects an echo, a server's or a client's, and its peer. The error with which the
+// echo's reading ended comes when its connection is closed. The lines are of the peer's handshake;
+// extensions is what the echo's says.
 func (s setup) startEcho(t *testing.T, compression bool, lines ...string) (p *peer, ended <-chan error, extensions string) {
 	t.Helper()
 	over := make(chan error, 1)

@@ -12,13 +12,13 @@ import (
 
 // Conn is a WebSocket connection (RFC 6455), made by Upgrade or Dial. It can be used without a Hub.
 //
-// Messages go in and out whole. Read must be called all the time, because pings are answered, pongs seen and the
-// closing handshake is done where the connection is read. Write queues: what is queued leaves in order, ahead of
-// it only pings and pongs, behind it the close frame. A context bounds the wait of one call and never harms the
-// connection.
+// Messages go in and out whole. Read must be called all the time, because pings are answered, pongs
+// seen and the closing handshake is done where the connection is read. Write queues: what is queued
+// leaves in order, ahead of it only pings and pongs, behind it the close frame. A context bounds
+// the wait of one call and never harms the connection.
 //
-// Read and ReadInto are for one goroutine at a time; all other methods may be called from any goroutine at any
-// time.
+// Read and ReadInto are for one goroutine at a time; all other methods may be called from any
+// goroutine at any time.
 type Conn struct {
 	nc          net.Conn
 	subprotocol string
@@ -92,8 +92,8 @@ func (c *Conn) Subprotocol() string { return c.subprotocol }
 // State returns the connection's state.
 func (c *Conn) State() State { return State(c.state.Load()) }
 
-// NetConn returns the connection below, for its addresses. To read, write, close or set deadlines there breaks
-// the WebSocket connection.
+// NetConn returns the connection below, for its addresses. To read, write, close or set deadlines
+// there breaks the WebSocket connection.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
 // MessageType says what a message is.
@@ -108,21 +108,23 @@ const (
 // String returns "text" or "binary".
 func (t MessageType) String() string { return opcode(t).String() }
 
-// Write queues one message and returns without waiting for the network. If the queue is full (MaxQueuedBytes of UpgradeOptions or DialOptions), Write waits for room until ctx ends.
+// Write queues one message and returns without waiting for the network. If the queue is full
+// (MaxQueuedBytes of UpgradeOptions or DialOptions), Write waits for room until ctx ends.
 //
-// A nil error means queued, in the order of the calls; an error from ctx means that nothing was queued; any
-// other error matches ErrClosed. Text must be UTF-8, which is the caller's to see to. Write does not keep p.
+// A nil error means queued, in the order of the calls; an error from ctx means that nothing was
+// queued; any other error matches ErrClosed. Text must be UTF-8, which is the caller's to see to.
+// Write does not keep p.
 //
-// If compression was agreed on, a message of at least Compression.Threshold bytes is compressed before it is queued,
-// and sent so if that makes it smaller.
+// If compression was agreed on, a message of at least Compression.Threshold bytes is compressed
+// before it is queued, and sent so if that makes it smaller.
 func (c *Conn) Write(ctx context.Context, t MessageType, p []byte) error {
 	return c.write(ctx, opcode(t), p, len(p) >= int(c.compression.threshold))
 }
 
-// WriteCompress is Write for a message of which the caller knows better whether to compress it: false, for example,
-// for one that holds a secret beside what somebody else has written, or is compressed already; true whatever its
-// size. A message that would not become smaller, or to a peer with whom compression was not agreed on, is sent as
-// it is.
+// WriteCompress is Write for a message of which the caller knows better whether to compress it:
+// false, for example, for one that holds a secret beside what somebody else has written, or is
+// compressed already; true whatever its size. A message that would not become smaller, or to a peer
+// with whom compression was not agreed on, is sent as it is.
 func (c *Conn) WriteCompress(ctx context.Context, t MessageType, p []byte, compress bool) error {
 	return c.write(ctx, opcode(t), p, compress)
 }
@@ -144,7 +146,8 @@ func (c *Conn) write(ctx context.Context, op opcode, p []byte, compress bool) er
 	return nil
 }
 
-// messageFrame returns a whole frame with a copy of p: compressed, if compress says so and that makes it smaller.
+// messageFrame returns a whole frame with a copy of p: compressed, if compress says so and that
+// makes it smaller.
 func (c *Conn) messageFrame(op opcode, p []byte, compress bool) []byte {
 	h := c.header(op)
 	if compress {
@@ -158,7 +161,8 @@ func (c *Conn) messageFrame(op opcode, p []byte, compress bool) []byte {
 // frame returns a whole frame with a copy of p, masked if this end is the client.
 func (c *Conn) frame(op opcode, p []byte) []byte { return wholeFrame(c.header(op), p) }
 
-// header returns the header of a whole frame but for its length, with a masking key if this end is the client.
+// header returns the header of a whole frame but for its length, with a masking key if this end is
+// the client.
 func (c *Conn) header(op opcode) frameHeader {
 	h := frameHeader{Fin: true, Opcode: op}
 	if c.client {
@@ -167,8 +171,8 @@ func (c *Conn) header(op opcode) frameHeader {
 	return h
 }
 
-// maskKeys are masking keys read ahead: those from used on are still unused. To ask the system for each key costs more
-// than to mask a short message.
+// maskKeys are masking keys read ahead: those from used on are still unused. To ask the system for
+// each key costs more than to mask a short message.
 var maskKeys struct {
 	mu   sync.Mutex
 	keys [256]byte

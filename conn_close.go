@@ -9,10 +9,11 @@ import (
 )
 
 const (
-	// defaultCloseTimeout bounds how long what is queued when a connection is closed may take to leave, unless an option
-	// says otherwise.
+	// defaultCloseTimeout bounds how long what is queued when a connection is closed may take to
+	// leave, unless an option says otherwise.
 	defaultCloseTimeout = 30 * time.Second
-	// dropTimeout bounds the same where the queue is dropped: the rest of a frame and the close frame.
+	// dropTimeout bounds the same where the queue is dropped: the rest of a frame and the close
+	// frame.
 	dropTimeout = time.Second
 	// answerTimeout bounds the wait for the peer's close frame when ours has left.
 	answerTimeout = time.Second
@@ -29,16 +30,18 @@ var (
 	errCloseCode   = errors.New("atrium: a close code is 1000 to 1003, 1007 to 1014 or 3000 to 4999")
 )
 
-// Close performs the closing handshake (RFC 6455 §7): it sends the close frame behind everything that was queued,
-// waits for the peer's, reading and discarding messages if nobody else reads, and closes the network connection.
+// Close performs the closing handshake (RFC 6455 §7): it sends the close frame behind everything
+// that was queued, waits for the peer's, reading and discarding messages if nobody else reads, and
+// closes the network connection.
 //
-// What is queued has CloseTimeout to leave (of UpgradeOptions or DialOptions), as long as the peer takes it: if the
-// network takes nothing for 5 seconds, the connection is cut earlier. The peer's close frame has a second after ours has
-// left, and the peer's end of TCP one more. A CloseNow meanwhile ends the wait.
+// What is queued has CloseTimeout to leave (of UpgradeOptions or DialOptions), as long as the peer
+// takes it: if the network takes nothing for 5 seconds, the connection is cut earlier. The peer's
+// close frame has a second after ours has left, and the peer's end of TCP one more. A CloseNow
+// meanwhile ends the wait.
 //
-// A reason longer than 123 bytes is cut. A code that may not be sent is refused with an error, and nothing
-// happens. Close returns nil if all that was queued has left and the handshake was completed, and otherwise the error,
-// matching ErrClosed, with which the connection ended.
+// A reason longer than 123 bytes is cut. A code that may not be sent is refused with an error, and
+// nothing happens. Close returns nil if all that was queued has left and the handshake was
+// completed, and otherwise the error, matching ErrClosed, with which the connection ended.
 func (c *Conn) Close(code StatusCode, reason string) error {
 	if !code.onWire() {
 		return errCloseCode
@@ -59,12 +62,12 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	return c.in.err
 }
 
-// CloseNow closes the network connection at once, with no handshake and without what is still queued. The peer
-// sees status 1006.
+// CloseNow closes the network connection at once, with no handshake and without what is still
+// queued. The peer sees status 1006.
 //
-// If it is the peer who has ended the connection, by a close frame or by breaking the protocol, CloseNow lets what is
-// queued and the close frame that answers leave first, as Close does, and does not wait for that: so a deferred
-// CloseNow is right for every end.
+// If it is the peer who has ended the connection, by a close frame or by breaking the protocol,
+// CloseNow lets what is queued and the close frame that answers leave first, as Close does, and
+// does not wait for that: so a deferred CloseNow is right for every end.
 func (c *Conn) CloseNow() error {
 	if c.peerEnded.Load() {
 		go c.finish()
@@ -89,8 +92,9 @@ const (
 	dropQueued                     // they are dropped
 )
 
-// beginClose queues the close frame and bounds the steps of the closing. It does not wait: the closing handshake is done
-// by whoever is reading, or by finish. It reports false if the closing had begun already.
+// beginClose queues the close frame and bounds the steps of the closing. It does not wait: the
+// closing handshake is done by whoever is reading, or by finish. It reports false if the closing
+// had begun already.
 func (c *Conn) beginClose(code StatusCode, reason string, mode closeMode) bool {
 	if !c.state.CompareAndSwap(int32(StateOpen), int32(StateClosing)) {
 		return false
@@ -105,14 +109,15 @@ func (c *Conn) beginClose(code StatusCode, reason string, mode closeMode) bool {
 	return true
 }
 
-// abort ends writing on a network connection that has failed, so that no closing handshake is possible.
+// abort ends writing on a network connection that has failed, so that no closing handshake is
+// possible.
 func (c *Conn) abort(err error) {
 	c.state.CompareAndSwap(int32(StateOpen), int32(StateClosing))
 	c.out.stop(err)
 }
 
-// finish completes a closing that has begun, and closes the network connection. It returns when that is done, by this
-// call or another.
+// finish completes a closing that has begun, and closes the network connection. It returns when
+// that is done, by this call or another.
 func (c *Conn) finish() {
 	c.finishing.Do(func() {
 		c.in.mu.Lock()
@@ -135,9 +140,10 @@ func (c *Conn) finish() {
 	})
 }
 
-// linger lets the peer read what was sent to it: closing a socket with unread input resets the connection, and a
-// reset can overtake the close frame. The server closes its side of TCP first, the client waits for it
-// (RFC 6455 §7.1.1). unread says that the peer may have sent more than was read.
+// linger lets the peer read what was sent to it: closing a socket with unread input resets the
+// connection, and a reset can overtake the close frame. The server closes its side of TCP first,
+// the client waits for it (RFC 6455 §7.1.1). unread says that the peer may have sent more than was
+// read.
 func (c *Conn) linger(unread bool) {
 	if !c.client {
 		half, ok := c.nc.(interface{ CloseWrite() error })

@@ -63,8 +63,8 @@ func TestCloseReceived(t *testing.T) {
 					t.Errorf("the next Read: %v, want %v", again, e)
 				}
 				p.wantClose(row.answer, e.Reason)
-				// RFC 6455 §7.1.1: the server closes TCP first. A pipe has no sides to close apart, so one on which
-				// more may come stays open for a while.
+				// RFC 6455 §7.1.1: the server closes TCP first. A pipe has no sides to close apart,
+				// so one on which more may come stays open for a while.
 				if !s.client && (row.reason != "*" || s.kind.name != "pipe") {
 					p.wantEnd()
 				}
@@ -165,7 +165,8 @@ func TestCloseIsLast(t *testing.T) {
 			if err := c.Write(limited(t), MessageText, []byte("late")); err != ErrClosed {
 				t.Errorf("Write: %v, want %v", err, ErrClosed)
 			}
-			// Messages that come before the peer's close frame are still whoever reads's; pings are not answered.
+			// Messages that come before the peer's close frame are still whoever reads's; pings are
+			// not answered.
 			p.send(p.frame(opPing, "late"), p.frame(opText, "crossing"))
 			if got := within(t, texts, "a message that crosses the close frame"); got != "crossing" {
 				t.Errorf("got %q", got)
@@ -334,8 +335,8 @@ func TestCloseTakesNoLonger(t *testing.T) {
 	}
 }
 
-// Row 33, in real time: the peer does not read, or reads and never answers. Queued messages and the close frame get
-// their time, then the connection is closed, and a Read ends with it.
+// Row 33, in real time: the peer does not read, or reads and never answers. Queued messages and the
+// close frame get their time, then the connection is closed, and a Read ends with it.
 func TestCloseUnanswered(t *testing.T) {
 	noLeaks(t)
 	var all sync.WaitGroup
@@ -366,7 +367,8 @@ func TestCloseUnanswered(t *testing.T) {
 	all.Wait()
 }
 
-// Row 34: what was queued before Close is delivered before its frame, also to a peer that reads late.
+// Row 34: what was queued before Close is delivered before its frame, also to a peer that reads
+// late.
 func TestCloseDeliversWhatIsQueued(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -398,7 +400,8 @@ func TestCloseDeliversWhatIsQueued(t *testing.T) {
 	})
 }
 
-// Queued messages are delivered as well when it is the peer, or its mistake, that ends the connection.
+// Queued messages are delivered as well when it is the peer, or its mistake, that ends the
+// connection.
 func TestQueuedMessagesPrecedeTheAnswer(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -424,7 +427,8 @@ func TestQueuedMessagesPrecedeTheAnswer(t *testing.T) {
 	})
 }
 
-// Row 35: a connection cut, at any point, is status 1006 with the cause, the same at every later Read.
+// Row 35: a connection cut, at any point, is status 1006 with the cause, the same at every later
+// Read.
 func TestCut(t *testing.T) {
 	overRoles(t, func(t *testing.T, s setup) {
 		cuts := []struct {
@@ -591,7 +595,8 @@ func TestCloseNowWithinClose(t *testing.T) {
 	}
 }
 
-// CloseNow and Close from many goroutines, while others read, write and ping, leave a closed connection.
+// CloseNow and Close from many goroutines, while others read, write and ping, leave a closed
+// connection.
 func TestCloseRace(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -638,8 +643,9 @@ func TestCloseRace(t *testing.T) {
 	})
 }
 
-// Nobody reads, and much has come that nobody will: Close reads and discards it. To close a socket with unread
-// input would reset the connection, and the reset could overtake the last message and the close frame.
+// Nobody reads, and much has come that nobody will: Close reads and discards it. To close a socket
+// with unread input would reset the connection, and the reset could overtake the last message and
+// the close frame.
 func TestCloseDiscardsWhatIsUnread(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -715,9 +721,10 @@ func TestCloseWhileAnotherReads(t *testing.T) {
 	})
 }
 
-// Row 33, with somebody reading. A Read whose context ends neither prolongs Close nor shortens it: the context's
-// interruption and the closing handshake share one deadline of the network connection. In real time, for Close waits
-// for the reader at a mutex, which stops a synctest clock.
+// Row 33, with somebody reading. A Read whose context ends neither prolongs Close nor shortens it:
+// the context's interruption and the closing handshake share one deadline of the network
+// connection. In real time, for Close waits for the reader at a mutex, which stops a synctest
+// clock.
 func TestCloseUnansweredWhileContextsEnd(t *testing.T) {
 	noLeaks(t)
 	c, p := setup{overTCP, false}.start(t, UpgradeOptions{})
@@ -766,7 +773,8 @@ func TestCloseWaitsForALateReader(t *testing.T) {
 	})
 }
 
-// A slow consumer's queue is dropped, but not the rest of a frame that it has the beginning of, nor the close frame.
+// A slow consumer's queue is dropped, but not the rest of a frame that it has the beginning of, nor
+// the close frame.
 func TestBeginCloseDropsTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})

@@ -50,8 +50,9 @@ func level(on bool) Compression {
 	return Compression{}
 }
 
-// A message is compressed from the threshold on, or as its writer says, and only if that makes it smaller. Control
-// frames never are. A client's frames are compressed and then masked: the peer has checked.
+// A message is compressed from the threshold on, or as its writer says, and only if that makes it
+// smaller. Control frames never are. A client's frames are compressed and then masked: the peer has
+// checked.
 func TestWriteCompressed(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -221,8 +222,8 @@ func payloadOf(t testing.TB, frame []byte) (payload string, compressed bool) {
 	return string(out), true
 }
 
-// A broadcast is compressed once for all who can be sent the same bytes: with a window of 15 bits, or one that the
-// message fits into, and with a smaller one.
+// A broadcast is compressed once for all who can be sent the same bytes: with a window of 15 bits,
+// or one that the message fits into, and with a smaller one.
 func TestBroadcastCompressedOnce(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{Compression: Compression{Level: 1}})
@@ -339,8 +340,8 @@ func TestTargetCompress(t *testing.T) {
 	other.take()
 }
 
-// Nothing is compressed under a lock: whoever's compression comes up when the delivery has begun gets the message as
-// it is.
+// Nothing is compressed under a lock: whoever's compression comes up when the delivery has begun
+// gets the message as it is.
 func TestCompressedBeforeDelivery(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{Compression: Compression{Level: 1}})

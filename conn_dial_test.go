@@ -597,8 +597,8 @@ func TestDialTLS(t *testing.T) {
 // A stage is a point of Dial at which nothing happens any more.
 type stage struct {
 	name string
-	// start starts a server that comes to a stop there, and says so on reached; then on left, when the client has
-	// gone. It returns the options to dial localhost with.
+	// start starts a server that comes to a stop there, and says so on reached; then on left, when
+	// the client has gone. It returns the options to dial localhost with.
 	start func(t testing.TB, k kind, reached, left chan<- struct{}) (scheme string, opts DialOptions)
 }
 
@@ -649,7 +649,8 @@ var stages = []stage{
 	}),
 }
 
-// unfinished is a stage with an end of its own: the refusal is known, only its body is not all there.
+// unfinished is a stage with an end of its own: the refusal is known, only its body is not all
+// there.
 var unfinished = stopping("body", "ws", "", func(nc net.Conn) {
 	http.ReadRequest(bufio.NewReader(nc))
 	io.WriteString(nc, "HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nnot ")
@@ -837,7 +838,8 @@ func splice(a, b net.Conn) {
 	there.Wait()
 }
 
-// httpProxy starts a proxy that knows CONNECT, for who has the password "sesame". It says where it connects to.
+// httpProxy starts a proxy that knows CONNECT, for who has the password "sesame". It says where it
+// connects to.
 func httpProxy(t testing.TB, k kind, targets chan<- string) *server {
 	return dialScript(t, k, func(nc net.Conn) {
 		r, err := http.ReadRequest(bufio.NewReader(nc))
@@ -985,7 +987,8 @@ func wantProxyRefusal(t testing.TB, resp *http.Response, err error, scheme strin
 	}
 }
 
-// A tunnel carries nothing before the client has spoken: what a proxy adds to its answer is not the server's.
+// A tunnel carries nothing before the client has spoken: what a proxy adds to its answer is not the
+// server's.
 func TestDialProxyTalksTooMuch(t *testing.T) {
 	noLeaks(t)
 	through := dialScript(t, overTCP, func(nc net.Conn) {
@@ -1012,7 +1015,8 @@ func TestDialProxyName(t *testing.T) {
 	}
 }
 
-// The answer comes in the moment in which ctx ends: Dial returns a connection that is whole, or ctx's error.
+// The answer comes in the moment in which ctx ends: Dial returns a connection that is whole, or
+// ctx's error.
 func TestDialCancelRace(t *testing.T) {
 	noLeaks(t)
 	cancels := make(chan context.CancelFunc, 1)
@@ -1061,8 +1065,8 @@ func (c answeredConn) Read(p []byte) (int, error)      { return c.Reader.Read(p)
 func (c answeredConn) Write(p []byte) (int, error)     { return len(p), nil }
 func (c answeredConn) SetReadDeadline(time.Time) error { return nil }
 
-// Whatever a server answers is a connection or an error, the same in any pieces; and what is behind the head of an
-// answer is neither lost nor changed.
+// Whatever a server answers is a connection or an error, the same in any pieces; and what is behind
+// the head of an answer is neither lost nor changed.
 func FuzzDialAnswer(f *testing.F) {
 	const key = "dGhlIHNhbXBsZSBub25jZQ=="
 	right := switching(acceptKey(key))

@@ -25,8 +25,8 @@ func readSlowly(nc net.Conn, piece int, pause time.Duration) {
 	}
 }
 
-// What is queued leaves as long as the peer takes it, and not for a second only: neither the queue's length nor the
-// peer's speed cuts it.
+// What is queued leaves as long as the peer takes it, and not for a second only: neither the
+// queue's length nor the peer's speed cuts it.
 func TestCloseDeliversToASlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})
@@ -48,8 +48,8 @@ func TestCloseDeliversToASlowReader(t *testing.T) {
 	})
 }
 
-// A peer that takes nothing any more is cut after a while, one that takes next to nothing when CloseTimeout is over.
-// Close says that not everything was sent.
+// A peer that takes nothing any more is cut after a while, one that takes next to nothing when
+// CloseTimeout is over. Close says that not everything was sent.
 func TestCloseSaysWhatWasNotSent(t *testing.T) {
 	rows := []struct {
 		name  string
@@ -80,7 +80,8 @@ func TestCloseSaysWhatWasNotSent(t *testing.T) {
 	}
 }
 
-// A peer that has answered before it has taken everything, and then takes no more, has missed something.
+// A peer that has answered before it has taken everything, and then takes no more, has missed
+// something.
 func TestCloseAnsweredTooEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})
@@ -93,7 +94,8 @@ func TestCloseAnsweredTooEarly(t *testing.T) {
 	})
 }
 
-// The same over real networks, where it is the kernel that takes: a peer that reads late, after more than a second.
+// The same over real networks, where it is the kernel that takes: a peer that reads late, after
+// more than a second.
 func TestCloseWaitsForALateReaderOverTCP(t *testing.T) {
 	noLeaks(t)
 	for _, k := range []kind{overTCP, overTLS} {
@@ -116,8 +118,9 @@ func TestCloseWaitsForALateReaderOverTCP(t *testing.T) {
 	}
 }
 
-// slowClient is a client with three megabytes queued for it, which it reads at the speed that the pause says: 100 KB each
-// time. It returns what it has got when it is cut, or has read the close frame.
+// slowClient is a client with three megabytes queued for it, which it reads at the speed that the
+// pause says: 100 KB each time. It returns what it has got when it is cut, or has read the close
+// frame.
 func slowClient(t *testing.T, h *Hub, pause time.Duration) (s *Socket, got <-chan string) {
 	p := serve(t, overPipe, h).peer(t)
 	s = p.arrive(h)
@@ -145,8 +148,8 @@ func slowClient(t *testing.T, h *Hub, pause time.Duration) (s *Socket, got <-cha
 	return s, result
 }
 
-// Shutdown delivers what is queued for as long as its ctx lasts and the clients take it: three megabytes at 200 KB a
-// second came to 8 % once. What it could not deliver it counts.
+// Shutdown delivers what is queued for as long as its ctx lasts and the clients take it: three
+// megabytes at 200 KB a second came to 8 % once. What it could not deliver it counts.
 func TestShutdownDeliversToSlowReaders(t *testing.T) {
 	rows := []struct {
 		name  string
@@ -224,8 +227,8 @@ func TestDisconnectDeliversToSlowReaders(t *testing.T) {
 	}
 }
 
-// What doc.go promises of violations holds for every way to end, also for the deferred CloseNow: the answer to a message
-// that came in the same segment, and the close frame, leave.
+// What doc.go promises of violations holds for every way to end, also for the deferred CloseNow:
+// the answer to a message that came in the same segment, and the close frame, leave.
 func TestCloseNowAfterAViolation(t *testing.T) {
 	ends := []struct {
 		name string

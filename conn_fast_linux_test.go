@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// With more input at hand answers are left to the drainer, and leave together. It may begin before the last of them is
-// queued, but is far from making a write of each. The socket keeps writes apart, so that they can be counted.
+// With more input at hand answers are left to the drainer, and leave together. It may begin before
+// the last of them is queued, but is far from making a write of each. The socket keeps writes
+// apart, so that they can be counted.
 func TestReadyAnswersLeaveTogether(t *testing.T) {
 	l, err := net.Listen("unixpacket", filepath.Join(t.TempDir(), "socket"))
 	if err != nil {
@@ -73,7 +74,8 @@ func TestReadyLimitsUnsent(t *testing.T) {
 	if accepted > 1<<20 {
 		t.Errorf("the kernel took %d bytes", accepted)
 	}
-	// When the peer reads what fits into its own buffer, there is room again, though not a third of the sender's.
+	// When the peer reads what fits into its own buffer, there is room again, though not a third of
+	// the sender's.
 	before := accepted
 	if _, err := io.ReadFull(far, make([]byte, min(before, 200<<10))); err != nil {
 		t.Fatal(err)

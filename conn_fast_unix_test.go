@@ -102,8 +102,8 @@ func TestReadyOnlyBareSockets(t *testing.T) {
 	}
 }
 
-// Bytes that came before anybody waited, between two waits, and after a wait that was given up are all found, though
-// the poller reports each arrival only once.
+// Bytes that came before anybody waited, between two waits, and after a wait that was given up are
+// all found, though the poller reports each arrival only once.
 func TestReadyEdgeAlreadyArrived(t *testing.T) {
 	overSockets(t, func(t *testing.T, f *fastIO, near, far net.Conn) {
 		write(t, far, "before")
@@ -216,7 +216,8 @@ func TestReadyCloseWhileWaiting(t *testing.T) {
 	}
 }
 
-// A closed connection's file descriptor becomes another's: what is done with the first never touches the second.
+// A closed connection's file descriptor becomes another's: what is done with the first never
+// touches the second.
 func TestReadyDescriptorReuse(t *testing.T) {
 	for _, s := range sockets {
 		t.Run(s.name, func(t *testing.T) {
@@ -297,8 +298,8 @@ func TestReadyShortWrites(t *testing.T) {
 	})
 }
 
-// While the kernel takes no more there is one drainer, others only queue, none of them waits, and all of it arrives
-// in order, whatever the sizes.
+// While the kernel takes no more there is one drainer, others only queue, none of them waits, and
+// all of it arrives in order, whatever the sizes.
 func TestReadyWriteWhileDraining(t *testing.T) {
 	for _, s := range sockets {
 		t.Run(s.name, func(t *testing.T) {
@@ -353,7 +354,8 @@ func TestReadyWriteWhileDraining(t *testing.T) {
 	}
 }
 
-// With nothing in the way a message is written where Write is called: when Write returns, the kernel has it.
+// With nothing in the way a message is written where Write is called: when Write returns, the
+// kernel has it.
 func TestReadyWritesDirectly(t *testing.T) {
 	for _, s := range sockets {
 		t.Run(s.name, func(t *testing.T) {
@@ -397,7 +399,8 @@ func TestReadyIdleHoldsNoBuffer(t *testing.T) {
 	}
 }
 
-// A session's reader waits on a stack that has never run deep: after each message another goroutine waits in its place.
+// A session's reader waits on a stack that has never run deep: after each message another goroutine
+// waits in its place.
 func TestReadyReaderReplaced(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})

@@ -9,22 +9,23 @@ import (
 )
 
 const (
-	// stallTimeout is how long the kernel may take no byte before a peer with a full queue is given up.
+	// stallTimeout is how long the kernel may take no byte before a peer with a full queue is given
+	// up.
 	stallTimeout = 5 * time.Second
 	// kernelWait is how long a write lasts before the drainer counts as waiting for the kernel.
 	kernelWait = 20 * time.Millisecond
 )
 
-// outbox is the write queue of one connection. It holds whole frames, which are encoded already and never changed again,
-// in the order of a frameQueue, with the close frame last.
+// outbox is the write queue of one connection. It holds whole frames, which are encoded already and
+// never changed again, in the order of a frameQueue, with the close frame last.
 //
-// push only queues, so that it may be called under a room's lock. It reports whether the caller must arrange a flush:
-// call wake soon, or hand the connection to a flusher. So exactly one party is responsible for queued bytes: the caller of
-// push, then the writer.
+// push only queues, so that it may be called under a room's lock. It reports whether the caller
+// must arrange a flush: call wake soon, or hand the connection to a flusher. So exactly one party
+// is responsible for queued bytes: the caller of push, then the writer.
 //
-// There is one writer at a time. On the fast path it is the caller of wake, which makes one or two writes that do not
-// wait; what the kernel does not take is left to the drainer. On the portable path only the drainer writes: a goroutine
-// that exists while there is something to write.
+// There is one writer at a time. On the fast path it is the caller of wake, which makes one or two
+// writes that do not wait; what the kernel does not take is left to the drainer. On the portable
+// path only the drainer writes: a goroutine that exists while there is something to write.
 type outbox struct {
 	nc   net.Conn
 	fast *fastIO // nil on the portable path
@@ -76,8 +77,8 @@ const (
 
 // push queues one frame. A true wake obliges the caller to call wake.
 //
-// Except forWriter, the frame is refused as tooSlow if more than four times the limit is queued, or more than the
-// limit while the kernel took nothing for stallTimeout.
+// Except forWriter, the frame is refused as tooSlow if more than four times the limit is queued, or
+// more than the limit while the kernel took nothing for stallTimeout.
 func (o *outbox) push(frame []byte, by pusher) (v pushResult, wake bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -96,7 +97,8 @@ func (o *outbox) push(frame []byte, by pusher) (v pushResult, wake bool) {
 	return v, wake && (fresh || by != forBroadcast)
 }
 
-// pushVolatile is push for a frame that is better dropped than late. It is dropped while the drainer waits for the kernel.
+// pushVolatile is push for a frame that is better dropped than late. It is dropped while the
+// drainer waits for the kernel.
 func (o *outbox) pushVolatile(frame []byte, by pusher) (v pushResult, wake bool) {
 	o.mu.Lock()
 	waiting := o.blocked || o.stalledFor(kernelWait)
@@ -129,8 +131,8 @@ func (o *outbox) pushPong(frame []byte) (wake bool) {
 	return o.needsWake()
 }
 
-// pushClose queues the close frame behind everything, and lets nothing follow it. It does so once; later calls
-// change nothing. When all of it has left, or cannot leave, the ending goes on.
+// pushClose queues the close frame behind everything, and lets nothing follow it. It does so once;
+// later calls change nothing. When all of it has left, or cannot leave, the ending goes on.
 func (o *outbox) pushClose(frame []byte, ending *ending) (wake bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -147,8 +149,8 @@ func (o *outbox) pushClose(frame []byte, ending *ending) (wake bool) {
 	return o.needsWake()
 }
 
-// needsWake reports, when a frame has been queued, whether nobody is writing, so that a wake is owed. o.mu is held, as in
-// all below that say nothing else.
+// needsWake reports, when a frame has been queued, whether nobody is writing, so that a wake is
+// owed. o.mu is held, as in all below that say nothing else.
 func (o *outbox) needsWake() bool {
 	if o.state == writerWriting {
 		return false
@@ -157,8 +159,8 @@ func (o *outbox) needsWake() bool {
 	return true
 }
 
-// wake makes somebody write what is queued, unless somebody does already. It is called without locks, and does not
-// wait for the network.
+// wake makes somebody write what is queued, unless somebody does already. It is called without
+// locks, and does not wait for the network.
 func (o *outbox) wake() {
 	o.mu.Lock()
 	claimed := o.state == writerScheduled
@@ -192,7 +194,8 @@ func (o *outbox) wakeLater() {
 	}()
 }
 
-// flush writes what the kernel takes without waiting, and leaves the rest to the drainer. The caller is the writer.
+// flush writes what the kernel takes without waiting, and leaves the rest to the drainer. The
+// caller is the writer.
 func (o *outbox) flush() {
 	var buf *[]byte
 	// A caller that finds more after each write is writing for others: two rounds are enough.
@@ -211,8 +214,9 @@ func (o *outbox) flush() {
 	go o.drain(nil, buf)
 }
 
-// drain writes until there is nothing left to write, waiting for the network as long as it takes: first rest, which
-// was taken already and lies in buf, then what is queued. The caller is the writer.
+// drain writes until there is nothing left to write, waiting for the network as long as it takes:
+// first rest, which was taken already and lies in buf, then what is queued. The caller is the
+// writer.
 func (o *outbox) drain(rest []byte, buf *[]byte) {
 	for {
 		chunk := rest
@@ -238,8 +242,8 @@ func (o *outbox) waits() {
 	o.writing = nanotime()
 }
 
-// take returns what to write next; nil if there is nothing, after which the caller no longer is the writer. mayWait says
-// that the write may wait. It locks.
+// take returns what to write next; nil if there is nothing, after which the caller no longer is the
+// writer. mayWait says that the write may wait. It locks.
 func (o *outbox) take(buf **[]byte, mayWait bool) []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -263,8 +267,8 @@ func (o *outbox) take(buf **[]byte, mayWait bool) []byte {
 	return chunk
 }
 
-// wrote accounts for a write, and reports whether there may be others. blocked says that the kernel did not take
-// all of it. It locks.
+// wrote accounts for a write, and reports whether there may be others. blocked says that the kernel
+// did not take all of it. It locks.
 func (o *outbox) wrote(n int, err error, blocked bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -285,8 +289,8 @@ func (o *outbox) wrote(n int, err error, blocked bool) bool {
 	return true
 }
 
-// abandon drops what is queued, except for a frame whose beginning is written. It is for before the close frame is
-// pushed. It locks.
+// abandon drops what is queued, except for a frame whose beginning is written. It is for before the
+// close frame is pushed. It locks.
 func (o *outbox) abandon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -346,7 +350,8 @@ func (o *outbox) bound(limit int) {
 	o.limit = limit
 }
 
-// waitForRoom waits until less than the limit is queued: if the queue is full, until half of it has gone. It locks.
+// waitForRoom waits until less than the limit is queued: if the queue is full, until half of it has
+// gone. It locks.
 func (o *outbox) waitForRoom(ctx context.Context) error { return o.waitBelow(ctx, 1) }
 
 // waitUntilHalf waits until less than half the limit is queued. It locks.
@@ -379,8 +384,8 @@ func (o *outbox) closed() <-chan struct{} {
 	return closed
 }
 
-// progress says how many bytes have still to leave, when the network last took some, by nanotime, and what failed. It
-// locks.
+// progress says how many bytes have still to leave, when the network last took some, by nanotime,
+// and what failed. It locks.
 func (o *outbox) progress() (unsent int, takenAt int64, failure error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -394,7 +399,8 @@ func (o *outbox) progress() (unsent int, takenAt int64, failure error) {
 	return o.bytes, takenAt, failure
 }
 
-// failure returns why what was queued was not all written; nil if it was, or still may be. It locks.
+// failure returns why what was queued was not all written; nil if it was, or still may be. It
+// locks.
 func (o *outbox) failure() error {
 	_, _, failure := o.progress()
 	return failure

@@ -41,8 +41,8 @@ func (m *outboxModel) frame(op opcode, n int) []byte {
 	return numberedFrame(op, m.frames, n)
 }
 
-// added notes a frame that the outbox took, and checks that it asked for a writer if and only if there is none. A
-// broadcast does not ask twice.
+// added notes a frame that the outbox took, and checks that it asked for a writer if and only if
+// there is none. A broadcast does not ask twice.
 func (m *outboxModel) added(list *[][]byte, frame []byte, by pusher, wake bool) {
 	m.t.Helper()
 	*list = append(*list, frame)
@@ -245,8 +245,8 @@ func (m *outboxModel) check() {
 	}
 }
 
-// parse looks at what was newly handed to the network: frames, whole and in order. Where a frame begins, what should
-// be before it must have been.
+// parse looks at what was newly handed to the network: frames, whole and in order. Where a frame
+// begins, what should be before it must have been.
 func (m *outboxModel) parse() {
 	m.t.Helper()
 	for m.parsed < len(m.g.handed) {
@@ -382,7 +382,8 @@ func TestOutboxCoalesces(t *testing.T) {
 	})
 }
 
-// A frame larger than a chunk is not copied, wherever in the queue it is, and control frames wait for its end.
+// A frame larger than a chunk is not copied, wherever in the queue it is, and control frames wait
+// for its end.
 func TestOutboxLargeFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, ahead := range []int{0, 1, 5} {
@@ -485,8 +486,8 @@ func TestOutboxTooSlow(t *testing.T) {
 	})
 }
 
-// A volatile frame is dropped from when a write has waited for kernelWait until that write is over. To wait for a
-// wake does not count.
+// A volatile frame is dropped from when a write has waited for kernelWait until that write is over.
+// To wait for a wake does not count.
 func TestOutboxVolatile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, g := newTestOutbox(10_000)
@@ -622,7 +623,8 @@ func TestOutboxWaits(t *testing.T) {
 	}
 }
 
-// A write that fails ends everything: what is queued is let go, what waits is released, nothing is written again.
+// A write that fails ends everything: what is queued is let go, what waits is released, nothing is
+// written again.
 func TestOutboxWriteFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, g := newTestOutbox(1000)

@@ -17,8 +17,8 @@ const readBufferSize = 4096
 
 var readBuffers = sync.Pool{New: func() any { return new([readBufferSize]byte) }}
 
-// inbound is what a Conn has received and not yet returned. All that an interrupted Read leaves behind is here, so that
-// the next goes on with it.
+// inbound is what a Conn has received and not yet returned. All that an interrupted Read leaves
+// behind is here, so that the next goes on with it.
 type inbound struct {
 	reading atomic.Bool // a Read is in progress
 
@@ -44,20 +44,20 @@ type inbound struct {
 
 func (in *inbound) buffered() []byte { return in.buf[in.r:in.w] }
 
-// Read waits for the next message and returns it; the slice is the caller's. Pings are answered and pongs seen
-// on the way.
+// Read waits for the next message and returns it; the slice is the caller's. Pings are answered and
+// pongs seen on the way.
 //
-// If ctx ends first, Read returns its error and nothing is lost: the next Read goes on where this one stopped.
-// Any other error ends the connection and is a *CloseError, the same at every later call: the peer's code and
-// reason (1005 if it gave none), the code sent to a peer that broke the protocol, or 1006 if the network
-// connection ended without a close frame.
+// If ctx ends first, Read returns its error and nothing is lost: the next Read goes on where this
+// one stopped. Any other error ends the connection and is a *CloseError, the same at every later
+// call: the peer's code and reason (1005 if it gave none), the code sent to a peer that broke the
+// protocol, or 1006 if the network connection ended without a close frame.
 func (c *Conn) Read(ctx context.Context) (MessageType, []byte, error) {
 	op, p, err := c.read(ctx, nil)
 	return MessageType(op), p, err
 }
 
-// ReadInto is Read, but puts the message into buf[:0], growing it if it is too small, and returns it. With a
-// large enough buf and a context that cannot be cancelled it does not allocate.
+// ReadInto is Read, but puts the message into buf[:0], growing it if it is too small, and returns
+// it. With a large enough buf and a context that cannot be cancelled it does not allocate.
 func (c *Conn) ReadInto(ctx context.Context, buf []byte) (MessageType, []byte, error) {
 	op, p, err := c.read(ctx, buf)
 	return MessageType(op), p, err
@@ -88,9 +88,10 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op opcode, p []byte, err e
 	return op, p, err
 }
 
-// readMessage reads one message. One that came in one frame and one piece is returned where it lies in the read buffer,
-// valid until the next call; any other is collected in buf[:0], which grows with the bytes that were really received, and
-// belongs to the caller (owned). So does a compressed one, which is inflated into buf[:0].
+// readMessage reads one message. One that came in one frame and one piece is returned where it lies
+// in the read buffer, valid until the next call; any other is collected in buf[:0], which grows
+// with the bytes that were really received, and belongs to the caller (owned). So does a compressed
+// one, which is inflated into buf[:0].
 //
 // If it returns an error that is not ctx's, in.err is set and the connection is closing.
 func (c *Conn) readMessage(ctx context.Context, buf []byte) (op opcode, p []byte, owned bool, err error) {
@@ -105,8 +106,8 @@ func (c *Conn) readMessage(ctx context.Context, buf []byte) (op opcode, p []byte
 	}
 }
 
-// nextMessage returns the next message as readMessage does, or opContinuation if not all of it has come. It handles the
-// control frames ahead of it.
+// nextMessage returns the next message as readMessage does, or opContinuation if not all of it has
+// come. It handles the control frames ahead of it.
 func (c *Conn) nextMessage(buf []byte) (op opcode, p []byte, owned bool, err error) {
 	in := &c.in
 	if in.err != nil {
@@ -155,7 +156,8 @@ func (c *Conn) nextMessage(buf []byte) (op opcode, p []byte, owned bool, err err
 	}
 }
 
-// payload takes a whole frame, whose header has n bytes, out of the read buffer and returns its payload, unmasked.
+// payload takes a whole frame, whose header has n bytes, out of the read buffer and returns its
+// payload, unmasked.
 func (in *inbound) payload(h frameHeader, n int) []byte {
 	p := in.buf[in.r+n : in.r+n+int(h.Length)]
 	in.r += n + len(p)
@@ -178,8 +180,8 @@ func (in *inbound) beginFrame(h frameHeader, n int, buf []byte) {
 	}
 }
 
-// collect moves what has come of the frame in progress from the read buffer to the message. If that is all, the frame is
-// not in progress any more.
+// collect moves what has come of the frame in progress from the read buffer to the message. If that
+// is all, the frame is not in progress any more.
 func (c *Conn) collect() error {
 	in := &c.in
 	piece := in.buffered()
@@ -225,8 +227,8 @@ func (c *Conn) checkHeader(h frameHeader) error {
 	return nil
 }
 
-// tooBig returns the error of a message that is over the limit with a frame of header h behind the bytes received. It
-// says how long the message is, as far as its headers tell.
+// tooBig returns the error of a message that is over the limit with a frame of header h behind the
+// bytes received. It says how long the message is, as far as its headers tell.
 func tooBig(h frameHeader, received int, limit int64) *CloseError {
 	atLeast := ""
 	if !h.Fin {
@@ -262,8 +264,9 @@ func (c *Conn) checkPiece(n int) error {
 	return nil
 }
 
-// fill waits for more bytes. Those of a payload of which at least a buffer's worth is missing go straight into the
-// message; all others into the read buffer, which then may catch the following frames as well.
+// fill waits for more bytes. Those of a payload of which at least a buffer's worth is missing go
+// straight into the message; all others into the read buffer, which then may catch the following
+// frames as well.
 func (c *Conn) fill(ctx context.Context) error {
 	if in := &c.in; in.inFrame && in.remaining >= readBufferSize {
 		return c.fillMessage(ctx)
@@ -271,8 +274,8 @@ func (c *Conn) fill(ctx context.Context) error {
 	return c.fillBuffer(ctx)
 }
 
-// fillBuffer waits for more bytes and appends them to the read buffer. On the fast path an empty buffer goes back to the
-// pool before the wait, and the bytes bring their own.
+// fillBuffer waits for more bytes and appends them to the read buffer. On the fast path an empty
+// buffer goes back to the pool before the wait, and the bytes bring their own.
 func (c *Conn) fillBuffer(ctx context.Context) error {
 	in := &c.in
 	if in.r == in.w && c.out.fast != nil {
@@ -286,8 +289,8 @@ func (c *Conn) fillBuffer(ctx context.Context) error {
 		in.r = 0
 	}
 	if in.w == len(in.buf) || len(in.buf) < readBufferSize {
-		// Nothing that is waited for in the buffer is longer than a control frame: it is the first use of the
-		// buffer, or of one that early bytes filled to the brim.
+		// Nothing that is waited for in the buffer is longer than a control frame: it is the first
+		// use of the buffer, or of one that early bytes filled to the brim.
 		grown := make([]byte, max(readBufferSize, 2*len(in.buf)))
 		copy(grown, in.buf)
 		in.buf = grown
@@ -325,8 +328,9 @@ func (c *Conn) fillMessage(ctx context.Context) error {
 	return c.checkPiece(n)
 }
 
-// receive waits for at least one byte from the network and puts what comes into p or, if p is nil, into a pooled buffer
-// that becomes in.buf. It returns the error of ctx, after which reading may go on, or one that ends the connection.
+// receive waits for at least one byte from the network and puts what comes into p or, if p is nil,
+// into a pooled buffer that becomes in.buf. It returns the error of ctx, after which reading may go
+// on, or one that ends the connection.
 func (c *Conn) receive(ctx context.Context, p []byte) (int, error) {
 	if c.in.op != opContinuation || c.in.w > c.in.r {
 		c.partialSince.CompareAndSwap(0, nanotime())
@@ -342,7 +346,8 @@ func (c *Conn) receive(ctx context.Context, p []byte) (int, error) {
 	return n, err
 }
 
-// receiveUntil is receive with a context that may end: its end sets a read deadline that has passed.
+// receiveUntil is receive with a context that may end: its end sets a read deadline that has
+// passed.
 func (c *Conn) receiveUntil(ctx context.Context, p []byte) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -389,7 +394,8 @@ func (c *Conn) readNetwork(p []byte) (n int, err error) {
 	}
 }
 
-// readFailed ends reading because the network connection has failed or was cut, and returns the error of all Reads.
+// readFailed ends reading because the network connection has failed or was cut, and returns the
+// error of all Reads.
 func (c *Conn) readFailed(err error) error {
 	if cut := c.out.closedBy().why(); cut != nil {
 		err = cut
@@ -423,7 +429,8 @@ func (c *Conn) control(op opcode, payload []byte) error {
 	return nil
 }
 
-// fail ends reading because the peer broke a rule, and begins to close the connection with the status code of err.
+// fail ends reading because the peer broke a rule, and begins to close the connection with the
+// status code of err.
 func (c *Conn) fail(err error) error {
 	c.in.err, c.in.violated = err, true
 	c.in.message = nil

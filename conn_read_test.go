@@ -32,12 +32,12 @@ type conversation struct {
 	pings    []string
 }
 
-// Sizes of payloads are drawn from these and their neighbours: where a header changes its form, the read buffer ends
-// and direct reads into the message begin.
+// Sizes of payloads are drawn from these and their neighbours: where a header changes its form, the
+// read buffer ends and direct reads into the message begin.
 var payloadSizes = []int{0, 1, 20, 125, 127, 500, readBufferSize - 8, readBufferSize, readBufferSize + 8, 2*readBufferSize + 1, 20_000, 65535}
 
-// newConversation draws messages, fragments them anywhere, also within runes, and puts control frames between. It
-// ends with a message.
+// newConversation draws messages, fragments them anywhere, also within runes, and puts control
+// frames between. It ends with a message.
 func newConversation(r *rand.Rand, p *peer, messages int) *conversation {
 	c := &conversation{}
 	add := func(h frameHeader, payload string) { c.stream = append(c.stream, p.encode(h, payload)...) }
@@ -119,8 +119,8 @@ func readSome(c *Conn, n int) (messages []incomingMessage, err error) {
 	return messages, nil
 }
 
-// newScriptedConn returns a Conn that receives the segments and then the end of the connection. Its peer is for making
-// frames.
+// newScriptedConn returns a Conn that receives the segments and then the end of the connection. Its
+// peer is for making frames.
 func newScriptedConn(client bool, segments ...[]byte) (*Conn, *scriptedConn) {
 	nc := &scriptedConn{segments: segments, keep: true}
 	return newConn(nc, connConfig{client: client}), nc
@@ -283,7 +283,8 @@ func TestReadUnsolicitedPong(t *testing.T) {
 	})
 }
 
-// Row 16: a peer that sends pings and reads nothing costs a few kilobytes, and gets its latest ping answered.
+// Row 16: a peer that sends pings and reads nothing costs a few kilobytes, and gets its latest ping
+// answered.
 func TestReadPingFlood(t *testing.T) {
 	overRoles(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -503,7 +504,8 @@ func TestReadMemory(t *testing.T) {
 	const declared = 16 << 20
 	for _, sent := range []int{1, 5000, 1 << 20} {
 		t.Run(fmt.Sprintf("%d of 16 MB", sent), func(t *testing.T) {
-			// A buffer that doubles costs its size thrice at most, garbage included; the rest is the read buffer.
+			// A buffer that doubles costs its size thrice at most, garbage included; the rest is
+			// the read buffer.
 			wantAllocated(t, 4*sent+32<<10, StatusAbnormalClosure, func(p *peer) []byte {
 				header := appendHeader(nil, frameHeader{Fin: true, Opcode: opBinary, Masked: p.client, Length: declared})
 				return append(header, make([]byte, sent)...)
@@ -512,7 +514,8 @@ func TestReadMemory(t *testing.T) {
 	}
 }
 
-// wantAllocated checks how many bytes it takes to read a stream that ends the connection with the code, or is cut off.
+// wantAllocated checks how many bytes it takes to read a stream that ends the connection with the
+// code, or is cut off.
 func wantAllocated(t *testing.T, most int, code StatusCode, stream func(*peer) []byte) {
 	overRoles(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -558,7 +561,8 @@ var notUTF8 = []struct {
 	{"ASCII after a lead byte", "\xf0\x9d\x84", "a"},
 }
 
-// Row 19: the verdict falls at the first byte that no valid text could have, before the frame or the message ends.
+// Row 19: the verdict falls at the first byte that no valid text could have, before the frame or
+// the message ends.
 func TestReadNotUTF8(t *testing.T) {
 	overRoles(t, func(t *testing.T, s setup) {
 		ways := []struct {
@@ -628,8 +632,8 @@ func TestReadTruncatedUTF8(t *testing.T) {
 	})
 }
 
-// A Read whose context ends at any point of the stream loses nothing, also if the buffer that it was given serves
-// something else in between.
+// A Read whose context ends at any point of the stream loses nothing, also if the buffer that it
+// was given serves something else in between.
 func TestReadResumes(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -693,8 +697,8 @@ func TestReadResumesLarge(t *testing.T) {
 	})
 }
 
-// interruptReads sends a message in pieces of size bytes, and reads into buf after each but the last, until a context
-// ends. The message is left to be read.
+// interruptReads sends a message in pieces of size bytes, and reads into buf after each but the
+// last, until a context ends. The message is left to be read.
 func interruptReads(t *testing.T, c *Conn, p *peer, stream []byte, size int, buf []byte) {
 	t.Helper()
 	last := len(stream) - 10
@@ -778,7 +782,8 @@ func TestReadIntoAllocations(t *testing.T) {
 					t.Fatalf("%d bytes, %v, or not in the buffer given", len(b), err)
 				}
 			}
-			// Goroutines that earlier tests leave to end may allocate, too: the smallest of some counts is this one's.
+			// Goroutines that earlier tests leave to end may allocate, too: the smallest of some
+			// counts is this one's.
 			if n := min(testing.AllocsPerRun(20, run), testing.AllocsPerRun(20, run), testing.AllocsPerRun(20, run)); n != 0 {
 				t.Errorf("%d bytes, client=%t: %v allocations", size, client, n)
 			}

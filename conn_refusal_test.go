@@ -223,7 +223,8 @@ func TestAcceptRetryAfter(t *testing.T) {
 	}
 }
 
-// A client may offer a token beside a subprotocol that the hub agrees to, as browsers have no other way to send one.
+// A client may offer a token beside a subprotocol that the hub agrees to, as browsers have no other
+// way to send one.
 func TestTokenSubprotocol(t *testing.T) {
 	noLeaks(t)
 	logger, out := newLog()
@@ -279,7 +280,8 @@ func TestTokenSubprotocol(t *testing.T) {
 	}
 }
 
-// A client that upgrades from polling gets the subprotocol that it offers, or a browser would not upgrade.
+// A client that upgrades from polling gets the subprotocol that it offers, or a browser would not
+// upgrade.
 func TestSubprotocolOfUpgrade(t *testing.T) {
 	noLeaks(t)
 	h := newEcho(t, Options{Subprotocols: []string{"bearer"}})

@@ -7,8 +7,8 @@ import (
 
 // messageHandler is for whom Conn.serve reads: a session of a Hub, or a link of a Client.
 type messageHandler interface {
-	// receive handles one message; p is valid until it returns. opContinuation stands for control frames that no
-	// message came with. An error ends the reading.
+	// receive handles one message; p is valid until it returns. opContinuation stands for control
+	// frames that no message came with. An error ends the reading.
 	receive(op opcode, p []byte) error
 	// readEnded is called last, when reading has ended.
 	readEnded()
@@ -16,16 +16,18 @@ type messageHandler interface {
 	moreEvents() bool
 }
 
-// maxTurn is how many messages a goroutine handles before it lets others run. One that starts another, or lets another
-// go on, hands it the processor and the rest of its time: so a client that sends as fast as it can, whose reading and
-// handling start and wake each other all the time, would keep the processor from all who send a message now and then.
+// maxTurn is how many messages a goroutine handles before it lets others run. One that starts
+// another, or lets another go on, hands it the processor and the rest of its time: so a client that
+// sends as fast as it can, whose reading and handling start and wake each other all the time, would
+// keep the processor from all who send a message now and then.
 const maxTurn = 64
 
 // serve reads the connection for its handler until it ends.
 //
-// It waits with next to nothing on its stack. To handle a message takes more than the 2 KB that a stack begins with, and
-// one that has grown does not shrink below 4 KB again; so serve goes on as a new goroutine before it waits. That costs
-// 0.6 µs a wake-up, and saves half of an idle connection's stack.
+// It waits with next to nothing on its stack. To handle a message takes more than the 2 KB that a
+// stack begins with, and one that has grown does not shrink below 4 KB again; so serve goes on as a
+// new goroutine before it waits. That costs 0.6 µs a wake-up, and saves half of an idle
+// connection's stack.
 func (c *Conn) serve() {
 	if c.await() == nil && c.handleInput() == nil {
 		go c.serve()
@@ -34,8 +36,8 @@ func (c *Conn) serve() {
 	c.handler.readEnded()
 }
 
-// await waits until there is input to handle. It makes only a few small calls below itself. If the peer had sent more
-// already, so that there was no wait, it lets others run first: see maxTurn.
+// await waits until there is input to handle. It makes only a few small calls below itself. If the
+// peer had sent more already, so that there was no wait, it lets others run first: see maxTurn.
 func (c *Conn) await() error {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
@@ -65,8 +67,8 @@ func (c *Conn) handleInput() error {
 	}
 }
 
-// readHere is Read for serve: p is valid until the next call. If control frames were all there was at hand, it does not
-// wait for more, but returns opContinuation.
+// readHere is Read for serve: p is valid until the next call. If control frames were all there was
+// at hand, it does not wait for more, but returns opContinuation.
 func (c *Conn) readHere() (op opcode, p []byte, err error) {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
@@ -85,10 +87,11 @@ func (c *Conn) readHere() (op opcode, p []byte, err error) {
 
 // wake has what is queued written, without waiting for the network. It is called without locks.
 //
-// While more frames are expected, because the reader has more input at hand or the handler more events, a write now
-// would be one too many. It is deferred, so that they leave together, to a goroutine of its own, unless whoever queues
-// the last of them comes first: 16 messages that arrived together are then answered at 1.3 to 1.75 times the cost of one
-// read and one write; a write for each costs 9 times that (measured).
+// While more frames are expected, because the reader has more input at hand or the handler more
+// events, a write now would be one too many. It is deferred, so that they leave together, to a
+// goroutine of its own, unless whoever queues the last of them comes first: 16 messages that
+// arrived together are then answered at 1.3 to 1.75 times the cost of one read and one write; a
+// write for each costs 9 times that (measured).
 func (c *Conn) wake() {
 	if c.out.fast != nil && (c.moreInput.Load() || c.handler != nil && c.handler.moreEvents()) {
 		c.out.wakeLater()

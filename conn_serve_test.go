@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// recordingHandler is a messageHandler that records what it is called with. It ends the reading at the message "end".
+// recordingHandler is a messageHandler that records what it is called with. It ends the reading at
+// the message "end".
 type recordingHandler struct{ calls chan string }
 
 var errRecordingEnd = errors.New("the end")
@@ -25,8 +26,8 @@ func (h recordingHandler) readEnded() {
 
 func (h recordingHandler) moreEvents() bool { return false }
 
-// Conn.serve hands over messages, and opContinuation for control frames that no message came with, until the handler
-// returns an error.
+// Conn.serve hands over messages, and opContinuation for control frames that no message came with,
+// until the handler returns an error.
 func TestServe(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)

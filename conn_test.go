@@ -65,7 +65,8 @@ func TestWriteManyGoroutines(t *testing.T) {
 			seen[w]++
 			keys[h.Key]++
 		}
-		// Row 22: the key is fresh for every frame (RFC 6455 §5.3). Of 1200 random ones two may be the same.
+		// Row 22: the key is fresh for every frame (RFC 6455 §5.3). Of 1200 random ones two may be
+		// the same.
 		if s.client && len(keys) < writers*each-5 {
 			t.Errorf("row 22: only %d different masking keys in %d frames", len(keys), writers*each)
 		}
@@ -113,7 +114,8 @@ func TestWriteCancelledContext(t *testing.T) {
 	})
 }
 
-// A waiting Write goes on when half of the queue has gone, and not before: writers and network take turns.
+// A waiting Write goes on when half of the queue has gone, and not before: writers and network take
+// turns.
 func TestWriteResumesAtHalf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const frame = 1000 // 996 bytes and a header of 4
@@ -328,8 +330,8 @@ func TestPing(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 
-		// Row 16: a peer may answer the latest of several pings only (RFC 6455 §5.5.3). Pongs that answer nothing
-		// release nobody (row 15).
+		// Row 16: a peer may answer the latest of several pings only (RFC 6455 §5.5.3). Pongs that
+		// answer nothing release nobody (row 15).
 		var pings []<-chan error
 		var payloads []string
 		for range 3 {
@@ -437,8 +439,8 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// BenchmarkEcho sends messages back and forth over TCP, against the least that any server must do: read, unmask,
-// write. In "burst" sixteen messages are under way at a time.
+// BenchmarkEcho sends messages back and forth over TCP, against the least that any server must do:
+// read, unmask, write. In "burst" sixteen messages are under way at a time.
 func BenchmarkEcho(b *testing.B) {
 	const size = 64
 	servers := []struct {

@@ -22,7 +22,8 @@ type upgraded struct {
 	err  error
 }
 
-// serveUpgrade starts a server whose handler is Upgrade, behind what before does, and hands over its results.
+// serveUpgrade starts a server whose handler is Upgrade, behind what before does, and hands over
+// its results.
 func serveUpgrade(t testing.TB, k kind, opts UpgradeOptions, before func(http.ResponseWriter)) (*server, <-chan upgraded) {
 	results := make(chan upgraded, 1)
 	return serve(t, k, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -37,7 +38,8 @@ func serveUpgrade(t testing.TB, k kind, opts UpgradeOptions, before func(http.Re
 	})), results
 }
 
-// wantRefused checks that a request got a status and one plain sentence, and the handler the same in an error.
+// wantRefused checks that a request got a status and one plain sentence, and the handler the same
+// in an error.
 func wantRefused(t testing.TB, a answer, got upgraded, status int) (sentence string) {
 	t.Helper()
 	body, err := io.ReadAll(a.Body)
@@ -325,8 +327,8 @@ func TestUpgradeSubprotocol(t *testing.T) {
 	}
 }
 
-// Headers of the application go with the response; those of the handshake are not its to set, and no line break gets
-// through (row 46).
+// Headers of the application go with the response; those of the handshake are not its to set, and
+// no line break gets through (row 46).
 func TestUpgradeResponseHeaders(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -408,7 +410,8 @@ func TestUpgradeEarlyData(t *testing.T) {
 	})
 }
 
-// The deadlines of an http.Server, which has them set on the connection, are for HTTP: here they have passed already.
+// The deadlines of an http.Server, which has them set on the connection, are for HTTP: here they
+// have passed already.
 func TestUpgradeOutlivesServerDeadlines(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)

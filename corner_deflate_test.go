@@ -18,8 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// startDeflate connects a Conn that has agreed with its peer on compression, by a handshake of Upgrade or Dial in
-// which the peer's header has the parameters.
+// startDeflate connects a Conn that has agreed with its peer on compression, by a handshake of
+// Upgrade or Dial in which the peer's header has the parameters.
 func (s setup) startDeflate(t testing.TB, opts UpgradeOptions, parameters string) (*Conn, *peer) {
 	t.Helper()
 	opts.Compression.Level = max(opts.Compression.Level, 1)
@@ -99,7 +99,8 @@ func (p *peer) inFragments(op opcode, payload string, size int) (frames [][]byte
 	return append(frames, p.encode(h, ""))
 }
 
-// wantInflated expects the next frame to be a compressed message, and returns how many bytes it took.
+// wantInflated expects the next frame to be a compressed message, and returns how many bytes it
+// took.
 func (p *peer) wantInflated(op opcode, text string) int {
 	p.t.Helper()
 	h, payload := p.next()
@@ -121,8 +122,8 @@ func wantViolation(t *testing.T, c *Conn, p *peer, code StatusCode) {
 	c.finish()
 }
 
-// Row 9: with compression agreed on, RSV1 is still illegal on control and continuation frames, and RSV2 and RSV3
-// anywhere.
+// Row 9: with compression agreed on, RSV1 is still illegal on control and continuation frames, and
+// RSV2 and RSV3 anywhere.
 func TestDeflateReservedBits(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -258,8 +259,8 @@ func TestDeflateBomb(t *testing.T) {
 			} {
 				c, _ := newScriptedConn(client, frames...)
 				c.compression.windowBits = 15
-				// The limit is 1 MiB. All that is allocated, to collect the bomb and to inflate it up to the
-				// limit, is several times what is held, because slices grow.
+				// The limit is 1 MiB. All that is allocated, to collect the bomb and to inflate it
+				// up to the limit, is several times what is held, because slices grow.
 				if used := allocated(func() { wantClosed(t, c, StatusMessageTooBig) }); used > 12<<20 {
 					t.Errorf("%s: %d bytes allocated", name, used)
 				} else {
@@ -300,8 +301,8 @@ func TestDeflateInvalid(t *testing.T) {
 	})
 }
 
-// Rows 58 to 62: how a server answers an offer. TestAcceptDeflate has more offers; these show that the answer is what
-// is sent and kept to.
+// Rows 58 to 62: how a server answers an offer. TestAcceptDeflate has more offers; these show that
+// the answer is what is sent and kept to.
 func TestDeflateOffers(t *testing.T) {
 	const yes = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 	message := strings.Repeat("a text of which there is enough to refer back, ", 100)
@@ -419,7 +420,8 @@ func deflatedSample(p *peer) (stream []byte, want []incomingMessage, pings int) 
 	), []incomingMessage{{opText, "héllo"}, {opBinary, ""}, {opText, "€!"}, {opText, "as it is"}, {opText, "€"}, {opText, long}, {opBinary, noise}, {opBinary, "\xff\xfe"}}, len(euro) - 1
 }
 
-// Row 64: RSV1 on the first fragment only, pings between them, uncompressed messages between compressed ones.
+// Row 64: RSV1 on the first fragment only, pings between them, uncompressed messages between
+// compressed ones.
 func TestDeflateFragments(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -460,8 +462,8 @@ func TestDeflateEveryCut(t *testing.T) {
 	}
 }
 
-// A Read whose context ends anywhere in a compressed message loses nothing, also if the buffer that it was given
-// serves something else in between.
+// A Read whose context ends anywhere in a compressed message loses nothing, also if the buffer that
+// it was given serves something else in between.
 func TestReadResumesDeflated(t *testing.T) {
 	text := randomUTF8(rand.New(rand.NewPCG(3, 3)), 100_000)
 	compressed := deflated(text)
@@ -488,7 +490,8 @@ func TestReadResumesDeflated(t *testing.T) {
 	})
 }
 
-// What Read returns of compressed messages is the caller's, and ReadInto with a large enough buffer does not allocate.
+// What Read returns of compressed messages is the caller's, and ReadInto with a large enough buffer
+// does not allocate.
 func TestReadDeflatedMemory(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		c, p := s.startDeflate(t, UpgradeOptions{}, "")
@@ -530,7 +533,8 @@ func TestReadDeflatedMemory(t *testing.T) {
 	}
 }
 
-// Row 65: no message can refer to one before it, of this connection or of another, also after an error.
+// Row 65: no message can refer to one before it, of this connection or of another, also after an
+// error.
 func TestDeflateContext(t *testing.T) {
 	const secret = "the secret is 4711, the secret is 4711"
 	var b bytes.Buffer

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Row 67: whatever a client sends as a text, it gets an answer or none, and is heard afterwards; what is not UTF-8 costs
-// it the connection. Nobody else notices, and nothing panics.
+// Row 67: whatever a client sends as a text, it gets an answer or none, and is heard afterwards;
+// what is not UTF-8 costs it the connection. Nobody else notices, and nothing panics.
 func TestAnyEnvelope(t *testing.T) {
 	seeds := []string{
 		`{"event":"say","data":{"a":[1,-2.5e3,true,null,"\u00e9\n"]},"id":7}`,
@@ -63,7 +63,8 @@ func TestAnyEnvelope(t *testing.T) {
 	})
 }
 
-// Row 68: an argument may be nested 128 levels deep, and a list may be as long as a message may be large.
+// Row 68: an argument may be nested 128 levels deep, and a list may be as long as a message may be
+// large.
 func TestEnvelopeBounds(t *testing.T) {
 	nested := func(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
 	overKinds(t, func(t *testing.T, k kind) {
@@ -87,8 +88,8 @@ func TestEnvelopeBounds(t *testing.T) {
 	})
 }
 
-// Row 70: ids are the client's own affair. Two events with the same one are two answers with it, and an id that the hub
-// uses for a question of its own is another's.
+// Row 70: ids are the client's own affair. Two events with the same one are two answers with it,
+// and an id that the hub uses for a question of its own is another's.
 func TestDuplicateIDs(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -113,8 +114,8 @@ func TestDuplicateIDs(t *testing.T) {
 	})
 }
 
-// Row 73: the last member leaves while others join. Whoever is in the room afterwards is reached through it, and when
-// all have left there is none.
+// Row 73: the last member leaves while others join. Whoever is in the room afterwards is reached
+// through it, and when all have left there is none.
 func TestLastMemberRaces(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -165,8 +166,8 @@ func TestLastMemberRaces(t *testing.T) {
 	})
 }
 
-// Row 74: handlers emit to everyone and to the room that they are leaving, join, disconnect others, and ask; all of
-// them at once.
+// Row 74: handlers emit to everyone and to the room that they are leaving, join, disconnect others,
+// and ask; all of them at once.
 func TestEmitInsideHandlers(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -215,8 +216,8 @@ func TestEmitInsideHandlers(t *testing.T) {
 	})
 }
 
-// Row 74: who leaves while broadcasts are under way gets nothing after Leave has returned, and the others get all of it,
-// in order.
+// Row 74: who leaves while broadcasts are under way gets nothing after Leave has returned, and the
+// others get all of it, in order.
 func TestLeaveDuringBroadcast(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -256,7 +257,8 @@ func TestLeaveDuringBroadcast(t *testing.T) {
 	})
 }
 
-// Row 80: the rooms of one client are bounded, by a thousand unless an option says otherwise, and the bound is told.
+// Row 80: the rooms of one client are bounded, by a thousand unless an option says otherwise, and
+// the bound is told.
 func TestManyRooms(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)

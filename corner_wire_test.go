@@ -29,8 +29,8 @@ func TestHugeLength(t *testing.T) {
 	}
 }
 
-// Row 17: a header of each form is cut at each of its positions, of which there are at most 14. The rest is sent when the
-// beginning has been read, so that TCP does not put them together again.
+// Row 17: a header of each form is cut at each of its positions, of which there are at most 14. The
+// rest is sent when the beginning has been read, so that TCP does not put them together again.
 func TestCutHeaders(t *testing.T) {
 	overRoles(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -52,7 +52,8 @@ func TestCutHeaders(t *testing.T) {
 	})
 }
 
-// Row 20: runes of each length are split at each place, with an empty fragment and a ping in between.
+// Row 20: runes of each length are split at each place, with an empty fragment and a ping in
+// between.
 func TestSplitRunes(t *testing.T) {
 	overRoles(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -102,8 +103,9 @@ func TestMaskingKeys(t *testing.T) {
 					ones += bits.OnesCount8(b)
 				}
 			}
-			// 201 keys of 32 bits: one pair may be the same, once in five million runs a second; and the share of ones
-			// is within a tenth of a half, which is eight standard deviations.
+			// 201 keys of 32 bits: one pair may be the same, once in five million runs a second;
+			// and the share of ones is within a tenth of a half, which is eight standard
+			// deviations.
 			if len(seen) < len(got)-1 || ones < 32*len(got)*2/5 || ones > 32*len(got)*3/5 {
 				t.Errorf("%d keys are %d different ones, with %d bits set", len(got), len(seen), ones)
 			}
@@ -155,8 +157,8 @@ func wireHandlers(t testing.TB) map[string]http.Handler {
 	return map[string]http.Handler{"Upgrade": echoHandler(UpgradeOptions{}), "Hub": newHub(t, Options{})}
 }
 
-// Row 49: a client that sends its headers a byte a second has as long as http.Server.ReadHeaderTimeout says: hijacking
-// does not come in its way.
+// Row 49: a client that sends its headers a byte a second has as long as
+// http.Server.ReadHeaderTimeout says: hijacking does not come in its way.
 func TestSlowLoris(t *testing.T) {
 	for _, name := range []string{"Upgrade", "Hub"} {
 		t.Run(name, func(t *testing.T) {
@@ -183,7 +185,8 @@ func TestSlowLoris(t *testing.T) {
 	}
 }
 
-// The same over a network, where it takes a moment. Afterwards others, who have longer, are served as before.
+// The same over a network, where it takes a moment. Afterwards others, who have longer, are served
+// as before.
 func TestSlowLorisTCP(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
@@ -198,8 +201,8 @@ func TestSlowLorisTCP(t *testing.T) {
 	h.checkArrived(t, 1)
 }
 
-// wantNoHandshake expects the server to end the connection, perhaps with a 400 of net/http's, or with a reset if its
-// patience was over before it had read what came.
+// wantNoHandshake expects the server to end the connection, perhaps with a 400 of net/http's, or
+// with a reset if its patience was over before it had read what came.
 func wantNoHandshake(t testing.TB, nc net.Conn) {
 	t.Helper()
 	got, err := io.ReadAll(nc)
@@ -208,8 +211,8 @@ func wantNoHandshake(t testing.TB, nc net.Conn) {
 	}
 }
 
-// Row 49: ten thousand headers, or a line of a megabyte. http.Server.MaxHeaderBytes bounds what is read, and a Hub, which
-// keeps the headers for as long as the client stays, takes 64 KiB.
+// Row 49: ten thousand headers, or a line of a megabyte. http.Server.MaxHeaderBytes bounds what is
+// read, and a Hub, which keeps the headers for as long as the client stays, takes 64 KiB.
 func TestLargeHeaders(t *testing.T) {
 	var many strings.Builder
 	for i := range 10_000 {
@@ -323,7 +326,8 @@ func (h *Hub) checkArrived(t testing.TB, want int) {
 	}
 }
 
-// Row 54: neither pings and pongs nor events put off the end that DisconnectAt sets, and Disconnect is at once.
+// Row 54: neither pings and pongs nor events put off the end that DisconnectAt sets, and Disconnect
+// is at once.
 func TestExpiryUnderHeartbeat(t *testing.T) {
 	for name, end := range map[string]func(*Socket){
 		"DisconnectAt": func(s *Socket) { s.DisconnectAt(time.Now().Add(30 * time.Millisecond)) },
@@ -362,7 +366,8 @@ func TestExpiryUnderHeartbeat(t *testing.T) {
 	}
 }
 
-// Row 55: one more connection than the hub may have is refused until one has gone, whatever has become of it.
+// Row 55: one more connection than the hub may have is refused until one has gone, whatever has
+// become of it.
 func TestMaxConnections(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -407,7 +412,8 @@ func TestMaxConnections(t *testing.T) {
 	})
 }
 
-// Row 55: the same for the connections of one client, by the network's account or the application's.
+// Row 55: the same for the connections of one client, by the network's account or the
+// application's.
 func TestMaxConnectionsPerClient(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		t.Run("by address", func(t *testing.T) {

@@ -139,7 +139,8 @@ func TestInboxLargeEvent(t *testing.T) {
 	})
 }
 
-// While an answer is waited for, events behind which it may stand are taken, up to twice the bounds.
+// While an answer is waited for, events behind which it may stand are taken, up to twice the
+// bounds.
 func TestInboxWhileCalling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, o := newTestInbox(4, 1<<20)
@@ -228,8 +229,8 @@ func TestInboxCapacity(t *testing.T) {
 	})
 }
 
-// While a handler blocks, its client is not read from beyond the bounds; afterwards all that it sent is handled, in
-// order, and nobody is left waiting.
+// While a handler blocks, its client is not read from beyond the bounds; afterwards all that it
+// sent is handled, in order, and nobody is left waiting.
 func TestInboxHoldsUpTheClient(t *testing.T) {
 	for _, options := range []Options{{Limits: Limits{InboxEvents: 4}}, {Limits: Limits{InboxBytes: 4 * (incomingOverhead + 1005)}}} {
 		overKinds(t, func(t *testing.T, k kind) {
@@ -291,8 +292,8 @@ func keepLittle(nc net.Conn) {
 	}
 }
 
-// A client that is not read from does not count as silent: its heartbeat is suspended, and begins anew when it is read
-// from again.
+// A client that is not read from does not count as silent: its heartbeat is suspended, and begins
+// anew when it is read from again.
 func TestInboxSuspendsTheHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{Limits: Limits{InboxEvents: 2}})
@@ -350,7 +351,8 @@ func (p *peer) readWithin(d time.Duration) (frameHeader, string) {
 	}
 }
 
-// The answer to a Call may stand behind many events: they are taken up to twice the bounds. Who sends more floods.
+// The answer to a Call may stand behind many events: they are taken up to twice the bounds. Who
+// sends more floods.
 func TestInboxFlooded(t *testing.T) {
 	for _, more := range []int{7, 8} { // with the one that asks, eight is twice the bound
 		t.Run(fmt.Sprint(more), func(t *testing.T) {
@@ -391,7 +393,8 @@ func TestInboxFlooded(t *testing.T) {
 				if !errors.Is(err, ErrDisconnected) {
 					t.Errorf("the call: %v", err)
 				}
-				// The Call ends a moment before the close frame is queued: a few answers may come ahead of that.
+				// The Call ends a moment before the close frame is queued: a few answers may come
+				// ahead of that.
 				op, m := p.next()
 				for strings.Contains(m, "expected a JSON object") {
 					op, m = p.next()
@@ -432,8 +435,8 @@ func TestInboxCallEndsThePause(t *testing.T) {
 	})
 }
 
-// A client whose input never ends leaves the processor to others after a number of its messages, though its reading and
-// its handling let each other go on all the time.
+// A client whose input never ends leaves the processor to others after a number of its messages,
+// though its reading and its handling let each other go on all the time.
 func TestFloodLeavesTurns(t *testing.T) {
 	noLeaks(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
@@ -476,7 +479,8 @@ func (f *flood) Close() error {
 	return nil
 }
 
-// Who handles what waits leaves the processor to others, too, though nobody else is to be let go on.
+// Who handles what waits leaves the processor to others, too, though nobody else is to be let go
+// on.
 func TestInboxLeavesTurns(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const n = 100 * maxTurn

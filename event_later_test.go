@@ -12,7 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A handler that takes the acknowledgement along holds up nothing: events behind it are handled, and answered, first.
+// A handler that takes the acknowledgement along holds up nothing: events behind it are handled,
+// and answered, first.
 func TestLaterAck(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -103,7 +104,8 @@ func TestLaterAckOnce(t *testing.T) {
 	}
 }
 
-// What is given when the client has gone is dropped; who comes back gets no answer that it did not ask for.
+// What is given when the client has gone is dropped; who comes back gets no answer that it did not
+// ask for.
 func TestLaterAckAfterDisconnect(t *testing.T) {
 	noLeaks(t)
 	l := newRecoveryHub(t, overTCP, Options{})

@@ -236,7 +236,8 @@ type misuser struct {
 	bystander *client
 }
 
-// overMisusers runs a test once for each kind of connection. In the end nobody else has heard anything.
+// overMisusers runs a test once for each kind of connection. In the end nobody else has heard
+// anything.
 func overMisusers(t *testing.T, test func(m misuser)) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -329,8 +330,8 @@ func (c *clumsy) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &c.N)
 }
 
-// Panics in what the application does with a message, beside its handlers (TestPanics), are contained as well, and
-// stand in the log with their stacks. What clients choose is escaped there.
+// Panics in what the application does with a message, beside its handlers (TestPanics), are
+// contained as well, and stand in the log with their stacks. What clients choose is escaped there.
 func TestPanicsInMessages(t *testing.T) {
 	tests := []struct{ data, where string }{{"1", "Validate"}, {"2", "MarshalJSON"}, {"3", "UnmarshalJSON"}, {"4", "Data"}, {"5", "a handler"}}
 	overKinds(t, func(t *testing.T, k kind) {

@@ -21,7 +21,8 @@ func (m ply) Validate() error {
 	return nil
 }
 
-// A client that stays connected. Its handlers are registered before Connect, so that it misses nothing.
+// A client that stays connected. Its handlers are registered before Connect, so that it misses
+// nothing.
 func ExampleClient() {
 	h := atrium.New(atrium.Options{})
 	h.OnConnect(func(s *atrium.Socket) { _ = s.Emit("welcome", "to the lobby") })
@@ -77,7 +78,8 @@ func ExampleClient_call() {
 	// 0 data: expected an integer, got string
 }
 
-// A server may ask its clients, too. Handlers of clients are those of servers, but for who is called s there.
+// A server may ask its clients, too. Handlers of clients are those of servers, but for who is
+// called s there.
 func ExampleClient_handlers() {
 	h := atrium.New(atrium.Options{})
 	answered := make(chan struct{})

@@ -11,8 +11,8 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// Two hubs with one Bus are one: what the first emits reaches the second's clients. In two processes, the Bus is one of
-// redisbus or natsbus, and that is all the difference.
+// Two hubs with one Bus are one: what the first emits reaches the second's clients. In two
+// processes, the Bus is one of redisbus or natsbus, and that is all the difference.
 func ExampleBus() {
 	bus := new(atrium.MemoryBus)
 	first, second := atrium.New(atrium.Options{Bus: bus}), atrium.New(atrium.Options{Bus: bus})
@@ -41,7 +41,8 @@ func ExampleBus() {
 	// Output: {"event":"headline","data":"It rains."} <nil>
 }
 
-// Nodes carries events between the hubs themselves: here, that what each has cached is not true any more.
+// Nodes carries events between the hubs themselves: here, that what each has cached is not true any
+// more.
 func ExampleNodes() {
 	var users sync.Map
 	h := atrium.New(atrium.Options{Bus: new(atrium.MemoryBus)})

@@ -178,8 +178,8 @@ func ExampleOnCall() {
 	// 0 cannot divide by zero
 }
 
-// Work that takes a while is done elsewhere: the handler returns, its client's next events are handled meanwhile, and the
-// answer comes when it is there.
+// Work that takes a while is done elsewhere: the handler returns, its client's next events are
+// handled meanwhile, and the answer comes when it is there.
 func ExampleOnAck() {
 	type work struct {
 		text string
@@ -374,7 +374,8 @@ func ExampleSocket_DisconnectWith() {
 	// Output: 4001 banned
 }
 
-// A room that a client names: behind a prefix, so that it is no other room, and only if the client is in it.
+// A room that a client names: behind a prefix, so that it is no other room, and only if the client
+// is in it.
 func ExampleSocket_In() {
 	h := atrium.New(atrium.Options{})
 	h.Use(func(s *atrium.Socket) error { return s.Join("user:7", "room:lobby") })

@@ -163,8 +163,9 @@ func TestHeaderLengths(t *testing.T) {
 	}
 }
 
-// Rows 6 to 12 and 23 of the corner cases: every first byte, for either sender, in and between messages, with and
-// without permessage-deflate. The tables have the legal ones; all others are refused.
+// Rows 6 to 12 and 23 of the corner cases: every first byte, for either sender, in and between
+// messages, with and without permessage-deflate. The tables have the legal ones; all others are
+// refused.
 func TestHeaderCheck(t *testing.T) {
 	const anyLength = math.MaxInt64
 	type place struct {
@@ -268,8 +269,8 @@ func TestOpcode(t *testing.T) {
 	}
 }
 
-// slowHeader reads a header as RFC 6455 §5.2 draws it, bit by bit. ok is false while bits are missing; legal is
-// false if the length is in a form that must not be.
+// slowHeader reads a header as RFC 6455 §5.2 draws it, bit by bit. ok is false while bits are
+// missing; legal is false if the length is in a form that must not be.
 func slowHeader(b []byte) (h frameHeader, n int, ok, legal bool) {
 	at := 0
 	missing := false

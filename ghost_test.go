@@ -42,8 +42,8 @@ func wantGhostGone(t *testing.T, h *Hub, left <-chan Reason, open func()) {
 	within(t, left, "OnDisconnect")
 }
 
-// A client that has filled its inbox is not read from. When it goes, that is noticed nevertheless, and not only when its
-// handler returns: it leaves its rooms and frees its place.
+// A client that has filled its inbox is not read from. When it goes, that is noticed nevertheless,
+// and not only when its handler returns: it leaves its rooms and frees its place.
 func TestGhostWhoseHandlerBlocks(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -85,8 +85,8 @@ func TestGhostThatPolls(t *testing.T) {
 	}
 }
 
-// A client that is slow because its handler is, but there, stays: for hours, and whether it reads meanwhile or not. What
-// it has sent is handled in the end.
+// A client that is slow because its handler is, but there, stays: for hours, and whether it reads
+// meanwhile or not. What it has sent is handled in the end.
 func TestSlowHandlerIsNoGhost(t *testing.T) {
 	for _, reads := range []bool{false, true} {
 		t.Run(fmt.Sprintf("it reads: %t", reads), func(t *testing.T) {

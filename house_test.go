@@ -5,10 +5,12 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // parseDir parses the files of this directory whose names match pattern.
@@ -28,7 +30,8 @@ func parseDir(t *testing.T, pattern string) (*token.FileSet, map[string]*ast.Fil
 	return fset, files
 }
 
-// A test whose name begins with a small letter does not run by itself, and go test -run with its name succeeds.
+// A test whose name begins with a small letter does not run by itself, and go test -run with its
+// name succeeds.
 func TestTestsRun(t *testing.T) {
 	fset, files := parseDir(t, "*_test.go")
 	small := regexp.MustCompile(`^test[A-Z0-9_]`)
@@ -49,7 +52,8 @@ func TestTestsRun(t *testing.T) {
 	}
 }
 
-// A type that has more than 16 fields cannot be held in one's head. Options are a list, for the application to read.
+// A type that has more than 16 fields cannot be held in one's head. Options are a list, for the
+// application to read.
 func TestTypesAreSmall(t *testing.T) {
 	const most = 16
 	forEachStruct(t, func(at token.Position, name string, fields []*ast.Field) {
@@ -96,5 +100,30 @@ func forEachStruct(t *testing.T, f func(at token.Position, name string, fields [
 			}
 			return true
 		})
+	}
+}
+
+// Comments are wrapped at 100 columns, of which a tab takes four. Preformatted text and what stands
+// behind code may be wider.
+func TestCommentsAreNarrow(t *testing.T) {
+	const most = 100
+	fset, files := parseDir(t, "*.go")
+	for name, file := range files {
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(source), "\n")
+		for _, group := range file.Comments {
+			for _, c := range group.List {
+				at := fset.Position(c.Pos())
+				line := lines[at.Line-1]
+				width := utf8.RuneCountInString(strings.ReplaceAll(line, "\t", "    "))
+				prose := strings.HasPrefix(c.Text, "// ") && !strings.HasPrefix(c.Text, "//  ") && !strings.HasPrefix(c.Text, "// {")
+				if width > most && prose && strings.TrimSpace(line) == c.Text {
+					t.Errorf("%v: a comment of %d columns, of at most %d", at, width, most)
+				}
+			}
+		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A handler that does not return is named, with its event, its socket and since when, by Shutdown's error and, before
-// that, in the log.
+// A handler that does not return is named, with its event, its socket and since when, by Shutdown's
+// error and, before that, in the log.
 func TestShutdownNamesHandlers(t *testing.T) {
 	rows := []struct {
 		name string
@@ -64,7 +64,8 @@ func TestShutdownNamesHandlers(t *testing.T) {
 	}
 }
 
-// Shutdown in a handler waits for that handler, and so for itself: it is told who it is that does not return.
+// Shutdown in a handler waits for that handler, and so for itself: it is told who it is that does
+// not return.
 func TestShutdownInAHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		logger, log := newLog()
@@ -110,8 +111,8 @@ func TestShutdownNamesTenHandlers(t *testing.T) {
 	})
 }
 
-// A function of an OfFunc runs where the connection is read: whatever it does, that goes on, the client is refused
-// the namespace, and the hub can be shut down.
+// A function of an OfFunc runs where the connection is read: whatever it does, that goes on, the
+// client is refused the namespace, and the hub can be shut down.
 func TestGoexitInOfFunc(t *testing.T) {
 	ends := map[string]func(){"Goexit": runtime.Goexit, "panic": func() { panic("oops") }}
 	for name, end := range ends {

@@ -264,8 +264,8 @@ func TestUseJoins(t *testing.T) {
 	})
 }
 
-// While its Use functions run a socket is nobody: not counted, in no room, reached by nothing. What they Set and
-// Join holds from the connect message on.
+// While its Use functions run a socket is nobody: not counted, in no room, reached by nothing. What
+// they Set and Join holds from the connect message on.
 func TestUseBeforeDelivery(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -464,8 +464,8 @@ func TestShutdownHonoursContext(t *testing.T) {
 	})
 }
 
-// A client that does not read cannot hold up the others' farewell, nor Shutdown for longer than a stalled network is
-// waited for. Shutdown says that it has missed something.
+// A client that does not read cannot hold up the others' farewell, nor Shutdown for longer than a
+// stalled network is waited for. Shutdown says that it has missed something.
 func TestShutdownWithStalledClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := New(Options{Logger: slog.New(slog.DiscardHandler)})
@@ -491,8 +491,8 @@ func TestShutdownWithStalledClient(t *testing.T) {
 	})
 }
 
-// Clients that come while a hub shuts down are refused with 503 or, if they were upgraded already, with 1001.
-// Broadcasts go on meanwhile, and everything ends.
+// Clients that come while a hub shuts down are refused with 503 or, if they were upgraded already,
+// with 1001. Broadcasts go on meanwhile, and everything ends.
 func TestShutdownRaces(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -557,7 +557,8 @@ func TestShutdownRaces(t *testing.T) {
 	})
 }
 
-// What a client gets wrong is its own affair: it is told, it may go on, and nobody else hears of it.
+// What a client gets wrong is its own affair: it is told, it may go on, and nobody else hears of
+// it.
 func TestBadInput(t *testing.T) {
 	const badID = "id: expected an integer from 0 to 9007199254740991"
 	report := func(event, message string) string {
@@ -808,7 +809,8 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// The log says which function it was that failed or panicked: an event's handler by the event, the others by their name.
+// The log says which function it was that failed or panicked: an event's handler by the event, the
+// others by their name.
 func TestLogNamesFunction(t *testing.T) {
 	for _, test := range []struct {
 		name    string

@@ -22,8 +22,8 @@ func maskSample(n int) []byte {
 	return b
 }
 
-// Every length up to several rounds of the widest loop, at every offset into the key and every alignment; and not a
-// byte beside it.
+// Every length up to several rounds of the widest loop, at every offset into the key and every
+// alignment; and not a byte beside it.
 func TestMask(t *testing.T) {
 	key := [4]byte{0x37, 0xfa, 0x21, 0x3d}
 	sample := maskSample(400)

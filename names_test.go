@@ -82,7 +82,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// Each name was compared with all others, for seconds with as many as these, and under a lock that every delivery needs.
+// Each name was compared with all others, for seconds with as many as these, and under a lock that
+// every delivery needs.
 func TestManyNames(t *testing.T) {
 	const n = 50_000
 	names := make([]string, n)

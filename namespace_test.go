@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// Each namespace has its own functions, handlers, rooms and ids; a client has a socket in each that it joins.
+// Each namespace has its own functions, handlers, rooms and ids; a client has a socket in each that
+// it joins.
 func TestNamespaces(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -124,7 +125,8 @@ func TestOfFunc(t *testing.T) {
 	})
 }
 
-// Clients that come to and leave a namespace of a function at the same time are always in the same one.
+// Clients that come to and leave a namespace of a function at the same time are always in the same
+// one.
 func TestOfFuncRaces(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
@@ -236,7 +238,8 @@ func TestDisconnectClient(t *testing.T) {
 	})
 }
 
-// A Binary travels as bytes to a Socket.IO client and as base64 to a plain one; a broadcast reaches both.
+// A Binary travels as bytes to a Socket.IO client and as base64 to a plain one; a broadcast reaches
+// both.
 func TestBinaryBroadcast(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -267,7 +270,8 @@ func TestBinaryBroadcast(t *testing.T) {
 	})
 }
 
-// A handler that takes anything can echo it: what came as bytes goes back as bytes, wherever it stands.
+// A handler that takes anything can echo it: what came as bytes goes back as bytes, wherever it
+// stands.
 func TestEchoAnything(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -328,7 +332,8 @@ func TestEchoAnything(t *testing.T) {
 	})
 }
 
-// One client is in no more than maxSockets namespaces; those count that it has left while their functions still run.
+// One client is in no more than maxSockets namespaces; those count that it has left while their
+// functions still run.
 func TestNamespacesBounded(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})

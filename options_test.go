@@ -44,7 +44,8 @@ func TestOptionsDefaults(t *testing.T) {
 	}
 }
 
-// numbers calls visit with each numeric field of a struct of options and of the structs in it, by its path.
+// numbers calls visit with each numeric field of a struct of options and of the structs in it, by
+// its path.
 func numbers(options reflect.Value, path string, visit func(path string, number reflect.Value)) {
 	for i := range options.NumField() {
 		name := path + options.Type().Field(i).Name
@@ -57,8 +58,8 @@ func numbers(options reflect.Value, path string, visit func(path string, number 
 	}
 }
 
-// numbersOf counts the numeric fields of a struct of options. Each is kept by normalize if it is set, and refused with
-// its name if it is negative.
+// numbersOf counts the numeric fields of a struct of options. Each is kept by normalize if it is
+// set, and refused with its name if it is negative.
 func numbersOf[T any](t *testing.T, normalize func(T) T, refused func(options T, want string)) (n int) {
 	t.Helper()
 	var each T
@@ -88,7 +89,8 @@ func numbersOf[T any](t *testing.T, normalize func(T) T, refused func(options T,
 	return n
 }
 
-// What is negative is refused, and named: by New and NewClient, which panic, and by Upgrade and Dial.
+// What is negative is refused, and named: by New and NewClient, which panic, and by Upgrade and
+// Dial.
 func TestOptionsNumbers(t *testing.T) {
 	hub := numbersOf(t, Options.normalize, func(o Options, want string) {
 		wantPanic(t, want, "atrium: Options."+want, func() { New(o) })

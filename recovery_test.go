@@ -58,7 +58,8 @@ func (r *recovery) counts() (dropped uint64, bytes int) {
 	return r.dropped, r.bytes
 }
 
-// What a client had it has again, and what was for it meanwhile it gets once, in order, before it is connected.
+// What a client had it has again, and what was for it meanwhile it gets once, in order, before it
+// is connected.
 func TestRecovery(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -199,7 +200,8 @@ func TestRecoveryWithoutOffset(t *testing.T) {
 	l.cut(other)
 }
 
-// An event that is not kept carries an offset, too: a client takes any last argument that is a string for one.
+// An event that is not kept carries an offset, too: a client takes any last argument that is a
+// string for one.
 func TestRecoveryVolatile(t *testing.T) {
 	noLeaks(t)
 	l := newRecoveryHub(t, overTCP, Options{})
@@ -349,7 +351,8 @@ func TestRecoveryRace(t *testing.T) {
 	}
 }
 
-// A client whose connections are cut again and again, noticed or not, misses nothing and gets nothing twice.
+// A client whose connections are cut again and again, noticed or not, misses nothing and gets
+// nothing twice.
 func TestRecoveryUnderTraffic(t *testing.T) {
 	overPlain(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -582,7 +585,8 @@ func TestRecoveryInterrupted(t *testing.T) {
 	}
 }
 
-// A client whose connection is replaced while it waits for the handlers of an earlier one comes back over the newest.
+// A client whose connection is replaced while it waits for the handlers of an earlier one comes
+// back over the newest.
 func TestRecoveryClaimedAgain(t *testing.T) {
 	noLeaks(t)
 	l := newRecoveryHub(t, overTCP, Options{})
@@ -665,8 +669,8 @@ func TestRecoveryBytes(t *testing.T) {
 	}
 }
 
-// Namespaces that come and go with their clients share one bound, which is not that of others, and what they kept is
-// counted out with them.
+// Namespaces that come and go with their clients share one bound, which is not that of others, and
+// what they kept is counted out with them.
 func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
 	noLeaks(t)
 	const most = 20 << 10
@@ -797,7 +801,8 @@ func (p *pollster) until(prefix string) []string {
 	}
 }
 
-// The same for a client that polls: from one session to the next, whether the hub has noticed or not.
+// The same for a client that polls: from one session to the next, whether the hub has noticed or
+// not.
 func TestRecoveryPolling(t *testing.T) {
 	for _, noticed := range []bool{true, false} {
 		t.Run(fmt.Sprintf("noticed=%v", noticed), func(t *testing.T) {

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// What the client once got wrong and must not get wrong again. Each test is named after what it guards.
+// What the client once got wrong and must not get wrong again. Each test is named after what it
+// guards.
 
 // Auth may find that nobody is to come back: Close in it does not wait for itself.
 func TestClientCloseInAuth(t *testing.T) {
@@ -49,7 +50,8 @@ func TestClientCloseInAuth(t *testing.T) {
 	}
 }
 
-// An Auth that does not end with its context holds up neither Connect nor Close; one that ends its goroutine has failed.
+// An Auth that does not end with its context holds up neither Connect nor Close; one that ends its
+// goroutine has failed.
 func TestClientAuthIsNotWaitedFor(t *testing.T) {
 	noLeaks(t)
 	f := newFakeServer(t, overTCP)
@@ -81,7 +83,8 @@ func TestClientAuthIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// An event that a flooded client has not taken is one that it has missed: it asks for it when it comes back.
+// An event that a flooded client has not taken is one that it has missed: it asks for it when it
+// comes back.
 func TestClientFloodedAsksForTheRest(t *testing.T) {
 	noLeaks(t)
 	f := newFakeServer(t, overTCP)

@@ -13,10 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What the cluster once got wrong and must not get wrong again. Each test is named after what it guards.
+// What the cluster once got wrong and must not get wrong again. Each test is named after what it
+// guards.
 
-// A room that nobody can join is no topic: its name, which may be a client's, is of any length, and NATS closes the
-// connection on a subject of more than 4 KiB.
+// A room that nobody can join is no topic: its name, which may be a client's, is of any length, and
+// NATS closes the connection on a subject of more than 4 KiB.
 func TestImpossibleRoomIsNotPublished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := new(MemoryBus)
@@ -47,7 +48,8 @@ func TestImpossibleRoomIsNotPublished(t *testing.T) {
 	})
 }
 
-// A client whose answer is nested as deeply as an answer may be does not take the answers of others with it.
+// A client whose answer is nested as deeply as an answer may be does not take the answers of others
+// with it.
 func TestDeepReplyLeavesTheOthers(t *testing.T) {
 	noLeaks(t)
 	all := newTestCluster(t, overTCP, 2, new(MemoryBus), Options{})
@@ -89,7 +91,8 @@ func TestDeepReplyLeavesTheOthers(t *testing.T) {
 	}
 }
 
-// A handler of what other nodes send that ends its goroutine costs the node that one event, and is logged.
+// A handler of what other nodes send that ends its goroutine costs the node that one event, and is
+// logged.
 func TestNodesHandlerExits(t *testing.T) {
 	noLeaks(t)
 	logger, log := newLog()
@@ -115,10 +118,12 @@ func TestNodesHandlerExits(t *testing.T) {
 	}
 }
 
-// A room that is joined again while its old subscription is being cancelled has two for a moment: a message comes once.
+// A room that is joined again while its old subscription is being cancelled has two for a moment: a
+// message comes once.
 func TestTopicAndSuccessorDeliverOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		// After cancel the Bus may go on delivering, for as long as a connection takes to hear of it.
+		// After cancel the Bus may go on delivering, for as long as a connection takes to hear of
+		// it.
 		var delivers []func([]byte)
 		bus := &scriptedBus{subscribe: func(_ context.Context, _ string, deliver func([]byte)) (func(), error) {
 			delivers = append(delivers, deliver)
@@ -174,7 +179,8 @@ func TestForgottenTopicsDoNotWait(t *testing.T) {
 	})
 }
 
-// Clients that do not answer calls keep nobody from asking, or disconnecting, the sockets of their node.
+// Clients that do not answer calls keep nobody from asking, or disconnecting, the sockets of their
+// node.
 func TestSilentClientsLeaveRoomForQuestions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := new(MemoryBus)
@@ -233,7 +239,8 @@ func TestTopicForgetsNodes(t *testing.T) {
 	})
 }
 
-// The goodbye is the last that a node says: whatever else it said would make the others wait for its answers.
+// The goodbye is the last that a node says: whatever else it said would make the others wait for
+// its answers.
 func TestNothingFollowsGoodbye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := newTestCluster(t, overPipe, 2, new(MemoryBus), Options{})

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// What the hub once got wrong and must not get wrong again. Each test is named after what it guards.
+// What the hub once got wrong and must not get wrong again. Each test is named after what it
+// guards.
 
 // gatedOwner handles a thing when it is let.
 type gatedOwner struct {
@@ -26,7 +27,8 @@ type gatedOwner struct {
 
 func (o gatedOwner) handle(incoming) { <-o.gate }
 
-// An inbox that never runs empty, as that of a client which the reader resumes at half, does not grow.
+// An inbox that never runs empty, as that of a client which the reader resumes at half, does not
+// grow.
 func TestInboxNeverEmptyDoesNotGrow(t *testing.T) {
 	o := gatedOwner{gate: make(chan struct{})}
 	b := &queue[incoming]{handler: o, reading: new(reading), maxCount: 4, maxBytes: 1 << 20}
@@ -46,8 +48,8 @@ func TestInboxNeverEmptyDoesNotGrow(t *testing.T) {
 	}
 }
 
-// runtime.Goexit in a handler, which t.FailNow is, costs that client and not the program. It runs in a process of its
-// own, because the alternative ends the process.
+// runtime.Goexit in a handler, which t.FailNow is, costs that client and not the program. It runs
+// in a process of its own, because the alternative ends the process.
 func TestGoexitInHandler(t *testing.T) {
 	if os.Getenv("GOEXIT") == "" {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestGoexitInHandler$")
@@ -73,8 +75,8 @@ func TestGoexitInHandler(t *testing.T) {
 // fineClock makes the hub's clock tick every 20 ms.
 var fineClock = Options{Timeouts: Timeouts{Message: 320 * time.Millisecond}}
 
-// passTicks returns when the hub's clock has ticked twice since the call, so that what was due before has happened: a
-// client is disconnected that was to be at the next tick, and then another.
+// passTicks returns when the hub's clock has ticked twice since the call, so that what was due
+// before has happened: a client is disconnected that was to be at the next tick, and then another.
 func passTicks(t *testing.T, h *Hub, srv *server) {
 	t.Helper()
 	for range 2 {
@@ -86,7 +88,8 @@ func passTicks(t *testing.T, h *Hub, srv *server) {
 	}
 }
 
-// A time that is more than 292 years away, as 9999-12-31 for "never", does not overflow into the past.
+// A time that is more than 292 years away, as 9999-12-31 for "never", does not overflow into the
+// past.
 func TestDisconnectAtFarFuture(t *testing.T) { // not in a bubble: nanotime is negative there, and hides it
 	h := newHub(t, fineClock)
 	srv := serve(t, overTCP, h)
@@ -119,7 +122,8 @@ func TestEndlessCallTimeout(t *testing.T) {
 	}
 }
 
-// The hub's first message is {"event":"connect"}, also to a client that has pipelined something malformed behind its own.
+// The hub's first message is {"event":"connect"}, also to a client that has pipelined something
+// malformed behind its own.
 func TestConnectPrecedesErrors(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		h := newHub(t, Options{})
@@ -138,7 +142,8 @@ func TestConnectPrecedesErrors(t *testing.T) {
 	})
 }
 
-// Shutdown of a hub without clients succeeds, even with a context that has ended: it is not for select to choose.
+// Shutdown of a hub without clients succeeds, even with a context that has ended: it is not for
+// select to choose.
 func TestShutdownOfNobody(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -149,8 +154,8 @@ func TestShutdownOfNobody(t *testing.T) {
 	}
 }
 
-// A session that ends before it starts, as by a Shutdown between the two, leaves no timer on the wheel, which would hold
-// the Socket for a PingInterval.
+// A session that ends before it starts, as by a Shutdown between the two, leaves no timer on the
+// wheel, which would hold the Socket for a PingInterval.
 func TestEndBeforeStartLeavesNoTimer(t *testing.T) {
 	h := New(Options{})
 	near, far := net.Pipe()
@@ -192,7 +197,8 @@ func TestVolatileThenTo(t *testing.T) {
 	b.want(`{"event":"said"}`)
 }
 
-// Flush of an empty queue returns also with a limit of 1, half of which is 0, which nothing is below.
+// Flush of an empty queue returns also with a limit of 1, half of which is 0, which nothing is
+// below.
 func TestFlushWithTinyBound(t *testing.T) {
 	h := newHub(t, Options{Limits: Limits{QueuedBytes: 1}})
 	h.Handle("flush", func(e *Event) {
@@ -205,7 +211,8 @@ func TestFlushWithTinyBound(t *testing.T) {
 	c.want(`{"id":1,"data":true}`)
 }
 
-// A pong that comes later than PingInterval, though within Timeouts.Ping, does not put off the next ping.
+// A pong that comes later than PingInterval, though within Timeouts.Ping, does not put off the next
+// ping.
 func TestPingAfterALateAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{Timeouts: Timeouts{PingInterval: 2 * time.Second, Ping: 20 * time.Second}})
@@ -219,7 +226,8 @@ func TestPingAfterALateAnswer(t *testing.T) {
 	})
 }
 
-// A client that is disconnected from all its namespaces at once may still send to each of them before it knows.
+// A client that is disconnected from all its namespaces at once may still send to each of them
+// before it knows.
 func TestDisconnectedFromManyMayCross(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})
@@ -243,8 +251,9 @@ func TestDisconnectedFromManyMayCross(t *testing.T) {
 	c.want(`430[{"error":{"message":"event: \"unknown\" is not one that this server knows"}}]`)
 }
 
-// The time-out of a ping that waits in the queue for the end of a long frame begins anew while the network takes bytes
-// before it: a client that reads slowly but steadily, a megabyte at 16 KB a second, is not disconnected.
+// The time-out of a ping that waits in the queue for the end of a long frame begins anew while the
+// network takes bytes before it: a client that reads slowly but steadily, a megabyte at 16 KB a
+// second, is not disconnected.
 func TestPingTimeoutWaitsForWhatPrecedesThePing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{Timeouts: Timeouts{Ping: 4 * time.Second}})
@@ -270,8 +279,8 @@ func TestPingTimeoutWaitsForWhatPrecedesThePing(t *testing.T) {
 	})
 }
 
-// A reader that has handled an event, and a control frame that came with it, does not wait on the stack that the event
-// has made larger, 4 KB instead of 2, for as long as only pongs come.
+// A reader that has handled an event, and a control frame that came with it, does not wait on the
+// stack that the event has made larger, 4 KB instead of 2, for as long as only pongs come.
 func TestReaderLeavesTheLargeStackAfterAControlFrame(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})

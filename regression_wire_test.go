@@ -13,9 +13,11 @@ import (
 	"weak"
 )
 
-// What the wire floor once got wrong and must not get wrong again. Each test is named after what it guards.
+// What the wire floor once got wrong and must not get wrong again. Each test is named after what it
+// guards.
 
-// Read copies a message out of the read buffer before a Close in another goroutine reads on into that buffer.
+// Read copies a message out of the read buffer before a Close in another goroutine reads on into
+// that buffer.
 func TestReadCopiesBeforeCloseReadsOn(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		noLeaks(t)
@@ -35,8 +37,8 @@ func TestReadCopiesBeforeCloseReadsOn(t *testing.T) {
 	})
 }
 
-// Close reads while it still writes: a peer that answers each message before it reads the next, as over a pipe or with
-// full buffers, gets all that was queued and the close frame.
+// Close reads while it still writes: a peer that answers each message before it reads the next, as
+// over a pipe or with full buffers, gets all that was queued and the close frame.
 func TestCloseReadsWhileItWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{})
@@ -60,8 +62,8 @@ func TestCloseReadsWhileItWrites(t *testing.T) {
 	})
 }
 
-// Early bytes do not set the size of the read buffer: a client that sends one short frame with its handshake is read a
-// whole buffer at a time afterwards.
+// Early bytes do not set the size of the read buffer: a client that sends one short frame with its
+// handshake is read a whole buffer at a time afterwards.
 func TestEarlyDataMakesNoSmallBuffer(t *testing.T) {
 	p := &peer{client: true}
 	message := p.frame(opBinary, strings.Repeat("x", 4000))
@@ -74,7 +76,8 @@ func TestEarlyDataMakesNoSmallBuffer(t *testing.T) {
 	}
 }
 
-// A Write that waits for room goes on also with a limit of 1, half of which is 0, which nothing is below.
+// A Write that waits for room goes on also with a limit of 1, half of which is 0, which nothing is
+// below.
 func TestWriteWithTinyBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, false, UpgradeOptions{MaxQueuedBytes: 1})
@@ -89,8 +92,8 @@ func TestWriteWithTinyBound(t *testing.T) {
 	})
 }
 
-// An idle outbox keeps nothing of a large frame, which was written in pieces: a broadcast of a megabyte is gone when it
-// is written.
+// An idle outbox keeps nothing of a large frame, which was written in pieces: a broadcast of a
+// megabyte is gone when it is written.
 func TestIdleOutboxKeepsNoFrame(t *testing.T) {
 	nc := &scriptedConn{}
 	o := &outbox{nc: nc, limit: 1 << 20}
@@ -109,7 +112,8 @@ func TestIdleOutboxKeepsNoFrame(t *testing.T) {
 	runtime.KeepAlive(o)
 }
 
-// Close does not return nil if the peer answers the close frame with a violation: the handshake was not completed.
+// Close does not return nil if the peer answers the close frame with a violation: the handshake was
+// not completed.
 func TestCloseReportsAViolation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := startPipe(t, true, UpgradeOptions{})
@@ -123,7 +127,8 @@ func TestCloseReportsAViolation(t *testing.T) {
 	})
 }
 
-// RFC 9110 §15.5.22: "The server MUST send an Upgrade header field in a 426 response", to a wrong version too.
+// RFC 9110 §15.5.22: "The server MUST send an Upgrade header field in a 426 response", to a wrong
+// version too.
 func TestUpgradeHeaderInEvery426(t *testing.T) {
 	srv, results := serveUpgrade(t, overPipe, UpgradeOptions{}, nil)
 	a := request(t, srv.raw(t), handshake(get, "Sec-WebSocket-Version: 8"))
@@ -142,8 +147,8 @@ func TestWriteErrorSaysItOnce(t *testing.T) {
 	}
 }
 
-// A handler that ends with the usual "defer c.CloseNow()" does not take the answer to the peer's close frame with it,
-// which has perhaps not left when Read returns the CloseError.
+// A handler that ends with the usual "defer c.CloseNow()" does not take the answer to the peer's
+// close frame with it, which has perhaps not left when Read returns the CloseError.
 func TestCloseNowAfterThePeersClose(t *testing.T) {
 	overSetups(t, func(t *testing.T, s setup) {
 		lost := 0
@@ -162,7 +167,8 @@ func TestCloseNowAfterThePeersClose(t *testing.T) {
 	})
 }
 
-// The headers that belong to the handshake are kept out of the application's however they are spelled.
+// The headers that belong to the handshake are kept out of the application's however they are
+// spelled.
 func TestResponseHeaderNamesInLowerCase(t *testing.T) {
 	r := upgradeRequest()
 	b := switchingProtocols(r, http.Header{"sec-websocket-accept": {"forged"}, "connection": {"close"}}, "", "")
@@ -171,8 +177,9 @@ func TestResponseHeaderNamesInLowerCase(t *testing.T) {
 	}
 }
 
-// A queue that was long once gives its room back, though it never runs empty. After a backlog of 800,000 small frames
-// pop took 10 µs a frame, under the outbox's lock, because it moved all the room.
+// A queue that was long once gives its room back, though it never runs empty. After a backlog of
+// 800,000 small frames pop took 10 µs a frame, under the outbox's lock, because it moved all the
+// room.
 func TestOutboxGivesBackTheRoomOfABacklog(t *testing.T) {
 	o := &outbox{limit: 1 << 30}
 	frame := numberedFrame(opBinary, 0, 8)

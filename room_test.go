@@ -270,7 +270,8 @@ func TestRoomsConcurrent(t *testing.T) {
 	for i := range dropped {
 		dropped[i].Do(all[i].drop)
 	}
-	// The first half has gone; each of the others is a member of exactly the rooms that it says it is in.
+	// The first half has gone; each of the others is a member of exactly the rooms that it says it
+	// is in.
 	members := make(map[string]int)
 	for i, s := range all {
 		s.take()

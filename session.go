@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// closeMode returns what is done with what is queued for a client that is disconnected for the reason.
+// closeMode returns what is done with what is queued for a client that is disconnected for the
+// reason.
 func (r Reason) closeMode() closeMode {
 	switch r {
 	case ReasonSlowConsumer, ReasonPingTimeout:
@@ -20,7 +21,8 @@ func (r Reason) closeMode() closeMode {
 	return deliverQueued
 }
 
-// sessionConfig is what all sessions of a hub share: the options that they need, and their clock, log and flusher.
+// sessionConfig is what all sessions of a hub share: the options that they need, and their clock,
+// log and flusher.
 type sessionConfig struct {
 	log     *limitedLog
 	clock   *wheel
@@ -38,8 +40,9 @@ type sessionConfig struct {
 	windows     [protocols][16]atomic.Int32 // by windowBits: how many clients have agreed on compression
 }
 
-// agreements yields the different compressions that clients have agreed on at the moment. Their windows count one by one,
-// because which of the two deflated forms a client gets depends on whether the message fits into its window.
+// agreements yields the different compressions that clients have agreed on at the moment. Their
+// windows count one by one, because which of the two deflated forms a client gets depends on
+// whether the message fits into its window.
 func (c *sessionConfig) agreements(yield func(protocol, compression) bool) {
 	for wire := range c.windows {
 		for bits := range c.windows[wire] {
@@ -55,14 +58,16 @@ func (c *sessionConfig) agreements(yield func(protocol, compression) bool) {
 }
 
 const (
-	// maxQueuedBeforeConnect is what counts as Limits.QueuedBytes then. A slow consumer has four times as much.
+	// maxQueuedBeforeConnect is what counts as Limits.QueuedBytes then. A slow consumer has four
+	// times as much.
 	maxQueuedBeforeConnect = maxBeforeConnect / 4
-	// socketOverhead is what a socket counts as that waits to be accepted: itself, its namespace and a goroutine.
+	// socketOverhead is what a socket counts as that waits to be accepted: itself, its namespace
+	// and a goroutine.
 	socketOverhead = 4 << 10
 )
 
-// session is the life of one client's connection. It reads the connection, has its codec hand what came to the sockets,
-// keeps the heartbeat and notices the end. One goroutine, Conn.serve, reads.
+// session is the life of one client's connection. It reads the connection, has its codec hand what
+// came to the sockets, keeps the heartbeat and notices the end. One goroutine, Conn.serve, reads.
 type session struct {
 	hub     *Hub
 	config  *sessionConfig // the hub's
@@ -94,29 +99,30 @@ type codec interface {
 	// ping returns a server's ping. Anything that is received answers it.
 	ping() *wireForm
 
-	// connected returns a text message, in newFrame's buffer, that says that a socket is connected. A pid is what it may
-	// come back with; see Recovery.
+	// connected returns a text message, in newFrame's buffer, that says that a socket is connected.
+	// A pid is what it may come back with; see Recovery.
 	connected(namespace, id, pid string) []byte
-	// eventError returns one that says what was wrong with an event: the acknowledgement if the client asked for one, else
-	// an event named error.
+	// eventError returns one that says what was wrong with an event: the acknowledgement if the
+	// client asked for one, else an event named error.
 	eventError(namespace, event string, ackID int64, message string, data []byte) []byte
 	// ack sets f to an acknowledgement.
 	ack(f *wireForm, namespace string, id int64, answer args)
 
-	// refuse tells a client that its socket is not connected, and why; disconnect, that it was disconnected. Each has the
-	// socket leave, and decides whether the connection goes on.
+	// refuse tells a client that its socket is not connected, and why; disconnect, that it was
+	// disconnected. Each has the socket leave, and decides whether the connection goes on.
 	refuse(s *Socket, message string, data []byte)
 	disconnect(s *Socket, status closeStatus)
 }
 
-// closeStatus is the status code and the reason that a client is told when its socket is disconnected, in RFC 6455's
-// words. The zero value says nothing beyond the Reason.
+// closeStatus is the status code and the reason that a client is told when its socket is
+// disconnected, in RFC 6455's words. The zero value says nothing beyond the Reason.
 type closeStatus struct {
 	Code   StatusCode `json:"code"`
 	Reason string     `json:"reason"`
 }
 
-// newSession makes a session that reads conn, or one of a client that polls, whose transport is still to be set.
+// newSession makes a session that reads conn, or one of a client that polls, whose transport is
+// still to be set.
 func newSession(h *Hub, conn *Conn, codec codec) *session {
 	config := h.sessions
 	s := &session{hub: h, config: config, codec: codec, protocol: codec.protocol(), heartbeat: newSessionHeartbeat(nanotime(), &config.timeouts)}
@@ -135,12 +141,12 @@ func (s *session) attach(conn *Conn) {
 	s.conn.Store(conn)
 }
 
-// maxSockets bounds a client's sockets, those included that have left and whose functions have not all returned: each
-// may cost a goroutine, a namespace and a full inbox.
+// maxSockets bounds a client's sockets, those included that have left and whose functions have not
+// all returned: each may cost a goroutine, a namespace and a full inbox.
 const maxSockets = 100
 
-// crowded reports whether the client may have no more sockets. Only the goroutine that reads the connection calls it, and
-// adds sockets.
+// crowded reports whether the client may have no more sockets. Only the goroutine that reads the
+// connection calls it, and adds sockets.
 func (s *session) crowded() bool { return s.parts.Load() > maxSockets } // one part is the reading
 
 // messageSize returns the limit of a message with its attachments, in bytes.
@@ -172,8 +178,8 @@ func (s *session) add(socket *Socket) bool {
 	return true
 }
 
-// remove takes the socket out of its namespace, so that the client may connect another to it. It reports false if the
-// socket was removed before.
+// remove takes the socket out of its namespace, so that the client may connect another to it. It
+// reports false if the socket was removed before.
 func (s *session) remove(socket *Socket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,8 +188,8 @@ func (s *session) remove(socket *Socket) bool {
 	return removed
 }
 
-// finished notes that all functions of the socket have returned. A socket that was not removed stays in the list, for
-// DisconnectClient on a client that is away.
+// finished notes that all functions of the socket have returned. A socket that was not removed
+// stays in the list, for DisconnectClient on a client that is away.
 func (s *session) finished(socket *Socket) {
 	s.reading.holds(-socketOverhead)
 	s.mu.Lock()
@@ -302,8 +308,9 @@ func (s *session) endViolated(err *Error) {
 // noCloseFrame stands for no close frame: the connection has ended, or is closing.
 const noCloseFrame StatusCode = 0
 
-// end disconnects the client, once: its sockets leave delivery at once, what is queued and the close frame are
-// still sent, events already received are still handled, and after them the leaving. It does not wait.
+// end disconnects the client, once: its sockets leave delivery at once, what is queued and the
+// close frame are still sent, events already received are still handled, and after them the
+// leaving. It does not wait.
 func (s *session) end(reason Reason, code StatusCode, text string) {
 	if !s.ended.CompareAndSwap(false, true) {
 		return
@@ -318,15 +325,16 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	s.onTransport(func(t transport) { t.close(code, text, reason.closeMode()) })
 }
 
-// part notes that one part of the session has ended: the reading, a probe of a WebSocket, or the handling of a socket.
+// part notes that one part of the session has ended: the reading, a probe of a WebSocket, or the
+// handling of a socket.
 func (s *session) part() {
 	if s.parts.Add(-1) == 0 {
 		s.hub.remove(s)
 	}
 }
 
-// push queues a message, and may be called under a room's lock. If wake is true the caller must wake the transport, and if
-// slow is true, end the session.
+// push queues a message, and may be called under a room's lock. If wake is true the caller must
+// wake the transport, and if slow is true, end the session.
 func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) {
 	t := s.transport()
 	v, wake := t.push(f, volatile, by)

@@ -1,9 +1,11 @@
 package atrium
 
-// plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect message first.
+// plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect
+// message first.
 const plainSubprotocol = "atrium"
 
-// plainCodec is the protocol of a client that knows nothing but JSON: see proto_plain.go. Such a client has one socket.
+// plainCodec is the protocol of a client that knows nothing but JSON: see proto_plain.go. Such a
+// client has one socket.
 type plainCodec struct {
 	socket *Socket
 	asked  bool // the client has asked to connect; used by the reader only
@@ -51,8 +53,8 @@ func (c *plainCodec) receiveConnect(p []byte) {
 	c.socket.receive(incoming{kind: incomingConnect, eventData: e.eventData})
 }
 
-// receiveEnvelope handles a message of a client that has asked to connect. What is wrong with it is told in its turn, so
-// that the connect message stays the first.
+// receiveEnvelope handles a message of a client that has asked to connect. What is wrong with it is
+// told in its turn, so that the connect message stays the first.
 func (c *plainCodec) receiveEnvelope(p []byte) {
 	e, problem := parseEnvelope(p)
 	switch {

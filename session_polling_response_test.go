@@ -100,8 +100,9 @@ func TestPollingContextEndedByMiddleware(t *testing.T) {
 	e.leave()
 }
 
-// A server whose BaseContext ends with the signal to stop, as signal.NotifyContext's does, still has clients that poll
-// hear what is emitted before Shutdown, and that it shuts down. They are not answered with nothing again and again.
+// A server whose BaseContext ends with the signal to stop, as signal.NotifyContext's does, still
+// has clients that poll hear what is emitted before Shutdown, and that it shuts down. They are not
+// answered with nothing again and again.
 func TestPollingBaseContextEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
@@ -143,7 +144,8 @@ type aborting struct{ http.ResponseWriter }
 
 func (aborting) Write([]byte) (int, error) { panic(http.ErrAbortHandler) }
 
-// A session whose response was not written, because the ResponseWriter panicked, ends like one whose client is gone.
+// A session whose response was not written, because the ResponseWriter panicked, ends like one
+// whose client is gone.
 func TestPollingWriterPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
@@ -167,7 +169,8 @@ func TestPollingWriterPanics(t *testing.T) {
 	})
 }
 
-// What http.TimeoutHandler has answered in the hub's place costs the session nothing if there was nothing to lose.
+// What http.TimeoutHandler has answered in the hub's place costs the session nothing if there was
+// nothing to lose.
 func TestPollingTooLateForTimeoutHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
@@ -192,8 +195,8 @@ func TestPollingTooLateForTimeoutHandler(t *testing.T) {
 	})
 }
 
-// A POST whose events wait for handlers is answered before the deadline, too. The next one waits for its end, and the
-// order holds.
+// A POST whose events wait for handlers is answered before the deadline, too. The next one waits
+// for its end, and the order holds.
 func TestPollingPostDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}, Limits: Limits{InboxEvents: 1}})
@@ -259,7 +262,8 @@ func (g gzipping) Write(p []byte) (int, error) {
 	return g.z.Write(p)
 }
 
-// gzipAround compresses what next writes for those who accept it. announce sets the headers that tell so beforehand.
+// gzipAround compresses what next writes for those who accept it. announce sets the headers that
+// tell so beforehand.
 func gzipAround(next http.Handler, announce func(http.Header)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {

@@ -358,8 +358,8 @@ func TestPollingServerCloses(t *testing.T) {
 		e.get().want(t, 200, "1")
 		e.wantOver(h, nil, "")
 	})
-	// Clients hand out messages a turn of their event loop later, but close at once: the last event was lost, and the
-	// reason was "transport close".
+	// Clients hand out messages a turn of their event loop later, but close at once: the last event
+	// was lost, and the reason was "transport close".
 	for _, waits := range []bool{true, false} {
 		t.Run(fmt.Sprintf("after events, a GET waits: %t", waits), func(t *testing.T) {
 			e := srv.joined(t)

@@ -26,9 +26,10 @@ func newSocketIOCodec(r *http.Request, base context.Context, subprotocol string)
 	return &socketIOCodec{handshake: newHandshake(r, subprotocol), base: base, sid: randomText(socketIDLength)}
 }
 
-// recentlyLeft are the namespaces that the server has disconnected the client from. Packets for them that were already in
-// flight are ignored, and no violation. A namespace that the client connects to again stays in the list, since the server
-// cannot know when the client has learned of the disconnect.
+// recentlyLeft are the namespaces that the server has disconnected the client from. Packets for
+// them that were already in flight are ignored, and no violation. A namespace that the client
+// connects to again stays in the list, since the server cannot know when the client has learned of
+// the disconnect.
 type recentlyLeft struct {
 	mu    sync.Mutex // guards:
 	names []string   // oldest first
@@ -101,11 +102,12 @@ func (c *socketIOCodec) receive(s *session, op opcode, p []byte) {
 	}
 }
 
-// receiveEngine handles one packet. Its error ends the session: no client that follows the protocol sends such a
-// packet.
+// receiveEngine handles one packet. Its error ends the session: no client that follows the protocol
+// sends such a packet.
 //
-// A pong may say "probe", as client.js does to find out whether its connection has outlived a sleep. Engine.IO has
-// nothing for that: pings are the server's. To other servers it is a pong like others; here a noop answers it.
+// A pong may say "probe", as client.js does to find out whether its connection has outlived a
+// sleep. Engine.IO has nothing for that: pings are the server's. To other servers it is a pong like
+// others; here a noop answers it.
 func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 	switch {
 	case s.ended.Load():
@@ -154,7 +156,8 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 		in := incoming{kind: incomingEvent, eventData: p.eventData}
 		problem := p.refused
 		if p.name == "" || len(p.name) > maxEventName {
-			// socket.io-parser lets such a name pass, so that it costs the event and not the connection.
+			// socket.io-parser lets such a name pass, so that it costs the event and not the
+			// connection.
 			in.name, problem = "", errEventName()
 		}
 		if problem != nil {
@@ -172,7 +175,8 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 	return nil
 }
 
-// connect makes a socket in the namespace that the client asks for, which the Use functions then let in or refuse.
+// connect makes a socket in the namespace that the client asks for, which the Use functions then
+// let in or refuse.
 func (c *socketIOCodec) connect(s *session, p packet) *Error {
 	refuse := func(message string) *Error {
 		s.sendText(connectErrorPacket(p.namespace, message, nil))
@@ -198,7 +202,8 @@ func (c *socketIOCodec) connect(s *session, p packet) *Error {
 	return nil
 }
 
-// refuse implements codec: the connection goes on, and the client may ask again as soon as it is told.
+// refuse implements codec: the connection goes on, and the client may ask again as soon as it is
+// told.
 func (c *socketIOCodec) refuse(s *Socket, message string, data []byte) {
 	removed := s.session.remove(s)
 	s.leave(ReasonServerDisconnect)
@@ -207,8 +212,9 @@ func (c *socketIOCodec) refuse(s *Socket, message string, data []byte) {
 	}
 }
 
-// disconnect implements codec: the client stays in its other namespaces. One that is not connected yet is refused. A
-// DISCONNECT packet has no payload, so that the status travels in an event ahead of it.
+// disconnect implements codec: the client stays in its other namespaces. One that is not connected
+// yet is refused. A DISCONNECT packet has no payload, so that the status travels in an event ahead
+// of it.
 func (c *socketIOCodec) disconnect(s *Socket, status closeStatus) {
 	s.leave(ReasonServerDisconnect)
 	c.left.add(s.ns.name)
@@ -259,7 +265,8 @@ func (c *socketIOCodec) ack(f *wireForm, namespace string, id int64, answer args
 	f.attach(answer)
 }
 
-// ackPacket returns the message of an acknowledgement, in newFrame's buffer, without its attachments.
+// ackPacket returns the message of an acknowledgement, in newFrame's buffer, without its
+// attachments.
 func ackPacket(namespace string, id int64, answer args) []byte {
 	p := packet{kind: packetAck, namespace: namespace, eventData: eventData{args: answer, ackID: id}}
 	return appendMessagePacket(newFrame(48+len(namespace)+len(answer.json)), p)

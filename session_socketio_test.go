@@ -206,8 +206,8 @@ func TestSocketIOViolations(t *testing.T) {
 	})
 }
 
-// A packet with more attachments than Limits.Attachments costs its sender that packet: the attachments are passed over,
-// and the error is told, to a Call as well.
+// A packet with more attachments than Limits.Attachments costs its sender that packet: the
+// attachments are passed over, and the error is told, to a Call as well.
 func TestTooManyAttachmentsCostThePacket(t *testing.T) {
 	noLeaks(t)
 	h := newEcho(t, Options{Limits: Limits{Attachments: 2}})
@@ -310,8 +310,8 @@ func TestSocketIODisconnectInUse(t *testing.T) {
 	})
 }
 
-// What OnConnect emits follows the connect message at once, over every transport. It once came 5 ms later over a
-// WebSocket, and what was emitted to the socket's rooms meanwhile came before it.
+// What OnConnect emits follows the connect message at once, over every transport. It once came 5 ms
+// later over a WebSocket, and what was emitted to the socket's rooms meanwhile came before it.
 func TestSocketIOFirstEventAtOnce(t *testing.T) {
 	for _, kind := range talkers[:2] { // the third is a WebSocket, too
 		t.Run(kind.name, func(t *testing.T) {
@@ -400,7 +400,8 @@ func TestSocketIOReasons(t *testing.T) {
 	}
 }
 
-// A client that disconnects and is gone, over TCP, has disconnected: whatever the network says of it.
+// A client that disconnects and is gone, over TCP, has disconnected: whatever the network says of
+// it.
 func TestSocketIODisconnectWins(t *testing.T) {
 	noLeaks(t)
 	h := newEcho(t, Options{})
@@ -547,7 +548,8 @@ func TestPollingBackPressure(t *testing.T) {
 	})
 }
 
-// An event whose name is empty or over 256 bytes costs the event, and not the connection, as for plain clients.
+// An event whose name is empty or over 256 bytes costs the event, and not the connection, as for
+// plain clients.
 func TestSocketIOUnusableEventName(t *testing.T) {
 	noLeaks(t)
 	const problem = `"message":"event: expected a string of 1 to 256 bytes"`

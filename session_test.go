@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Pings come at intervals, the first ones not earlier, and not all at once. Neither an idle connection nor its heartbeat is
-// a message that takes too long.
+// Pings come at intervals, the first ones not earlier, and not all at once. Neither an idle
+// connection nor its heartbeat is a message that takes too long.
 func TestSessionPings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const interval, timeout = 8 * time.Second, 6 * time.Second
@@ -310,8 +310,8 @@ func TestSessionSlowConsumer(t *testing.T) {
 	c.settle()
 }
 
-// Emit does not wait for a client that takes nothing; what is volatile is lost for that one only. A client with a full
-// queue is given up when it took nothing for five seconds.
+// Emit does not wait for a client that takes nothing; what is volatile is lost for that one only. A
+// client with a full queue is given up when it took nothing for five seconds.
 func TestSessionStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{Limits: Limits{QueuedBytes: 10_000}})
@@ -374,8 +374,8 @@ func (p *peer) wantCloseNext(code StatusCode, reason string) {
 	}
 }
 
-// Every way to leave has its reason, which OnDisconnect is told once, and its close frame. Nothing is left of the
-// socket.
+// Every way to leave has its reason, which OnDisconnect is told once, and its close frame. Nothing
+// is left of the socket.
 func TestSessionReasons(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -492,7 +492,8 @@ func TestSessionMessageBounds(t *testing.T) {
 	}
 }
 
-// Until it is accepted a client hears nothing but the connect message: neither broadcasts nor complaints.
+// Until it is accepted a client hears nothing but the connect message: neither broadcasts nor
+// complaints.
 func TestSessionConnectMessageIsFirst(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -589,8 +590,8 @@ func chunks(b []byte, n int) (pieces [][]byte) {
 	return append(pieces, b)
 }
 
-// A message has Timeouts.Message from its first byte to its last, however it dribbles and whatever comes in between;
-// what ends in time is not counted together.
+// A message has Timeouts.Message from its first byte to its last, however it dribbles and whatever
+// comes in between; what ends in time is not counted together.
 func TestSessionDribbles(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -652,7 +653,8 @@ func TestSessionDribbles(t *testing.T) {
 	}
 }
 
-// The real network has its deadlines, too, which no bubble shows; TestSessionTimeouts has the others.
+// The real network has its deadlines, too, which no bubble shows; TestSessionTimeouts has the
+// others.
 func TestSessionDeadlinesOverTCP(t *testing.T) {
 	const short = 40 * time.Millisecond
 	noLeaks(t)
@@ -672,8 +674,8 @@ func TestSessionDeadlinesOverTCP(t *testing.T) {
 	}
 }
 
-// A slow consumer is dropped exactly as Limits.QueuedBytes says. It gets the rest of what was being written, and status
-// 1008; the other member is neither delayed nor told anything else.
+// A slow consumer is dropped exactly as Limits.QueuedBytes says. It gets the rest of what was being
+// written, and status 1008; the other member is neither delayed nor told anything else.
 func TestSessionSlowConsumerPolicy(t *testing.T) {
 	const bound = 100_000
 	text := `{"event":"e","data":"` + strings.Repeat("x", 1000) + `"}`
@@ -784,7 +786,8 @@ func TestSessionSlowButSteady(t *testing.T) {
 	})
 }
 
-// What is volatile is lost for a member whose network takes nothing at the moment, and for no other.
+// What is volatile is lost for a member whose network takes nothing at the moment, and for no
+// other.
 func TestSessionVolatile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Options{})

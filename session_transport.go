@@ -7,7 +7,8 @@ import (
 
 // transport is how a session's messages travel: over a WebSocket, or by HTTP long-polling.
 type transport interface {
-	// push queues a message; see outbox.push and outbox.pushVolatile. It may be called under a room's lock.
+	// push queues a message; see outbox.push and outbox.pushVolatile. It may be called under a
+	// room's lock.
 	push(f *wireForm, volatile bool, by pusher) (v pushResult, wake bool)
 	// pushPing queues a ping, ahead of messages if it can.
 	pushPing(f *wireForm) (queued, wake bool)
@@ -22,19 +23,20 @@ type transport interface {
 	// status returns what the transport has seen and what is queued, at one moment.
 	status() transportStatus
 
-	// close sends what is queued, unless mode says otherwise, and then ends the connection. It does not wait. The code
-	// noCloseFrame means that the peer has ended the connection.
+	// close sends what is queued, unless mode says otherwise, and then ends the connection. It does
+	// not wait. The code noCloseFrame means that the peer has ended the connection.
 	close(code StatusCode, text string, mode closeMode)
 	// closeNow ends the connection at once.
 	closeNow()
-	// missed returns the error of a connection that has ended before all that was to be delivered had left, because the
-	// peer did not take it; nil otherwise.
+	// missed returns the error of a connection that has ended before all that was to be delivered
+	// had left, because the peer did not take it; nil otherwise.
 	missed() error
 }
 
-// transport returns how messages travel at the moment: the client may upgrade from polling, once. What is pushed before
-// and after arrives in this order, because the upgrade moves what is queued before the session has the new transport;
-// see polling.upgrade. A polling that was upgraded from refuses what is pushed.
+// transport returns how messages travel at the moment: the client may upgrade from polling, once.
+// What is pushed before and after arrives in this order, because the upgrade moves what is queued
+// before the session has the new transport; see polling.upgrade. A polling that was upgraded from
+// refuses what is pushed.
 func (s *session) transport() transport {
 	if conn := s.conn.Load(); conn != nil {
 		return (*webSocket)(conn)
@@ -42,7 +44,8 @@ func (s *session) transport() transport {
 	return s.poll
 }
 
-// onTransport calls f with the transport, and again with the new one if the client has upgraded meanwhile.
+// onTransport calls f with the transport, and again with the new one if the client has upgraded
+// meanwhile.
 func (s *session) onTransport(f func(transport)) {
 	t := s.transport()
 	f(t)

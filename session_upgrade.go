@@ -9,8 +9,9 @@ import (
 // upgradeTimeout bounds the upgrade from polling to a WebSocket.
 const upgradeTimeout = 10 * time.Second
 
-// tryUpgrade lets a client that polls upgrade to the WebSocket that it has opened: it sends a probe, gets an answer, waits
-// for its requests to end, and says that it upgrades. If it does not, it goes on polling.
+// tryUpgrade lets a client that polls upgrade to the WebSocket that it has opened: it sends a
+// probe, gets an answer, waits for its requests to end, and says that it upgrades. If it does not,
+// it goes on polling.
 func (t *polling) tryUpgrade(conn *Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), upgradeTimeout)
 	defer cancel()
@@ -32,9 +33,9 @@ func (t *polling) tryUpgrade(conn *Conn) {
 	go conn.serve()
 }
 
-// beginProbe notes that the client probes a WebSocket, and lets a waiting GET go, because the client waits for that, too.
-// It reports false if the session cannot upgrade; otherwise the probe is a part of the session. stop ends the probe. It
-// locks.
+// beginProbe notes that the client probes a WebSocket, and lets a waiting GET go, because the
+// client waits for that, too. It reports false if the session cannot upgrade; otherwise the probe
+// is a part of the session. stop ends the probe. It locks.
 func (t *polling) beginProbe(stop context.CancelFunc) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -54,7 +55,8 @@ func (t *polling) endProbe() {
 	t.probing = nil
 }
 
-// probed answers probes until the client says that it upgrades. It reports false if it says anything else, or nothing.
+// probed answers probes until the client says that it upgrades. It reports false if it says
+// anything else, or nothing.
 func probed(ctx context.Context, conn *Conn) bool {
 	for {
 		op, p, err := conn.Read(ctx)
@@ -67,11 +69,12 @@ func probed(ctx context.Context, conn *Conn) bool {
 	}
 }
 
-// upgrade makes the WebSocket the session's transport. What is queued moves there first: what is pushed meanwhile waits
-// for t.mu, is refused here then, and is pushed again there, behind it. See session.push.
+// upgrade makes the WebSocket the session's transport. What is queued moves there first: what is
+// pushed meanwhile waits for t.mu, is refused here then, and is pushed again there, behind it. See
+// session.push.
 //
-// A client that was about to upgrade when we closed the session polls no more: it gets there what is queued, and the
-// close frame that the caller sends. It locks.
+// A client that was about to upgrade when we closed the session polls no more: it gets there what
+// is queued, and the close frame that the caller sends. It locks.
 func (t *polling) upgrade(conn *Conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

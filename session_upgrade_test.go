@@ -106,7 +106,8 @@ func TestEngineShutdown(t *testing.T) {
 	e.get().want(t, 503, `{"code":4,"message":"the server is shutting down"}`)
 }
 
-// The server's pings reach a client that has joined nothing, over each transport, and any answer keeps the session.
+// The server's pings reach a client that has joined nothing, over each transport, and any answer
+// keeps the session.
 func TestEngineHeartbeat(t *testing.T) {
 	const interval, timeout = 8 * time.Second, 6 * time.Second
 	options := Options{Timeouts: Timeouts{PingInterval: interval, Ping: timeout}}
@@ -293,7 +294,8 @@ func (h *Hub) sockets(count int) []*Socket {
 	return all
 }
 
-// A client that breaks the rules, and changes without a probe or while it polls: that GET is the one too many.
+// A client that breaks the rules, and changes without a probe or while it polls: that GET is the
+// one too many.
 func TestEngineHastyUpgrade(t *testing.T) {
 	noLeaks(t)
 	h := newEcho(t, Options{})
@@ -413,7 +415,8 @@ func TestEngineSessionEndsDuringUpgrade(t *testing.T) {
 	}
 }
 
-// Whoever polls could take the connect message before the socket was in its rooms, and missed what was emitted then.
+// Whoever polls could take the connect message before the socket was in its rooms, and missed what
+// was emitted then.
 func TestEngineConnectedClientIsInItsRooms(t *testing.T) {
 	noLeaks(t)
 	h := New(Options{})
@@ -493,7 +496,8 @@ func TestUpgradeKeepsOrder(t *testing.T) {
 	}
 }
 
-// What a session does to the transport that it had before the upgrade is done to the WebSocket, too.
+// What a session does to the transport that it had before the upgrade is done to the WebSocket,
+// too.
 func TestUpgradeTakesOver(t *testing.T) {
 	h := newHub(t, Options{})
 	open := func() (*session, *polling, *Conn) {

@@ -5,7 +5,8 @@ import (
 	"log/slog"
 )
 
-// The life of a Socket: what its client sends is queued in its inbox and handled there, from the connect to the leaving.
+// The life of a Socket: what its client sends is queued in its inbox and handled there, from the
+// connect to the leaving.
 
 // The states of a Socket, in their order. A refused socket has left without having been connected.
 const (
@@ -18,8 +19,8 @@ const (
 // isConnected reports whether the socket is delivered to.
 func (s *Socket) isConnected() bool { return s.state.Load() == socketConnected }
 
-// wasConnected reports whether the socket is connected, or was before it left: what was received by then is handled
-// nevertheless.
+// wasConnected reports whether the socket is connected, or was before it left: what was received by
+// then is handled nevertheless.
 func (s *Socket) wasConnected() bool {
 	state := s.state.Load()
 	return state == socketConnected || state == socketLeft
@@ -39,7 +40,8 @@ func newSocket(ns *Namespace, session *session, handshake *Handshake, base conte
 	return s
 }
 
-// receive queues something that the client has sent; see queue.push. The goroutine that reads the connection calls it.
+// receive queues something that the client has sent; see queue.push. The goroutine that reads the
+// connection calls it.
 func (s *Socket) receive(in incoming) {
 	if s.inbox.push(in) == itemRefused {
 		s.session.end(ReasonForcedServerClose, StatusPolicyViolation, "too many events are waiting")
@@ -52,7 +54,8 @@ func (e *Event) Socket() *Socket {
 	return s
 }
 
-// handle implements handler: it calls the application's functions for one item of the inbox and recovers their panics.
+// handle implements handler: it calls the application's functions for one item of the inbox and
+// recovers their panics.
 func (s *Socket) handle(in incoming) {
 	var e *Event
 	if in.kind == incomingEvent {
@@ -144,8 +147,9 @@ func (s *Socket) connect(auth []byte) {
 	}
 }
 
-// enter puts the socket into delivery, and the connect message ahead of everything delivered. It reports false if
-// the client has gone meanwhile. The connect message leaves when the socket is in the rooms that it joined in Use.
+// enter puts the socket into delivery, and the connect message ahead of everything delivered. It
+// reports false if the client has gone meanwhile. The connect message leaves when the socket is in
+// the rooms that it joined in Use.
 func (s *Socket) enter() bool {
 	r := s.ns.recovery
 	r.lock()
@@ -167,8 +171,8 @@ func (s *Socket) enter() bool {
 	return in
 }
 
-// enterLocked is enter for callers with the locks, the recovery's and s.mu. If wake is true the caller must wake the
-// transport.
+// enterLocked is enter for callers with the locks, the recovery's and s.mu. If wake is true the
+// caller must wake the transport.
 func (s *Socket) enterLocked() (wake bool) {
 	s.session.accepted()
 	s.inbox.bound(s.session.config.inboxEvents, s.session.config.inboxBytes)
@@ -187,7 +191,8 @@ func (s *Socket) enterLocked() (wake bool) {
 	return wake
 }
 
-// leave takes the socket out of delivery, once, and has the leaving handled after what was received before.
+// leave takes the socket out of delivery, once, and has the leaving handled after what was received
+// before.
 func (s *Socket) leave(reason Reason) {
 	r := s.ns.recovery
 	r.lock()
@@ -238,8 +243,8 @@ func (s *Socket) reply(id int64, answer args) {
 	f.release()
 }
 
-// replyError tells the client what was wrong with an event, unless the socket has left: in the acknowledgement if the
-// client asked for one, else in an event named error.
+// replyError tells the client what was wrong with an event, unless the socket has left: in the
+// acknowledgement if the client asked for one, else in an event named error.
 func (s *Socket) replyError(event string, id int64, message string, data []byte) {
 	if s.hasLeft() {
 		return

@@ -68,7 +68,8 @@ var (
 	}
 )
 
-// wantError returns nil if the error is the one that is wanted. From another node comes only its text.
+// wantError returns nil if the error is the one that is wanted. From another node comes only its
+// text.
 func wantError(want, err error) error {
 	if err == nil || !errors.Is(err, want) && !strings.Contains(err.Error(), "room: expected at most 4 rooms") && !strings.Contains(err.Error(), "is the id of another socket") {
 		return fmt.Errorf("%w, want %w", err, want)
@@ -128,8 +129,9 @@ func (l *recoveryHub) away(t testing.TB, when string) (g *recoveryClient, resume
 	}
 }
 
-// What is done to a client whose connection is broken holds when it is back, at whatever moment it is done: clients that were
-// disconnected came back as if nothing had been, and those that were taken out of a room got its secrets.
+// What is done to a client whose connection is broken holds when it is back, at whatever moment it
+// is done: clients that were disconnected came back as if nothing had been, and those that were
+// taken out of a room got its secrets.
 func TestDoneToWhoIsAway(t *testing.T) {
 	for _, where := range []string{"here", "on another node"} {
 		for _, when := range awayWhen {
@@ -239,7 +241,8 @@ func (d *deed) check(t *testing.T, l *recoveryHub, on *Hub, when string) {
 	l.recovery.check(t)
 }
 
-// A token that expires while its owner is away is no way back, and one that is renewed meanwhile is.
+// A token that expires while its owner is away is no way back, and one that is renewed meanwhile
+// is.
 func TestDisconnectAtWhileAway(t *testing.T) {
 	for _, when := range []string{"away", "while its event is handled", "in OnDisconnect"} {
 		t.Run(when, func(t *testing.T) {
@@ -300,7 +303,8 @@ func TestDisconnectAtOfTheSocketBefore(t *testing.T) {
 	})
 }
 
-// DisconnectClient ends all that the client has, in every namespace, be it away or back in some of them.
+// DisconnectClient ends all that the client has, in every namespace, be it away or back in some of
+// them.
 func TestDisconnectClientWhileAway(t *testing.T) {
 	for _, back := range []string{"nowhere", "in the main namespace", "in the other one"} {
 		t.Run(back, func(t *testing.T) {
@@ -369,8 +373,9 @@ func TestSetWhileAway(t *testing.T) {
 	}
 }
 
-// A client gets what it had not got yet of rooms that it has left since, and nothing that excepted them. Not so many are
-// remembered, and a client that has left more begins anew if it misses an event from before.
+// A client gets what it had not got yet of rooms that it has left since, and nothing that excepted
+// them. Not so many are remembered, and a client that has left more begins anew if it misses an
+// event from before.
 func TestRecoveryOfRoomsThatWereLeft(t *testing.T) {
 	noLeaks(t)
 	l := newRecoveryHub(t, overTCP, Options{})

@@ -68,7 +68,8 @@ func TestFlush(t *testing.T) {
 	})
 }
 
-// A sender that flushes between the pieces can send any amount to a client, however slow: it is never dropped.
+// A sender that flushes between the pieces can send any amount to a client, however slow: it is
+// never dropped.
 func TestFlushBetweenPieces(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -129,8 +130,8 @@ func TestSocketContextAfterwards(t *testing.T) {
 	}
 }
 
-// What was emitted before Disconnect arrives, what is emitted after it does not; the socket is in no room when it
-// returns.
+// What was emitted before Disconnect arrives, what is emitted after it does not; the socket is in
+// no room when it returns.
 func TestDisconnect(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -202,8 +203,8 @@ func TestOneAtATime(t *testing.T) {
 	}
 }
 
-// A client that is disconnected with a status and a reason learns both, whatever it speaks, behind all that was emitted to
-// it before; the server is told the reason that it always was.
+// A client that is disconnected with a status and a reason learns both, whatever it speaks, behind
+// all that was emitted to it before; the server is told the reason that it always was.
 func TestDisconnectWith(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
@@ -289,8 +290,8 @@ func TestDisconnectWithInUse(t *testing.T) {
 	io.want(`44/silent,{"message":"server namespace disconnect","data":{"code":4004,"reason":""}}`)
 }
 
-// A code that may not stand in a close frame is refused, and nothing happens. A reason that is too long, or no UTF-8, is
-// cut and mended for every client alike.
+// A code that may not stand in a close frame is refused, and nothing happens. A reason that is too
+// long, or no UTF-8, is cut and mended for every client alike.
 func TestDisconnectWithUnfit(t *testing.T) {
 	noLeaks(t)
 	h := newHub(t, Options{})

@@ -64,8 +64,8 @@ func TestRoomsAsLongAsIDs(t *testing.T) {
 	}
 }
 
-// While a node was cut off from the Bus it forgot the others; a client could then join a room that is named like a socket of
-// theirs, and got that one's mail.
+// While a node was cut off from the Bus it forgot the others; a client could then join a room that
+// is named like a socket of theirs, and got that one's mail.
 func TestRoomNamedLikeAForgottenNodesSocket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := &scriptedBus{Bus: new(MemoryBus)}

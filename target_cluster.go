@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// What targets are on other nodes: each asks the others to do to their sockets what it does to its own.
+// What targets are on other nodes: each asks the others to do to their sockets what it does to its
+// own.
 
 // topic returns where what is for a room is published, or for everybody with no name.
 func (n *Namespace) topic(room string) string {
@@ -30,7 +31,8 @@ func (n *Namespace) await(ctx context.Context, rooms []string) {
 	}
 }
 
-// subscribeAway subscribes to the rooms of an absent client for as long as it may be away: topics linger.
+// subscribeAway subscribes to the rooms of an absent client for as long as it may be away: topics
+// linger.
 func (n *Namespace) subscribeAway(rooms []string) {
 	if c := n.hub.cluster; c != nil {
 		for _, room := range rooms {
@@ -85,8 +87,9 @@ func (t Target) message(kind clusterKind) clusterMessage {
 		volatile: t.volatile, compress: uint8(t.compress)}
 }
 
-// emitElsewhere sends a message to the sockets of the other nodes. One room has a topic of its own, which only nodes with
-// members hear; what is for several goes by the namespace's, so that it reaches a member of two rooms once.
+// emitElsewhere sends a message to the sockets of the other nodes. One room has a topic of its own,
+// which only nodes with members hear; what is for several goes by the namespace's, so that it
+// reaches a member of two rooms once.
 func (t Target) emitElsewhere(m *message) {
 	r, node := t.elsewhere()
 	if r == noOtherNode {
@@ -101,7 +104,8 @@ func (t Target) emitElsewhere(m *message) {
 	t.ns.hub.cluster.send(topic, &out)
 }
 
-// target is the target that the message is about, here. It reports false if nobody is in the namespace.
+// target is the target that the message is about, here. It reports false if nobody is in the
+// namespace.
 func (h *Hub) target(in *clusterMessage) (t Target, ok bool) {
 	h.mu.Lock()
 	n := h.namespaces[in.namespace]
@@ -172,9 +176,9 @@ func encodeAll[T any](list []T) []json.RawMessage {
 	return values
 }
 
-// ask asks the other nodes that the target may have sockets on; nil if there are none. A request goes by other topics
-// than the events for its target, unless these are the sockets of one node. So that the two keep their order, a marker
-// follows the events.
+// ask asks the other nodes that the target may have sockets on; nil if there are none. A request
+// goes by other topics than the events for its target, unless these are the sockets of one node. So
+// that the two keep their order, a marker follows the events.
 func (t Target) ask(m *clusterMessage) *clusterRequest {
 	c := t.ns.hub.cluster
 	r, node := t.elsewhere()
@@ -324,8 +328,9 @@ func (f foreignReply) decode() (r Reply) {
 	return r
 }
 
-// Rooms lists the rooms that have members on any node, by name, with the members on all of them. It waits as
-// Target.Sockets does, and its error means that some were not counted. LocalRooms does not wait.
+// Rooms lists the rooms that have members on any node, by name, with the members on all of them. It
+// waits as Target.Sockets does, and its error means that some were not counted. LocalRooms does not
+// wait.
 func (n *Namespace) Rooms(ctx context.Context) ([]RoomInfo, error) {
 	all, err := gather(ctx, n.all(), clusterRooms, n.LocalRooms)
 	slices.SortFunc(all, func(a, b RoomInfo) int { return strings.Compare(a.Name, b.Name) })

@@ -32,8 +32,8 @@ func newTestCluster(t testing.TB, k kind, n int, bus Bus, options Options) testC
 	return all
 }
 
-// scriptedBus is a Bus that the test interferes with: it fails or hangs, and its calls go to publish and subscribe
-// where these are set.
+// scriptedBus is a Bus that the test interferes with: it fails or hangs, and its calls go to
+// publish and subscribe where these are set.
 type scriptedBus struct {
 	Bus
 	fails atomic.Bool // calls return errScripted

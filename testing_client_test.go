@@ -75,7 +75,8 @@ func (c *client) want(message string) {
 // settled is the answer that settle waits for.
 const settled = `{"id":999,"error":{"message":"event: \"settle\" is not one that this server knows"}}`
 
-// settle waits until the hub has handled all that it got from the client before, OnConnect included.
+// settle waits until the hub has handled all that it got from the client before, OnConnect
+// included.
 func (c *client) settle() {
 	c.t.Helper()
 	c.send(`{"event":"settle","id":999}`)
@@ -121,7 +122,8 @@ func (c *client) socket(h *Hub) *Socket {
 	return s
 }
 
-// listen reads in the background, so that pings are answered, and passes on what comes, and in the end a nil.
+// listen reads in the background, so that pings are answered, and passes on what comes, and in the
+// end a nil.
 func (c *client) listen() <-chan *string {
 	heard := make(chan *string, 10_000)
 	go func() {
@@ -264,7 +266,8 @@ func (e *engine) post(body string, lines ...string) reply {
 	return e.do("POST", e.query(), body, append([]string{"Content-Type: text/plain;charset=UTF-8"}, lines...)...)
 }
 
-// leave ends the session, in the way that leaves nothing waiting: with a GET, for which the hub waits a second.
+// leave ends the session, in the way that leaves nothing waiting: with a GET, for which the hub
+// waits a second.
 func (e *engine) leave() {
 	e.t.Helper()
 	e.post("1").want(e.t, 200, "ok")
@@ -273,7 +276,8 @@ func (e *engine) leave() {
 	}
 }
 
-// getting makes a GET and returns when it waits, or has its answer: while its client upgrades it waits for a moment only.
+// getting makes a GET and returns when it waits, or has its answer: while its client upgrades it
+// waits for a moment only.
 func (e *engine) getting(h *Hub) <-chan reply {
 	e.t.Helper()
 	answered := make(chan reply, 1)
@@ -332,7 +336,8 @@ func (e *engine) wantForgotten(h *Hub) {
 	eventually(e.t, "the session is forgotten", func() bool { return h.poll(e.sid) == nil })
 }
 
-// talker is a Socket.IO client over some transport. Its packets are in the form that they have in a payload.
+// talker is a Socket.IO client over some transport. Its packets are in the form that they have in a
+// payload.
 type talker interface {
 	say(packets ...string) // one after the other, at once
 	hear() string          // the next packet
@@ -432,7 +437,8 @@ func decoded(t testing.TB, text string) []byte {
 	return p.data
 }
 
-// wantHears expects the next packets to be these. A packet that begins with a slash is a regular expression.
+// wantHears expects the next packets to be these. A packet that begins with a slash is a regular
+// expression.
 func wantHears(t testing.TB, c talker, packets ...string) {
 	t.Helper()
 	for _, want := range packets {

@@ -71,8 +71,8 @@ func startPipe(t testing.TB, client bool, opts UpgradeOptions) (*Conn, *peer) {
 	return c, newPeer(t, far, nil, !client)
 }
 
-// A peer is the other end of a Conn under test. It sends what it is told to, legal or not, and never reads unless
-// told to. Its methods are for the test's goroutine.
+// A peer is the other end of a Conn under test. It sends what it is told to, legal or not, and
+// never reads unless told to. Its methods are for the test's goroutine.
 type peer struct {
 	t      testing.TB
 	nc     net.Conn
@@ -231,7 +231,8 @@ func (p *peer) wantCloseCode(code StatusCode) {
 	}
 }
 
-// wantEnd expects the Conn to have closed its side of the network connection in good order, behind the last frame.
+// wantEnd expects the Conn to have closed its side of the network connection in good order, behind
+// the last frame.
 func (p *peer) wantEnd() {
 	p.t.Helper()
 	if h, payload, err := p.read(); err != io.EOF {
@@ -246,8 +247,8 @@ func (p *peer) hangUp() {
 	p.nc.Close()
 }
 
-// leave reads until a close frame or the end, in the background, and then closes the peer's end of the network
-// connection.
+// leave reads until a close frame or the end, in the background, and then closes the peer's end of
+// the network connection.
 func (p *peer) leave() {
 	go func() {
 		defer p.nc.Close()
@@ -317,7 +318,8 @@ func waitReading(c *Conn) {
 	poll(c.in.reading.Load)
 }
 
-// fill queues messages until Write would wait, and returns how many there are; the peer does not read.
+// fill queues messages until Write would wait, and returns how many there are; the peer does not
+// read.
 func fill(t testing.TB, c *Conn, size int) (n int) {
 	t.Helper()
 	for ; n < 10_000; n++ {
@@ -364,8 +366,9 @@ func wantClosed(t testing.TB, c *Conn, code StatusCode) *CloseError {
 	return e
 }
 
-// A gatedConn is a network connection that lets one write at a time through, when the test says so. It lives in a synctest
-// bubble: when synctest.Wait returns, a drainer is either in a write or gone.
+// A gatedConn is a network connection that lets one write at a time through, when the test says so.
+// It lives in a synctest bubble: when synctest.Wait returns, a drainer is either in a write or
+// gone.
 type gatedConn struct {
 	net.Conn // nil: nothing else is called
 	let      chan admission

@@ -59,7 +59,8 @@ func leavings(h *Hub) <-chan Reason {
 	return left
 }
 
-// awaitCountedOut waits until the quota counts nobody: neither who is live nor who is still being let in.
+// awaitCountedOut waits until the quota counts nobody: neither who is live nor who is still being
+// let in.
 func (h *Hub) awaitCountedOut(t testing.TB) {
 	t.Helper()
 	eventually(t, "all connections to be counted out", func() bool {
@@ -69,8 +70,8 @@ func (h *Hub) awaitCountedOut(t testing.TB) {
 	})
 }
 
-// checkNobody checks that nothing of any socket is left: live, counted, or on the clock. Who came too late for a
-// shutdown is counted until its request has been dealt with.
+// checkNobody checks that nothing of any socket is left: live, counted, or on the clock. Who came
+// too late for a shutdown is counted until its request has been dealt with.
 func (h *Hub) checkNobody(t testing.TB) {
 	t.Helper()
 	h.Namespace.checkEmpty(t)
@@ -118,7 +119,8 @@ func checkNoCalls(t testing.TB, sockets ...*Socket) {
 
 func asking(id int) string { return fmt.Sprintf(`{"event":"q","id":%d}`, id) }
 
-// mailbox is a socket without a client: nothing drains its outbox, so that a test sees at once what was queued.
+// mailbox is a socket without a client: nothing drains its outbox, so that a test sees at once what
+// was queued.
 type mailbox struct{ *Socket }
 
 func newMailbox(t testing.TB, h *Hub) mailbox {

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// Too big a message has a reason of its own, and the log and the client learn its size and the limit.
+// Too big a message has a reason of its own, and the log and the client learn its size and the
+// limit.
 func TestMessageTooBig(t *testing.T) {
 	const size, limit = 100_001, 100_000
 	text := func(n int) string { return `42["e","` + strings.Repeat("x", n-len(`42["e",""]`)) + `"]` }

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// canBecomeText is the slow, obvious answer to whether valid text could begin with s: it tries all endings that
-// differ in what matters.
+// canBecomeText is the slow, obvious answer to whether valid text could begin with s: it tries all
+// endings that differ in what matters.
 func canBecomeText(s []byte) bool {
 	var try func(s []byte, more int) bool
 	try = func(s []byte, more int) bool {
