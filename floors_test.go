@@ -30,8 +30,8 @@ type floorPlan struct {
 	wings   []int
 }
 
-// readFloorPlan reads the tables of ARCHITECTURE.md. Each has the heading of its floor; that of a
-// wing says so.
+// readFloorPlan reads the table of ARCHITECTURE.md. A floor begins with a row that has its name in
+// bold; that of a wing says so.
 func readFloorPlan(t *testing.T) floorPlan {
 	t.Helper()
 	text, err := os.ReadFile("ARCHITECTURE.md")
@@ -41,9 +41,9 @@ func readFloorPlan(t *testing.T) floorPlan {
 	plan := floorPlan{floorOf: make(map[string]int)}
 	floor := -1
 	for line := range strings.Lines(string(text)) {
-		if heading, ok := strings.CutPrefix(line, "### "); ok {
+		if name, ok := strings.CutPrefix(line, "| **"); ok {
 			floor++
-			if name, _, _ := strings.Cut(heading, ":"); strings.HasSuffix(name, " wing") {
+			if name, _, _ := strings.Cut(name, "**"); strings.HasSuffix(name, " wing") {
 				plan.wings = append(plan.wings, floor)
 			}
 		}
@@ -115,11 +115,7 @@ func (plan floorPlan) violations(fset *token.FileSet, pkg *types.Package, uses m
 // Lower floors never name upper ones, and the hub wing and the client wing never name each other.
 func TestFloors(t *testing.T) {
 	plan := readFloorPlan(t)
-	names, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, "_test.go") })
+	names := sourceFiles(t)
 	for _, name := range names {
 		if _, ok := plan.floorOf[name]; !ok {
 			t.Errorf("%s: on no floor: give it one in ARCHITECTURE.md", name)
@@ -131,41 +127,79 @@ func TestFloors(t *testing.T) {
 		}
 	}
 
-	fset := token.NewFileSet()
 	lookup := exportData(t)
 	var found []string
 	for _, goos := range []string{runtime.GOOS, "windows"} { // conn_fast_unix.go and conn_fast_other.go
-		target := build.Default
-		target.GOOS = goos
-		var files []*ast.File
-		for _, name := range names {
-			match, err := target.MatchFile(".", name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !match {
-				continue
-			}
-			file, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)
-			if err != nil {
-				t.Fatal(err)
-			}
-			files = append(files, file)
-		}
-		config := types.Config{Importer: importer.ForCompiler(fset, "gc", lookup), Error: func(err error) {
-			if goos == runtime.GOOS { // the packages imported are this system's
-				t.Error(err)
-			}
-		}}
-		info := types.Info{Uses: make(map[*ast.Ident]types.Object)}
-		pkg, _ := config.Check("github.com/atrium-go/atrium", fset, files, &info) // config.Error has had the error
-		for _, line := range plan.violations(fset, pkg, info.Uses) {
+		fset, pkg, uses := typeCheckPackage(t, goos, names, lookup)
+		for _, line := range plan.violations(fset, pkg, uses) {
 			if !slices.Contains(found, line) {
 				found = append(found, line)
 				t.Error(line)
 			}
 		}
 	}
+}
+
+// ARCHITECTURE.md names only identifiers, and members of types, that exist.
+func TestArchitectureNamesWhatExists(t *testing.T) {
+	text, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, pkg, _ := typeCheckPackage(t, runtime.GOOS, sourceFiles(t), exportData(t))
+	for _, name := range regexp.MustCompile("`([A-Za-z]+)(?:\\.([A-Za-z]+))?`").FindAllStringSubmatch(string(text), -1) {
+		object := pkg.Scope().Lookup(name[1])
+		switch {
+		case name[2] == "go", name[1] == "runtime", strings.HasPrefix(name[1], "Test"):
+			continue // a file, for TestFloors; another package; a test
+		case object != nil && name[2] != "":
+			object, _, _ = types.LookupFieldOrMethod(object.Type(), true, pkg, name[2])
+		}
+		if object == nil {
+			t.Errorf("ARCHITECTURE.md names %s, which does not exist", name[0])
+		}
+	}
+}
+
+// sourceFiles lists the files of this package but its tests.
+func sourceFiles(t *testing.T) []string {
+	t.Helper()
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, "_test.go") })
+}
+
+// typeCheckPackage checks those of the files that are for the operating system.
+func typeCheckPackage(t *testing.T, goos string, names []string, lookup importer.Lookup) (*token.FileSet, *types.Package, map[*ast.Ident]types.Object) {
+	t.Helper()
+	fset := token.NewFileSet()
+	target := build.Default
+	target.GOOS = goos
+	var files []*ast.File
+	for _, name := range names {
+		match, err := target.MatchFile(".", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !match {
+			continue
+		}
+		file, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	config := types.Config{Importer: importer.ForCompiler(fset, "gc", lookup), Error: func(err error) {
+		if goos == runtime.GOOS { // the packages imported are this system's
+			t.Error(err)
+		}
+	}}
+	info := types.Info{Uses: make(map[*ast.Ident]types.Object)}
+	pkg, _ := config.Check("github.com/atrium-go/atrium", fset, files, &info) // config.Error has had the error
+	return fset, pkg, info.Uses
 }
 
 // exportData finds the compiled form of the packages that this one imports: much faster than their
