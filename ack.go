@@ -19,9 +19,8 @@ func (s *Socket) call(ctx context.Context, event string, args []any) Reply {
 
 // Call sends an event to each socket and waits for all acknowledgements. It returns one Reply for
 // each socket, in no particular order, whose Err says if the socket did not answer. It waits until
-// ctx ends, or for Timeouts.Call if ctx has no deadline. The error is a mistake of the
-// caller, as with Emit, or a *ClusterError beside the replies that there are. Volatile has no
-// effect on Call.
+// ctx ends, or for Timeouts.Call if ctx has no deadline. The error is a mistake of the caller, as
+// with Emit, or a *ClusterError beside the replies that there are. Volatile has no effect on Call.
 func (t Target) Call(ctx context.Context, event string, args ...any) ([]Reply, error) {
 	m, err := newMessage(t.ns.name, event, args, t.ns.hub.options.Limits.Attachments)
 	if err != nil {

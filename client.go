@@ -69,7 +69,7 @@ const (
 // Event.Later when it returns, an empty one is sent. Handle panics if the name is reserved, too
 // long, or registered already.
 //
-// Events of a Node server with recovery have an argument more at the end: their offset, a string.
+// Events of a Node server with recovery have one more argument, the last: their offset, a string.
 // The offset of a Hub is removed.
 func (c *Client) Handle(event string, f func(*Event)) {
 	mustFunc(f == nil, "Handle")
@@ -93,8 +93,8 @@ func (c *Client) OnConnect(f func(*Client)) {
 	c.registry.update(func(r *functions[*Client]) { r.onConnect = append(r.onConnect, f) })
 }
 
-// OnDisconnect adds a function that is called each time a client that was connected is so no more,
-// after the last of the events that had come. The client connects again, after all reasons but
+// OnDisconnect adds a function that is called each time the client is disconnected, after the last
+// of the events that were received before. The client connects again after all reasons but
 // ReasonServerDisconnect and ReasonClientDisconnect.
 func (c *Client) OnDisconnect(f func(*Client, Reason)) {
 	mustFunc(f == nil, "OnDisconnect")

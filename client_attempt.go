@@ -122,7 +122,7 @@ func (c *Client) connectData(ctx context.Context) ([]byte, error) {
 }
 
 // askAuth calls ClientOptions.AuthFunc, in a goroutine of its own: so it may Close the client,
-// which waits for the attempt to end, and nobody waits for one that ignores its context.
+// which waits for the attempt to end, and one that ignores its context holds up nothing.
 func (c *Client) askAuth(ctx context.Context) (any, error) {
 	type answer struct {
 		auth any

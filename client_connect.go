@@ -72,7 +72,7 @@ func (c *Client) reconnect(ctx context.Context) {
 func (c *Client) establish(ctx context.Context, wait bool) error {
 	var last error
 	for failed := 0; ; wait = true {
-		if wait && !sleep(ctx, retryAfter(last)+c.nextDelay()) {
+		if wait && !sleepContext(ctx, retryAfter(last)+c.nextDelay()) {
 			return c.interrupted(ctx, last)
 		}
 		result := attempted{err: fmt.Errorf("atrium: connecting to %s: %w", c.host(), errAttemptPanicked)}
@@ -105,8 +105,8 @@ func (c *Client) nextDelay() time.Duration {
 	return delay
 }
 
-// sleep waits for d. It reports false if ctx ends.
-func sleep(ctx context.Context, d time.Duration) bool {
+// sleepContext waits for d. It reports false if ctx ends.
+func sleepContext(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -86,7 +86,7 @@ func (c *cluster) answered(m *clusterMessage) {
 		return
 	}
 	if m.part != *q.waiting[m.from] {
-		return // one before it was lost, and the rest is worth nothing
+		return // one before it was lost, and the rest is useless without it
 	}
 	*q.waiting[m.from]++
 	q.values = append(q.values, values...)

@@ -53,7 +53,7 @@ type topic struct {
 	brought atomic.Uint64 // messages, of whatever kind
 
 	// Guarded by topics.mu.
-	users   int           // who need it: acquire less release
+	users   int           // calls of acquire less those of release
 	cancel  func()        // nil until subscribed
 	place   *list.Element // in topics.waiting; nil if it does not wait
 	turn    *list.Element // in topics.turns
@@ -64,8 +64,8 @@ type topic struct {
 	gone atomic.Bool // it is not among the topics any more; changed under topics.mu, too
 }
 
-// acquire counts one more who needs the topic. The first has it subscribed to; acquire does not
-// wait for that.
+// acquire counts one more user of the topic. The first has it subscribed to; acquire does not wait
+// for that.
 func (ts *topics) acquire(name string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

@@ -133,7 +133,7 @@ func (z *inflater) read(p []byte) (n int, err error) {
 		switch s := &z.source; {
 		case s.part == partMessage && s.at < len(s.message):
 			// RFC 7692 §7.2.3.4: a block had BFINAL set, yet the message goes on, at the next byte.
-			// Nobody's compressor refers back over that point.
+			// No compressor refers back over that point.
 			z.reset()
 			err = nil
 		case s.part == partFinal && s.at < len(deflateFinal):
@@ -149,15 +149,15 @@ type inflaterSource struct {
 	message []byte
 	tail    string
 
-	part part
+	part inflaterPart
 	at   int // in the part
 }
 
-// part is one of the three that an inflaterSource consists of.
-type part uint8
+// inflaterPart is one of the three that an inflaterSource consists of.
+type inflaterPart uint8
 
 const (
-	partMessage part = iota
+	partMessage inflaterPart = iota
 	partTail
 	partFinal
 )

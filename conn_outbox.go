@@ -60,7 +60,7 @@ type pushResult uint8
 
 const (
 	pushQueued    pushResult = iota
-	pushOverLimit            // queued, but the queue is over its limit: look at stalled again in stallTimeout
+	pushOverLimit            // queued, but the queue is over its limit: look at the status again in stallTimeout
 	pushRefused              // the connection is closing or closed
 	pushTooSlow              // not queued: the peer does not keep up
 	pushDropped              // not queued: volatile, and the drainer waits for the kernel
@@ -77,8 +77,8 @@ const (
 
 // push queues one frame. A true wake obliges the caller to call wake.
 //
-// Except forWriter, the frame is refused as tooSlow if more than four times the limit is queued, or
-// more than the limit while the kernel took nothing for stallTimeout.
+// Except forWriter, the frame is refused as pushTooSlow if more than four times the limit is
+// queued, or more than the limit while the kernel took nothing for stallTimeout.
 func (o *outbox) push(frame []byte, by pusher) (v pushResult, wake bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -159,7 +159,7 @@ func (o *outbox) needsWake() bool {
 	return true
 }
 
-// wake makes somebody write what is queued, unless somebody does already. It is called without
+// wake has what is queued written, unless a goroutine is writing already. It is called without
 // locks, and does not wait for the network.
 func (o *outbox) wake() {
 	o.mu.Lock()
@@ -202,7 +202,7 @@ func (o *outbox) flush() {
 	for range 2 {
 		chunk := o.take(&buf, false)
 		if chunk == nil {
-			release(buf)
+			releaseBuffer(buf)
 			return
 		}
 		n, err := o.fast.tryWrite(chunk)
@@ -232,7 +232,7 @@ func (o *outbox) drain(rest []byte, buf *[]byte) {
 		n, err := o.nc.Write(chunk)
 		o.wrote(n, err, false)
 	}
-	release(buf)
+	releaseBuffer(buf)
 }
 
 // waits notes that a write begins that may wait. It locks.

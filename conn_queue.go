@@ -124,7 +124,7 @@ var drainBuffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-func release(buf *[]byte) {
+func releaseBuffer(buf *[]byte) {
 	if buf != nil {
 		drainBuffers.Put(buf)
 	}

@@ -290,7 +290,7 @@ func (c *Conn) fillBuffer(ctx context.Context) error {
 	}
 	if in.w == len(in.buf) || len(in.buf) < readBufferSize {
 		// Nothing that is waited for in the buffer is longer than a control frame: it is the first
-		// use of the buffer, or of one that early bytes filled to the brim.
+		// use of the buffer, or of one that early bytes filled.
 		grown := make([]byte, max(readBufferSize, 2*len(in.buf)))
 		copy(grown, in.buf)
 		in.buf = grown

@@ -90,9 +90,8 @@
 // received, OnDisconnect. They may block without delaying other sockets. What one goroutine emits
 // to one socket arrives in that order, whether it is for the socket, a room or everyone. Emit never
 // waits for the network. A client that does not read is disconnected when its queue is full
-// ([Limits.QueuedBytes]), and delays no other. A panic or runtime.Goexit in a handler
-// disconnects its socket only. After [Socket.Leave] has returned, the socket gets no more events of
-// the room.
+// ([Limits.QueuedBytes]), and delays no other. A panic or runtime.Goexit in a handler disconnects
+// its client only. After [Socket.Leave] has returned, the socket gets no more events of the room.
 //
 // # Many machines
 //

@@ -21,10 +21,10 @@ var (
 	ErrMessageTooBig = errors.New("atrium: message too big")
 	// ErrReserved is returned when an event has a name that only the protocol itself may use.
 	ErrReserved = errors.New("atrium: reserved event name")
-	// ErrRoomName is returned when the name of a room is empty, too long, not UTF-8 or the id of a
-	// live socket.
+	// ErrRoomName is returned when the name of a room is empty, too long, not UTF-8 or the id of
+	// another socket.
 	ErrRoomName = errors.New("atrium: unusable room name")
-	// ErrTooManyRooms is returned when a socket would be in more rooms than Options allow.
+	// ErrTooManyRooms is returned when a socket would be in more rooms than Limits.Rooms allows.
 	ErrTooManyRooms = errors.New("atrium: too many rooms")
 	// ErrNoAck is returned by Reply, of an Event or an Ack, when the sender asked for no
 	// acknowledgement, or it has been given.

@@ -101,8 +101,5 @@ func (r *reading) recheck() {
 	}
 }
 
-// pausedSince reports whether a push waits, or has waited since pauses had the value before.
-func (r *reading) pausedSince(before uint32) bool { return r.pauses.Load() != before || r.paused() }
-
 // paused reports whether a push waits, so that the connection is not read.
 func (r *reading) paused() bool { return r.waits.Load() > 0 }

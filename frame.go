@@ -42,7 +42,7 @@ func (op opcode) String() string {
 // control reports whether the opcode is a control opcode, reserved ones included (RFC 6455 §5.5).
 func (op opcode) control() bool { return op&0x8 != 0 }
 
-// Header is the part of a frame before its payload (RFC 6455 §5.2).
+// frameHeader is the part of a frame before its payload (RFC 6455 §5.2).
 type frameHeader struct {
 	Fin    bool // the last fragment of its message
 	Rsv1   bool // set on the first frame of a compressed message (RFC 7692 §6); otherwise illegal
@@ -254,8 +254,7 @@ func (code StatusCode) onWire() bool {
 }
 
 // parseClosePayload parses the payload of a close frame (RFC 6455 §5.5.1). An empty payload is
-// status
-// 1005. For an invalid payload it returns a *CloseError with the code to respond with.
+// status 1005. For an invalid payload it returns a *CloseError with the code to respond with.
 func parseClosePayload(p []byte) (code StatusCode, reason string, err error) {
 	if len(p) == 0 {
 		return StatusNoStatusReceived, "", nil

@@ -17,7 +17,7 @@ func (g *gate) wait() <-chan struct{} {
 	return g.opened
 }
 
-// open lets everybody go who waits. After that the gate is closed again.
+// open wakes all goroutines that wait. After that the gate is closed again.
 func (g *gate) open() {
 	if g.opened != nil {
 		close(g.opened)

@@ -5,7 +5,7 @@ import (
 	"math/bits"
 )
 
-// Mask masks or unmasks b in place (RFC 6455 §5.3). offset is the position of b[0] in the frame's
+// mask masks or unmasks b in place (RFC 6455 §5.3). offset is the position of b[0] in the frame's
 // payload, so that a payload can be masked in pieces: byte i of b is XORed with key[(offset+i)%4].
 //
 // It processes eight bytes at a time, eight times per iteration: 34 to 67 times as fast as a loop

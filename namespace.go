@@ -148,7 +148,7 @@ func (n *Namespace) Except(rooms ...string) Target { return n.all().Except(rooms
 // Volatile returns the target of everyone, for events that may be lost; see Target.Volatile.
 func (n *Namespace) Volatile() Target { return n.all().Volatile() }
 
-// Compress returns the target of everyone, with a say in compression; see Target.Compress.
+// Compress returns the target of everyone, with or without compression; see Target.Compress.
 func (n *Namespace) Compress(compress bool) Target { return n.all().Compress(compress) }
 
 // Local returns the target of everyone on this node; see Target.Local.

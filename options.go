@@ -79,9 +79,9 @@ type Options struct {
 	// compressed once for all of them that have agreed on the same parameters. Zero means off.
 	Compression Compression
 	// DisablePollingCompression leaves what is sent to polling clients as it is, so that a handler
-	// around the hub or a proxy can compress it, or nobody. Zero means that responses of 1 KiB and
-	// more are compressed with gzip for clients that accept it, unless a handler around the hub has
-	// set Content-Encoding, or Vary: Accept-Encoding, before.
+	// around the hub or a proxy can compress it, or so that nothing does. Zero means that responses
+	// of 1 KiB and more are compressed with gzip for clients that accept it, unless a handler
+	// around the hub has set Content-Encoding, or Vary: Accept-Encoding, before.
 	DisablePollingCompression bool
 
 	// Logger gets what the operator of a server should know. Zero means slog.Default().

@@ -51,7 +51,7 @@ type Recovery struct {
 type recovery struct {
 	ns       *Namespace
 	maxAway  int64         // how long a client may be away, in nanoseconds
-	eventTTL int64         // how long an event is kept: a cut that nobody told of is noticed later
+	eventTTL int64         // how long an event is kept: a cut is noticed later than it happens
 	total    *atomic.Int64 // the bytes of all namespaces that share Recovery.MaxBytes
 
 	// Emitting an event, joining a room, entering and leaving are each one step under mu, so that a

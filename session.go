@@ -11,8 +11,8 @@ import (
 
 // closeMode returns what is done with what is queued for a client that is disconnected for the
 // reason.
-func (r Reason) closeMode() closeMode {
-	switch r {
+func (reason Reason) closeMode() closeMode {
+	switch reason {
 	case ReasonSlowConsumer, ReasonPingTimeout:
 		return dropQueued
 	case ReasonShutdown:

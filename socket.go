@@ -69,7 +69,8 @@ func (s *Socket) Emit(event string, args ...any) error { return s.alone().Emit(e
 // Target.Volatile.
 func (s *Socket) Volatile() Target { return s.alone().Volatile() }
 
-// Compress returns the target of this socket alone, with a say in compression; see Target.Compress.
+// Compress returns the target of this socket alone, with or without compression; see
+// Target.Compress.
 func (s *Socket) Compress(compress bool) Target { return s.alone().Compress(compress) }
 
 func (s *Socket) alone() Target { return Target{ns: s.ns, only: s} }
