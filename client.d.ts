@@ -24,8 +24,8 @@ type Handler<E, K extends keyof E> = (...args: Args<E, K>) => void extends Answe
  *
  * A server that refuses the WebSocket's handshake with an HTTP status (401 or 403 by Options.Accept, 429, 503) is to pages
  * one that cannot be reached: browsers show them neither the status nor the body nor Retry-After, so that connect_error
- * has "websocket error", and there is another try. What a page is to be told, the server's Use functions can say: their
- * error comes as a RefusedError, and ends the tries.
+ * has "websocket error", and there is another attempt. What a page is to be told, the server's Use functions can say: their
+ * error comes as a RefusedError, and ends the attempts.
  *
  * @param url The server's whole path, with the slash that Socket.IO has at its end; relative to the page. "/socket.io/" if
  * left out. http and https mean ws and wss. Its query is sent along. In a worker made of a Blob and in a frame made of a
@@ -36,13 +36,13 @@ type Handler<E, K extends keyof E> = (...args: Args<E, K>) => void extends Answe
 export function connect<In = Events, Out = Events>(url?: string | URL, options?: Options): Socket<In, Out>;
 
 export interface Options {
-  /** Who we are: sent each time a connection opens. A function is called each time; if it fails, that try has failed. */
+  /** The auth value, sent each time a connection opens. A function is called each time; if it fails, so does the attempt. */
   auth?: object | (() => object | undefined | Promise<object | undefined>);
   /** "/" if left out. */
   namespace?: string;
-  /** How to come back after a connection is lost or could not be made. false: not at all. */
+  /** How to reconnect after a connection is lost or could not be made. false: not at all. */
   reconnect?: Reconnect | false;
-  /** How long a try to connect may take, in milliseconds: 20000 if left out. */
+  /** How long an attempt to connect may take, in milliseconds: 20000 if left out. */
   timeout?: number;
   /** How long a call waits for its answer, in milliseconds: 10000 if left out. */
   ackTimeout?: number;
@@ -59,7 +59,7 @@ export interface Options {
   autoConnect?: boolean;
 }
 
-/** The delay before try n is min * factor ** n, give or take the part of it that jitter says, and never over max: as of Backoff in Go. */
+/** The delay before attempt n is min * factor ** n, give or take the part of it that jitter says, and never over max: as of Backoff in Go. */
 export interface Reconnect {
   /** In milliseconds: 1000 if left out. */
   min?: number;
@@ -69,20 +69,20 @@ export interface Reconnect {
   factor?: number;
   /** From 0 to 1: 0.5 if left out. */
   jitter?: number;
-  /** How many tries before it gives up: no end of them if left out. */
+  /** How many attempts may fail in a row before it gives up: any number if left out. */
   attempts?: number;
 }
 
 /**
- * - connecting: a try is under way, or the server has not said welcome yet.
- * - open: what is sent goes out.
- * - waiting: for the next try.
- * - closed: it stays so until connect().
+ * - connecting: an attempt is under way; the server has not accepted the client yet.
+ * - open: the socket is connected.
+ * - waiting: for the next attempt.
+ * - closed: there is no attempt until connect() is called.
  */
 export type State = 'closed' | 'connecting' | 'open' | 'waiting';
 
 /**
- * Why a connection ended. After the first two it is closed, after the others it comes back by itself. Before the first, a
+ * Why a connection ended. After the first two the socket is closed, after the others it reconnects by itself. Before the first, a
  * hub may send an event disconnect_reason with {code, reason}: what the application says of it.
  */
 export type Reason = 'io server disconnect' | 'io client disconnect' | 'ping timeout' | 'transport close' | 'parse error';
@@ -90,8 +90,8 @@ export type Reason = 'io server disconnect' | 'io client disconnect' | 'ping tim
 /**
  * What a call rejects with, and what connect_error brings.
  *
- * - RefusedError: the server said no; message and data are its own. A refused connection does not try again by itself.
- * - TimeoutError: there was no answer in time. The server may have heard us or not.
+ * - RefusedError: the server has refused; message and data are what it sent. A refused socket does not reconnect by itself.
+ * - TimeoutError: there was no answer in time. The server may have handled the call or not.
  * - DisconnectedError: the connection ended before the answer came, or there was none and too much waits for one.
  */
 export interface Failure extends Error {
@@ -100,29 +100,29 @@ export interface Failure extends Error {
 }
 
 interface Lifecycle {
-  /** We are in, for the first time or again; recovered says whether anything was lost. What it sends goes first. */
+  /** The socket is connected, for the first time or again; see recovered. What the handler sends goes first. */
   connect: () => void;
   disconnect: (reason: Reason) => void;
-  /** A try has failed. */
+  /** An attempt has failed. */
   connect_error: (error: Failure | Error) => void;
 }
 
 export interface CallOptions<Rest extends unknown[] = unknown[]> {
   /** The arguments behind the first, for an event that has several. */
   args?: Rest;
-  /** In milliseconds, of each try, one that waits for a connection too; Options.ackTimeout if left out. Infinity is possible. */
+  /** In milliseconds, of each attempt, one that waits for a connection too; Options.ackTimeout if left out. Infinity is possible. */
   timeout?: number;
   /**
    * How often it is sent again, after a timeout or on a new connection, in the old order: none if left out. The server
-   * may then get it more than once, so give it something that tells. Infinity is possible.
+   * may then get it more than once, so give it a key by which it can tell. Infinity is possible.
    */
   retries?: number;
 }
 
 /**
- * An open connection or the wish for one. It ends for what the server does and does not do, and never for what the browser
+ * A connection that reconnects by itself. It ends for what the server does and does not do, and never for what the browser
  * says: when that goes offline or online, when the page is shown and after a sleep of the machine, it asks a hub whether
- * the connection still is one, gives it ten seconds to answer, and ends any delay before the next try. Other servers
+ * the connection still works, gives it ten seconds to answer, and ends any delay before the next attempt. Other servers
  * cannot be asked; there the heartbeat decides: a server that is silent for longer than its ping interval and its ping
  * time-out together is gone.
  *
@@ -130,9 +130,9 @@ export interface CallOptions<Rest extends unknown[] = unknown[]> {
  */
 export interface Socket<In = Events, Out = Events> {
   readonly state: State;
-  /** What the server calls this socket; undefined unless it is open. */
+  /** The socket's id at the server; undefined unless it is open. */
   readonly id: string | undefined;
-  /** Whether the server has kept our rooms and sent what we missed. */
+  /** Whether the server has kept the rooms of the socket, and sent what it missed. */
   readonly recovered: boolean;
   /** Called at each change; delay is how many milliseconds it will wait. */
   onstate?: (state: State, delay?: number) => void;
@@ -168,6 +168,6 @@ export interface Socket<In = Events, Out = Events> {
 
   /** Connects, unless it has: at once, whatever delay there was. */
   connect(): this;
-  /** Says goodbye and stays away. Calls without an answer reject, and what was still to be sent is forgotten. */
+  /** Disconnects, and does not reconnect. Calls without an answer reject, and what was still to be sent is dropped. */
   close(): this;
 }

@@ -3,7 +3,6 @@ package atrium
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -136,13 +135,7 @@ func encodeAuth(option string, auth any) ([]byte, error) {
 func webSocketURL(server string) (string, error) {
 	u, err := url.Parse(server)
 	if err != nil {
-		if !strings.Contains(server, "://") { // for 127.0.0.1:80 the error would be about the colon
-			return "", errors.New("a server's URL begins with http://, https://, ws:// or wss://")
-		}
-		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err // without the URL, which may hold a password
-		}
-		return "", err
+		return "", urlError(err, server, "a server's URL begins with http://, https://, ws:// or wss://")
 	}
 	scheme, ok := map[string]string{"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}[u.Scheme]
 	if !ok {

@@ -19,9 +19,9 @@ var errForbidden = errors.New("forbidden by the broker")
 
 func (b *wordyBus) Flush(context.Context) error { return errForbidden }
 
-// A node that does not hear itself, by the topic of all nodes or by its own, knows that it is deaf,
-// though every call of the Bus succeeds.
-func TestDeafNodeKnows(t *testing.T) {
+// A node that does not receive what it sends itself, by the topic of all nodes or by its own,
+// counts the Bus as failing, though every call of it succeeds.
+func TestNodeWithoutEcho(t *testing.T) {
 	for _, by := range []string{"all nodes'", "its own"} {
 		t.Run(by+" topic", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -171,7 +171,7 @@ func (p deflateParams) compress(dst, payload []byte, level int) []byte {
 	if len(payload) == 0 {
 		return append(dst, 0x00) // RFC 7692 §7.2.3.6
 	}
-	d := takeDeflater(p.level(len(payload), level))
+	d := acquireDeflater(p.level(len(payload), level))
 	d.flate.Reset(d)
 	// Neither fails, because d.Write does not.
 	_, _ = d.flate.Write(payload)
@@ -196,7 +196,7 @@ var deflaters [flate.BestCompression + 1]sync.Pool
 // keptDeflated bounds the buffer that a released deflater keeps for the next, in bytes.
 const keptDeflated = 64 << 10
 
-func takeDeflater(level int) *deflater {
+func acquireDeflater(level int) *deflater {
 	pool := &deflaters[max(level, 0)]
 	if d, ok := pool.Get().(*deflater); ok {
 		return d

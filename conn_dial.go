@@ -160,13 +160,7 @@ var notForHeader = []string{"Connection", "Content-Length", "Keep-Alive", "Proxy
 func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, nil)
 	if err != nil {
-		if !strings.Contains(rawURL, "://") { // for 127.0.0.1:80, say, its error is about the colon
-			return nil, errors.New("a WebSocket URL begins with ws:// or wss://")
-		}
-		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err // without the URL, which may hold a password
-		}
-		return nil, err
+		return nil, urlError(err, rawURL, "a WebSocket URL begins with ws:// or wss://")
 	}
 	u := req.URL
 	scheme, ok := map[string]string{"ws": "http", "wss": "https"}[u.Scheme]
@@ -224,7 +218,7 @@ func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request
 	req.Header["Sec-WebSocket-Version"] = []string{"13"} // in the RFC's spelling: some servers require it
 	for i, name := range o.Subprotocols {
 		// RFC 6455 §4.1: the elements are unique tokens.
-		if !httpguts.ValidHeaderFieldName(name) || slices.Contains(o.Subprotocols[:i], name) {
+		if !isToken(name) || slices.Contains(o.Subprotocols[:i], name) {
 			return nil, fmt.Errorf("DialOptions.Subprotocols: %q is no token, or there twice", name)
 		}
 	}
@@ -235,6 +229,19 @@ func (o *DialOptions) request(ctx context.Context, rawURL string) (*http.Request
 		req.Header["Sec-WebSocket-Extensions"] = []string{offerDeflate()}
 	}
 	return req, nil
+}
+
+// urlError returns the error of parsing a URL, without the URL, which may hold a password. For one
+// without a scheme, such as 127.0.0.1:80, url.Parse would complain about the colon: it is what was
+// expected.
+func urlError(err error, rawURL, expected string) error {
+	if !strings.Contains(rawURL, "://") {
+		return errors.New(expected)
+	}
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
 }
 
 // connConfig returns the configuration of the Conn as known before the handshake. Its error begins

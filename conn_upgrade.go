@@ -141,7 +141,7 @@ func chooseSubprotocol(r *http.Request, ours []string) (chosen string, offered i
 	best := len(ours)
 	for _, line := range r.Header["Sec-Websocket-Protocol"] {
 		for offer := range strings.SplitSeq(line, ",") {
-			name := strings.Trim(offer, " \t")
+			name := trimSpace(offer)
 			if name == "" {
 				continue // RFC 9110 §5.6.1: empty elements are ignored
 			}
@@ -157,7 +157,7 @@ func chooseSubprotocol(r *http.Request, ours []string) (chosen string, offered i
 // checkSubprotocols refuses a list with a name that no client can offer.
 func checkSubprotocols(names []string) error {
 	for _, name := range names {
-		if !httpguts.ValidHeaderFieldName(name) {
+		if !isToken(name) {
 			//lint:ignore ST1005 it begins with the option's name
 			return fmt.Errorf("Subprotocols: %q is no token: expected letters, digits and some punctuation, without spaces and commas", name)
 		}

@@ -316,23 +316,23 @@ func TestRecoveryRace(t *testing.T) {
 			l.cut(g)
 		}
 		const asking = 8
-		guests := make([]*recoveryClient, asking)
-		for i := range guests {
-			guests[i] = &recoveryClient{ioClient: l.socketIO(t)}
+		clients := make([]*recoveryClient, asking)
+		for i := range clients {
+			clients[i] = &recoveryClient{ioClient: l.socketIO(t)}
 		}
 		var all sync.WaitGroup
-		for _, g2 := range guests {
+		for _, c := range clients {
 			all.Go(func() {
-				g2.Write(t.Context(), MessageText, []byte("40"+proof(g.pid, "")))
+				c.Write(t.Context(), MessageText, []byte("40"+proof(g.pid, "")))
 			})
 		}
 		all.Wait()
 		live := 0
-		for _, g2 := range guests {
-			g2.takeHello()
+		for _, c := range clients {
+			c.takeHello()
 		}
-		for _, g2 := range guests {
-			if g2.id == g.id {
+		for _, c := range clients {
+			if c.id == g.id {
 				live++
 			}
 		}
@@ -341,8 +341,8 @@ func TestRecoveryRace(t *testing.T) {
 			t.Fatalf("%d of %d are %s, %d connected", live, asking, g.id, n)
 		}
 		l.recovery.check(t)
-		for _, g2 := range guests {
-			g2.CloseNow()
+		for _, c := range clients {
+			c.CloseNow()
 		}
 		eventually(t, "the end of all", func() bool { return len(l.list()) == 0 })
 		for len(l.came) > 0 {
@@ -764,14 +764,14 @@ func TestRecoveryNamespaces(t *testing.T) {
 	})
 }
 
-// pollster is a client that polls, one request at a time.
-type pollster struct {
+// pollClient is a client that polls, one request at a time.
+type pollClient struct {
 	t    testing.TB
 	http *http.Client
 	url  string
 }
 
-func (p *pollster) do(method, body string) string {
+func (p *pollClient) do(method, body string) string {
 	p.t.Helper()
 	r, err := http.NewRequest(method, p.url, strings.NewReader(body))
 	if err != nil {
@@ -790,7 +790,7 @@ func (p *pollster) do(method, body string) string {
 }
 
 // until gets packets up to the first with that beginning.
-func (p *pollster) until(prefix string) []string {
+func (p *pollClient) until(prefix string) []string {
 	p.t.Helper()
 	var all []string
 	for {

@@ -392,9 +392,9 @@ func (g *recoveryClient) answerPings() {
 	}
 }
 
-func (l *recoveryHub) polls(t testing.TB) *pollster {
+func (l *recoveryHub) polls(t testing.TB) *pollClient {
 	t.Helper()
-	p := &pollster{t, &http.Client{Transport: &http.Transport{
+	p := &pollClient{t, &http.Client{Transport: &http.Transport{
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return l.kind.dial(l.listener) },
 		DisableKeepAlives: true,
 	}}, "http://example.com/socket.io/?EIO=4&transport=polling"}

@@ -89,7 +89,7 @@ func TestHubRefused(t *testing.T) {
 }
 
 // Any prefix works, also one with what has a meaning in a pattern or to a cluster; what a cluster
-// cannot bear is refused.
+// cannot allow is refused.
 func TestOddPrefix(t *testing.T) {
 	single, cluster := start(t), startCluster(t)
 	prefixes := []string{"", " ", "a b:", "*", "?[a-z]", "\\", "\r\nPING\r\n", "\x00", "{", "{a}:", "}", "日本", strings.Repeat("x", 5000)}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// ghostHub is a hub for one client, whose handler blocks until the gate is opened.
-func ghostHub(t *testing.T) (h *Hub, left <-chan Reason, open func()) {
+// blockedHub is a hub for one client, whose handler blocks until the gate is opened.
+func blockedHub(t *testing.T) (h *Hub, left <-chan Reason, open func()) {
 	h = newHub(t, Options{Limits: Limits{Connections: 1, InboxEvents: 4}, Timeouts: Timeouts{PingInterval: 64 * time.Millisecond, Ping: 64 * time.Millisecond}})
 	left = leavings(h)
 	gate := make(chan struct{})
@@ -23,8 +23,8 @@ func ghostHub(t *testing.T) (h *Hub, left <-chan Reason, open func()) {
 	return h, left, open
 }
 
-// wantGhostGone expects the client to have left everything but its handler.
-func wantGhostGone(t *testing.T, h *Hub, left <-chan Reason, open func()) {
+// wantClientGone expects the client to have left everything but its handler.
+func wantClientGone(t *testing.T, h *Hub, left <-chan Reason, open func()) {
 	t.Helper()
 	eventually(t, "the client to leave its room", func() bool {
 		n, _ := h.To("lobby").Count(context.Background())
@@ -47,7 +47,7 @@ func wantGhostGone(t *testing.T, h *Hub, left <-chan Reason, open func()) {
 func TestGhostWhoseHandlerBlocks(t *testing.T) {
 	overKinds(t, func(t *testing.T, k kind) {
 		noLeaks(t)
-		h, left, open := ghostHub(t)
+		h, left, open := blockedHub(t)
 		p := serve(t, k, h).peer(t)
 		s := p.arrive(h)
 		go io.Copy(io.Discard, p.nc) // with nothing unread its end is orderly
@@ -56,7 +56,7 @@ func TestGhostWhoseHandlerBlocks(t *testing.T) {
 		}
 		eventually(t, "the reader to pause", s.session.reading.paused)
 		p.nc.Close()
-		wantGhostGone(t, h, left, open)
+		wantClientGone(t, h, left, open)
 	})
 }
 
@@ -65,7 +65,7 @@ func TestGhostThatPolls(t *testing.T) {
 	noLeaks(t)
 	for _, gets := range []bool{false, true} {
 		t.Run(fmt.Sprintf("a GET waits: %t", gets), func(t *testing.T) {
-			h, left, open := ghostHub(t)
+			h, left, open := blockedHub(t)
 			e := serve(t, overTCP, h).joined(t)
 			s := h.sockets(1)[0]
 			ctx, cancel := context.WithCancel(t.Context())
@@ -79,7 +79,7 @@ func TestGhostThatPolls(t *testing.T) {
 				requests.Go(func() { e.request(ctx, "GET", e.query(), "") })
 			}
 			cancel()
-			wantGhostGone(t, h, left, open)
+			wantClientGone(t, h, left, open)
 			requests.Wait()
 		})
 	}
