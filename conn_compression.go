@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// Compression are the choices of permessage-deflate (RFC 7692), which compresses each message by
-// itself. The zero value is off.
+// Compression configures permessage-deflate (RFC 7692), which compresses each message by itself.
+// The zero value is off.
 //
-// Do not turn it on for messages that mix a secret with text that others choose, because the length
-// of the result gives secrets away (CRIME), or send those with Target.Compress(false) or
+// Do not compress messages that mix a secret with text that others choose, because the length of
+// the result tells what the secret is (CRIME): send them with Target.Compress(false) or
 // Conn.WriteCompress.
 //
 // The memory that it takes is pooled, so that an idle connection holds none of it: 1.21 MB while a

@@ -14,7 +14,7 @@ import (
 // All methods may be called from any goroutine.
 type Hub struct {
 	// Namespace is the main namespace, "/": its methods, Use, OnConnect, To, Emit and the others,
-	// are the Hub's. It is not to be set.
+	// are the Hub's. Do not set it.
 	*Namespace
 
 	options Options

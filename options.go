@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// Options are a Hub's choices. The zero value is useful. A negative number or duration, here or in
-// the structs that are fields, and an entry of a list that can never have an effect, make New
-// panic.
+// Options configure a Hub. The zero value is useful. A negative number or duration, here or in the
+// structs that are fields, and an entry of a list that can never have an effect, make New panic.
 type Options struct {
 	// AllowedOrigins lists the web origins whose pages may connect, besides the hub's own: an exact
 	// one ("https://app.example.com"), all subdomains of a host ("https://*.example.com"), "null",

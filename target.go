@@ -8,9 +8,10 @@ import (
 	"sync"
 )
 
-// Target says whom something is for: everyone in a namespace, the members of rooms, one socket,
-// less those who are excepted. It is a value that does not change: each of its first methods
-// returns another Target. Nothing happens until one of the others is called.
+// Target is a set of sockets to emit to, or to do something to: everyone in a namespace, the
+// members of rooms, or one socket, less those who are excepted. It is a value that does not change:
+// To, Except, Volatile, Compress and Local return another Target. All other methods act on the
+// sockets that belong to it when they are called.
 //
 //	h.To("room-1", "room-2").Except(s.ID()).Volatile().Emit("cursor", x, y)
 //
