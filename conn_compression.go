@@ -61,7 +61,7 @@ func (z compression) agreed() bool { return z.windowBits != 0 }
 // returns the value of the answer's Sec-WebSocket-Extensions, "" for none.
 func (z *compression) accept(offers []string) (response string) {
 	if z.wanted != 0 {
-		z.deflateParams, response, _ = acceptDeflate(offers)
+		z.deflateParams, response = acceptDeflate(offers)
 	}
 	return response
 }
@@ -75,7 +75,7 @@ func (z *compression) check(response []string) (reason string) {
 		}
 		return ""
 	}
-	params, _, err := checkDeflate(response)
+	params, err := checkDeflate(response)
 	if err != nil {
 		return err.Error()
 	}

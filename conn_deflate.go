@@ -101,7 +101,7 @@ func windowBits(s string) int {
 // (RFC 7692 §7.1.1). server_max_window_bits is answered as offered, which accepts it.
 // client_max_window_bits is left out, as it may be: whatever window the client uses can be inflated
 // here (§7.1.2.2).
-func acceptDeflate(offers []string) (params deflateParams, response string, ok bool) {
+func acceptDeflate(offers []string) (params deflateParams, response string) {
 	extensions, _ := parseExtensions(offers)
 	for _, e := range extensions {
 		terms, ok := readDeflateTerms(e)
@@ -110,12 +110,12 @@ func acceptDeflate(offers []string) (params deflateParams, response string, ok b
 		}
 		response = deflateName + "; server_no_context_takeover; client_no_context_takeover"
 		if terms.serverBits == 0 {
-			return deflateParams{windowBits: 15}, response, true
+			return deflateParams{windowBits: 15}, response
 		}
 		response += "; server_max_window_bits=" + strconv.Itoa(terms.serverBits)
-		return deflateParams{windowBits: int8(terms.serverBits)}, response, true
+		return deflateParams{windowBits: int8(terms.serverBits)}, response
 	}
-	return deflateParams{}, "", false
+	return deflateParams{}, ""
 }
 
 // offerDeflate is what a client's Sec-WebSocket-Extensions says. It lets the server limit the
@@ -125,27 +125,27 @@ func offerDeflate() string {
 	return deflateName + "; server_no_context_takeover; client_no_context_takeover; client_max_window_bits"
 }
 
-// checkDeflate reads the lines of a response's Sec-WebSocket-Extensions to offerDeflate. No
-// extension is not ok, but no error: the server does not compress. An error means that the
-// connection must be failed: RFC 6455 §4.1 for an extension that was not offered, RFC 7692 §7.1 for
-// parameters that are not legal, and §7.1.1.1 if the server does not grant
-// server_no_context_takeover, with which it would not have accepted the offer.
-func checkDeflate(response []string) (params deflateParams, ok bool, err error) {
+// checkDeflate reads the lines of a response's Sec-WebSocket-Extensions to offerDeflate. Without an
+// extension it returns zero: the server does not compress. An error means that the connection must
+// be failed: RFC 6455 §4.1 for an extension that was not offered, RFC 7692 §7.1 for parameters that
+// are not legal, and §7.1.1.1 if the server does not grant server_no_context_takeover, with which
+// it would not have accepted the offer.
+func checkDeflate(response []string) (deflateParams, error) {
 	extensions, ok := parseExtensions(response)
 	switch {
 	case ok && len(extensions) == 0:
-		return deflateParams{}, false, nil
+		return deflateParams{}, nil
 	case !ok || len(extensions) > 1:
-		return deflateParams{}, false, fmt.Errorf("the server answers with extensions that were not offered: %.100q", response)
+		return deflateParams{}, fmt.Errorf("the server answers with extensions that were not offered: %.100q", response)
 	}
 	terms, ok := readDeflateTerms(extensions[0])
 	if !ok || terms.clientBitsOpen || !terms.serverNoContext {
-		return deflateParams{}, false, fmt.Errorf("the server answers %.100q to the offer of %s", response, deflateName)
+		return deflateParams{}, fmt.Errorf("the server answers %.100q to the offer of %s", response, deflateName)
 	}
 	if terms.clientBits == 0 {
 		terms.clientBits = 15
 	}
-	return deflateParams{windowBits: int8(terms.clientBits)}, true, nil
+	return deflateParams{windowBits: int8(terms.clientBits)}, nil
 }
 
 // level returns the level at which a message of n bytes is really compressed. All connections for

@@ -98,9 +98,9 @@ func TestAcceptDeflate(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			params, response, ok := acceptDeflate(test.offers)
-			if ok != (test.want != "") || response != test.want || int(params.windowBits) != test.bits {
-				t.Errorf("got %t, %q, %+v; want %q, %d bits", ok, response, params, test.want, test.bits)
+			params, response := acceptDeflate(test.offers)
+			if response != test.want || int(params.windowBits) != test.bits {
+				t.Errorf("got %q, %+v; want %q, %d bits", response, params, test.want, test.bits)
 			}
 		})
 	}
@@ -146,9 +146,9 @@ func TestCheckDeflate(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			params, ok, err := checkDeflate(test.response)
-			if int(params.windowBits) != test.bits || ok != (test.bits != 0) || (err != nil) != test.fails {
-				t.Errorf("got %+v, %t, %v; want %d bits, failure %t", params, ok, err, test.bits, test.fails)
+			params, err := checkDeflate(test.response)
+			if int(params.windowBits) != test.bits || (err != nil) != test.fails {
+				t.Errorf("got %+v, %v; want %d bits, failure %t", params, err, test.bits, test.fails)
 			}
 		})
 	}
