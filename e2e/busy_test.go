@@ -43,10 +43,10 @@ type person struct {
 	Says  [][2]string `json:"says"`
 }
 
-// TestBusyHouse fills the page with what is awkward to lay out: fifty rooms, long names, long
+// TestBusyChat fills the page with what is awkward to lay out: fifty rooms, long names, long
 // words, emoji, text from right to left. Nothing may stick out. With ATRIUM_SCREENSHOTS set to a
 // directory, it leaves pictures there.
-func TestBusyHouse(t *testing.T) {
+func TestBusyChat(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	shots := os.Getenv("ATRIUM_SCREENSHOTS")

@@ -27,8 +27,8 @@ const (
 <script type="module" src="/client-page.mjs"></script>`
 )
 
-// TestClientScript runs the scenarios of client-scenarios.mjs with client.js, against a hub and against Node's own server;
-// as a plain script against a hub only.
+// TestClientScript runs the scenarios of client-scenarios.mjs with client.js, against a hub and
+// against Node's own server; as a plain script against a hub only.
 func TestClientScript(t *testing.T) {
 	t.Parallel()
 	needNode(t, "socket.io")
@@ -70,7 +70,8 @@ func TestClientScriptGlobal(t *testing.T) {
 	}
 }
 
-// TestClientScriptOffline: the browser itself says that it is offline, which is not so for a server on this machine.
+// TestClientScriptOffline: the browser itself says that it is offline, which is not so for a server
+// on this machine.
 func TestClientScriptOffline(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -103,7 +104,8 @@ func TestClientScriptOffline(t *testing.T) {
 	read[bool](p, `(socket.close(), true)`)
 }
 
-// TestClientScriptAddress: what a relative address is relative to, where the page, frame or worker has none of its own.
+// TestClientScriptAddress: what a relative address is relative to, where the page, frame or worker
+// has none of its own.
 func TestClientScriptAddress(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -122,7 +124,8 @@ func TestClientScriptAddress(t *testing.T) {
 	}
 }
 
-// TestClientTypes has the compiler of TypeScript look at a page that uses client.d.ts as it should, and as it should not.
+// TestClientTypes has the compiler of TypeScript look at a page that uses client.d.ts as it should,
+// and as it should not.
 func TestClientTypes(t *testing.T) {
 	t.Parallel()
 	needNode(t, "typescript")
@@ -174,7 +177,8 @@ func (h *labHub) beginNode() (string, error) {
 	return "127.0.0.1:" + strings.TrimSpace(port), nil
 }
 
-// TestClientScriptBadServer: what a server may not say ends the connection, and the page is told why.
+// TestClientScriptBadServer: what a server may not say ends the connection, and the page is told
+// why.
 func TestClientScriptBadServer(t *testing.T) {
 	t.Parallel()
 	const hello, welcome = `0{"pingInterval":25000,"pingTimeout":20000}`, `40{"sid":"x"}`

@@ -69,8 +69,8 @@ func samples() [][]byte {
 	return list
 }
 
-// TestZlibInflates has what Upgrade sends inflated by Node's zlib, with exactly the window that was agreed on: that of
-// a client which has no more memory than it says.
+// TestZlibInflates has what Upgrade sends inflated by Node's zlib, with exactly the window that was
+// agreed on: that of a client which has no more memory than it says.
 func TestZlibInflates(t *testing.T) {
 	t.Parallel()
 	address := echo(t)
@@ -155,7 +155,8 @@ func maskedFrame(message []byte) []byte {
 	return append(append(frame, 0, 0, 0, 0), message...)
 }
 
-// TestWSClient has npm's ws as the client of Upgrade: every window, with context takeover, in fragments.
+// TestWSClient has npm's ws as the client of Upgrade: every window, with context takeover, in
+// fragments.
 func TestWSClient(t *testing.T) {
 	t.Parallel()
 	address := echo(t)

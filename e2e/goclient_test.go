@@ -125,8 +125,8 @@ func (d *deliveries) start(origin string) (addr string, kill func()) {
 	}
 }
 
-// check returns how many of the messages that are to be stored at least once came again. It fails the test unless those
-// from 0 up to the acknowledged came in order, the others exactly once.
+// check returns how many of the messages that are to be stored at least once came again. It fails
+// the test unless those from 0 up to the acknowledged came in order, the others exactly once.
 func (d *deliveries) check(t *testing.T, sender string, acknowledged int) (again int) {
 	t.Helper()
 	d.mu.Lock()
@@ -151,7 +151,8 @@ func (d *deliveries) check(t *testing.T, sender string, acknowledged int) (again
 	return again
 }
 
-// A sender sends messages with numbers from 0 on, every other one with a key, until it is told to stop.
+// A sender sends messages with numbers from 0 on, every other one with a key, until it is told to
+// stop.
 type sender struct {
 	acknowledged func() int
 	until        func(acknowledged int)
@@ -210,9 +211,10 @@ func tabSender(t *testing.T, name, url string, l *lab) sender {
 	}
 }
 
-// TestRestarts: fifty Go clients and five tabs send numbered messages, with retries, while their server restarts ten times
-// and the network is as bad as it can be. Each message that was acknowledged was delivered as often as its sender was
-// promised, and in the order in which it was sent.
+// TestRestarts: fifty Go clients and five tabs send numbered messages, with retries, while their
+// server restarts ten times and the network is as bad as it can be. Each message that was
+// acknowledged was delivered as often as its sender was promised, and in the order in which it was
+// sent.
 func TestRestarts(t *testing.T) {
 	t.Parallel()
 	const clients, tabs, restarts = 50, 5, 10
@@ -234,8 +236,8 @@ func TestRestarts(t *testing.T) {
 		senders[name] = goSender(t, name, url)
 	}
 
-	// progress waits until each sender has had more acknowledgements than messages were on their way: it has got over
-	// whatever there was.
+	// progress waits until each sender has had more acknowledgements than messages were on their
+	// way: it has got over whatever there was.
 	progress := func() {
 		t.Helper()
 		goal := make(map[string]int)

@@ -22,8 +22,8 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// A lab starts hubs for clients that ask for them over HTTP, does to their connections what they want done, and tells
-// them what the hub saw. It serves a page that runs the scenarios, too.
+// A lab starts hubs for clients that ask for them over HTTP, does to their connections what they
+// want done, and tells them what the hub saw. It serves a page that runs the scenarios, too.
 type lab struct {
 	t   *testing.T
 	url string
@@ -32,7 +32,8 @@ type lab struct {
 	hubs []*labHub
 }
 
-// A labHub is a hub with the handlers that the scenarios need, and a proxy before it whose connections can be cut.
+// A labHub is a hub with the handlers that the scenarios need, and a proxy before it whose
+// connections can be cut.
 type labHub struct {
 	lab     *lab
 	kind    string // "node" is no hub, but Node's own server
@@ -86,7 +87,8 @@ const labPage = `<!doctype html>
 	window.run = (name, transports) => run(name, { io, WebSocket, lab: location.origin, transports }).then(() => '', (e) => e.stack);
 </script>`
 
-// addressPage finds out where a socket of "/socket.io/" would connect to, in a page, a frame and workers.
+// addressPage finds out where a socket of "/socket.io/" would connect to, in a page, a frame and
+// workers.
 const addressPage = `<!doctype html>
 <html lang="en"><title>addresses</title><link rel="icon" href="data:,">
 <script type="module">
@@ -147,7 +149,8 @@ func (l *lab) start(r *http.Request) any {
 	return map[string]any{"id": len(l.hubs) - 1, "url": "http://" + addr, "proxied": "http://" + h.proxy.addr}
 }
 
-// complaints fails the test with each line that a hub logs, but for the error that a scenario provokes.
+// complaints fails the test with each line that a hub logs, but for the error that a scenario
+// provokes.
 type complaints struct{ t *testing.T }
 
 func (c complaints) Write(b []byte) (int, error) {

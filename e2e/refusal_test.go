@@ -14,8 +14,8 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// What GUIDE.md says of a connection that does not come about is what a browser shows. A page learns close code 1006 and
-// nothing else; the console has the status.
+// What GUIDE.md says of a connection that does not come about is what a browser shows. A page
+// learns close code 1006 and nothing else; the console has the status.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	hub := atrium.New(atrium.Options{})
@@ -59,7 +59,8 @@ func TestRefusals(t *testing.T) {
 	}
 	read[int](p, fmt.Sprintf(`new Promise((done) => { new WebSocket(%s, ['bearer', 'token']).onclose = (event) => done(event.code) })`, js("ws://"+host+"/ws")))
 	p.wants("Sent non-empty 'Sec-WebSocket-Protocol' header but no response was received")
-	// A Socket.IO client that polls is refused in another way: by the browser, which may not show it the answer.
+	// A Socket.IO client that polls is refused in another way: by the browser, which may not show
+	// it the answer.
 	polling := "http://" + other + "/ws?EIO=4&transport=polling"
 	if refused := read[bool](p, fmt.Sprintf(`fetch(%s).then(() => false, () => true)`, js(polling))); !refused {
 		t.Error("a page of another origin has read the answer")

@@ -10,8 +10,8 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// TestEveryKindOfClientInTheChat: Ada has the chat's page, and so client.js, Ben has Socket.IO's client in Node, and Cleo
-// a plain WebSocket. They are in one room, and all hear all.
+// TestEveryKindOfClientInTheChat: Ada has the chat's page, and so client.js, Ben has Socket.IO's
+// client in Node, and Cleo a plain WebSocket. They are in one room, and all hear all.
 func TestEveryKindOfClientInTheChat(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -44,27 +44,27 @@ func TestEveryKindOfClientInTheChat(t *testing.T) {
 	}
 }
 
-// plainGuest is somebody in the chat with a plain WebSocket.
-type plainGuest struct {
+// plainUser is somebody in the chat with a plain WebSocket.
+type plainUser struct {
 	t    *testing.T
 	room string
 	conn *atrium.Conn
 }
 
-func comePlain(t *testing.T, s *server, name, room string) *plainGuest {
+func comePlain(t *testing.T, s *server, name, room string) *plainUser {
 	t.Helper()
 	c, _, err := atrium.Dial(t.Context(), "ws://"+s.addr+"/socket.io/", atrium.DialOptions{Subprotocols: []string{"atrium"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.CloseNow() })
-	g := &plainGuest{t, room, c}
+	g := &plainUser{t, room, c}
 	g.send("connect", map[string]string{"name": name, "password": password})
 	g.send("join", map[string]string{"room": room})
 	return g
 }
 
-func (g *plainGuest) send(event string, data any) {
+func (g *plainUser) send(event string, data any) {
 	g.t.Helper()
 	message, err := json.Marshal(map[string]any{"event": event, "data": data})
 	if err == nil {
@@ -75,13 +75,13 @@ func (g *plainGuest) send(event string, data any) {
 	}
 }
 
-func (g *plainGuest) say(text string) {
+func (g *plainUser) say(text string) {
 	g.t.Helper()
 	g.send("say", map[string]string{"room": g.room, "text": text, "key": text})
 }
 
 // hears fails the test unless this is the next that is said.
-func (g *plainGuest) hears(from, text string) {
+func (g *plainUser) hears(from, text string) {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), patience)
 	defer cancel()
@@ -179,7 +179,8 @@ func TestSocketIOExampleWithoutClient(t *testing.T) {
 	}
 }
 
-// TestTabCloses: a page that is closed says nothing to the server; its browser ends the connections.
+// TestTabCloses: a page that is closed says nothing to the server; its browser ends the
+// connections.
 func TestTabCloses(t *testing.T) {
 	t.Parallel()
 	for transports, want := range map[string]string{"polling": "transport error", "websocket": "transport close"} {

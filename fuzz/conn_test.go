@@ -38,7 +38,8 @@ func settings(n uint8) streamSettings {
 	}
 }
 
-// cut cuts a stream into pieces of lengths[i]+1 bytes, over and over; what is behind the thousandth is one piece.
+// cut cuts a stream into pieces of lengths[i]+1 bytes, over and over; what is behind the thousandth
+// is one piece.
 func cut(stream, lengths []byte) (pieces [][]byte) {
 	for i := 0; i < 1000 && len(lengths) > 0 && len(stream) > 0; i++ {
 		n := min(int(lengths[i%len(lengths)])+1, len(stream))
@@ -54,8 +55,8 @@ type outcome struct {
 	sent     []byte // by the Conn
 }
 
-// feed sends the pieces to a new Conn, reads it to its end, and closes it. unfinished says that nothing in the
-// stream ends the connection.
+// feed sends the pieces to a new Conn, reads it to its end, and closes it. unfinished says that
+// nothing in the stream ends the connection.
 func (s streamSettings) feed(t *testing.T, u *upgrader, n *network, pieces [][]byte, unfinished bool) (o outcome) {
 	var reading interruptible
 	opened := make(chan struct{})
@@ -77,7 +78,8 @@ func (s streamSettings) feed(t *testing.T, u *upgrader, n *network, pieces [][]b
 			hangUp(nc)
 			return
 		}
-		// On a pipe the Conn could not send its close frame any more. If there comes none, readAll hangs up.
+		// On a pipe the Conn could not send its close frame any more. If there comes none, readAll
+		// hangs up.
 		nc.SetReadDeadline(time.Now().Add(patience / 5))
 	})
 	close(opened)
@@ -190,15 +192,17 @@ func (s streamSettings) check(t *testing.T, o outcome, want reception) {
 	}
 }
 
-// allocated is how many bytes this process has allocated. The runtime counts some hundred kilobytes late.
+// allocated is how many bytes this process has allocated. The runtime counts some hundred kilobytes
+// late.
 func allocated() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
 }
 
-// lead is a fragment of n bytes, or for even n a message, to put in front of a stream: inputs stay small, for which
-// the fuzzer is much faster, and yet messages get larger than any buffer. There is none if n is 0.
+// lead is a fragment of n bytes, or for even n a message, to put in front of a stream: inputs stay
+// small, for which the fuzzer is much faster, and yet messages get larger than any buffer. There is
+// none if n is 0.
 func lead(n uint16, r role) []byte {
 	if n == 0 {
 		return nil

@@ -20,9 +20,9 @@ import (
 
 var handshake = regexp.MustCompile(`^0\{"sid":"([\w-]{20})",.*\}$`)
 
-// visitor is a Socket.IO client that misbehaves: a session that polls, and perhaps a WebSocket.
-type visitor struct {
-	h    *hall
+// ioClient is a Socket.IO client that misbehaves: a session that polls, and perhaps a WebSocket.
+type ioClient struct {
+	h    *testHub
 	m    medium
 	t    *testing.T
 	http http.Client
@@ -30,9 +30,9 @@ type visitor struct {
 	ws   *atrium.Conn
 }
 
-// visit lets a visitor in, by polling or over a WebSocket.
-func (h *hall) visit(t *testing.T, m medium, polls bool) *visitor {
-	v := &visitor{h: h, m: m, t: t}
+// connectIO makes an ioClient, which polls or has a WebSocket.
+func (h *testHub) connectIO(t *testing.T, m medium, polls bool) *ioClient {
+	v := &ioClient{h: h, m: m, t: t}
 	v.http.Transport = &http.Transport{DialContext: v.dial, DisableKeepAlives: true}
 	if !polls {
 		v.open("")
@@ -47,14 +47,14 @@ func (h *hall) visit(t *testing.T, m medium, polls bool) *visitor {
 	return v
 }
 
-func (v *visitor) dial(context.Context, string, string) (net.Conn, error) {
+func (v *ioClient) dial(context.Context, string, string) (net.Conn, error) {
 	near, far := v.h.connect(v.t, v.m)
 	v.h.accept <- far
 	return near, nil
 }
 
 // request makes a request to the session.
-func (v *visitor) request(method, body string) (status int, answer string) {
+func (v *ioClient) request(method, body string) (status int, answer string) {
 	url := "http://here/?EIO=4&transport=polling"
 	if v.sid != "" {
 		url += "&sid=" + v.sid
@@ -76,7 +76,7 @@ func (v *visitor) request(method, body string) (status int, answer string) {
 }
 
 // open opens a WebSocket: for the session, or as a new one.
-func (v *visitor) open(sid string) {
+func (v *ioClient) open(sid string) {
 	url := "ws://here/?EIO=4&transport=websocket"
 	if sid != "" {
 		url += "&sid=" + sid
@@ -92,7 +92,7 @@ func (v *visitor) open(sid string) {
 }
 
 // do does what one line of the input says.
-func (v *visitor) do(what byte, p []byte) {
+func (v *ioClient) do(what byte, p []byte) {
 	switch what % 4 {
 	case 0:
 		if v.sid == "" {
@@ -115,7 +115,7 @@ func (v *visitor) do(what byte, p []byte) {
 }
 
 // leave ends whatever there is.
-func (v *visitor) leave() {
+func (v *ioClient) leave() {
 	if v.ws != nil {
 		go v.ws.Close(atrium.StatusNormalClosure, "")
 		for {
@@ -133,9 +133,10 @@ func (v *visitor) leave() {
 	}
 }
 
-// newParlour is a hall in which nobody hears of others, so that it does not matter when a visitor's handlers end.
-func newParlour(f *testing.F) *hall {
-	h := &hall{
+// newQuietHub is newTestHub for clients that hear nothing of each other, so that it does not matter
+// when the handlers of one end.
+func newQuietHub(f *testing.F) *testHub {
+	h := &testHub{
 		Hub:     newHub(),
 		network: newNetwork(f),
 	}
@@ -171,10 +172,11 @@ func newParlour(f *testing.F) *hall {
 	return h
 }
 
-// FuzzEngine lets visitors send anything to a hub by Socket.IO's protocols. Each line of the input is a POST (@), in
-// which | stands for the separator, a WebSocket for the session (A), or a message on that, of text (B) or bytes (C).
+// FuzzEngine lets clients send anything to a hub by Socket.IO's protocols. Each line of the input
+// is a POST (@), in which | stands for the separator, a WebSocket for the session (A), or a message
+// on that, of text (B) or bytes (C).
 func FuzzEngine(f *testing.F) {
-	h := newParlour(f)
+	h := newQuietHub(f)
 	for config := range uint8(4) {
 		f.Add([]byte("@40\n@42[\"join\",\"r\"]|421[\"echo\",{}]\nA\nB2probe\nB5\nB42[\"echo\",1]\nB41"), config)
 		f.Add([]byte("@40{\"name\":\"b\"}|452-[\"raw\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]|bAQID|b\n@1"), config)
@@ -185,7 +187,7 @@ func FuzzEngine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, input []byte, config uint8) {
 		defer guard(t)()
-		v := h.visit(t, medium(config&1 != 0), config&2 != 0)
+		v := h.connectIO(t, medium(config&1 != 0), config&2 != 0)
 		for i, line := range bytes.Split(input, []byte("\n")) {
 			if len(line) == 0 || i == 16 {
 				break

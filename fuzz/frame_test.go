@@ -51,7 +51,8 @@ func appendHeader(dst []byte, h header) []byte {
 	return dst
 }
 
-// bitReader reads numbers bit by bit, the first one the most significant, as the figure in RFC 6455 §5.2 is drawn.
+// bitReader reads numbers bit by bit, the first one the most significant, as the figure in RFC 6455
+// §5.2 is drawn.
 type bitReader struct {
 	b  []byte
 	at int  // in bits
@@ -119,7 +120,8 @@ func slowMask(b []byte, key [4]byte, offset int) {
 	}
 }
 
-// appendFrame appends a frame; h.Length is the payload's, whatever it says. A masked frame gets a masked copy.
+// appendFrame appends a frame; h.Length is the payload's, whatever it says. A masked frame gets a
+// masked copy.
 func appendFrame(dst []byte, h header, payload []byte) []byte {
 	h.Length = int64(len(payload))
 	dst = appendHeader(dst, h)

@@ -16,7 +16,8 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// envelope is a plain message as the package comment has it, read slowly. A field that is missing is nil.
+// envelope is a plain message as the package comment has it, read slowly. A field that is missing
+// is nil.
 type envelope struct {
 	bad   bool // it is none
 	event *string
@@ -123,8 +124,8 @@ func depth(p []byte) (deepest int) {
 	}
 }
 
-// hall is a hub and what there is to see of it.
-type hall struct {
+// testHub is a hub and what there is to see of it.
+type testHub struct {
 	*atrium.Hub
 	*server
 	*network
@@ -143,8 +144,8 @@ func newHub() *atrium.Hub {
 	})
 }
 
-func newHall(f *testing.F) *hall {
-	h := &hall{
+func newTestHub(f *testing.F) *testHub {
+	h := &testHub{
 		Hub:          newHub(),
 		network:      newNetwork(f),
 		disconnected: make(chan string, 16),
@@ -218,7 +219,7 @@ func newHall(f *testing.F) *hall {
 	return h
 }
 
-func (h *hall) dial(t testing.TB, m medium, subprotocols []string) *atrium.Conn {
+func (h *testHub) dial(t testing.TB, m medium, subprotocols []string) *atrium.Conn {
 	near, far := h.connect(t, m)
 	h.accept <- far
 	return dial(t, near, atrium.DialOptions{Subprotocols: subprotocols})
@@ -243,9 +244,10 @@ func read(c *atrium.Conn) (a answer, err error) {
 	return a, json.Unmarshal(p, &a)
 }
 
-// probe asks the hub for an echo, under another id than the one given, and waits for it. It passes on what comes
-// before that, all of which answers what was sent before, and answers the hub's questions.
-func (h *hall) probe(c *atrium.Conn, not int64, before func(answer)) error {
+// probe asks the hub for an echo, under another id than the one given, and waits for it. It passes
+// on what comes before that, all of which answers what was sent before, and answers the hub's
+// questions.
+func (h *testHub) probe(c *atrium.Conn, not int64, before func(answer)) error {
 	const last = 1<<53 - 1
 	id := last - max(0, not-last+1) // last, or the one below
 	h.probes++
@@ -279,15 +281,15 @@ func (h *hall) probe(c *atrium.Conn, not int64, before func(answer)) error {
 	}
 }
 
-// guest is a client that misbehaves.
-type guest struct {
+// plainClient is a client that misbehaves.
+type plainClient struct {
 	conn      *atrium.Conn
 	connected bool
 	over      bool
 }
 
-// enter brings a guest in. One that authenticates sends auth first.
-func (h *hall) enter(t *testing.T, m medium, authenticates bool, auth []byte) (g guest) {
+// enter connects a plainClient. One that authenticates sends auth first.
+func (h *testHub) enter(t *testing.T, m medium, authenticates bool, auth []byte) (g plainClient) {
 	if !authenticates {
 		g.conn = h.dial(t, m, nil)
 		auth = []byte(`{"event":"connect"}`)
@@ -322,7 +324,7 @@ func (h *hall) enter(t *testing.T, m medium, authenticates bool, auth []byte) (g
 }
 
 // send sends a message, and compares what comes back with what must.
-func (h *hall) send(t *testing.T, g *guest, op opcode, p []byte) {
+func (h *testHub) send(t *testing.T, g *plainClient, op opcode, p []byte) {
 	if err := g.conn.Write(context.Background(), atrium.MessageType(op), p); err != nil {
 		t.Errorf("Write of %q: %v", p, err)
 	}
@@ -343,7 +345,8 @@ func (h *hall) send(t *testing.T, g *guest, op opcode, p []byte) {
 		}
 	})
 	if asked && err == nil {
-		// The answers came to the hub behind the probe: an error that they are told of is not the next message's.
+		// The answers came to the hub behind the probe: an error that they are told of is not the
+		// next message's.
 		err = h.probe(g.conn, -1, func(answer) {})
 	}
 
@@ -387,11 +390,11 @@ func (h *hall) send(t *testing.T, g *guest, op opcode, p []byte) {
 	}
 }
 
-// FuzzHub lets guests into a hub who send anything. Each line of the input is one message: its first letter says who
-// sends it, a to c, or as a binary message A to C; the rest is the message. b's and c's first message is their
-// auth if config says so.
+// FuzzHub lets clients send anything to a hub. Each line of the input is one message: its
+// first letter says who sends it, a to c, or as a binary message A to C; the rest is the message.
+// b's and c's first message is their auth if config says so.
 func FuzzHub(f *testing.F) {
-	h := newHall(f)
+	h := newTestHub(f)
 	for config := range uint8(16) {
 		f.Add([]byte("b{\"event\":\"connect\",\"data\":{\"name\":\"b\",\"room\":\"r\"}}\na{\"event\":\"join\",\"data\":\"r\",\"id\":1}\n"+
 			"b{\"event\":\"say\",\"data\":{\"room\":\"r\",\"text\":\"hi\"},\"id\":2}\na{\"event\":\"ask\",\"data\":\"{\\\"id\\\":ID}\",\"id\":3}"), config)
@@ -399,7 +402,7 @@ func FuzzHub(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, input []byte, config uint8) {
 		defer guard(t)()
-		guests, connected := make(map[byte]*guest), 0
+		clients, connected := make(map[byte]*plainClient), 0
 		for i, line := range bytes.Split(input, []byte("\n")) {
 			if len(line) == 0 || i == 16 {
 				break
@@ -409,12 +412,12 @@ func FuzzHub(f *testing.F) {
 				op = opBinary
 			}
 			name, p := (line[0]|0x20-'a')%3, line[1:]
-			g := guests[name]
+			g := clients[name]
 			if g == nil {
 				authenticates := name > 0 && config>>name&1 != 0
 				entered := h.enter(t, medium(config&1 != 0), authenticates, p)
 				g = &entered
-				guests[name] = g
+				clients[name] = g
 				if g.connected {
 					connected++
 				}
@@ -426,7 +429,7 @@ func FuzzHub(f *testing.F) {
 				h.send(t, g, op, p)
 			}
 		}
-		for _, g := range guests {
+		for _, g := range clients {
 			if config&8 != 0 {
 				g.conn.CloseNow()
 			}

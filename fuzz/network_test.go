@@ -23,12 +23,12 @@ import (
 	"github.com/atrium-go/atrium"
 )
 
-// patience is how long an execution may take. What is right takes milliseconds; after ten seconds go test would give
-// up without a word.
+// patience is how long an execution may take. What is right takes milliseconds; after ten seconds
+// go test would give up without a word.
 const patience = 5 * time.Second
 
-// guard watches one execution, which calls what it returns at its end: it ends the process if the execution hangs,
-// and fails the test if goroutines are left.
+// guard watches one execution, which calls what it returns at its end: it ends the process if the
+// execution hangs, and fails the test if goroutines are left.
 func guard(t *testing.T) (done func()) {
 	before := runtime.NumGoroutine()
 	dog := time.AfterFunc(patience, func() {
@@ -46,8 +46,8 @@ func guard(t *testing.T) (done func()) {
 	}
 }
 
-// medium is what connections are made of. A Conn treats the two differently: it reads and writes sockets when they
-// are ready, and anything else in the portable way.
+// medium is what connections are made of. A Conn treats the two differently: it reads and writes
+// sockets when they are ready, and anything else in the portable way.
 type medium bool
 
 const (
@@ -194,8 +194,8 @@ func extensions(compression bool) string {
 	return "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n"
 }
 
-// open makes a Conn and its peer. send runs in a goroutine of its own and writes all that the peer sends, beginning
-// with head, which is its part of the handshake.
+// open makes a Conn and its peer. send runs in a goroutine of its own and writes all that the peer
+// sends, beginning with head, which is its part of the handshake.
 func (u *upgrader) open(t *testing.T, n *network, m medium, r role, limit int, compression bool, send func(nc net.Conn, head string)) (*atrium.Conn, *peer) {
 	near, far := n.connect(t, m)
 	p := &peer{near, bufio.NewReaderSize(near, 512)}
@@ -248,7 +248,8 @@ func (p *peer) readHead(t *testing.T) {
 	}
 }
 
-// readAll reads what the Conn sends until it closes, and answers a close frame with goodbye and by hanging up.
+// readAll reads what the Conn sends until it closes, and answers a close frame with goodbye and by
+// hanging up.
 func (p *peer) readAll(goodbye []byte) []byte {
 	defer p.Close()
 	var sent []byte

@@ -41,14 +41,15 @@ type reception struct {
 	// closed says that a valid close frame ended it: with code, 1005 if it has none, and reason.
 	closed bool
 	reason string
-	// codes are those that it may end with; the first is the one to expect. 1006 says that the stream has just ended.
+	// codes are those that it may end with; the first is the one to expect. 1006 says that the
+	// stream has just ended.
 	codes []atrium.StatusCode
 	// rest is what follows the frame that ended it.
 	rest []byte
 }
 
-// receiver is the reference: it receives a whole stream, one frame after the other, by the letter of RFC 6455 and
-// with no thought of speed.
+// receiver is the reference: it receives a whole stream, one frame after the other, by the letter
+// of RFC 6455 and with no thought of speed.
 type receiver struct {
 	fromClient bool // the sender must mask its frames, or must not
 	limit      int  // bytes a message
@@ -187,7 +188,8 @@ func (rc receiver) close(r reception, payload []byte) reception {
 	return r
 }
 
-// legalCode reports whether a close frame may carry the code: those of RFC 6455 §7.4 and IANA's registry.
+// legalCode reports whether a close frame may carry the code: those of RFC 6455 §7.4 and IANA's
+// registry.
 func legalCode(code atrium.StatusCode) bool {
 	switch code {
 	case 1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014:
@@ -221,8 +223,9 @@ var runeBeginnings = sync.OnceValue(func() map[string]bool {
 	return beginnings
 })
 
-// slowInflate inflates a message (RFC 7692 §7.2.2). If it cannot, it says with which codes a receiver may answer.
-// Some senders leave the tail at a message's end that should have been stripped: that is accepted, too.
+// slowInflate inflates a message (RFC 7692 §7.2.2). If it cannot, it says with which codes a
+// receiver may answer. Some senders leave the tail at a message's end that should have been
+// stripped: that is accepted, too.
 func slowInflate(message []byte, limit int, text bool) (inflated []byte, codes []atrium.StatusCode) {
 	inflated, ok := inflateBlocks(message, "\x00\x00\xff\xff", limit)
 	if !ok && len(inflated) <= limit {
@@ -241,9 +244,11 @@ func slowInflate(message []byte, limit int, text bool) (inflated []byte, codes [
 	return inflated, codes
 }
 
-// inflateBlocks inflates blocks that end exactly with the message and its tail. It stops a little over limit.
+// inflateBlocks inflates blocks that end exactly with the message and its tail. It stops a little
+// over limit.
 func inflateBlocks(message []byte, tail string, limit int) (inflated []byte, ok bool) {
-	// Whether a block ends there is seen from a last one behind it, whose content must come out as it went in.
+	// Whether a block ends there is seen from a last one behind it, whose content must come out as
+	// it went in.
 	const content = "an ending"
 	last := append([]byte{1, byte(len(content)), 0, ^byte(len(content)), 0xff}, content...)
 	in := bytes.NewReader(slices.Concat(message, []byte(tail), last))
@@ -257,7 +262,8 @@ func inflateBlocks(message []byte, tail string, limit int) (inflated []byte, ok 
 		case err != nil || in.Len() == began:
 			return inflated[:min(len(inflated), limit)], false
 		case in.Len() >= len(last) && in.Len() < len(last)+len(tail):
-			// It was a last block that was cut off, and the tail completes it: right by the letter of §7.2.2.
+			// It was a last block that was cut off, and the tail completes it: right by the letter
+			// of §7.2.2.
 			return inflated, true
 		case in.Len() == 0:
 			inflated, ok = bytes.CutSuffix(inflated, []byte(content))

@@ -41,8 +41,8 @@ func drawMessage(data []byte, s *script) message {
 	return message{opText, bytes.ToValidUTF8(p, []byte("€"))}
 }
 
-// appendMessage appends the message as frames, fragmented and with pings and pongs between, and compressed if it may
-// be, as the script says.
+// appendMessage appends the message as frames, fragmented and with pings and pongs between, and
+// compressed if it may be, as the script says.
 func appendMessage(dst []byte, m message, s *script, sender role, deflate bool) []byte {
 	h := header{Opcode: m.op, Masked: sender == asClient}
 	rest := m.payload
@@ -98,8 +98,8 @@ func readMessages(t *testing.T, c *atrium.Conn, into bool, want []message, each 
 	}
 }
 
-// FuzzRoundTrip sends messages and has them sent back: what was sent is what Read returns, whoever sends and however
-// it comes in frames.
+// FuzzRoundTrip sends messages and has them sent back: what was sent is what Read returns, whoever
+// sends and however it comes in frames.
 func FuzzRoundTrip(f *testing.F) {
 	n, u := newNetwork(f), newUpgrader(f)
 	for config := range uint8(32) {

@@ -1,5 +1,6 @@
-// Clients measures 10,000 atrium.Clients in one process, over TCP to a hub in another one: what each holds while it waits,
-// after it has called, handled an event and answered a ping; and, when the hub restarts, when they come back.
+// Clients measures 10,000 atrium.Clients in one process, over TCP to a hub in another one: what
+// each holds while it waits, after it has called, handled an event and answered a ping; and, when
+// the hub restarts, when they come back.
 package main
 
 import (
@@ -22,8 +23,8 @@ const pingInterval = 5 * time.Second
 func main() {
 	process.Serve(map[string]process.Kind{"hub": serve})
 	n := flag.Int("n", 10_000, "clients")
-	// With the default of 1 s the window is 1 s wide, and two processors shared with the hub need longer for 10,000
-	// handshakes: what one sees then is the machine.
+	// With the default of 1 s the window is 1 s wide, and two processors shared with the hub need
+	// longer for 10,000 handshakes: what one sees then is the machine.
 	wait := flag.Duration("min", 6*time.Second, "Backoff.Min")
 	flag.Parse()
 

@@ -1,5 +1,5 @@
-// Fairness measures how long polite clients of a hub wait for their answers: alone, beside what keeps all processors as
-// busy but takes turns, and while others send calls as fast as they can.
+// Fairness measures how long polite clients of a hub wait for their answers: alone, beside what
+// keeps all processors as busy but takes turns, and while others send calls as fast as they can.
 package main
 
 import (

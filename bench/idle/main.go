@@ -1,6 +1,7 @@
-// Idle measures the memory of connections that wait: 10,000 of them to one server process, over TCP and over TLS, with
-// short requests and with those of a browser. Each has been used before: a member of the hub has handled an event that
-// asked its client something, and was pinged; a Conn has echoed a message and answered a ping.
+// Idle measures the memory of connections that wait: 10,000 of them to one server process, over TCP
+// and over TLS, with short requests and with those of a browser. Each has been used before: a
+// member of the hub has handled an event that asked its client something, and was pinged; a Conn
+// has echoed a message and answered a ping.
 package main
 
 import (

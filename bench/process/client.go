@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// Handshakes are two requests for a WebSocket: one of 200 bytes, as a program sends it, and one of a browser.
+// Handshakes are two requests for a WebSocket: one of 200 bytes, as a program sends it, and one of
+// a browser.
 var Handshakes = map[string]string{
 	"200 bytes": "GET /hub HTTP/1.1\r\nHost: 127.0.0.1:3000\r\nUser-Agent: device/1.0 (7)\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
@@ -27,7 +28,8 @@ type Client struct {
 	in *bufio.Reader
 }
 
-// Connect connects to the server and makes a WebSocket with one of the Handshakes, with the query added to its path.
+// Connect connects to the server and makes a WebSocket with one of the Handshakes, with the query
+// added to its path.
 func (s *Server) Connect(overTLS bool, handshake, query string) *Client {
 	nc, err := net.Dial("tcp", s.Addr)
 	check(err)

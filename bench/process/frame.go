@@ -21,7 +21,8 @@ type Header struct {
 	Length int
 }
 
-// ParseHeader reads the header that b begins with, and returns its size; 0 if b ends before it does. It checks nothing.
+// ParseHeader reads the header that b begins with, and returns its size; 0 if b ends before it
+// does. It checks nothing.
 func ParseHeader(b []byte) (h Header, size int) {
 	if len(b) < 2 {
 		return h, 0

@@ -1,5 +1,6 @@
-// Wire measures what messages cost the server, in processor time of its own process: an echo and a fan-out, each against
-// the least that any server must do. Rounds alternate between the two; the ratio is that of the medians.
+// Wire measures what messages cost the server, in processor time of its own process: an echo and a
+// fan-out, each against the least that any server must do. Rounds alternate between the two; the
+// ratio is that of the medians.
 package main
 
 import (
@@ -51,8 +52,8 @@ func main() {
 	}
 }
 
-// compare prints the medians of rounds with a bare server and with ours. prepare returns what a round does, and how many
-// operations that is.
+// compare prints the medians of rounds with a bare server and with ours. prepare returns what a
+// round does, and how many operations that is.
 func compare(what string, rounds int, bare, ours string, prepare func(s *process.Server, isOurs bool) (round func(), n int)) {
 	var costs [2][]float64
 	var servers [2]*process.Server
@@ -96,7 +97,8 @@ func echoes(s *process.Server, op process.Opcode, text string, burst, times int)
 	}
 }
 
-// broadcasts has the server tell the members, several times at once, and waits until all have heard.
+// broadcasts has the server tell the members, several times at once, and waits until all have
+// heard.
 func broadcasts(s *process.Server, isHub bool, outstanding int) func() {
 	const frame = len(event) + 2
 	var heard sync.WaitGroup

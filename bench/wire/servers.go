@@ -115,7 +115,8 @@ func hubFanOut(l net.Listener) func(int) {
 	}
 }
 
-// waitFor waits until all members are there: a client knows that it is connected a little before the server does.
+// waitFor waits until all members are there: a client knows that it is connected a little before
+// the server does.
 func waitFor(count func() int) {
 	for count() < members {
 		time.Sleep(time.Millisecond)
