@@ -341,9 +341,9 @@ func (l *link) push(m *parcel) (sent, wake bool) {
 // frames encodes a parcel's messages as frames, one behind the other.
 func (l *link) frames(m *parcel) []byte {
 	c := l.conn
-	b := c.messageFrame(opText, m.text, len(m.text) >= int(c.compression.threshold))
+	b := c.frame(opText, m.text, len(m.text) >= int(c.compression.threshold))
 	for _, attachment := range m.attachments {
-		b = append(b, c.frame(opBinary, attachment)...)
+		b = append(b, c.frame(opBinary, attachment, false)...)
 	}
 	return b
 }

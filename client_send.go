@@ -51,7 +51,7 @@ func (c *Client) encode(event string, args []any, id int64) (*parcel, error) {
 
 // newParcel encodes a packet. It keeps nothing of p.
 func newParcel(p packet) *parcel {
-	m := &parcel{text: appendMessagePacket(make([]byte, 0, 32+len(p.namespace)+len(p.name)+len(p.args.json)), p)}
+	m := &parcel{text: appendPacket(make([]byte, 0, 32+len(p.namespace)+len(p.name)+len(p.args.json)), p)}
 	for _, at := range p.args.attachments {
 		m.attachments = append(m.attachments, appendAttachment(nil, p.args.json, at))
 	}

@@ -43,7 +43,7 @@ func TestClusterEmit(t *testing.T) {
 			to   Target
 			want []member
 		}{
-			{"everyone", a.all(), []member{m0, m1, m2}},
+			{"everyone", Target{ns: a.Namespace}, []member{m0, m1, m2}},
 			{"a room", b.To("red"), []member{m0, m1}},
 			{"a room of others", c.To("red"), []member{m0, m1}},
 			{"rooms, each member once", c.To("red", "blue"), []member{m0, m1, m2}},

@@ -136,7 +136,7 @@ func (c *Conn) write(ctx context.Context, op opcode, p []byte, compress bool) er
 	if err := c.out.waitForRoom(ctx); err != nil {
 		return err
 	}
-	verdict, wake := c.out.push(c.messageFrame(op, p, compress), forWriter)
+	verdict, wake := c.out.push(c.frame(op, p, compress), forWriter)
 	if wake {
 		c.wake()
 	}
@@ -146,29 +146,19 @@ func (c *Conn) write(ctx context.Context, op opcode, p []byte, compress bool) er
 	return nil
 }
 
-// messageFrame returns a whole frame with a copy of p: compressed, if compress says so and that
-// makes it smaller.
-func (c *Conn) messageFrame(op opcode, p []byte, compress bool) []byte {
-	h := c.header(op)
+// frame returns a whole frame with a copy of p, masked if this end is the client, and compressed if
+// compress says so and that makes it smaller.
+func (c *Conn) frame(op opcode, p []byte, compress bool) []byte {
+	h := frameHeader{Fin: true, Opcode: op}
+	if c.client {
+		h.Masked, h.Key = true, newMaskKey()
+	}
 	if compress {
 		if frame := c.compression.frame(h, p); frame != nil {
 			return frame
 		}
 	}
 	return wholeFrame(h, p)
-}
-
-// frame returns a whole frame with a copy of p, masked if this end is the client.
-func (c *Conn) frame(op opcode, p []byte) []byte { return wholeFrame(c.header(op), p) }
-
-// header returns the header of a whole frame but for its length, with a masking key if this end is
-// the client.
-func (c *Conn) header(op opcode) frameHeader {
-	h := frameHeader{Fin: true, Opcode: op}
-	if c.client {
-		h.Masked, h.Key = true, newMaskKey()
-	}
-	return h
 }
 
 // maskKeys are masking keys read ahead: those from used on are still unused. To ask the system for

@@ -102,7 +102,7 @@ func (c *Conn) beginClose(code StatusCode, reason string, mode closeMode) bool {
 	if mode == dropQueued {
 		c.out.abandon()
 	}
-	frame := c.frame(opClose, appendClosePayload(nil, code, reason))
+	frame := c.frame(opClose, appendClosePayload(nil, code, reason), false)
 	if c.out.pushClose(frame, newEnding(c, mode)) {
 		c.wake()
 	}

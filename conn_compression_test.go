@@ -297,7 +297,7 @@ func TestTargetCompress(t *testing.T) {
 	}
 	small, large := strings.Repeat("x", 200), strings.Repeat("x", 2000)
 	for name, target := range map[string]Target{
-		"everyone":     h.all(),
+		"everyone":     Target{ns: h.Namespace},
 		"room":         h.To("room"),
 		"id":           h.To(m.ID()),
 		"others":       other.Broadcast(),

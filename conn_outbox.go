@@ -202,7 +202,6 @@ func (o *outbox) flush() {
 	for range 2 {
 		chunk := o.take(&buf, false)
 		if chunk == nil {
-			releaseBuffer(buf)
 			return
 		}
 		n, err := o.fast.tryWrite(chunk)
@@ -226,13 +225,12 @@ func (o *outbox) drain(rest []byte, buf *[]byte) {
 			o.waits()
 		}
 		if chunk == nil {
-			break
+			return
 		}
 		rest = nil
 		n, err := o.nc.Write(chunk)
 		o.wrote(n, err, false)
 	}
-	releaseBuffer(buf)
 }
 
 // waits notes that a write begins that may wait. It locks.
@@ -242,26 +240,24 @@ func (o *outbox) waits() {
 	o.writing = nanotime()
 }
 
-// take returns what to write next; nil if there is nothing, after which the caller no longer is the
-// writer. mayWait says that the write may wait. It locks.
+// take returns what to write next, in buf if it needs one; nil if there is nothing, after which the
+// caller no longer is the writer, and buf no longer its. mayWait says that the write may wait. It
+// locks.
 func (o *outbox) take(buf **[]byte, mayWait bool) []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writing = 0
-	if o.err != nil {
-		o.state = writerIdle
-		return nil
-	}
 	chunk := o.next(buf)
-	if chunk == nil {
+	switch {
+	case chunk == nil:
 		o.state = writerIdle
-		o.shrink()
 		if o.closing {
 			o.fail(ErrClosed)
 		}
-		return nil
-	}
-	if mayWait {
+		if *buf != nil {
+			drainBuffers.Put(*buf)
+		}
+	case mayWait:
 		o.writing = nanotime()
 	}
 	return chunk

@@ -43,7 +43,7 @@ func (c *Conn) Ping(ctx context.Context) error {
 
 // queuePing queues a ping without waiting for its pong.
 func (c *Conn) queuePing(payload []byte) bool {
-	queued, wake := c.out.pushPing(c.frame(opPing, payload))
+	queued, wake := c.out.pushPing(c.frame(opPing, payload, false))
 	if wake {
 		c.wake()
 	}

@@ -53,9 +53,14 @@ func (q *frameQueue) addPong(frame []byte) {
 func (q *frameQueue) cost() int { return q.bytes + q.frames.len()*frameOverhead }
 
 // next returns what to write next: a frame or a piece of one, where it lies, or as many whole
-// frames as go into a buffer; nil if there is nothing. It takes the buffer from the pool if it
-// needs one. The bytes count until they are written: see wrote of outbox.
+// frames as go into a buffer; nil if there is nothing, and then it gives back the room for more than
+// a few frames. It takes the buffer from the pool if it needs one. The bytes count until they are
+// written: see wrote of outbox.
 func (q *frameQueue) next(buf **[]byte) []byte {
+	waiting, control := q.frames.len(), len(q.pongs)+len(q.pings)
+	if len(q.partial) == 0 && control == 0 && (waiting == 1 || waiting > 1 && len(*q.frames.at(0)) > writeChunk) {
+		q.partial = q.pop()
+	}
 	if len(q.partial) > 0 {
 		chunk := q.partial[:min(len(q.partial), writeChunk)]
 		if q.partial = q.partial[len(chunk):]; len(q.partial) == 0 {
@@ -63,37 +68,20 @@ func (q *frameQueue) next(buf **[]byte) []byte {
 		}
 		return chunk
 	}
-	waiting, control := q.frames.len(), len(q.pongs)+len(q.pings)
 	if waiting+control == 0 {
+		q.frames.shrink(keptFrames)
+		q.pongs, q.pings = nil, nil
 		return nil
-	}
-	if waiting == 1 && control == 0 {
-		return q.begin(q.pop())
 	}
 	if *buf == nil {
 		*buf = drainBuffers.Get().(*[]byte)
 	}
 	chunk := append(append((**buf)[:0], q.pongs...), q.pings...)
 	q.pongs, q.pings = q.pongs[:0], q.pings[:0]
-	for q.frames.len() > 0 {
-		if frame := *q.frames.at(0); len(chunk)+len(frame) > writeChunk {
-			if len(chunk) > 0 {
-				return chunk
-			}
-			return q.begin(q.pop())
-		}
+	for q.frames.len() > 0 && len(chunk)+len(*q.frames.at(0)) <= writeChunk {
 		chunk = append(chunk, q.pop()...)
 	}
 	return chunk
-}
-
-// begin returns the first chunk of a frame and keeps the rest.
-func (q *frameQueue) begin(frame []byte) []byte {
-	if len(frame) > writeChunk {
-		q.partial = frame[writeChunk:]
-		frame = frame[:writeChunk]
-	}
-	return frame
 }
 
 // pop takes the first frame off the queue; nil if there is none.
@@ -112,20 +100,8 @@ func (q *frameQueue) dropWaiting() {
 	q.pongs, q.pings = nil, nil
 }
 
-// shrink gives back the room of an empty queue, but for a few frames'.
-func (q *frameQueue) shrink() {
-	q.frames.shrink(keptFrames)
-	q.pongs, q.pings = nil, nil
-}
-
 // drainBuffers are for chunks of several frames.
 var drainBuffers = sync.Pool{New: func() any {
 	b := make([]byte, 0, writeChunk)
 	return &b
 }}
-
-func releaseBuffer(buf *[]byte) {
-	if buf != nil {
-		drainBuffers.Put(buf)
-	}
-}

@@ -42,8 +42,6 @@ type inbound struct {
 	message    []byte // what has come of it, unmasked
 }
 
-func (in *inbound) buffered() []byte { return in.buf[in.r:in.w] }
-
 // Read waits for the next message and returns it; the slice is the caller's. Pings are answered and
 // pongs seen on the way.
 //
@@ -122,49 +120,44 @@ func (c *Conn) nextMessage(buf []byte) (op opcode, p []byte, owned bool, err err
 				return c.collected(buf)
 			}
 		}
-		h, n, err := parseHeader(in.buffered())
+		h, n, err := parseHeader(in.buf[in.r:in.w])
 		if err == nil && n > 0 {
 			err = c.checkHeader(h)
 		}
 		if err != nil {
 			return 0, nil, false, c.fail(err)
 		}
-		whole := n > 0 && h.Length <= int64(in.w-in.r-n)
-		switch {
-		case n == 0 || h.Opcode.control() && !whole:
+		control, whole := h.Opcode.control(), n > 0 && h.Length <= int64(in.w-in.r-n)
+		if n == 0 || control && !whole {
 			return opContinuation, nil, false, nil
-		case h.Opcode.control():
-			if in.op == opContinuation {
-				c.partialSince.Store(0)
-			}
-			if err := c.control(h.Opcode, in.payload(h, n)); err != nil {
+		}
+		if !control && (!whole || !h.Fin || in.op != opContinuation) {
+			in.beginFrame(h, n, buf)
+			continue
+		}
+		// A control frame or, the most common case, a message in one frame, all of which is here.
+		in.r += n
+		p = in.buf[in.r : in.r+int(h.Length)]
+		in.r += len(p)
+		if h.Masked {
+			mask(p, h.Key, 0)
+		}
+		if in.op == opContinuation {
+			c.partialSince.Store(0)
+		}
+		switch {
+		case control:
+			if err := c.control(h.Opcode, p); err != nil {
 				return 0, nil, false, err
 			}
-		case whole && h.Fin && in.op == opContinuation: // the most common case
-			p = in.payload(h, n)
-			c.partialSince.Store(0)
-			if h.Rsv1 {
-				return c.inflated(h.Opcode, p, buf)
-			}
-			if h.Opcode == opText && !utf8.Valid(p) {
-				return 0, nil, false, c.fail(errNotUTF8)
-			}
-			return h.Opcode, p, false, nil
+		case h.Rsv1:
+			return c.inflated(h.Opcode, p, buf)
+		case h.Opcode == opText && !utf8.Valid(p):
+			return 0, nil, false, c.fail(errNotUTF8)
 		default:
-			in.beginFrame(h, n, buf)
+			return h.Opcode, p, false, nil
 		}
 	}
-}
-
-// payload takes a whole frame, whose header has n bytes, out of the read buffer and returns its
-// payload, unmasked.
-func (in *inbound) payload(h frameHeader, n int) []byte {
-	p := in.buf[in.r+n : in.r+n+int(h.Length)]
-	in.r += n + len(p)
-	if h.Masked {
-		mask(p, h.Key, 0)
-	}
-	return p
 }
 
 // beginFrame begins to collect a data frame, and a message if it is the first of one.
@@ -184,7 +177,7 @@ func (in *inbound) beginFrame(h frameHeader, n int, buf []byte) {
 // is all, the frame is not in progress any more.
 func (c *Conn) collect() error {
 	in := &c.in
-	piece := in.buffered()
+	piece := in.buf[in.r:in.w]
 	piece = piece[:min(int64(len(piece)), in.remaining)]
 	in.r += len(piece)
 	in.message = append(in.message, piece...)
@@ -285,7 +278,7 @@ func (c *Conn) fillBuffer(ctx context.Context) error {
 		return err
 	}
 	if in.r > 0 {
-		in.w = copy(in.buf, in.buffered())
+		in.w = copy(in.buf, in.buf[in.r:in.w])
 		in.r = 0
 	}
 	if in.w == len(in.buf) || len(in.buf) < readBufferSize {
@@ -331,49 +324,20 @@ func (c *Conn) fillMessage(ctx context.Context) error {
 // receive waits for at least one byte from the network and puts what comes into p or, if p is nil,
 // into a pooled buffer that becomes in.buf. It returns the error of ctx, after which reading may go
 // on, or one that ends the connection.
-func (c *Conn) receive(ctx context.Context, p []byte) (int, error) {
+func (c *Conn) receive(ctx context.Context, p []byte) (n int, err error) {
 	if c.in.op != opContinuation || c.in.w > c.in.r {
 		c.partialSince.CompareAndSwap(0, nanotime())
 	}
 	c.noteMoreInput(false)
+	var interrupted <-chan struct{}
+	var stop func() bool
 	if ctx.Done() != nil {
-		return c.receiveUntil(ctx, p)
-	}
-	n, err := c.readNetwork(p)
-	if err != nil {
-		err = c.readFailed(err)
-	}
-	return n, err
-}
-
-// receiveUntil is receive with a context that may end: its end sets a read deadline that has
-// passed.
-func (c *Conn) receiveUntil(ctx context.Context, p []byte) (int, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		_ = c.nc.SetReadDeadline(longAgo) // its error is left to the read
-		close(interrupted)
-	})
-	n, err := c.readNetwork(p)
-	if !stop() {
-		<-interrupted
-		_ = c.nc.SetReadDeadline(time.Time{}) // its error is left to the next read
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return 0, ctx.Err()
+		if err := ctx.Err(); err != nil {
+			return 0, err
 		}
+		interrupted, stop = c.interruptRead(ctx)
 	}
-	if err != nil {
-		err = c.readFailed(err)
-	}
-	return n, err
-}
-
-// readNetwork waits for at least one byte, or an error.
-func (c *Conn) readNetwork(p []byte) (n int, err error) {
-	for {
+	for n == 0 && err == nil { // neither is allowed by io.Reader, if discouraged
 		if c.out.fast != nil {
 			var pooled *[readBufferSize]byte
 			n, pooled, err = c.fast.wait(p)
@@ -383,15 +347,29 @@ func (c *Conn) readNetwork(p []byte) (n int, err error) {
 		} else {
 			n, err = c.nc.Read(p)
 		}
-		if n > 0 {
-			c.reads.Add(1)
-			return n, nil // an error that came along comes again
-		}
-		if err != nil {
-			return 0, err
-		}
-		// Nothing and no error is allowed by io.Reader, if discouraged.
 	}
+	if stop != nil && !stop() {
+		<-interrupted
+		_ = c.nc.SetReadDeadline(time.Time{}) // its error is left to the next read
+		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, ctx.Err()
+		}
+	}
+	if n == 0 {
+		return 0, c.readFailed(err)
+	}
+	c.reads.Add(1)
+	return n, nil // an error that came along comes again
+}
+
+// interruptRead has the end of ctx set a read deadline that has passed, and then close interrupted,
+// unless stop comes first and reports true.
+func (c *Conn) interruptRead(ctx context.Context) (interrupted <-chan struct{}, stop func() bool) {
+	done := make(chan struct{})
+	return done, context.AfterFunc(ctx, func() {
+		_ = c.nc.SetReadDeadline(longAgo) // its error is left to the read
+		close(done)
+	})
 }
 
 // readFailed ends reading because the network connection has failed or was cut, and returns the
@@ -410,7 +388,7 @@ func (c *Conn) control(op opcode, payload []byte) error {
 	switch op {
 	case opPing:
 		// RFC 6455 §5.5.3: a pong has the application data of its ping.
-		if c.out.pushPong(c.frame(opPong, payload)) {
+		if c.out.pushPong(c.frame(opPong, payload, false)) {
 			c.wake()
 		}
 	case opPong:

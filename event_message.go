@@ -75,7 +75,7 @@ func (m *message) form(wire protocol) *wireForm {
 	case plainProtocol:
 		b = appendEvent(b, m.eventData)
 	case socketIOProtocol:
-		b = appendMessagePacket(b, packet{kind: packetEvent, namespace: m.namespace, eventData: m.eventData})
+		b = appendPacket(b, packet{kind: packetEvent, namespace: m.namespace, eventData: m.eventData})
 		if len(m.offset) > 0 {
 			b = append(b[:len(b)-len("]")], ',') // an event's name is before it
 			b = append(append(b, m.offset...), ']')
@@ -110,13 +110,14 @@ func (f *wireForm) release() {
 
 // set sets the payload, which was appended to newFrame's buffer.
 func (f *wireForm) set(b []byte) {
-	f.whole, f.payload = sealFrame(b, opText), b[headerRoom:]
+	f.whole, f.payload = prependHeader(b, frameHeader{Fin: true, Opcode: opText}), b[headerRoom:]
 }
 
 // attach adds a's attachments.
 func (f *wireForm) attach(a args) {
 	for _, at := range a.attachments {
-		f.rest = append(f.rest, sealFrame(appendAttachment(newFrame(at.end-at.start), a.json, at), opBinary)...)
+		b := appendAttachment(newFrame(at.end-at.start), a.json, at)
+		f.rest = append(f.rest, prependHeader(b, frameHeader{Fin: true, Opcode: opBinary})...)
 		f.base64 = append(f.base64, appendEngineBase64(nil, a.json[at.start+1:at.end-1]))
 	}
 	f.whole = append(f.whole, f.rest...)
@@ -189,11 +190,6 @@ func insteadOf(event string) string {
 	return "" // the others have a meaning in JavaScript only
 }
 
-// newFrame returns a buffer to append a payload of about size bytes to. sealFrame makes it a frame,
-// in place.
+// newFrame returns a buffer to append a payload of about size bytes to. prependHeader makes it a
+// frame, in place.
 func newFrame(size int) []byte { return make([]byte, headerRoom, headerRoom+size) }
-
-// sealFrame puts the header in front of a payload that was appended to newFrame's buffer.
-func sealFrame(b []byte, op opcode) []byte {
-	return prependHeader(b, frameHeader{Fin: true, Opcode: op})
-}

@@ -63,7 +63,7 @@ func TestMessageReuse(t *testing.T) {
 func TestSealFrameLengths(t *testing.T) {
 	for _, n := range []int{0, 1, 125, 126, 127, 0xFFFF, 0x10000, 0x10001} {
 		payload := bytes.Repeat([]byte{'x'}, n)
-		frame := sealFrame(append(newFrame(n), payload...), opText)
+		frame := prependHeader(append(newFrame(n), payload...), frameHeader{Fin: true, Opcode: opText})
 		h, size, err := parseHeader(frame)
 		if err != nil || h.Length != int64(n) || !bytes.Equal(frame[size:], payload) {
 			t.Errorf("%d bytes: %+v, %v", n, h, err)

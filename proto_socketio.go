@@ -249,14 +249,14 @@ func expectEnd(b []byte, i int) *Error {
 	return nil
 }
 
-// appendPacket appends p. An EVENT or ACK with attachments becomes a binary one, and the caller
-// sends its attachments (appendAttachment) right after it.
+// appendPacket appends p as an Engine.IO message. An EVENT or ACK with attachments becomes a binary
+// one, and the caller sends its attachments (appendAttachment) right after it.
 func appendPacket(dst []byte, p packet) []byte {
 	if n := len(p.args.attachments); n > 0 {
 		p.kind += packetBinaryEvent - packetEvent
 		p.attachments = n
 	}
-	dst = append(dst, '0'+byte(p.kind))
+	dst = append(dst, byte(engineMessage), '0'+byte(p.kind))
 	if p.kind.binary() {
 		dst = strconv.AppendInt(dst, int64(p.attachments), 10)
 		dst = append(dst, '-')
@@ -282,11 +282,6 @@ func appendPacket(dst []byte, p packet) []byte {
 	}
 	dst = appendPlaceholders(dst, p.args)
 	return append(dst, ']')
-}
-
-// appendMessagePacket appends an Engine.IO message with the packet.
-func appendMessagePacket(b []byte, p packet) []byte {
-	return appendPacket(append(b, byte(engineMessage)), p)
 }
 
 // ackError returns the arguments of an acknowledgement that reports an error.

@@ -105,7 +105,7 @@ func (m *awayModel) someNames(most int) []string {
 // target is a random one on any node, and who belongs to it.
 func (m *awayModel) target() (target Target, on *Hub, whom []*modelGuest) {
 	on = m.hubs[m.rng.IntN(len(m.hubs))]
-	target = on.all()
+	target = Target{ns: on.Namespace}
 	in := func(*modelGuest) bool { return true }
 	if m.rng.IntN(4) > 0 {
 		names := m.someNames(3)

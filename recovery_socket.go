@@ -40,11 +40,10 @@ func (t Target) recipients() recipients {
 // current returns the live Socket with the id of s, which is another if the client has come back; s
 // itself if there is none.
 func (n *Namespace) current(s *Socket) *Socket {
-	if n.recovery == nil || s == nil {
-		return s
-	}
-	if now := n.socket(s.id); now != nil {
-		return now
+	if n.recovery != nil {
+		if now := n.socket(s.id); now != nil {
+			return now
+		}
 	}
 	return s
 }

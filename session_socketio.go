@@ -113,7 +113,11 @@ func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 	case s.ended.Load():
 		// What comes after the close is ignored.
 	case p.kind == engineMessage:
-		return c.receiveMessage(s, p)
+		whole, done, err := c.parts.add(p, attachmentLimits{s.config.maxAttachments, int(s.messageSize())})
+		if err != nil || !done {
+			return err
+		}
+		return c.receivePacket(s, whole)
 	case p.kind == engineClose:
 		s.end(ReasonTransportClose, StatusNormalClosure, "")
 	case p.kind == enginePing:
@@ -122,15 +126,6 @@ func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 		s.sendText(append(newFrame(1), byte(engineNoop)))
 	}
 	return nil
-}
-
-// receiveMessage handles one message: a packet, or a part of one.
-func (c *socketIOCodec) receiveMessage(s *session, m enginePacket) *Error {
-	p, done, err := c.parts.add(m, attachmentLimits{s.config.maxAttachments, int(s.messageSize())})
-	if err != nil || !done {
-		return err
-	}
-	return c.receivePacket(s, p)
 }
 
 // receivePacket handles a packet that is complete.
@@ -233,9 +228,9 @@ func (c *socketIOCodec) disconnect(s *Socket, status closeStatus) {
 	if told {
 		data := status.appendJSON(nil)
 		event := eventData{"disconnect_reason", args{json: data, n: 1}, noID}
-		s.session.sendText(appendMessagePacket(newFrame(64+len(data)), packet{kind: packetEvent, namespace: s.ns.name, eventData: event}))
+		s.session.sendText(appendPacket(newFrame(64+len(data)), packet{kind: packetEvent, namespace: s.ns.name, eventData: event}))
 	}
-	s.session.sendText(appendMessagePacket(newFrame(32), newPacket(packetDisconnect, s.ns.name, nil)))
+	s.session.sendText(appendPacket(newFrame(32), newPacket(packetDisconnect, s.ns.name, nil)))
 }
 
 func (s closeStatus) appendJSON(b []byte) []byte {
@@ -250,13 +245,13 @@ func (c *socketIOCodec) connected(namespace, id, pid string) []byte {
 		data = appendQuoted(append(data, `,"pid":`...), pid)
 	}
 	data = append(data, '}')
-	return appendMessagePacket(newFrame(96), newPacket(packetConnect, namespace, data))
+	return appendPacket(newFrame(96), newPacket(packetConnect, namespace, data))
 }
 
 // connectErrorPacket returns the message that refuses a client a namespace, in newFrame's buffer.
 func connectErrorPacket(namespace, message string, data []byte) []byte {
 	body := append(appendMessage([]byte{'{'}, message, data), '}')
-	return appendMessagePacket(newFrame(64+len(namespace)+len(body)), newPacket(packetConnectError, namespace, body))
+	return appendPacket(newFrame(64+len(namespace)+len(body)), newPacket(packetConnectError, namespace, body))
 }
 
 // ack implements codec.
@@ -269,7 +264,7 @@ func (c *socketIOCodec) ack(f *wireForm, namespace string, id int64, answer args
 // attachments.
 func ackPacket(namespace string, id int64, answer args) []byte {
 	p := packet{kind: packetAck, namespace: namespace, eventData: eventData{args: answer, ackID: id}}
-	return appendMessagePacket(newFrame(48+len(namespace)+len(answer.json)), p)
+	return appendPacket(newFrame(48+len(namespace)+len(answer.json)), p)
 }
 
 // eventError implements codec.
@@ -279,5 +274,5 @@ func (c *socketIOCodec) eventError(namespace, event string, ackID int64, message
 	}
 	body := appendErrorBody(nil, event, message, data)
 	report := eventData{"error", args{json: body, n: 1}, noID}
-	return appendMessagePacket(newFrame(64+len(body)), packet{kind: packetEvent, namespace: namespace, eventData: report})
+	return appendPacket(newFrame(64+len(body)), packet{kind: packetEvent, namespace: namespace, eventData: report})
 }

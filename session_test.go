@@ -679,7 +679,7 @@ func TestSessionDeadlinesOverTCP(t *testing.T) {
 func TestSessionSlowConsumerPolicy(t *testing.T) {
 	const bound = 100_000
 	text := `{"event":"e","data":"` + strings.Repeat("x", 1000) + `"}`
-	size := len(sealFrame(append(newFrame(0), text...), opText))
+	size := len(prependHeader(append(newFrame(0), text...), frameHeader{Fin: true, Opcode: opText}))
 	cost := size + frameOverhead
 	tests := []struct {
 		name    string

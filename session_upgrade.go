@@ -112,5 +112,5 @@ func (f *wireForm) fromText(p []byte) {
 		return
 	}
 	data, _ := base64.StdEncoding.AppendDecode(newFrame(len(p)), p[1:]) // it is we who encoded it
-	f.whole, f.payload = sealFrame(data, opBinary), data[headerRoom:]
+	f.whole, f.payload = prependHeader(data, frameHeader{Fin: true, Opcode: opBinary}), data[headerRoom:]
 }

@@ -288,7 +288,7 @@ func TestEngineUpgrade(t *testing.T) {
 func (h *Hub) sockets(count int) []*Socket {
 	var all []*Socket
 	poll(func() bool {
-		all = h.all().list()
+		all = Target{ns: h.Namespace}.list()
 		return len(all) == count
 	})
 	return all

@@ -61,13 +61,9 @@ func (s *Socket) handle(in incoming) {
 	if in.kind == incomingEvent {
 		e = &Event{sender: s, eventData: in.eventData}
 	}
-	defer func() {
-		if in.kind == incomingLeave {
-			s.handOver()
-			s.ns.hub.release(s.ns)
-			s.session.finished(s)
-		}
-	}()
+	if in.kind == incomingLeave {
+		defer s.finished()
+	}
 	guard(func() { s.run(in, e) }, func(what ...any) {
 		s.loggerOf(in).Error("atrium: a handler panicked", what...)
 		if e != nil {
@@ -75,6 +71,13 @@ func (s *Socket) handle(in incoming) {
 		}
 		s.session.end(ReasonForcedServerClose, StatusInternalError, "internal error")
 	})
+}
+
+// finished is called when all functions of the socket have returned.
+func (s *Socket) finished() {
+	s.handOver()
+	s.ns.hub.release(s.ns)
+	s.session.finished(s)
 }
 
 // run calls the functions for the item; e is the event if it is one.
@@ -250,9 +253,4 @@ func (s *Socket) replyError(event string, id int64, message string, data []byte)
 		return
 	}
 	s.session.sendText(s.session.codec.eventError(s.ns.name, event, id, message, data))
-}
-
-// push queues a message for the client, and may be called under a room's lock; see session.push.
-func (s *Socket) push(m *message) (wake, slow bool) {
-	return s.session.push(m.form(s.session.protocol), m.volatile, forBroadcast)
 }

@@ -299,7 +299,7 @@ func TestDisconnectWithUnfit(t *testing.T) {
 	plain := srv.connect(t, nil)
 	s := plain.socket(h)
 	for _, code := range []StatusCode{0, 999, StatusNoStatusReceived, StatusAbnormalClosure, StatusTLSHandshake, 2000, 5000} {
-		if err := errors.Join(s.DisconnectWith(code, ""), h.all().DisconnectWith(t.Context(), code, "")); !errors.Is(err, errCloseCode) {
+		if err := errors.Join(s.DisconnectWith(code, ""), Target{ns: h.Namespace}.DisconnectWith(t.Context(), code, "")); !errors.Is(err, errCloseCode) {
 			t.Errorf("%d: %v", code, err)
 		}
 	}
@@ -307,7 +307,7 @@ func TestDisconnectWithUnfit(t *testing.T) {
 	io := srv.socketIO(t)
 	io.join("")
 	long := strings.Repeat("€", 50)
-	if err := h.all().DisconnectWith(t.Context(), StatusPolicyViolation, "\xff"+long); err != nil {
+	if err := h.Local().DisconnectWith(t.Context(), StatusPolicyViolation, "\xff"+long); err != nil {
 		t.Fatal(err)
 	}
 	cut := "\uFFFD" + strings.Repeat("€", 40) // 123 bytes

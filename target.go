@@ -163,7 +163,7 @@ type delivery struct {
 var deliveries = sync.Pool{New: func() any { return new(delivery) }}
 
 func (d *delivery) push(s *Socket, m *message) {
-	wake, slow := s.push(m)
+	wake, slow := s.session.push(m.form(s.session.protocol), m.volatile, forBroadcast)
 	if m.number != 0 && s.kept != nil {
 		s.kept.sent = m.number
 	}
@@ -197,50 +197,41 @@ func (d *delivery) finish(f *flusher) {
 // each calls visit once for each socket of the target, under the read lock of a room: visit must be
 // quick; see room.each.
 func (t Target) each(visit func(*Socket)) {
-	excepted := t.excepted()
-	t.sender = t.ns.current(t.sender)
+	var out map[*Socket]bool // those that are left out, or were visited already
+	if len(t.except) > 0 || len(t.rooms) > 1 {
+		out = make(map[*Socket]bool)
+	}
+	for _, name := range t.except {
+		t.ns.members(name, func(s *Socket) { out[s] = true })
+	}
+	if t.sender != nil {
+		t.sender = t.ns.current(t.sender)
+	}
 	switch {
 	case t.only != nil:
 		// Its id is its alone, also if its client has come back meanwhile.
-		if s := t.ns.socket(t.only.id); s != nil && !excepted[s] {
+		if s := t.ns.socket(t.only.id); s != nil && !out[s] {
 			visit(s)
 		}
 		return
 	case !t.scoped:
 		t.ns.everyone.each(func(s *Socket) {
-			if s != t.sender && !excepted[s] {
+			if s != t.sender && !out[s] {
 				visit(s)
 			}
 		})
-		return
-	}
-	var seen map[*Socket]bool
-	if len(t.rooms) > 1 {
-		seen = make(map[*Socket]bool)
 	}
 	for _, name := range t.rooms {
 		t.ns.members(name, func(s *Socket) {
-			if s == t.sender || excepted[s] || seen[s] {
+			if s == t.sender || out[s] {
 				return
 			}
-			if seen != nil {
-				seen[s] = true
+			if len(t.rooms) > 1 {
+				out[s] = true
 			}
 			visit(s)
 		})
 	}
-}
-
-// excepted collects the sockets that are left out; nil if none are.
-func (t Target) excepted() map[*Socket]bool {
-	if len(t.except) == 0 {
-		return nil
-	}
-	out := make(map[*Socket]bool)
-	for _, name := range t.except {
-		t.ns.members(name, func(s *Socket) { out[s] = true })
-	}
-	return out
 }
 
 // members visits the socket with that id, or the members of the room with that name.

@@ -332,7 +332,7 @@ func (f foreignReply) decode() (r Reply) {
 // waits as Target.Sockets does, and its error means that some were not counted. LocalRooms does not
 // wait.
 func (n *Namespace) Rooms(ctx context.Context) ([]RoomInfo, error) {
-	all, err := gather(ctx, n.all(), clusterRooms, n.LocalRooms)
+	all, err := gather(ctx, Target{ns: n}, clusterRooms, n.LocalRooms)
 	slices.SortFunc(all, func(a, b RoomInfo) int { return strings.Compare(a.Name, b.Name) })
 	merged := all[:0]
 	for _, r := range all {
