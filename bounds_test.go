@@ -100,7 +100,7 @@ func TestBoundsCountMemory(t *testing.T) {
 				if !ok {
 					t.Fatal("a message is malformed")
 				}
-				m.args = m.args.clone()
+				m.args.json = bytes.Clone(m.args.json)
 				if q.offer(m) != itemTaken {
 					return q.bytes, q
 				}

@@ -151,7 +151,7 @@ func (c *clientInbox) handle(in incoming) { in.note() }
 // note returns an item of the inbox that calls f, which calls the application's functions of that
 // name.
 func (c *Client) note(name string, f func(*functions[*Client])) incoming {
-	return incoming{kind: incomingNote, note: func() { c.runFunction(name, func() { f(c.registry.functions()) }) }}
+	return incoming{kind: incomingNote, note: func() { guard(func() { f(c.registry.functions()) }, c.panicked(name)) }}
 }
 
 // tell queues a note behind the events that were received. It waits if the inbox is full.
@@ -168,11 +168,6 @@ func (c *Client) run(e *Event, f func()) {
 		e.fail("internal error", nil)
 		e.sender.logger(e.name).Error("atrium: a handler panicked", what...)
 	})
-}
-
-// runFunction calls f, which calls the application's functions of that name. A panic is logged.
-func (c *Client) runFunction(name string, f func()) {
-	guard(f, c.panicked(name))
 }
 
 // panicked returns a function that logs the panic of the application's function of that name.

@@ -132,10 +132,10 @@ func (c *Client) askAuth(ctx context.Context) (any, error) {
 	go func() {
 		a := answer{err: errAuthPanicked}
 		defer func() { answered <- a }()
-		c.runFunction("ClientOptions.AuthFunc", func() {
+		guard(func() {
 			a.auth, a.err = c.options.AuthFunc(ctx)
 			a.err = errorOf(a.err)
-		})
+		}, c.panicked("ClientOptions.AuthFunc"))
 	}()
 	select {
 	case a := <-answered:

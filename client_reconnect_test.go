@@ -892,7 +892,7 @@ func TestClientHeartbeat(t *testing.T) {
 		}
 		// A message that takes its time is life, too.
 		part := make([]byte, 1000)
-		text := wholeFrame(frameHeader{Fin: true, Opcode: opText}, []byte(`42["big","`+strings.Repeat("x", 5*len(part))+`"]`))
+		text := prependHeader(append(newFrame(0), `42["big","`+strings.Repeat("x", 5*len(part))+`"]`...), frameHeader{Fin: true, Opcode: opText})
 		for len(text) > 0 {
 			lived(30 * time.Second)
 			n, err := s.nc.Write(text[:min(len(part), len(text))])

@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"maps"
@@ -224,7 +225,7 @@ func (c *cluster) receive(t *topic, msg []byte) {
 	case clusterEvent:
 		c.host.deliver(&m)
 	case clusterNotice:
-		m.args = m.args.clone()
+		m.args.json = bytes.Clone(m.args.json)
 		if c.notices.offer(m) == itemRefused {
 			c.counts.dropped.Add(1)
 		}

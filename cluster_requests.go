@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -154,7 +155,7 @@ func (c *cluster) serve(m *clusterMessage, underWay *atomic.Int32) {
 		c.counts.dropped.Add(1)
 		return
 	}
-	m.args = m.args.clone()
+	m.args.json = bytes.Clone(m.args.json)
 	go func() {
 		defer underWay.Add(-1)
 		c.awaitEvents(m)

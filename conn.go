@@ -158,7 +158,7 @@ func (c *Conn) frame(op opcode, p []byte, compress bool) []byte {
 			return frame
 		}
 	}
-	return wholeFrame(h, p)
+	return prependHeader(append(make([]byte, headerRoom, headerRoom+len(p)), p...), h)
 }
 
 // maskKeys are masking keys read ahead: those from used on are still unused. To ask the system for

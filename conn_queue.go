@@ -53,9 +53,9 @@ func (q *frameQueue) addPong(frame []byte) {
 func (q *frameQueue) cost() int { return q.bytes + q.frames.len()*frameOverhead }
 
 // next returns what to write next: a frame or a piece of one, where it lies, or as many whole
-// frames as go into a buffer; nil if there is nothing, and then it gives back the room for more than
-// a few frames. It takes the buffer from the pool if it needs one. The bytes count until they are
-// written: see wrote of outbox.
+// frames as go into a buffer, which it takes from the pool if it has none. The bytes count until
+// they are written: see wrote of outbox. If there is nothing next returns nil, and gives back the
+// room for more than a few frames.
 func (q *frameQueue) next(buf **[]byte) []byte {
 	waiting, control := q.frames.len(), len(q.pongs)+len(q.pings)
 	if len(q.partial) == 0 && control == 0 && (waiting == 1 || waiting > 1 && len(*q.frames.at(0)) > writeChunk) {

@@ -118,7 +118,7 @@ func (f *wireForm) attach(a args) {
 	for _, at := range a.attachments {
 		b := appendAttachment(newFrame(at.end-at.start), a.json, at)
 		f.rest = append(f.rest, prependHeader(b, frameHeader{Fin: true, Opcode: opBinary})...)
-		f.base64 = append(f.base64, appendEngineBase64(nil, a.json[at.start+1:at.end-1]))
+		f.base64 = append(f.base64, appendEngine(nil, engineBase64, a.json[at.start+1:at.end-1]))
 	}
 	f.whole = append(f.whole, f.rest...)
 }

@@ -108,39 +108,31 @@ func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Valu
 	}
 	if overWebSocket {
 		if refused := checkHandshake(r); refused != nil {
-			return malformedEngine(refused)
+			e := *errBadRequest
+			e.entry = refused.entry
+			return &e
 		}
 	}
-	switch {
-	case query.Has("sid"):
+	if query.Has("sid") {
 		return h.serveSession(w, r, query.Get("sid"), overWebSocket)
-	case overWebSocket:
-		return h.openWebSocket(w, r)
 	}
-	return h.openPolling(w, r)
+	return h.openSession(w, r, overWebSocket)
 }
 
-// openWebSocket begins the session of a Socket.IO client that comes over a WebSocket.
-func (h *Hub) openWebSocket(w http.ResponseWriter, r *http.Request) *refusal {
+// openSession begins the session of a Socket.IO client, over a WebSocket or by long-polling: then
+// the response to its request is the handshake.
+func (h *Hub) openSession(w http.ResponseWriter, r *http.Request, overWebSocket bool) *refusal {
 	a, refused := h.admit(r)
 	if refused != nil {
 		return refused
 	}
 	defer a.release()
-	if conn := h.switchProtocols(w, r, h.options.Subprotocols); conn != nil {
-		a.begin(newSession(h, conn, newSocketIOCodec(r, a.base, conn.Subprotocol())))
+	if overWebSocket {
+		if conn := h.switchProtocols(w, r, h.options.Subprotocols); conn != nil {
+			a.begin(newSession(h, conn, newSocketIOCodec(r, a.base, conn.Subprotocol())))
+		}
+		return nil
 	}
-	return nil
-}
-
-// openPolling begins the session of a client that comes by long-polling. The response to its
-// request is the handshake.
-func (h *Hub) openPolling(w http.ResponseWriter, r *http.Request) *refusal {
-	a, refused := h.admit(r)
-	if refused != nil {
-		return refused
-	}
-	defer a.release()
 	poll := newPolling(h, newSocketIOCodec(r, a.base, ""))
 	if !a.begin(poll.session) {
 		return shuttingDown()
@@ -183,13 +175,6 @@ func badEngine(code json.Number, message string) *refusal {
 		code: code, status: http.StatusBadRequest, message: message,
 		entry: warning("atrium: refused a malformed Engine.IO request", slog.String("problem", message)),
 	}
-}
-
-// malformedEngine refuses an Engine.IO client's handshake for a WebSocket.
-func malformedEngine(refused *refusal) *refusal {
-	e := *errBadRequest
-	e.entry = refused.entry
-	return &e
 }
 
 // unknownVersion refuses a version of Engine.IO.

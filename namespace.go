@@ -1,9 +1,7 @@
 package atrium
 
 import (
-	"context"
 	"encoding/json"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -120,56 +118,6 @@ func (n *Namespace) OnEmit(f func(event string, args []json.RawMessage)) {
 	mustFunc(f == nil, "OnEmit")
 	n.registry.update(func(r *functions[*Socket]) { r.onEmit = append(r.onEmit, f) })
 }
-
-// emitted calls the functions of OnEmit.
-func (n *Namespace) emitted(m *message) {
-	listeners := n.registry.functions().onEmit
-	if len(listeners) == 0 {
-		return
-	}
-	args := m.args.values()
-	for _, f := range listeners {
-		guard(func() { f(m.name, args) }, func(what ...any) {
-			n.hub.log.error("atrium: OnEmit panicked", append(what, slog.String("event", m.name))...)
-		})
-	}
-}
-
-// To returns the target of the sockets that are in any of the rooms. A socket's id is a room for it
-// alone. No rooms means nobody.
-func (n *Namespace) To(rooms ...string) Target { return Target{ns: n}.To(rooms...) }
-
-// Except returns the target of everyone but the members of the rooms.
-func (n *Namespace) Except(rooms ...string) Target { return Target{ns: n}.Except(rooms...) }
-
-// Volatile returns the target of everyone, for events that may be lost; see Target.Volatile.
-func (n *Namespace) Volatile() Target { return Target{ns: n}.Volatile() }
-
-// Compress returns the target of everyone, with or without compression; see Target.Compress.
-func (n *Namespace) Compress(compress bool) Target { return Target{ns: n}.Compress(compress) }
-
-// Local returns the target of everyone on this node; see Target.Local.
-func (n *Namespace) Local() Target { return Target{ns: n}.Local() }
-
-// Emit sends an event to everyone; see Target.Emit.
-func (n *Namespace) Emit(event string, args ...any) error { return Target{ns: n}.Emit(event, args...) }
-
-// Call asks everyone and waits for the answers; see Target.Call.
-func (n *Namespace) Call(ctx context.Context, event string, args ...any) ([]Reply, error) {
-	return Target{ns: n}.Call(ctx, event, args...)
-}
-
-// Sockets describes everyone; see Target.Sockets.
-func (n *Namespace) Sockets(ctx context.Context) ([]SocketInfo, error) {
-	return Target{ns: n}.Sockets(ctx)
-}
-
-// Count returns how many sockets are connected; see Target.Count.
-func (n *Namespace) Count(ctx context.Context) (int, error) { return Target{ns: n}.Count(ctx) }
-
-// LocalSockets returns the sockets of the namespace that are connected to this node at the moment,
-// in no particular order; see Target.LocalSockets.
-func (n *Namespace) LocalSockets() []*Socket { return Target{ns: n}.LocalSockets() }
 
 // Socket returns the socket with that id, if it is connected to this node at the moment: To(id)
 // reaches it on every node.

@@ -34,12 +34,6 @@ func parseArray(array []byte) args {
 	return a
 }
 
-// clone returns a copy that does not alias the message that a was parsed from.
-func (a args) clone() args {
-	a.json = bytes.Clone(a.json)
-	return a
-}
-
 // size returns the memory that a takes, in bytes.
 func (a args) size() int { return len(a.json) + len(a.attachments)*spanSize }
 

@@ -69,14 +69,14 @@ func (a *assembler) add(m enginePacket, limits attachmentLimits) (p packet, done
 		a.assembly, err = newAssembly(p, limits)
 		return packet{}, false, err
 	}
-	p.args = p.args.clone()
+	p.args.json = bytes.Clone(p.args.json)
 	return p, true, nil
 }
 
 // newAssembly starts the assembly of p, a binary packet just parsed. It returns an error if the
 // placeholders are invalid.
 func newAssembly(p packet, limits attachmentLimits) (*assembly, *Error) {
-	p.args = p.args.clone()
+	p.args.json = bytes.Clone(p.args.json)
 	a := &assembly{packet: p, missing: p.attachments, room: limits.bytes - len(p.args.json), limits: limits}
 	if p.attachments > limits.count {
 		a.packet.refused = Errorf("attachments: expected at most %d, got %d", limits.count, p.attachments)
@@ -250,7 +250,7 @@ func appendPlaceholders(dst []byte, a args) []byte {
 }
 
 // appendAttachment appends the raw bytes of the attachment that json has at at. For a polling
-// client the caller passes json[at.start+1:at.end-1] to appendEngineBase64 instead.
+// client the caller passes json[at.start+1:at.end-1] to appendEngine instead.
 func appendAttachment(dst, json []byte, at span) []byte {
 	// There is no error: encoding/json has written the base64, or fill.
 	dst, _ = base64.StdEncoding.AppendDecode(dst, json[at.start+1:at.end-1])

@@ -66,13 +66,10 @@ func parseEngine(text, scratch []byte) (enginePacket, *Error) {
 	return enginePacket{}, &Error{Message: "packet: expected a type from 0 to 6, or b"}
 }
 
-// appendEngine appends a text packet.
+// appendEngine appends a packet in its text form: the data of engineBase64 is base64 already.
 func appendEngine(dst []byte, kind engineType, data []byte) []byte {
 	return append(append(dst, byte(kind)), data...)
 }
-
-// appendEngineBase64 appends a binary message, which is base64 already, for a payload.
-func appendEngineBase64(dst, text []byte) []byte { return appendEngine(dst, engineBase64, text) }
 
 // appendPayload appends a payload. packets are in their text form.
 func appendPayload(dst []byte, packets [][]byte) []byte {

@@ -65,7 +65,7 @@ func TestPayload(t *testing.T) {
 			t.Errorf("%q, want %q", again, test.in)
 		}
 	}
-	if got := string(appendEngineBase64([]byte("x"), []byte("AQID"))); got != "xbAQID" {
+	if got := string(appendEngine([]byte("x"), engineBase64, []byte("AQID"))); got != "xbAQID" {
 		t.Error(got)
 	}
 }

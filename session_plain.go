@@ -1,5 +1,7 @@
 package atrium
 
+import "bytes"
+
 // plainSubprotocol is what a plain client offers that wants to authenticate: it sends its connect
 // message first.
 const plainSubprotocol = "atrium"
@@ -49,7 +51,7 @@ func (c *plainCodec) receiveConnect(p []byte) {
 		c.refuse(c.socket, problem.Message, nil)
 		return
 	}
-	e.args = e.args.clone()
+	e.args.json = bytes.Clone(e.args.json)
 	c.socket.receive(incoming{kind: incomingConnect, eventData: e.eventData})
 }
 
@@ -73,7 +75,7 @@ func (c *plainCodec) receiveEnvelope(p []byte) {
 	if problem != nil {
 		in.kind, in.args = incomingProblem, args{json: []byte(problem.Message)}
 	} else {
-		in.args = e.args.clone()
+		in.args.json = bytes.Clone(e.args.json)
 	}
 	c.socket.receive(in)
 }

@@ -145,7 +145,7 @@ func (t *polling) push(f *wireForm, volatile bool, _ pusher) (v pushResult, wake
 // time.
 func (t *polling) pushPing(f *wireForm) (queued, wake bool) {
 	t.mu.Lock()
-	waits := slices.ContainsFunc(t.packets, isPing)
+	waits := slices.ContainsFunc(t.packets, func(p []byte) bool { return string(p) == string(enginePing) })
 	t.mu.Unlock()
 	if waits {
 		return true, false
@@ -153,8 +153,6 @@ func (t *polling) pushPing(f *wireForm) (queued, wake bool) {
 	v, wake := t.push(f, false, forBroadcast)
 	return v != pushRefused, wake
 }
-
-func isPing(packet []byte) bool { return string(packet) == string(enginePing) }
 
 // wake lets a waiting GET look again.
 func (t *polling) wake() {

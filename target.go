@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 )
 
@@ -27,6 +28,42 @@ type Target struct {
 	local    bool
 	compress compressRule
 }
+
+// To returns the target of the sockets that are in any of the rooms. A socket's id is a room for it
+// alone. No rooms means nobody.
+func (n *Namespace) To(rooms ...string) Target { return Target{ns: n}.To(rooms...) }
+
+// Except returns the target of everyone but the members of the rooms.
+func (n *Namespace) Except(rooms ...string) Target { return Target{ns: n}.Except(rooms...) }
+
+// Volatile returns the target of everyone, for events that may be lost; see Target.Volatile.
+func (n *Namespace) Volatile() Target { return Target{ns: n}.Volatile() }
+
+// Compress returns the target of everyone, with or without compression; see Target.Compress.
+func (n *Namespace) Compress(compress bool) Target { return Target{ns: n}.Compress(compress) }
+
+// Local returns the target of everyone on this node; see Target.Local.
+func (n *Namespace) Local() Target { return Target{ns: n}.Local() }
+
+// Emit sends an event to everyone; see Target.Emit.
+func (n *Namespace) Emit(event string, args ...any) error { return Target{ns: n}.Emit(event, args...) }
+
+// Call asks everyone and waits for the answers; see Target.Call.
+func (n *Namespace) Call(ctx context.Context, event string, args ...any) ([]Reply, error) {
+	return Target{ns: n}.Call(ctx, event, args...)
+}
+
+// Sockets describes everyone; see Target.Sockets.
+func (n *Namespace) Sockets(ctx context.Context) ([]SocketInfo, error) {
+	return Target{ns: n}.Sockets(ctx)
+}
+
+// Count returns how many sockets are connected; see Target.Count.
+func (n *Namespace) Count(ctx context.Context) (int, error) { return Target{ns: n}.Count(ctx) }
+
+// LocalSockets returns the sockets of the namespace that are connected to this node at the moment,
+// in no particular order; see Target.LocalSockets.
+func (n *Namespace) LocalSockets() []*Socket { return Target{ns: n}.LocalSockets() }
 
 // To adds the members of the rooms; each socket is reached once, however many of the rooms it is
 // in. The first To narrows a target from everyone to the members of its rooms: To without rooms is
@@ -101,6 +138,20 @@ func (t Target) Emit(event string, args ...any) error {
 	t.emitElsewhere(m)
 	m.release()
 	return nil
+}
+
+// emitted calls the functions of OnEmit.
+func (n *Namespace) emitted(m *message) {
+	listeners := n.registry.functions().onEmit
+	if len(listeners) == 0 {
+		return
+	}
+	args := m.args.values()
+	for _, f := range listeners {
+		guard(func() { f(m.name, args) }, func(what ...any) {
+			n.hub.log.error("atrium: OnEmit panicked", append(what, slog.String("event", m.name))...)
+		})
+	}
 }
 
 // emit sends a message to the sockets of this node.
