@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,6 +40,9 @@ type Binary []byte
 // that receivers would take for a placeholder: if a server echoes such an object from one client,
 // it could end the connections of all others.
 func findBinaries(encoded []byte, args []any) ([]span, error) {
+	if !slices.ContainsFunc(args, mayHoldBinary) {
+		return nil, nil
+	}
 	f := binaryFinder{b: encoded}
 	for _, arg := range args {
 		if arg == nil {
@@ -55,6 +59,9 @@ func findBinaries(encoded []byte, args []any) ([]span, error) {
 	}
 	return f.found, nil
 }
+
+// mayHoldBinary reports whether there can be a Binary in arg: most types have no room for one.
+func mayHoldBinary(arg any) bool { return arg != nil && binaryInfoOf(reflect.TypeOf(arg)).holds }
 
 // binaryFinder walks over compact JSON.
 type binaryFinder struct {

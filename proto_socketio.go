@@ -203,7 +203,11 @@ func (p *packet) parseArgs(b []byte, i int) *Error {
 			return dataError(err)
 		}
 		if !named {
-			if p.name, named = eventName(b[i:end]); !named {
+			// A JavaScript client may name an event by a number; its handlers are found by the
+			// number as JSON.stringify writes it. The session checks the length.
+			if c := b[i]; c == '-' || '0' <= c && c <= '9' {
+				p.name, named = string(b[i:end]), true
+			} else if p.name, named = unquote(b[i:end]); !named {
 				return errEventName()
 			}
 		} else {
@@ -223,18 +227,6 @@ func (p *packet) parseArgs(b []byte, i int) *Error {
 			return dataError(syntaxError{i, "',' or ']'"})
 		}
 	}
-}
-
-// eventName parses the name of an event, a string or a number. A JavaScript client may name an
-// event by a number; its handlers are found by the number as a string, which is how JSON.stringify
-// writes it. The session checks the length.
-func eventName(value []byte) (name string, ok bool) {
-	if c := value[0]; c == '-' || '0' <= c && c <= '9' {
-		name, ok = string(value), true
-	} else {
-		name, ok = unquote(value)
-	}
-	return name, ok
 }
 
 func errEventName() *Error { return &Error{Message: "event: expected a string of 1 to 256 bytes"} }
