@@ -37,7 +37,8 @@ type clientSigns struct {
 	received int64  // when the latest whole frame was received
 	partial  bool   // part of a message was received, and the rest was not
 	reads    uint32 // successful network reads
-	pauses   uint32 // beginnings and ends of pauses in reading: odd while the client does not read
+	paused   bool   // the client does not read
+	pauses   uint32 // beginnings and ends of pauses in reading
 	queued   bool   // something is still to be written to the server
 }
 
@@ -67,9 +68,8 @@ func (h *clientHeartbeat) look(s clientSigns) (ping bool, wait time.Duration) {
 	if s.received > h.alive {
 		h.alive, h.probed = s.received, 0
 	}
-	paused := s.pauses%2 != 0
 	switch {
-	case paused:
+	case s.paused:
 		// Silence means nothing while the client does not read. A server that has gone is noticed
 		// by writing: TCP refuses the first ping, and writing the second fails.
 		h.probed = 0
@@ -81,7 +81,7 @@ func (h *clientHeartbeat) look(s clientSigns) (ping bool, wait time.Duration) {
 	}
 	slept := h.slept(s.now, s.wall)
 	h.looked, h.lookedWall, h.reads, h.pauses = s.now, s.wall, s.reads, s.pauses
-	if slept && !paused && h.probed == 0 && !s.queued && s.now < h.goneAt() {
+	if slept && !s.paused && h.probed == 0 && !s.queued && s.now < h.goneAt() {
 		h.probed, ping = s.now, true
 	}
 	return ping, time.Duration(min(h.goneAt()-s.now, int64(lookInterval)))
@@ -89,9 +89,10 @@ func (h *clientHeartbeat) look(s clientSigns) (ping bool, wait time.Duration) {
 
 // signs returns what the heartbeat looks at.
 func (l *link) signs() clientSigns {
+	paused, pauses := l.client.reading.pause()
 	return clientSigns{
 		now: nanotime(), wall: time.Now().UnixNano(), received: l.received.Load(), partial: l.conn.partialSince.Load() != 0,
-		reads: l.conn.reads.Load(), pauses: l.client.reading.pauses.Load(), queued: l.conn.out.status().bytes > 0,
+		reads: l.conn.reads.Load(), paused: paused, pauses: pauses, queued: l.conn.out.status().bytes > 0,
 	}
 }
 

@@ -16,8 +16,9 @@ func TestClientHeartbeatLooks(t *testing.T) {
 	}
 	frame := func(s *clientSigns) { s.received, s.reads, s.partial = s.now, s.reads+1, false }
 	part := func(s *clientSigns) { s.reads, s.partial = s.reads+1, true }
-	pause := func(s *clientSigns) { s.pauses++ } // begins or ends
+	pause := func(s *clientSigns) { s.paused, s.pauses = !s.paused, s.pauses+1 } // begins or ends
 	pauses := func(s *clientSigns) { s.pauses += 2 }
+	twoPause := func(s *clientSigns) { s.paused, s.pauses = true, s.pauses+2 }
 	queue := func(s *clientSigns) { s.queued = true }
 	for _, test := range []struct {
 		name   string
@@ -33,6 +34,7 @@ func TestClientHeartbeatLooks(t *testing.T) {
 		{"a pause", []event{{20, pause, 0}, {70, pause, 0}}, []int64{25, 50}, 75 + 45},
 		{"a pause between two looks", []event{{42, pauses, 0}}, nil, 45 + 45},
 		{"a pause without an end", []event{{6, pause, 0}}, []int64{25, 50, 75, 100, 125, 150, 175, 200, 225, 250, 275, 300}, 0},
+		{"a pause of two connections", []event{{6, twoPause, 0}, {7, queue, 0}}, nil, 0},
 		{"a pause with something to write", []event{{6, pause, 0}, {7, queue, 0}}, nil, 0},
 		{"a pause after a frame", []event{{24, frame, 0}, {24, pause, 0}, {60, pause, 0}}, []int64{50}, 65 + 45},
 		{"a sleep", []event{{27, nil, 20}}, []int64{27}, 37},

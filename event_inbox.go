@@ -85,8 +85,8 @@ func (r *reading) beginWait() {
 
 // endWait undoes beginWait. If a Client's next connection waits, too, that one looks now.
 func (r *reading) endWait() {
+	r.pauses.Add(1) // first: see pause
 	r.waits.Add(-1)
-	r.pauses.Add(1)
 	r.recheck()
 }
 
@@ -99,6 +99,13 @@ func (r *reading) recheck() {
 	case r.wake <- struct{}{}:
 	default: // there is a token already
 	}
+}
+
+// pause returns whether a push waits, and pauses. If pauses is what it was before, and no push
+// waits, none has waited since: a wait that has ended is counted by then.
+func (r *reading) pause() (paused bool, pauses uint32) {
+	paused = r.paused()
+	return paused, r.pauses.Load()
 }
 
 // paused reports whether a push waits, so that the connection is not read.

@@ -115,8 +115,8 @@ func TestInboxBounds(t *testing.T) {
 				if r := <-ninth; r != itemTaken {
 					t.Errorf("push: %v", r)
 				}
-				if b.reading.pauses.Load() == before {
-					t.Error("the pause is not told")
+				if paused, pauses := b.reading.pause(); paused || pauses == before {
+					t.Errorf("the pause is not told: %t, %d", paused, pauses)
 				}
 				o.pass(5)
 				if len(o.handled) != 9 || b.isRunning() {

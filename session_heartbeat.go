@@ -137,7 +137,8 @@ func (h *sessionHeartbeat) nextCheck(now int64, t *timeouts, seen sessionSigns) 
 
 // observe returns what a check sees.
 func (s *session) observe() sessionSigns {
-	return sessionSigns{s.transport().status(), s.reading.pending.Load(), s.reading.pauses.Load(), s.reading.paused()}
+	paused, pauses := s.reading.pause()
+	return sessionSigns{s.transport().status(), s.reading.pending.Load(), pauses, paused}
 }
 
 // check enforces the session's deadlines. It runs when the timer fires, and may be called at any
