@@ -45,7 +45,11 @@ func (c *cluster) push(topic string, kind clusterKind, msg []byte) (number uint6
 	s.left = kind == clusterGoodbye
 	s.last++
 	setClusterNumber(msg, s.last)
-	if s.queue.offer(outgoing{topic: topic, msg: msg}) == itemRefused {
+	o := outgoing{topic: topic, msg: msg}
+	switch {
+	case s.left: // without it the other nodes would wait nodeTimeout for the answers of this one
+		s.queue.put(o)
+	case s.queue.offer(o) == itemRefused:
 		c.counts.dropped.Add(1)
 		return 0
 	}

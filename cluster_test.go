@@ -662,6 +662,39 @@ func TestClusterQueueFull(t *testing.T) {
 	})
 }
 
+// A node that ends while its queue is full, because the Bus is slow, is not waited for either.
+func TestClusterGoodbyeInFullQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := make(chan struct{})
+		var of atomic.Value // the node whose messages wait for slow
+		bus := &scriptedBus{Bus: new(MemoryBus)}
+		bus.publish = func(ctx context.Context, topic string, msg []byte) error {
+			if m, _ := parseClusterMessage(msg); m.from == of.Load() {
+				<-slow
+			}
+			return bus.Bus.Publish(ctx, topic, msg)
+		}
+		all := newTestCluster(t, overPipe, 2, bus, Options{})
+		of.Store(all[0].node)
+		for _, size := range []int{1 << 20, 0} { // those of no size are as long as a goodbye
+			hello := clusterMessage{kind: clusterHello, eventData: eventData{args: args{json: make([]byte, size)}}}
+			for all[0].cluster.send(everyNode, &hello) != 0 {
+			}
+		}
+		ended := make(chan error)
+		go func() { ended <- all[0].Shutdown(t.Context()) }()
+		synctest.Wait()
+		close(slow)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if left := all[1].Nodes().List(); len(left) != 0 {
+			t.Errorf("%v are there", left)
+		}
+	})
+}
+
 // Nothing is delivered twice, nor out of order, if the Bus repeats and reorders.
 func TestClusterFaultyBus(t *testing.T) {
 	noLeaks(t)
