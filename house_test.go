@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-// parseDir parses the files of this directory whose names match pattern.
+// parseDir parses the files whose paths match pattern.
 func parseDir(t *testing.T, pattern string) (*token.FileSet, map[string]*ast.File) {
 	t.Helper()
 	names, err := filepath.Glob(pattern)
@@ -103,25 +103,27 @@ func forEachStruct(t *testing.T, f func(at token.Position, name string, fields [
 	}
 }
 
-// Comments are wrapped at 100 columns, of which a tab takes four. Preformatted text and what stands
-// behind code may be wider.
+// Comments are wrapped at 100 columns, of which a tab takes four: here and in the packages below.
+// Preformatted text and what stands behind code may be wider.
 func TestCommentsAreNarrow(t *testing.T) {
 	const most = 100
-	fset, files := parseDir(t, "*.go")
-	for name, file := range files {
-		source, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines := strings.Split(string(source), "\n")
-		for _, group := range file.Comments {
-			for _, c := range group.List {
-				at := fset.Position(c.Pos())
-				line := lines[at.Line-1]
-				width := utf8.RuneCountInString(strings.ReplaceAll(line, "\t", "    "))
-				prose := strings.HasPrefix(c.Text, "// ") && !strings.HasPrefix(c.Text, "//  ") && !strings.HasPrefix(c.Text, "// {")
-				if width > most && prose && strings.TrimSpace(line) == c.Text {
-					t.Errorf("%v: a comment of %d columns, of at most %d", at, width, most)
+	for _, pattern := range []string{"*.go", "*/*.go", "*/*/*.go"} {
+		fset, files := parseDir(t, pattern)
+		for name, file := range files {
+			source, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := strings.Split(string(source), "\n")
+			for _, group := range file.Comments {
+				for _, c := range group.List {
+					at := fset.Position(c.Pos())
+					line := lines[at.Line-1]
+					width := utf8.RuneCountInString(strings.ReplaceAll(line, "\t", "    "))
+					prose := strings.HasPrefix(c.Text, "// ") && !strings.HasPrefix(c.Text, "//  ") && !strings.HasPrefix(c.Text, "// {")
+					if width > most && prose && strings.TrimSpace(line) == c.Text {
+						t.Errorf("%v: a comment of %d columns, of at most %d", at, width, most)
+					}
 				}
 			}
 		}
