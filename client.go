@@ -53,7 +53,8 @@ func NewClient(url string, options ClientOptions) *Client {
 	if c.address, c.wrong = webSocketURL(url); c.wrong == nil {
 		c.wrong = c.options.check(c.address)
 	}
-	c.inbox.handler, c.inbox.reading = (*clientInbox)(c), &c.reading
+	c.inbox.handler = handlerFunc[incoming](func(in incoming) { in.note() }) // every item is a note
+	c.inbox.reading = &c.reading
 	c.inbox.maxCount, c.inbox.maxBytes = maxClientInboxEvents, maxClientInboxBytes
 	return c
 }
@@ -141,12 +142,6 @@ func (c *Client) Recovered() bool {
 	defer c.mu.Unlock()
 	return c.recovery.recovered
 }
-
-// clientInbox is a Client as the handler of its inbox. Every item is a note.
-type clientInbox Client
-
-// handle implements handler.
-func (c *clientInbox) handle(in incoming) { in.note() }
 
 // note returns an item of the inbox that calls f, which calls the application's functions of that
 // name.
