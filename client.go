@@ -157,9 +157,13 @@ func (c *Client) tell(name string, f func(*functions[*Client])) {
 	}
 }
 
-// run calls f, which calls the handlers of an event. A panic is logged, and the reply is an error.
-func (c *Client) run(e *Event, f func()) {
-	guard(f, func(what ...any) {
+// handle calls the handlers of an event. A panic is logged, and the reply is an error.
+func (c *Client) handle(e *Event) {
+	guard(func() {
+		if !c.registry.dispatch(c, e) && e.ackID != noID {
+			e.ReplyError(Errorf("event: %q is not one that this client knows", e.name))
+		}
+	}, func(what ...any) {
 		e.fail("internal error", nil)
 		e.sender.logger(e.name).Error("atrium: a handler panicked", what...)
 	})
@@ -169,13 +173,6 @@ func (c *Client) run(e *Event, f func()) {
 func (c *Client) panicked(name string) func(what ...any) {
 	return func(what ...any) {
 		c.options.Logger.Error("atrium: a handler panicked", append([]any{slog.String("function", name)}, what...)...)
-	}
-}
-
-// handle calls the handlers of an event.
-func (c *Client) handle(e *Event) {
-	if !c.registry.dispatch(c, e) && e.ackID != noID {
-		e.ReplyError(Errorf("event: %q is not one that this client knows", e.name))
 	}
 }
 

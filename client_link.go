@@ -249,7 +249,7 @@ func (l *link) receiveEvent(p packet) error {
 		offset = takeOffset(&p.args)
 	}
 	e := &Event{sender: l, eventData: p.eventData}
-	note := func() { c.run(e, func() { c.handle(e) }) }
+	note := func() { c.handle(e) }
 	if p.refused != nil {
 		note = func() { e.ReplyError(p.refused) }
 	}
