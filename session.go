@@ -216,10 +216,6 @@ func (s *session) socketIn(namespace string) *Socket {
 func (s *session) present() []*Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.presentLocked()
-}
-
-func (s *session) presentLocked() []*Socket {
 	return slices.DeleteFunc(slices.Clone(s.sockets), func(socket *Socket) bool { return socket.removed })
 }
 
@@ -316,10 +312,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 		return
 	}
 	s.config.clock.stop(&s.timer)
-	s.mu.Lock()
-	sockets := s.presentLocked()
-	s.mu.Unlock()
-	for _, socket := range sockets {
+	for _, socket := range s.present() {
 		socket.leave(reason)
 	}
 	s.onTransport(func(t transport) { t.close(code, text, reason.closeMode()) })
