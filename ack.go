@@ -47,7 +47,6 @@ func (t Target) call(ctx context.Context, m *message) []Reply {
 	c.settle()
 	c.mu.Unlock()
 	d.finish(h.sessions.flusher)
-	deliveries.Put(d)
 
 	if _, ok := ctx.Deadline(); !ok {
 		clock := h.sessions.clock

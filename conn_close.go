@@ -109,13 +109,6 @@ func (c *Conn) beginClose(code StatusCode, reason string, mode closeMode) bool {
 	return true
 }
 
-// abort ends writing on a network connection that has failed, so that no closing handshake is
-// possible.
-func (c *Conn) abort(err error) {
-	c.state.CompareAndSwap(int32(StateOpen), int32(StateClosing))
-	c.out.stop(err)
-}
-
 // finish completes a closing that has begun, and closes the network connection. It returns when
 // that is done, by this call or another.
 func (c *Conn) finish() {

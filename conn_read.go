@@ -379,7 +379,8 @@ func (c *Conn) readFailed(err error) error {
 		err = cut
 	}
 	c.in.err = &CloseError{Code: StatusAbnormalClosure, Err: err}
-	c.abort(err)
+	c.state.CompareAndSwap(int32(StateOpen), int32(StateClosing)) // no closing handshake is possible
+	c.out.stop(err)
 	return c.in.err
 }
 

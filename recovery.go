@@ -275,12 +275,6 @@ func (r *recovery) claim(pid string, s *Socket) (k *kept, handled <-chan struct{
 	return k, k.handled, stale
 }
 
-// unclaim undoes claim: the connection has ended before the client was back.
-func (r *recovery) unclaim(k *kept) {
-	k.claim = nil
-	r.park(k)
-}
-
 // missed returns the events that a claiming client did not get, in order, and the number of the
 // last that will ever have been queued for it then. It reports false if the client has to begin
 // anew, because they are not kept any more.

@@ -102,7 +102,8 @@ func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 		return false, false, false
 	}
 	if s.hasLeft() {
-		r.unclaim(k)
+		k.claim = nil
+		r.park(k)
 		return false, false, false
 	}
 	number := k.start // the client has got nothing yet

@@ -93,7 +93,12 @@ func (t *polling) upgrade(conn *Conn) bool {
 	ws := (*webSocket)(conn)
 	for _, p := range packets {
 		var f wireForm
-		f.fromText(p)
+		if engineType(p[0]) != engineBase64 {
+			f.set(append(newFrame(len(p)), p...))
+		} else {
+			data, _ := base64.StdEncoding.AppendDecode(newFrame(len(p)), p[1:]) // it is we who encoded it
+			f.whole = prependHeader(data, frameHeader{Fin: true, Opcode: opBinary})
+		}
 		ws.push(&f, false, forWriter)
 	}
 	ws.permit(t.size.Load(), t.limit)
@@ -103,14 +108,4 @@ func (t *polling) upgrade(conn *Conn) bool {
 	t.arrived.open()
 	t.room.open()
 	return true
-}
-
-// fromText takes a packet in its text form.
-func (f *wireForm) fromText(p []byte) {
-	if engineType(p[0]) != engineBase64 {
-		f.set(append(newFrame(len(p)), p...))
-		return
-	}
-	data, _ := base64.StdEncoding.AppendDecode(newFrame(len(p)), p[1:]) // it is we who encoded it
-	f.whole, f.payload = prependHeader(data, frameHeader{Fin: true, Opcode: opBinary}), data[headerRoom:]
 }

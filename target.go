@@ -163,7 +163,6 @@ func (t Target) emit(m *message) {
 		t.deliverRecoverably(m, d)
 	}
 	d.finish(t.ns.hub.sessions.flusher)
-	deliveries.Put(d)
 }
 
 // deliver queues the message for everyone in the target.
@@ -229,6 +228,7 @@ func (d *delivery) push(s *Socket, m *message) {
 // flushedHere is how many sockets an emitter writes to itself; more are left to the flusher.
 const flushedHere = 16
 
+// finish wakes those that have something queued, ends the sessions of slow ones, and releases d.
 func (d *delivery) finish(f *flusher) {
 	if len(d.wake) > flushedHere {
 		f.add(d.wake...)
@@ -243,6 +243,7 @@ func (d *delivery) finish(f *flusher) {
 	clear(d.wake)
 	clear(d.slow)
 	d.wake, d.slow = d.wake[:0], d.slow[:0]
+	deliveries.Put(d)
 }
 
 // each calls visit once for each socket of the target, under the read lock of a room: visit must be
