@@ -326,7 +326,8 @@ func (l *link) write(m *parcel) {
 	}
 }
 
-// push queues a parcel in the outbox and reports whether it was queued. If wake is true, the caller
+// push queues a parcel in the outbox and reports whether it was queued; its call, if it has one,
+// waits for the answer then. If wake is true, the caller
 // must wake the connection. client.mu is held.
 func (l *link) push(m *parcel) (sent, wake bool) {
 	var v pushResult
@@ -335,7 +336,10 @@ func (l *link) push(m *parcel) (sent, wake bool) {
 	} else {
 		v, wake = l.conn.out.push(l.frames(m), forWriter)
 	}
-	return v == pushQueued || v == pushOverLimit, wake
+	if sent = v == pushQueued || v == pushOverLimit; sent {
+		l.client.queue.accept(m, true)
+	}
+	return sent, wake
 }
 
 // frames encodes a parcel's messages as frames, one behind the other.

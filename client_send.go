@@ -86,9 +86,7 @@ func (c *Client) sendLocked(m *parcel) (l *link, wake bool, err error) {
 		if queued := l.conn.out.status().cost; queued+m.size() > l.conn.out.limit && !m.volatile {
 			return nil, false, fmt.Errorf("%w: %d bytes", ErrBufferFull, queued)
 		}
-		sent, wake := l.push(m)
-		if sent {
-			c.queue.accept(m, true)
+		if sent, wake := l.push(m); sent {
 			return l, wake, nil
 		}
 	}

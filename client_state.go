@@ -31,9 +31,6 @@ func (c *Client) attach(l *link, id, pid string) bool {
 		}
 		sent, wakes := l.push(m)
 		wake = wake || wakes
-		if sent {
-			c.queue.accept(m, true)
-		}
 		return sent // if not, the connection has ended already: it waits for the next
 	})
 	c.change(StateOpen)
