@@ -103,9 +103,9 @@ const (
 
 // runningHandler is a function of the application that has not returned yet.
 type runningHandler struct {
-	socket *Socket
-	in     incoming // see queue.current
-	since  int64    // nanotime
+	id    string   // of its socket
+	in    incoming // see queue.current
+	since int64    // nanotime
 }
 
 // runningHandlers lists the handlers that run at the moment, the longest first.
@@ -113,7 +113,9 @@ func (h *Hub) runningHandlers() []runningHandler {
 	var running []runningHandler
 	for _, s := range h.list() {
 		s.handling(func(socket *Socket, in incoming, since int64) {
-			running = append(running, runningHandler{socket, in, since})
+			socket.mu.Lock() // a client that comes back gives the socket its id
+			defer socket.mu.Unlock()
+			running = append(running, runningHandler{socket.id, in, since})
 		})
 	}
 	slices.SortFunc(running, func(a, b runningHandler) int { return cmp.Compare(a.since, b.since) })
@@ -129,7 +131,7 @@ func (r runningHandler) String() string {
 		what = fmt.Sprintf("event %.100q", r.in.name)
 	}
 	since := time.Duration(nanotime() - r.since)
-	return fmt.Sprintf("%s of socket %s, for %v", what, r.socket.id, since.Round(time.Millisecond))
+	return fmt.Sprintf("%s of socket %s, for %v", what, r.id, since.Round(time.Millisecond))
 }
 
 // describeHandlers returns the first of a list, as text.

@@ -351,6 +351,35 @@ func TestRecoveryRace(t *testing.T) {
 	}
 }
 
+// Shutdown may list the handlers that run while a client comes back, which changes its socket's id.
+func TestRecoveryWhileHandlersAreListed(t *testing.T) {
+	noLeaks(t)
+	l := newRecoveryHub(t, overTCP, Options{})
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = describeHandlers(l.runningHandlers())
+			}
+		}
+	}()
+	g := l.enter(t, "")
+	for range 50 {
+		l.cut(g)
+		back := l.enter(t, proof(g.pid, ""))
+		if back.id != g.id {
+			t.Fatalf("%s became %s", g.id, back.id)
+		}
+		g = back
+	}
+	close(stop)
+	<-stopped
+}
+
 // A client whose connections are cut again and again, noticed or not, misses nothing and gets
 // nothing twice.
 func TestRecoveryUnderTraffic(t *testing.T) {
