@@ -314,6 +314,7 @@ func TestAcceptFirst(t *testing.T) {
 			}
 			nc.Close()
 			h.awaitCountedOut(t) // not only until no socket is there: it may not have become one yet
+			eventually(t, "the end of the session", func() bool { return len(h.list()) == 0 })
 		}
 	})
 }
