@@ -390,9 +390,9 @@ func (h *testHub) send(t *testing.T, g *plainClient, op opcode, p []byte) {
 	}
 }
 
-// FuzzHub lets clients send anything to a hub. Each line of the input is one message: its
-// first letter says who sends it, a to c, or as a binary message A to C; the rest is the message.
-// b's and c's first message is their auth if config says so.
+// FuzzHub lets clients send anything to a hub. Each line of the input is one message: its first
+// letter says who sends it, a to c, or as a binary message A to C; the rest is the message. b's and
+// c's first message is their auth if config says so.
 func FuzzHub(f *testing.F) {
 	h := newTestHub(f)
 	for config := range uint8(16) {
