@@ -95,17 +95,24 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op opcode, p []byte, err e
 func (c *Conn) readMessage(ctx context.Context, buf []byte) (op opcode, p []byte, owned bool, err error) {
 	for {
 		op, p, owned, err = c.nextMessage(buf)
-		if err != nil || op != opContinuation {
-			return op, p, owned, err
+		switch {
+		case err != nil:
+		case op == opContinuation:
+			err = c.fill(ctx)
+		case op.control():
+			err = c.control(op, p)
+		default:
+			return op, p, owned, nil
 		}
-		if err := c.fill(ctx); err != nil {
+		if err != nil {
 			return 0, nil, false, err
 		}
 	}
 }
 
-// nextMessage returns the next message as readMessage does, or opContinuation if not all of it has
-// come. It handles the control frames ahead of it.
+// nextMessage returns the next message as readMessage does, a control frame ahead of it, or
+// opContinuation if not all of either has come. To handle the control frame is the caller's: an
+// answer is written from a stack that is shallow enough for the 2 KB that one begins with.
 func (c *Conn) nextMessage(buf []byte) (op opcode, p []byte, owned bool, err error) {
 	in := &c.in
 	if in.err != nil {
@@ -146,17 +153,12 @@ func (c *Conn) nextMessage(buf []byte) (op opcode, p []byte, owned bool, err err
 			c.partialSince.Store(0)
 		}
 		switch {
-		case control:
-			if err := c.control(h.Opcode, p); err != nil {
-				return 0, nil, false, err
-			}
 		case h.Rsv1:
 			return c.inflated(h.Opcode, p, buf)
 		case h.Opcode == opText && !utf8.Valid(p):
 			return 0, nil, false, c.fail(errNotUTF8)
-		default:
-			return h.Opcode, p, false, nil
 		}
+		return h.Opcode, p, false, nil
 	}
 }
 

@@ -75,11 +75,18 @@ func (c *Conn) readHere() (op opcode, p []byte, err error) {
 	in := &c.in
 	for {
 		op, p, _, err = c.nextMessage(nil)
-		if err != nil || op != opContinuation || in.r == in.w && in.op == opContinuation {
-			c.noteMoreInput(err == nil && in.r < in.w)
-			return op, p, err
+		switch {
+		case err != nil:
+		case op.control():
+			err = c.control(op, p)
+		case op == opContinuation && (in.r < in.w || in.op != opContinuation):
+			err = c.fill(context.Background())
+		default:
+			c.noteMoreInput(in.r < in.w)
+			return op, p, nil
 		}
-		if err = c.fill(context.Background()); err != nil {
+		if err != nil {
+			c.noteMoreInput(false)
 			return 0, nil, err
 		}
 	}
