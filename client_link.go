@@ -327,8 +327,8 @@ func (l *link) write(m *parcel) {
 }
 
 // push queues a parcel in the outbox and reports whether it was queued; its call, if it has one,
-// waits for the answer then. If wake is true, the caller
-// must wake the connection. client.mu is held.
+// waits for the answer then. If wake is true, the caller must wake the connection. client.mu is
+// held.
 func (l *link) push(m *parcel) (sent, wake bool) {
 	var v pushResult
 	if m.volatile {
