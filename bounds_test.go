@@ -313,21 +313,27 @@ func TestMaxPending(t *testing.T) {
 	}
 }
 
+// newFilledHub makes a hub with a bound of 100,000 bytes for all clients together. fill connects a
+// client that does not read, and emits so many kilobytes to it; left gets who has left, and why.
+func newFilledHub(t *testing.T) (fill func(kilobytes int) *Socket, left chan string) {
+	h := newHub(t, Options{Limits: Limits{TotalQueuedBytes: 100_000}, Timeouts: Timeouts{PingInterval: time.Hour}})
+	left = make(chan string, 10)
+	h.OnDisconnect(func(s *Socket, why Reason) { left <- s.ID() + " " + string(why) })
+	srv := serve(t, overPipe, h)
+	return func(kilobytes int) *Socket {
+		s := srv.peer(t).arrive(h)
+		for range kilobytes {
+			s.Emit("e", strings.Repeat("x", 900))
+		}
+		return s
+	}, left
+}
+
 // Beyond the bound for all clients together those with most waiting are disconnected, and nobody
 // else.
 func TestMaxQueuedTotal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{Limits: Limits{TotalQueuedBytes: 100_000}, Timeouts: Timeouts{PingInterval: time.Hour}})
-		left := make(chan string, 10)
-		h.OnDisconnect(func(s *Socket, why Reason) { left <- s.ID() + " " + string(why) })
-		srv := serve(t, overPipe, h)
-		fill := func(kilobytes int) *Socket {
-			s := srv.peer(t).arrive(h) // it does not read on
-			for range kilobytes {
-				s.Emit("e", strings.Repeat("x", 900))
-			}
-			return s
-		}
+		fill, left := newFilledHub(t)
 		fill(20)
 		fill(30)
 		<-time.After(time.Minute)
@@ -353,17 +359,7 @@ func TestMaxQueuedTotal(t *testing.T) {
 // room.
 func TestMaxQueuedTotalCountsWhoLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Options{Limits: Limits{TotalQueuedBytes: 100_000}, Timeouts: Timeouts{PingInterval: time.Hour}})
-		left := make(chan string, 10)
-		h.OnDisconnect(func(s *Socket, why Reason) { left <- s.ID() + " " + string(why) })
-		srv := serve(t, overPipe, h)
-		fill := func(kilobytes int) *Socket {
-			s := srv.peer(t).arrive(h) // it does not read on
-			for range kilobytes {
-				s.Emit("e", strings.Repeat("x", 900))
-			}
-			return s
-		}
+		fill, left := newFilledHub(t)
 		leaving, staying := fill(60), fill(48)
 		leaving.Disconnect()
 		<-time.After(3 * time.Second) // a stalled one is cut after five

@@ -140,7 +140,7 @@ func TestNodeThatHearsItselfEarlyStarts(t *testing.T) {
 		<-time.After(nodeHeartbeat / 2)
 		bus := &scriptedBus{Bus: memory, subscribe: func(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
 			cancel, err := memory.Subscribe(ctx, topic, deliver)
-			time.Sleep(2 * nodeHeartbeat) // messages come before Subscribe returns
+			<-time.After(2 * nodeHeartbeat) // messages come before Subscribe returns
 			return cancel, err
 		}}
 		h := newHub(t, Options{Bus: bus})

@@ -583,17 +583,24 @@ func TestRecoveryDisconnectAt(t *testing.T) {
 	})
 }
 
+// newBlockedAway makes a hub with a client that is away, while its handler runs until released is
+// closed.
+func newBlockedAway(t *testing.T) (l *recoveryHub, away *recoveryClient, released chan bool) {
+	l = newRecoveryHub(t, overTCP, Options{})
+	entered, released := make(chan bool), make(chan bool)
+	l.Handle("slow", func(*Event) { close(entered); <-released })
+	away = l.enter(t, "")
+	away.send(`42["slow"]`)
+	<-entered
+	away.CloseNow()
+	within(t, away.socket.Context().Done(), "the end")
+	return l, away, released
+}
+
 // A client that comes back and is cut again before it is connected may try once more.
 func TestRecoveryInterrupted(t *testing.T) {
 	noLeaks(t)
-	l := newRecoveryHub(t, overTCP, Options{})
-	entered, released := make(chan bool), make(chan bool)
-	l.Handle("slow", func(*Event) { close(entered); <-released })
-	g := l.enter(t, "")
-	g.send(`42["slow"]`)
-	<-entered
-	g.CloseNow()
-	within(t, g.socket.Context().Done(), "the end")
+	l, g, released := newBlockedAway(t)
 	impatient := l.socketIO(t)
 	impatient.send("40" + proof(g.pid, ""))
 	r := l.recovery
@@ -618,14 +625,7 @@ func TestRecoveryInterrupted(t *testing.T) {
 // back over the newest.
 func TestRecoveryClaimedAgain(t *testing.T) {
 	noLeaks(t)
-	l := newRecoveryHub(t, overTCP, Options{})
-	entered, released := make(chan bool), make(chan bool)
-	l.Handle("slow", func(*Event) { close(entered); <-released })
-	g := l.enter(t, "")
-	g.send(`42["slow"]`)
-	<-entered
-	g.CloseNow()
-	within(t, g.socket.Context().Done(), "the end")
+	l, g, released := newBlockedAway(t)
 	claim := func(before *Socket) (by *Socket) {
 		eventually(t, "the claim", func() bool {
 			l.recovery.mu.Lock()

@@ -952,7 +952,7 @@ func TestClientHeartbeatWritesWhilePaused(t *testing.T) {
 			t.Fatal("the client reads")
 		}
 		s.nc.Close()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if err := c.Emit("late"); err != nil || c.unsentParcels() != 1 {
 			t.Errorf("Emit: %v, %d events wait", err, c.unsentParcels())
 		}
