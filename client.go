@@ -82,24 +82,21 @@ func (c *Client) register(event string, f func(*Client, *Event)) { c.registry.re
 
 // HandleAny adds a function that gets every event, before the event's own handler.
 func (c *Client) HandleAny(f func(*Event)) {
-	mustFunc(f == nil, "HandleAny")
-	c.registry.update(func(r *functions[*Client]) { r.any = append(r.any, f) })
+	c.registry.add("HandleAny", f == nil, func(r *functions[*Client]) { r.any = append(r.any, f) })
 }
 
 // OnConnect adds a function that is called each time the client is connected, which may be the
 // place to join rooms and to ask for what was missed, unless Recovered. What had been waiting to be
 // sent is sent before that.
 func (c *Client) OnConnect(f func(*Client)) {
-	mustFunc(f == nil, "OnConnect")
-	c.registry.update(func(r *functions[*Client]) { r.onConnect = append(r.onConnect, f) })
+	c.registry.add("OnConnect", f == nil, func(r *functions[*Client]) { r.onConnect = append(r.onConnect, f) })
 }
 
 // OnDisconnect adds a function that is called each time the client is disconnected, after the last
 // of the events that were received before. The client connects again after all reasons but
 // ReasonServerDisconnect and ReasonClientDisconnect.
 func (c *Client) OnDisconnect(f func(*Client, Reason)) {
-	mustFunc(f == nil, "OnDisconnect")
-	c.registry.update(func(r *functions[*Client]) { r.onDisconnect = append(r.onDisconnect, f) })
+	c.registry.add("OnDisconnect", f == nil, func(r *functions[*Client]) { r.onDisconnect = append(r.onDisconnect, f) })
 }
 
 // OnConnectError adds a function that is called after each attempt to connect that failed, with an
@@ -107,14 +104,12 @@ func (c *Client) OnDisconnect(f func(*Client, Reason)) {
 // ClientOptions.MaxAttempts have failed, State is StateClosed by then. While 256 events wait to be
 // handled these errors are only logged.
 func (c *Client) OnConnectError(f func(*Client, error)) {
-	mustFunc(f == nil, "OnConnectError")
-	c.registry.update(func(r *functions[*Client]) { r.onConnectError = append(r.onConnectError, f) })
+	c.registry.add("OnConnectError", f == nil, func(r *functions[*Client]) { r.onConnectError = append(r.onConnectError, f) })
 }
 
 // OnState adds a function that is called with each new State.
 func (c *Client) OnState(f func(*Client, State)) {
-	mustFunc(f == nil, "OnState")
-	c.registry.update(func(r *functions[*Client]) { r.onState = append(r.onState, f) })
+	c.registry.add("OnState", f == nil, func(r *functions[*Client]) { r.onState = append(r.onState, f) })
 }
 
 // State returns the state: StateClosed before Connect, after Close and when the client has stopped;
@@ -146,7 +141,7 @@ func (c *Client) Recovered() bool {
 // note returns an item of the inbox that calls f, which calls the application's functions of that
 // name.
 func (c *Client) note(name string, f func(*functions[*Client])) incoming {
-	return incoming{kind: incomingNote, note: func() { guard(func() { f(c.registry.functions()) }, c.panicked(name)) }}
+	return incoming{kind: incomingNote, note: func() { guard(func() { f(c.registry.current.Load()) }, c.panicked(name)) }}
 }
 
 // tell queues a note behind the events that were received. It waits if the inbox is full.

@@ -166,7 +166,7 @@ func (c *Client) Close() error {
 // calls have the order of the changes.
 func (c *Client) change(to State) {
 	c.state = to
-	if len(c.registry.functions().onState) == 0 {
+	if len(c.registry.current.Load().onState) == 0 {
 		return
 	}
 	// It does not wait for room, because a handler may call Connect. It is bounded nevertheless:

@@ -46,26 +46,18 @@ func (e *Event) Args() []json.RawMessage { return e.args.values() }
 func (e *Event) Bind(pointers ...any) error {
 	next := 0
 	for i, p := range pointers {
+		mustPointer(p)
 		var at span
 		at, next = e.args.value(next)
 		what := "data"
 		if len(pointers) > 1 {
 			what = fmt.Sprintf("argument %d", i+1)
 		}
-		if err := e.bind(at, p, what); err != nil {
+		if err := e.args.bind(at, p, what); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// bind decodes the argument that stands at at, an empty span if the event has no such argument.
-func (e *Event) bind(at span, v any, what string) error {
-	if into, ok := v.(*any); ok && at.start < at.end && len(e.args.attachments) > 0 {
-		*into = e.args.decodeAny(at)
-		return nil
-	}
-	return bind(e.args.json[at.start:at.end], v, what)
 }
 
 // Reply sends the acknowledgement that the sender asked for. It returns ErrNoAck if the sender
@@ -134,19 +126,18 @@ func publicError(err error, log *slog.Logger) (message string, data []byte) {
 // validator is implemented by types of the application that check their own values.
 type validator interface{ Validate() error }
 
-// bind decodes a JSON value, which is null if it is empty, into the value that v points to, and
-// validates that. what names the value in errors.
-func bind(value []byte, v any, what string) error {
-	pointer := reflect.ValueOf(v)
-	if pointer.Kind() != reflect.Pointer || pointer.IsNil() {
-		panic(fmt.Sprintf("atrium: Bind needs pointers, got %T", v))
-	}
-	if len(value) > 0 {
-		if err := json.Unmarshal(value, v); err != nil {
+// bind decodes the value that stands at at, null if that is empty, into the value that v points to,
+// and validates that. what names the value in errors. The caller has checked the type: see
+// mustValidate.
+func (a args) bind(at span, v any, what string) error {
+	if value := a.json[at.start:at.end]; len(value) > 0 {
+		if into, ok := v.(*any); ok && len(a.attachments) > 0 {
+			*into = a.decodeAny(at)
+		} else if err := json.Unmarshal(value, v); err != nil {
 			return decodeError(err, what)
 		}
 	}
-	if pointed := pointer.Elem(); pointed.Kind() == reflect.Pointer {
+	if pointed := reflect.ValueOf(v).Elem(); pointed.Kind() == reflect.Pointer {
 		if pointed.IsNil() {
 			return nil // a *T says that null is fine
 		}
@@ -154,7 +145,6 @@ func bind(value []byte, v any, what string) error {
 	}
 	validates, ok := v.(validator)
 	if !ok {
-		mustValidate(pointer.Type().Elem())
 		return nil
 	}
 	err := errorOf(validates.Validate())
@@ -162,6 +152,15 @@ func bind(value []byte, v any, what string) error {
 		return public
 	}
 	return err
+}
+
+// mustPointer panics if v is not what Bind decodes into.
+func mustPointer(v any) {
+	pointer := reflect.ValueOf(v)
+	if pointer.Kind() != reflect.Pointer || pointer.IsNil() {
+		panic(fmt.Sprintf("atrium: Bind needs pointers, got %T", v))
+	}
+	mustValidate(pointer.Type().Elem())
 }
 
 // mustValidate panics if type t has a method Validate that is not validator's, and would never be

@@ -3,6 +3,7 @@ package atrium
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 )
 
 // Reply is one socket's answer to a Call of a Target.
@@ -46,12 +47,15 @@ type Caller interface {
 // ErrTimeout, or ctx's error, if no acknowledgement came in time. A handler may Call its own
 // socket.
 func Call[T any](ctx context.Context, c Caller, event string, args ...any) (T, error) {
+	mustValidate(reflect.TypeFor[T]())
 	var v T
 	r := c.call(ctx, event, args)
 	if r.Err != nil {
 		return v, r.Err
 	}
-	return v, bind(r.Data, &v, "data")
+	var answer eventData
+	answer.args.json = r.Data
+	return v, answer.args.bind(span{0, len(r.Data)}, &v, "data")
 }
 
 // CallValues is Call for an acknowledgement with any number of values. It returns all of them, as

@@ -62,12 +62,6 @@ func (r *reading) holds(bytes int) {
 	}
 }
 
-// full reports whether the bound for clients that are not accepted, multiplied by times, is
-// reached.
-func (r *reading) full(times int) bool {
-	return r != nil && r.pending.Load() && int(r.held.Load()) >= times*maxBeforeConnect
-}
-
 // called counts a Call to the peer that begins (+1) or ends (-1).
 func (r *reading) called(change int32) {
 	r.calls.Add(change)

@@ -63,15 +63,8 @@ const (
 func (q *queue[T]) push(item T) itemVerdict {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r := q.reading
-	if q.mustWait() {
-		r.beginWait()
-		for q.mustWait() {
-			q.mu.Unlock()
-			<-r.wake
-			q.mu.Lock()
-		}
-		r.endWait()
+	if q.full(1) {
+		q.waitForRoom()
 	}
 	switch {
 	case q.closed:
@@ -153,10 +146,23 @@ func (q *queue[T]) current() (item T, since int64, ok bool) {
 // full reports whether the bounds, multiplied by times, are reached. q.mu is held, as in all that
 // follows but run.
 func (q *queue[T]) full(times int) bool {
-	return q.items.len()/times >= q.maxCount || q.bytes/times >= q.maxBytes || q.reading.full(times)
+	r := q.reading
+	return q.items.len()/times >= q.maxCount || q.bytes/times >= q.maxBytes ||
+		r.pending.Load() && int(r.held.Load())/times >= maxBeforeConnect
 }
 
-func (q *queue[T]) mustWait() bool { return !q.closed && q.full(1) && q.reading.calls.Load() == 0 }
+// waitForRoom waits while the queue is full, unless it is closed or a Call is pending. It releases
+// q.mu meanwhile.
+func (q *queue[T]) waitForRoom() {
+	r := q.reading
+	r.beginWait()
+	for !q.closed && q.full(1) && r.calls.Load() == 0 {
+		q.mu.Unlock()
+		<-r.wake
+		q.mu.Lock()
+	}
+	r.endWait()
+}
 
 func (q *queue[T]) add(item T) {
 	q.items.push(item)

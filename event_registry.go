@@ -46,17 +46,21 @@ func newRegistry[S any]() *registry[S] {
 	return r
 }
 
-// functions returns the functions that are registered now.
-func (r *registry[S]) functions() *functions[S] { return r.current.Load() }
-
 // update replaces the functions by a changed copy. change may append to their lists in place: the
 // older copies end where they did.
 func (r *registry[S]) update(change func(*functions[S])) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := *r.functions()
+	f := *r.current.Load()
 	change(&f)
 	r.current.Store(&f)
+}
+
+// add is update for a method of the application's that adds a function. It panics if that is nil;
+// what names the method.
+func (r *registry[S]) add(what string, isNil bool, change func(*functions[S])) {
+	mustFunc(isNil, what)
+	r.update(change)
 }
 
 // register adds the handler of an event. It panics if the event has a handler already, or if its
@@ -82,7 +86,7 @@ func (r *registry[S]) register(event string, f func(S, *Event)) {
 // reply then, those of HandleAny and the event's handler. It reports false, and leaves the reply to
 // the caller, if the event has no handler and there are no functions of HandleAny.
 func (r *registry[S]) dispatch(s S, e *Event) bool {
-	f := r.functions()
+	f := r.current.Load()
 	for _, use := range f.useEvent {
 		if err := errorOf(use(e)); err != nil {
 			e.ReplyError(err)
@@ -143,7 +147,7 @@ func registerTyped[S, T any](r Registrar[S], event string, f func(S, T, *Event) 
 	mustValidate(reflect.TypeFor[T]())
 	r.register(event, func(s S, e *Event) {
 		var v T
-		err := e.bind(e.args.first(), &v, "data")
+		err := e.args.bind(e.args.first(), &v, "data")
 		if err == nil {
 			err = errorOf(f(s, v, e))
 		}

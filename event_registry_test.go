@@ -11,7 +11,7 @@ import (
 // registered is there in the end.
 func TestRegistryCopies(t *testing.T) {
 	r := newRegistry[string]()
-	before := r.functions()
+	before := r.current.Load()
 	const n = 50
 	var all sync.WaitGroup
 	for i := range n {
@@ -21,7 +21,7 @@ func TestRegistryCopies(t *testing.T) {
 		})
 	}
 	all.Wait()
-	after := r.functions()
+	after := r.current.Load()
 	if len(before.handlers) != 0 || len(before.any) != 0 || len(after.handlers) != n || len(after.any) != n {
 		t.Errorf("%d and %d before, %d and %d after", len(before.handlers), len(before.any), len(after.handlers), len(after.any))
 	}
@@ -42,7 +42,7 @@ func TestRegistryPanics(t *testing.T) {
 		}()
 	}
 	r.register("other", func(string, *Event) {})
-	if n := len(r.functions().handlers); n != 2 {
+	if n := len(r.current.Load().handlers); n != 2 {
 		t.Errorf("%d handlers, want 2", n)
 	}
 }

@@ -55,7 +55,10 @@ func newHandshake(r *http.Request, subprotocol string) *Handshake {
 // Validate() error method; values inside v are not validated, see On. Without an auth value v is
 // unchanged. An error is an *Error that names the field and what was expected, or the error of
 // Validate.
-func (h *Handshake) Bind(v any) error { return bind(h.auth, v, "auth") }
+func (h *Handshake) Bind(v any) error {
+	mustPointer(v)
+	return args{json: h.auth}.bind(span{0, len(h.auth)}, v, "auth")
+}
 
 // Header returns a copy of the request's headers, Host included.
 func (h *Handshake) Header() http.Header {

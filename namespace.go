@@ -58,8 +58,7 @@ func (n *Namespace) Name() string { return n.name }
 // emitted to it are dropped. When the client is told that it is connected, it is in the rooms that
 // it joined here.
 func (n *Namespace) Use(f func(*Socket) error) {
-	mustFunc(f == nil, "Use")
-	n.registry.update(func(r *functions[*Socket]) { r.use = append(r.use, f) })
+	n.registry.add("Use", f == nil, func(r *functions[*Socket]) { r.use = append(r.use, f) })
 }
 
 // OnConnect adds a function that is called for each new socket when its client has been told that
@@ -70,15 +69,13 @@ func (n *Namespace) Use(f func(*Socket) error) {
 // them meanwhile come first. To send a client something ahead of a room's events, a chat's history
 // for example, emit it in OnConnect and Join the room after that.
 func (n *Namespace) OnConnect(f func(*Socket)) {
-	mustFunc(f == nil, "OnConnect")
-	n.registry.update(func(r *functions[*Socket]) { r.onConnect = append(r.onConnect, f) })
+	n.registry.add("OnConnect", f == nil, func(r *functions[*Socket]) { r.onConnect = append(r.onConnect, f) })
 }
 
 // OnDisconnect adds a function that is called once for each socket that was connected, after the
 // last of its events. The socket has left its rooms by then; Rooms still returns them.
 func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
-	mustFunc(f == nil, "OnDisconnect")
-	n.registry.update(func(r *functions[*Socket]) { r.onDisconnect = append(r.onDisconnect, f) })
+	n.registry.add("OnDisconnect", f == nil, func(r *functions[*Socket]) { r.onDisconnect = append(r.onDisconnect, f) })
 }
 
 // Handle registers the handler of an event in its raw form; On, OnCall and OnAck are the typed
@@ -99,24 +96,21 @@ func (n *Namespace) register(event string, f func(*Socket, *Event)) { n.registry
 // HandleAny adds a function that is called for every event, before the event's own handler. Without
 // one an event that has no handler is an error, which its sender gets.
 func (n *Namespace) HandleAny(f func(*Event)) {
-	mustFunc(f == nil, "HandleAny")
-	n.registry.update(func(r *functions[*Socket]) { r.any = append(r.any, f) })
+	n.registry.add("HandleAny", f == nil, func(r *functions[*Socket]) { r.any = append(r.any, f) })
 }
 
 // UseEvent adds a function that is called for every event before any handler. The functions run in
 // the order in which they were added. If one returns an error, the sender gets it as if a handler
 // had returned it, and the event is not handled.
 func (n *Namespace) UseEvent(f func(*Event) error) {
-	mustFunc(f == nil, "UseEvent")
-	n.registry.update(func(r *functions[*Socket]) { r.useEvent = append(r.useEvent, f) })
+	n.registry.add("UseEvent", f == nil, func(r *functions[*Socket]) { r.useEvent = append(r.useEvent, f) })
 }
 
 // OnEmit adds a function that is called for every event that is sent to sockets of this namespace
 // by Emit or Call: once for each of these calls, not for each receiver, and before they return. It
 // must not keep args. It may run in any goroutine. A panic of f is logged, and the event is sent.
 func (n *Namespace) OnEmit(f func(event string, args []json.RawMessage)) {
-	mustFunc(f == nil, "OnEmit")
-	n.registry.update(func(r *functions[*Socket]) { r.onEmit = append(r.onEmit, f) })
+	n.registry.add("OnEmit", f == nil, func(r *functions[*Socket]) { r.onEmit = append(r.onEmit, f) })
 }
 
 // Socket returns the socket with that id, if it is connected to this node at the moment: To(id)

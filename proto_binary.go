@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,7 +39,11 @@ type Binary []byte
 // that receivers would take for a placeholder: if a server echoes such an object from one client,
 // it could end the connections of all others.
 func findBinaries(encoded []byte, args []any) ([]span, error) {
-	if !slices.ContainsFunc(args, mayHoldBinary) {
+	holds := false // most types have no room for a Binary
+	for _, arg := range args {
+		holds = holds || arg != nil && binaryInfoOf(reflect.TypeOf(arg)).holds
+	}
+	if !holds {
 		return nil, nil
 	}
 	f := binaryFinder{b: encoded}
@@ -59,9 +62,6 @@ func findBinaries(encoded []byte, args []any) ([]span, error) {
 	}
 	return f.found, nil
 }
-
-// mayHoldBinary reports whether there can be a Binary in arg: most types have no room for one.
-func mayHoldBinary(arg any) bool { return arg != nil && binaryInfoOf(reflect.TypeOf(arg)).holds }
 
 // binaryFinder walks over compact JSON.
 type binaryFinder struct {

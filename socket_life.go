@@ -97,7 +97,7 @@ func (s *Socket) run(in incoming, e *Event) {
 	case incomingProblem:
 		s.replyError(in.name, in.ackID, string(in.args.json), nil)
 	case incomingLeave:
-		for _, f := range s.ns.registry.functions().onDisconnect {
+		for _, f := range s.ns.registry.current.Load().onDisconnect {
 			f(s, in.reason)
 		}
 	}
@@ -132,7 +132,7 @@ func (s *Socket) maxAttachments() int { return s.ns.hub.options.Limits.Attachmen
 // connect calls the Use functions and then connects the client, or refuses it.
 func (s *Socket) connect(auth []byte) {
 	s.handshake.auth = auth
-	functions := s.ns.registry.functions()
+	functions := s.ns.registry.current.Load()
 	if !s.comeBack(auth) {
 		for _, use := range functions.use {
 			if err := errorOf(use(s)); err != nil {

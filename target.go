@@ -142,7 +142,7 @@ func (t Target) Emit(event string, args ...any) error {
 
 // emitted calls the functions of OnEmit.
 func (n *Namespace) emitted(m *message) {
-	listeners := n.registry.functions().onEmit
+	listeners := n.registry.current.Load().onEmit
 	if len(listeners) == 0 {
 		return
 	}
