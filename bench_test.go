@@ -86,7 +86,7 @@ func roundTrip(b *testing.B, nc net.Conn, frame []byte, n int) {
 // frame to as many sockets. One op is 1,000 deliveries.
 func BenchmarkFanOut(b *testing.B) {
 	const members = 1000
-	frame := prependHeader(appendEvent(newFrame(0), dataOf("said", `"hello, everybody"`, 1, noID)), frameHeader{Fin: true, Opcode: opText})
+	frame := prependHeader(appendPlain(newFrame(0), packet{kind: packetEvent, eventData: dataOf("said", `"hello, everybody"`, 1, noID)}), frameHeader{Fin: true, Opcode: opText})
 	// drain makes each connection report every frame it has received.
 	drain := func(conns []net.Conn, got chan<- struct{}) {
 		for _, c := range conns {

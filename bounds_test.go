@@ -55,7 +55,7 @@ func TestBoundsCountMemory(t *testing.T) {
 			p := newPolling(newHub(t, Options{Limits: Limits{QueuedBytes: bound}}), codec)
 			p.permit(1<<20, bound)
 			for p.cost() < bound {
-				p.session.sendText(ackPacket("/", 1, args{}))
+				p.session.sendPacket(packet{kind: packetAck, namespace: "/", eventData: dataOf("", "", 0, 1)})
 			}
 			return p.cost(), p
 		},
@@ -234,7 +234,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 		if n == maxBeforeConnect {
 			t.Fatalf("%d refusals are queued", n)
 		}
-		p.session.sendText(connectErrorPacket("/x", "Invalid namespace", nil))
+		p.session.sendPacket(newPacket(packetConnectError, "/x", "", errorBody("", "Invalid namespace", nil)))
 		most = max(most, p.cost())
 	}
 	if most > maxBeforeConnect+1000 {

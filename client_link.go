@@ -182,7 +182,7 @@ func (l *link) greet(handshake []byte) error {
 	l.timer = time.AfterFunc(min(limit, lookInterval), l.checkHeartbeat)
 	c.mu.Unlock()
 	l.conn.readLimit.Store(c.options.Dial.MaxMessageBytes)
-	l.write(newParcel(newPacket(packetConnect, c.options.Namespace, l.auth)))
+	l.write(newParcel(newPacket(packetConnect, c.options.Namespace, "", l.auth)))
 	return nil
 }
 

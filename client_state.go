@@ -147,7 +147,7 @@ func (c *Client) Close() error {
 	if l != nil {
 		l.over, l.reason = true, ReasonClientDisconnect
 		c.link = nil
-		leave := newParcel(newPacket(packetDisconnect, c.options.Namespace, nil))
+		leave := newParcel(newPacket(packetDisconnect, c.options.Namespace, "", nil))
 		l.push(leave) // beginClose wakes the outbox
 	}
 	c.mu.Unlock()

@@ -67,23 +67,8 @@ const (
 // form returns the message in the form for clients of the protocol.
 func (m *message) form(wire protocol) *wireForm {
 	f := &m.forms[wire]
-	if f.whole != nil {
-		return f
-	}
-	b := newFrame(64 + len(m.name) + len(m.args.json))
-	switch wire {
-	case plainProtocol:
-		b = appendEvent(b, m.eventData)
-	case socketIOProtocol:
-		b = appendPacket(b, packet{kind: packetEvent, namespace: m.namespace, eventData: m.eventData})
-		if len(m.offset) > 0 {
-			b = append(b[:len(b)-len("]")], ',') // an event's name is before it
-			b = append(append(b, m.offset...), ']')
-		}
-	}
-	f.set(b)
-	if wire == socketIOProtocol {
-		f.attach(m.args)
+	if f.whole == nil {
+		f.encode(wire, packet{kind: packetEvent, namespace: m.namespace, eventData: m.eventData}, m.offset)
 	}
 	return f
 }
@@ -113,12 +98,24 @@ func (f *wireForm) set(b []byte) {
 	f.whole, f.payload = prependHeader(b, frameHeader{Fin: true, Opcode: opText}), b[headerRoom:]
 }
 
-// attach adds a's attachments.
-func (f *wireForm) attach(a args) {
-	for _, at := range a.attachments {
-		b := appendAttachment(newFrame(at.end-at.start), a.json, at)
+// encode sets the payload to a packet, and adds its attachments. An offset, if not empty, is the
+// last argument for Socket.IO clients.
+func (f *wireForm) encode(wire protocol, p packet, offset []byte) {
+	b := newFrame(64 + len(p.name) + len(p.args.json))
+	if wire == plainProtocol {
+		f.set(appendPlain(b, p))
+		return
+	}
+	b = appendPacket(b, p)
+	if len(offset) > 0 {
+		b = append(b[:len(b)-len("]")], ',') // an event's name is before it
+		b = append(append(b, offset...), ']')
+	}
+	f.set(b)
+	for _, at := range p.args.attachments {
+		b := appendAttachment(newFrame(at.end-at.start), p.args.json, at)
 		f.rest = append(f.rest, prependHeader(b, frameHeader{Fin: true, Opcode: opBinary})...)
-		f.base64 = append(f.base64, appendEngine(nil, engineBase64, a.json[at.start+1:at.end-1]))
+		f.base64 = append(f.base64, appendEngine(nil, engineBase64, p.args.json[at.start+1:at.end-1]))
 	}
 	f.whole = append(f.whole, f.rest...)
 }

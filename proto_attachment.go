@@ -65,7 +65,7 @@ func (a *assembler) add(m enginePacket, limits attachmentLimits) (p packet, done
 	if p, err = parsePacket(m.data); err != nil {
 		return packet{}, false, err
 	}
-	if p.kind.binary() {
+	if p.attachments > 0 {
 		a.assembly, err = newAssembly(p, limits)
 		return packet{}, false, err
 	}
@@ -110,7 +110,6 @@ func (a *assembly) add(attachment []byte) (p packet, done bool, err *Error) {
 		return packet{}, false, nil
 	}
 	p = a.packet
-	p.kind -= packetBinaryEvent - packetEvent
 	p.attachments = 0
 	if !refused {
 		p.args = a.fill()

@@ -40,7 +40,7 @@ func TestAssembly(t *testing.T) {
 			if err != nil || done != (i == len(test.attachments)-1) {
 				t.Fatalf("%s: attachment %d: %v, %v", test.in, i, done, err)
 			}
-			if done && (string(whole.args.json) != test.want || whole.kind != p.kind-3 || whole.attachments != 0) {
+			if done && (string(whole.args.json) != test.want || whole.kind != p.kind || whole.attachments != 0) {
 				t.Errorf("%s: %+v with %s, want %s", test.in, whole, whole.args.json, test.want)
 			}
 		}

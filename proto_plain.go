@@ -189,52 +189,31 @@ func parseFail(value []byte) (fail *Error, problem string) {
 	return fail, ""
 }
 
-// appendEvent appends an event.
-func appendEvent(dst []byte, e eventData) []byte {
+// appendPlain appends a packet as a plain message: a connect and its refusal are events here. There
+// is no disconnect, because the connection ends.
+func appendPlain(dst []byte, p packet) []byte {
+	switch p.kind {
+	case packetConnect:
+		p.name = "connect"
+	case packetConnectError:
+		p.name = "connect_error"
+	case packetAck:
+		dst = append(dst, `{"id":`...)
+		dst = strconv.AppendInt(dst, p.ackID, 10)
+		if p.failed {
+			dst = append(dst, ',')
+			return append(dst, p.args.json[1:]...) // ackError's object has one field, error
+		}
+		return append(appendArgs(dst, p.args), '}')
+	}
 	dst = append(dst, `{"event":`...)
-	dst = appendQuoted(dst, e.name)
-	dst = appendArgs(dst, e.args)
-	if e.ackID != noID {
+	dst = appendQuoted(dst, p.name)
+	dst = appendArgs(dst, p.args)
+	if p.ackID != noID {
 		dst = append(dst, `,"id":`...)
-		dst = strconv.AppendInt(dst, e.ackID, 10)
+		dst = strconv.AppendInt(dst, p.ackID, 10)
 	}
 	return append(dst, '}')
-}
-
-// appendAck appends the acknowledgement of id.
-func appendAck(dst []byte, id int64, a args) []byte {
-	dst = append(dst, `{"id":`...)
-	dst = strconv.AppendInt(dst, id, 10)
-	dst = appendArgs(dst, a)
-	return append(dst, '}')
-}
-
-// appendAckError appends the acknowledgement of id with an error. data is JSON, or nil for none.
-func appendAckError(dst []byte, id int64, message string, data []byte) []byte {
-	dst = append(dst, `{"id":`...)
-	dst = strconv.AppendInt(dst, id, 10)
-	dst = append(dst, `,"error":{`...)
-	dst = appendMessage(dst, message, data)
-	return append(dst, '}', '}')
-}
-
-// appendErrorEvent appends the event named error, which reports an error if no acknowledgement was
-// asked for. event is the name of the event that failed, empty if it is unknown. data is JSON, or
-// nil for none.
-func appendErrorEvent(dst []byte, event, message string, data []byte) []byte {
-	dst = append(dst, `{"event":"error","data":`...)
-	return append(appendErrorBody(dst, event, message, data), '}')
-}
-
-// appendErrorBody appends the data of the event named error.
-func appendErrorBody(dst []byte, event, message string, data []byte) []byte {
-	dst = append(dst, '{')
-	if event != "" {
-		dst = append(dst, `"event":`...)
-		dst = appendQuoted(dst, event)
-		dst = append(dst, ',')
-	}
-	return append(appendMessage(dst, message, data), '}')
 }
 
 // appendArgs appends a comma and the field with the arguments, or nothing if there are none.
@@ -251,13 +230,17 @@ func appendArgs(dst []byte, a args) []byte {
 	return append(dst, ']')
 }
 
-// appendMessage appends the field message and, unless data is nil, the field data.
-func appendMessage(dst []byte, message string, data []byte) []byte {
-	dst = append(dst, `"message":`...)
-	dst = appendQuoted(dst, message)
-	if data != nil {
-		dst = append(dst, `,"data":`...)
-		dst = append(dst, data...)
+// errorBody returns the object that describes an error. event is the name of the event that failed,
+// "" if it is unknown or the receiver knows it. data is JSON, or nil for none.
+func errorBody(event, message string, data []byte) []byte {
+	b := []byte{'{'}
+	if event != "" {
+		b = appendQuoted(append(b, `"event":`...), event)
+		b = append(b, ',')
 	}
-	return dst
+	b = appendQuoted(append(b, `"message":`...), message)
+	if data != nil {
+		b = append(append(b, `,"data":`...), data...)
+	}
+	return append(b, '}')
 }

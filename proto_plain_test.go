@@ -211,19 +211,32 @@ func TestParseEnvelopeAliasing(t *testing.T) {
 }
 
 func TestAppendEnvelopes(t *testing.T) {
+	plain := func(dst string, p packet) string { return string(appendPlain([]byte(dst), p)) }
+	event := func(name, args string, n int, id int64) packet {
+		return packet{kind: packetEvent, eventData: dataOf(name, args, n, id)}
+	}
+	ack := func(args string, n int) packet { return packet{kind: packetAck, eventData: dataOf("", args, n, 7)} }
+	failed := func(message string, data []byte) packet {
+		return packet{kind: packetAck, eventData: eventData{args: ackError(message, data), ackID: 7}, failed: true}
+	}
+	report := func(name, message string, data []byte) packet {
+		return newPacket(packetEvent, "/", "error", errorBody(name, message, data))
+	}
 	for _, test := range []struct{ got, want string }{
-		{string(appendEvent([]byte("x"), dataOf("a", "", 0, noID))), `x{"event":"a"}`},
-		{string(appendEvent(nil, dataOf("a", "", 0, 0))), `{"event":"a","id":0}`},
-		{string(appendEvent(nil, dataOf("a", `{"b":1}`, 1, noID))), `{"event":"a","data":{"b":1}}`},
-		{string(appendEvent(nil, dataOf("a\"\n", "1,2", 2, maxID))), `{"event":"a\"\n","args":[1,2],"id":9007199254740991}`},
-		{string(appendAck([]byte("x"), 7, args{})), `x{"id":7}`},
-		{string(appendAck(nil, 7, args{json: []byte("null"), n: 1})), `{"id":7,"data":null}`},
-		{string(appendAck(nil, 7, args{json: []byte("1,[2],3"), n: 3})), `{"id":7,"args":[1,[2],3]}`},
-		{string(appendAckError([]byte("x"), 7, "Required", nil)), `x{"id":7,"error":{"message":"Required"}}`},
-		{string(appendAckError(nil, 7, "<\">", []byte("[1]"))), `{"id":7,"error":{"message":"<\">","data":[1]}}`},
-		{string(appendErrorEvent([]byte("x"), "typing", "no", nil)), `x{"event":"error","data":{"event":"typing","message":"no"}}`},
-		{string(appendErrorEvent(nil, "typing", "no", []byte("1"))), `{"event":"error","data":{"event":"typing","message":"no","data":1}}`},
-		{string(appendErrorEvent(nil, "", "no", nil)), `{"event":"error","data":{"message":"no"}}`},
+		{plain("x", event("a", "", 0, noID)), `x{"event":"a"}`},
+		{plain("", event("a", "", 0, 0)), `{"event":"a","id":0}`},
+		{plain("", event("a", `{"b":1}`, 1, noID)), `{"event":"a","data":{"b":1}}`},
+		{plain("", event("a\"\n", "1,2", 2, maxID)), `{"event":"a\"\n","args":[1,2],"id":9007199254740991}`},
+		{plain("x", ack("", 0)), `x{"id":7}`},
+		{plain("", ack("null", 1)), `{"id":7,"data":null}`},
+		{plain("", ack("1,[2],3", 3)), `{"id":7,"args":[1,[2],3]}`},
+		{plain("x", failed("Required", nil)), `x{"id":7,"error":{"message":"Required"}}`},
+		{plain("", failed("<\">", []byte("[1]"))), `{"id":7,"error":{"message":"<\">","data":[1]}}`},
+		{plain("x", report("typing", "no", nil)), `x{"event":"error","data":{"event":"typing","message":"no"}}`},
+		{plain("", report("typing", "no", []byte("1"))), `{"event":"error","data":{"event":"typing","message":"no","data":1}}`},
+		{plain("", report("", "no", nil)), `{"event":"error","data":{"message":"no"}}`},
+		{plain("", newPacket(packetConnect, "/", "", []byte(`{"sid":"x"}`))), `{"event":"connect","data":{"sid":"x"}}`},
+		{plain("", newPacket(packetConnectError, "/", "", errorBody("", "no", nil))), `{"event":"connect_error","data":{"message":"no"}}`},
 	} {
 		if test.got != test.want {
 			t.Errorf("got %s, want %s", test.got, test.want)
@@ -356,23 +369,22 @@ func FuzzEnvelope(f *testing.F) {
 			return
 		}
 
-		var again []byte
-		switch {
-		case env.fail != nil:
-			data, _ := env.fail.Data.(json.RawMessage)
-			again = appendAckError(nil, env.ackID, env.fail.Message, data)
-		case env.name == "":
-			again = appendAck(nil, env.ackID, env.args)
-		default:
-			again = appendEvent(nil, env.eventData)
+		p := packet{kind: packetEvent, eventData: env.eventData, failed: env.fail != nil}
+		if env.name == "" {
+			p.kind = packetAck
 		}
+		if p.failed {
+			data, _ := env.fail.Data.(json.RawMessage)
+			p.args = ackError(env.fail.Message, data)
+		}
+		again := appendPlain(nil, p)
 		back, err := parseEnvelope(again)
 		if diff := cmp.Diff(env, back, envelopesEqual); err != nil || diff != "" || !json.Valid(again) {
 			t.Fatalf("%s says something else (%v): %s", again, err, diff)
 		}
 
 		var report struct{ Event, Message string }
-		back, err = parseEnvelope(appendErrorEvent(nil, env.name, string(b), []byte("[]")))
+		back, err = parseEnvelope(appendPlain(nil, newPacket(packetEvent, "/", "error", errorBody(env.name, string(b), []byte("[]")))))
 		if err != nil || back.name != "error" || json.Unmarshal(back.args.json, &report) != nil || report.Event != env.name {
 			t.Fatalf("the error event is %+v, %v", back, err)
 		}
@@ -393,9 +405,9 @@ func TestParseEnvelopeAllocations(t *testing.T) {
 			t.Errorf("%s: %v allocations, want %v", b, n, test.want)
 		}
 	}
-	e, buffer := dataOf("send-msg", chatMessage, 1, 7), make([]byte, 0, 1024)
-	if n := testing.AllocsPerRun(100, func() { buffer = appendEvent(buffer[:0], e) }); n != 0 {
-		t.Errorf("appendEvent: %v allocations", n)
+	e, buffer := packet{kind: packetEvent, eventData: dataOf("send-msg", chatMessage, 1, 7)}, make([]byte, 0, 1024)
+	if n := testing.AllocsPerRun(100, func() { buffer = appendPlain(buffer[:0], e) }); n != 0 {
+		t.Errorf("appendPlain: %v allocations", n)
 	}
 }
 
@@ -432,11 +444,12 @@ func BenchmarkParseEnvelopeEncodingJSON(b *testing.B) {
 	}
 }
 
-func BenchmarkAppendEvent(b *testing.B) {
-	e := dataOf("send-msg", `{"room":"lobby","text":"Good morning everyone, does anyone know?"}`, 1, 7)
+func BenchmarkAppendPlain(b *testing.B) {
+	data := dataOf("send-msg", `{"room":"lobby","text":"Good morning everyone, does anyone know?"}`, 1, 7)
+	e := packet{kind: packetEvent, eventData: data}
 	buffer := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		buffer = appendEvent(buffer[:0], e)
+		buffer = appendPlain(buffer[:0], e)
 	}
 }

@@ -21,7 +21,7 @@ import (
 // proto_attachment.go assembles packets with attachments. The session decides which packets are
 // allowed in its state, and which names are reserved.
 
-// packetType is a packet's type: its digit on the wire.
+// packetType is a packet's type: its digit on the wire, unless attachments follow.
 type packetType uint8
 
 const (
@@ -30,12 +30,10 @@ const (
 	packetEvent
 	packetAck
 	packetConnectError
-	packetBinaryEvent
-	packetBinaryAck
 )
 
-// binary reports whether attachments follow packets of this type.
-func (t packetType) binary() bool { return t >= packetBinaryEvent }
+// binaryTypes is what the digit of an EVENT or ACK with attachments is greater by.
+const binaryTypes = 3
 
 const (
 	// defaultMaxAttachments bounds the attachments of a packet, as socket.io-parser does.
@@ -47,7 +45,7 @@ const (
 // packet is one Socket.IO packet.
 type packet struct {
 	kind        packetType
-	attachments int    // how many follow, 1 or more; only of the binary types
+	attachments int    // of an EVENT or ACK: how many follow
 	namespace   string // as sent, query string included; "/" if there is none
 	// Only events have a name. The args of a CONNECT are the auth object or nothing, those of a
 	// CONNECT_ERROR an object or a string. After parsePacket they alias the message and contain
@@ -56,12 +54,18 @@ type packet struct {
 	// refused is set if there were too many attachments: none was kept, and the sender gets this
 	// error.
 	refused *Error
+	// failed says that args are ackError's, of an acknowledgement that is sent.
+	failed bool
 }
 
-// newPacket returns a packet that is neither an event nor an acknowledgement. data is JSON, or nil
-// for none.
-func newPacket(kind packetType, namespace string, data []byte) packet {
-	return packet{kind: kind, namespace: namespace, eventData: eventData{args: args{json: data}, ackID: noID}}
+// newPacket returns a packet that asks for no acknowledgement and is none. event is "" unless it is
+// an event. data is JSON, or nil for none.
+func newPacket(kind packetType, namespace, event string, data []byte) packet {
+	p := packet{kind: kind, namespace: namespace, eventData: eventData{name: event, ackID: noID}}
+	if data != nil {
+		p.args = args{json: data, n: 1}
+	}
+	return p
 }
 
 // parsePacket parses one packet. It refuses what socket.io-parser refuses, except reserved event
@@ -73,13 +77,14 @@ func parsePacket(b []byte) (packet, *Error) {
 	}
 	p := packet{kind: packetType(b[0] - '0'), namespace: "/", eventData: eventData{ackID: noID}}
 	i := 1
-	if p.kind.binary() {
+	if p.kind > packetConnectError {
+		p.kind -= binaryTypes
 		if p.attachments, i = parseAttachments(b, i); p.attachments == 0 {
 			return packet{}, &Error{Message: "attachments: expected a number from 1 to 999999, then '-'"}
 		}
 	}
+	var err *Error
 	if i < len(b) && b[i] == '/' {
-		var err *Error
 		if i, err = p.parseNamespace(b, i); err != nil {
 			return packet{}, err
 		}
@@ -91,7 +96,15 @@ func parsePacket(b []byte) (packet, *Error) {
 		}
 		i = digits
 	}
-	if err := p.parseData(b, i); err != nil {
+	if p.kind == packetEvent || p.kind == packetAck {
+		i, err = p.parseArray(b, i)
+	} else {
+		i, err = p.parseData(b, i)
+	}
+	if i = skipSpace(b, i); err == nil && i < len(b) {
+		err = dataError(syntaxError{i, "nothing behind the data"})
+	}
+	if err != nil {
 		return packet{}, err
 	}
 	return p, nil
@@ -133,74 +146,58 @@ func (p *packet) parseNamespace(b []byte, i int) (int, *Error) {
 	return rest, nil
 }
 
-// parseData parses what follows the ack id, to the end of b, as required by the type of the packet.
-func (p *packet) parseData(b []byte, i int) *Error {
+// parseData parses what follows the ack id of a packet that is no event and no acknowledgement. It
+// returns the end of that.
+func (p *packet) parseData(b []byte, i int) (end int, refused *Error) {
 	var first byte
-	none := i == len(b)
-	if !none {
+	if i < len(b) {
 		first = b[i]
 	}
-	switch p.kind {
-	case packetEvent, packetBinaryEvent:
-		if first != '[' {
-			return &Error{Message: "data: expected an array that begins with the event's name"}
-		}
-		return p.parseArgs(b, i)
-	case packetAck, packetBinaryAck:
-		if p.ackID == noID {
-			return &Error{Message: "ack id: expected the one that the event had"}
-		}
-		if first != '[' {
-			return &Error{Message: "data: expected an array"}
-		}
-		return p.parseArgs(b, i)
-	}
-
-	if p.ackID != noID {
-		return &Error{Message: "ack id: expected only in an event or an acknowledgement"}
-	}
-	switch p.kind {
-	case packetConnect:
-		if none {
-			return nil
-		}
-		if first != '{' {
-			return &Error{Message: "data: expected an object or nothing"}
-		}
-	case packetDisconnect:
-		if none {
-			return nil
-		}
-		return &Error{Message: "data: expected nothing"}
-	case packetConnectError:
-		if first != '{' && first != '"' {
-			return &Error{Message: "data: expected an object or a string"}
-		}
+	switch {
+	case p.ackID != noID:
+		return i, &Error{Message: "ack id: expected only in an event or an acknowledgement"}
+	case i == len(b) && p.kind != packetConnectError:
+		return i, nil
+	case p.kind == packetDisconnect:
+		return i, &Error{Message: "data: expected nothing"}
+	case p.kind == packetConnect && first != '{':
+		return i, &Error{Message: "data: expected an object or nothing"}
+	case p.kind == packetConnectError && first != '{' && first != '"':
+		return i, &Error{Message: "data: expected an object or a string"}
 	}
 	end, err := skipValue(b, i)
 	if err != nil {
-		return dataError(err)
+		return i, dataError(err)
 	}
 	p.args = args{json: b[i:end:end], n: 1}
-	return expectEnd(b, end)
+	return end, nil
 }
 
-// parseArgs parses the array that begins at b[i]: the name and arguments of an event, or the
-// arguments of an acknowledgement.
-func (p *packet) parseArgs(b []byte, i int) *Error {
-	named := p.kind == packetAck || p.kind == packetBinaryAck
+// parseArray parses what follows the ack id of the others, and returns the end of that: an array,
+// of the name and arguments of an event, or the arguments of an acknowledgement.
+func (p *packet) parseArray(b []byte, i int) (end int, refused *Error) {
+	named := p.kind == packetAck
+	switch {
+	case named && p.ackID == noID:
+		return i, &Error{Message: "ack id: expected the one that the event had"}
+	case i < len(b) && b[i] == '[':
+	case named:
+		return i, &Error{Message: "data: expected an array"}
+	default:
+		return i, &Error{Message: "data: expected an array that begins with the event's name"}
+	}
 	start := 0 // of the arguments
 	i = skipSpace(b, i+1)
 	if i < len(b) && b[i] == ']' {
 		if !named {
-			return errEventName()
+			return i, errEventName()
 		}
-		return expectEnd(b, i+1)
+		return i + 1, nil
 	}
 	for {
 		end, err := skipValue(b, i)
 		if err != nil {
-			return dataError(err)
+			return i, dataError(err)
 		}
 		if !named {
 			// A JavaScript client may name an event by a number; its handlers are found by the
@@ -208,7 +205,7 @@ func (p *packet) parseArgs(b []byte, i int) *Error {
 			if c := b[i]; c == '-' || '0' <= c && c <= '9' {
 				p.name, named = string(b[i:end]), true
 			} else if p.name, named = unquote(b[i:end]); !named {
-				return errEventName()
+				return i, errEventName()
 			}
 		} else {
 			if p.args.n == 0 {
@@ -222,9 +219,9 @@ func (p *packet) parseArgs(b []byte, i int) *Error {
 		case i < len(b) && b[i] == ',':
 			i = skipSpace(b, i+1)
 		case i < len(b) && b[i] == ']':
-			return expectEnd(b, i+1)
+			return i + 1, nil
 		default:
-			return dataError(syntaxError{i, "',' or ']'"})
+			return i, dataError(syntaxError{i, "',' or ']'"})
 		}
 	}
 }
@@ -233,24 +230,13 @@ func errEventName() *Error { return &Error{Message: "event: expected a string of
 
 func dataError(err error) *Error { return &Error{Message: "data: " + err.Error()} }
 
-// expectEnd refuses anything but space after the data.
-func expectEnd(b []byte, i int) *Error {
-	if i = skipSpace(b, i); i < len(b) {
-		return dataError(syntaxError{i, "nothing behind the data"})
-	}
-	return nil
-}
-
 // appendPacket appends p as an Engine.IO message. An EVENT or ACK with attachments becomes a binary
 // one, and the caller sends its attachments (appendAttachment) right after it.
 func appendPacket(dst []byte, p packet) []byte {
-	if n := len(p.args.attachments); n > 0 {
-		p.kind += packetBinaryEvent - packetEvent
-		p.attachments = n
-	}
 	dst = append(dst, byte(engineMessage), '0'+byte(p.kind))
-	if p.kind.binary() {
-		dst = strconv.AppendInt(dst, int64(p.attachments), 10)
+	if n := max(p.attachments, len(p.args.attachments)); n > 0 {
+		dst[len(dst)-1] += binaryTypes
+		dst = strconv.AppendInt(dst, int64(n), 10)
 		dst = append(dst, '-')
 	}
 	if p.namespace != "/" {
@@ -260,17 +246,15 @@ func appendPacket(dst []byte, p packet) []byte {
 	if p.ackID != noID {
 		dst = strconv.AppendInt(dst, p.ackID, 10)
 	}
-	switch p.kind {
-	case packetConnect, packetDisconnect, packetConnectError:
+	if p.kind != packetEvent && p.kind != packetAck {
 		return append(dst, p.args.json...)
-	case packetEvent, packetBinaryEvent:
-		dst = append(dst, '[')
+	}
+	dst = append(dst, '[')
+	if p.kind == packetEvent {
 		dst = appendQuoted(dst, p.name)
 		if p.args.n > 0 {
 			dst = append(dst, ',')
 		}
-	default:
-		dst = append(dst, '[')
 	}
 	dst = appendPlaceholders(dst, p.args)
 	return append(dst, ']')
@@ -278,7 +262,8 @@ func appendPacket(dst []byte, p packet) []byte {
 
 // ackError returns the arguments of an acknowledgement that reports an error.
 func ackError(message string, data []byte) args {
-	return args{json: append(appendMessage([]byte(`{"error":{`), message, data), "}}"...), n: 1}
+	b := append([]byte(`{"error":`), errorBody("", message, data)...)
+	return args{json: append(b, '}'), n: 1}
 }
 
 // failure returns the error of an acknowledgement: the one that made it be refused, or the one in

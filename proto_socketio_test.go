@@ -58,9 +58,9 @@ func TestParsePacket(t *testing.T) {
 		{`37[]`, packet{kind: packetAck, namespace: "/", eventData: dataOf("", "", 0, 7)}},
 		{`37[ ]`, packet{kind: packetAck, namespace: "/", eventData: dataOf("", "", 0, 7)}},
 		{`3/a,7[null, 1]`, packet{kind: packetAck, namespace: "/a", eventData: dataOf("", `null, 1`, 2, 7)}},
-		{`51-["a",{}]`, packet{kind: packetBinaryEvent, attachments: 1, namespace: "/", eventData: dataOf("a", "{}", 1, noID)}},
-		{`510-/a,7["a"]`, packet{kind: packetBinaryEvent, attachments: 10, namespace: "/a", eventData: dataOf("a", "", 0, 7)}},
-		{`69-7[1]`, packet{kind: packetBinaryAck, attachments: 9, namespace: "/", eventData: dataOf("", "1", 1, 7)}},
+		{`51-["a",{}]`, packet{kind: packetEvent, attachments: 1, namespace: "/", eventData: dataOf("a", "{}", 1, noID)}},
+		{`510-/a,7["a"]`, packet{kind: packetEvent, attachments: 10, namespace: "/a", eventData: dataOf("a", "", 0, 7)}},
+		{`69-7[1]`, packet{kind: packetAck, attachments: 9, namespace: "/", eventData: dataOf("", "1", 1, 7)}},
 	} {
 		got, err := parsePacket([]byte(test.in))
 		if err != nil {
@@ -145,7 +145,7 @@ func TestAppendPacket(t *testing.T) {
 		{packet{kind: packetAck, namespace: "/", eventData: dataOf("", "", 0, 7)}, `37[]`},
 		{packet{kind: packetAck, namespace: "/a", eventData: dataOf("", "1", 1, 7)}, `3/a,7[1]`},
 		{packet{kind: packetConnectError, namespace: "/", eventData: dataOf("", `{"message":"x"}`, 1, noID)}, `4{"message":"x"}`},
-		{packet{kind: packetBinaryEvent, attachments: 2, namespace: "/", eventData: dataOf("a", "1", 1, noID)}, `52-["a",1]`},
+		{packet{kind: packetEvent, attachments: 2, namespace: "/", eventData: dataOf("a", "1", 1, noID)}, `52-["a",1]`},
 		{packet{kind: packetEvent, namespace: "/", eventData: dataOf("a", `"AQ==",{"x":"Ag=="}`, 2, 7, span{0, 6}, span{12, 18})},
 			`52-7["a",{"_placeholder":true,"num":0},{"x":{"_placeholder":true,"num":1}}]`},
 		{packet{kind: packetAck, namespace: "/", eventData: dataOf("", `"AQ==",1`, 2, 7, span{0, 6})}, `61-7[{"_placeholder":true,"num":0},1]`},
@@ -238,9 +238,6 @@ func slowPacket(t *testing.T, b []byte) (packet, bool) {
 		}
 		p.args = args{json: trimmed, n: 1}
 	}
-	if p.attachments > 0 {
-		p.kind += 3
-	}
 	return p, true
 }
 
@@ -286,7 +283,7 @@ func FuzzPacket(f *testing.F) {
 		if diff := cmp.Diff(p, back, packetsEqual); err != nil || diff != "" {
 			t.Fatalf("%s says something else (%v): %s", again, err, diff)
 		}
-		if p.kind.binary() {
+		if p.attachments > 0 {
 			checkAssembly(t, p)
 		}
 		if !bytes.Equal(b, before) {
@@ -321,7 +318,7 @@ func checkAssembly(t *testing.T, p packet) {
 		if !done {
 			continue
 		}
-		if whole.kind != p.kind-3 || whole.attachments != 0 || whole.name != p.name || whole.ackID != p.ackID || whole.namespace != p.namespace || whole.args.n != p.args.n {
+		if whole.kind != p.kind || whole.attachments != 0 || whole.name != p.name || whole.ackID != p.ackID || whole.namespace != p.namespace || whole.args.n != p.args.n {
 			t.Fatalf("%+v became %+v", p, whole)
 		}
 		got := "[" + string(whole.args.json) + "]"
@@ -343,7 +340,7 @@ func checkRefusedAssembly(t *testing.T, p packet) {
 		if err != nil || done != (i == p.attachments-1) || len(a.attachments) > 0 {
 			t.Fatalf("attachment %d of %d: %v, and %d are kept", i, p.attachments, done, len(a.attachments))
 		}
-		if done && (whole.refused == nil || whole.kind != p.kind-3 || whole.name != p.name || whole.ackID != p.ackID || len(whole.args.attachments) > 0) {
+		if done && (whole.refused == nil || whole.kind != p.kind || whole.name != p.name || whole.ackID != p.ackID || len(whole.args.attachments) > 0) {
 			t.Fatalf("%+v became %+v", p, whole)
 		}
 	}
@@ -566,7 +563,7 @@ func TestPacketVectors(t *testing.T) {
 // decodeFrames decodes a packet and its attachments.
 func decodeFrames(frames []vectorFrame) (packet, *Error) {
 	p, err := parsePacket([]byte(frames[0].Text))
-	if err != nil || !p.kind.binary() {
+	if err != nil || p.attachments == 0 {
 		return p, err
 	}
 	a, err := newAssembly(p, attachmentLimits{defaultMaxAttachments, 1 << 20})

@@ -52,7 +52,7 @@ func (n *Namespace) current(s *Socket) *Socket {
 // client is a new one.
 func (s *Socket) comeBack(auth []byte) bool {
 	r := s.ns.recovery
-	if r == nil || !s.session.codec.recovers() || len(auth) == 0 {
+	if r == nil || s.session.protocol != socketIOProtocol || len(auth) == 0 {
 		return false
 	}
 	var asked struct {

@@ -90,23 +90,10 @@ type session struct {
 type codec interface {
 	// protocol is the form in which the client gets events.
 	protocol() protocol
-	// recovers reports whether the client may come back with Recovery.
-	recovers() bool
 	// begin is called before the first message is received.
 	begin(s *session)
 	// receive handles one message.
 	receive(s *session, op opcode, p []byte)
-	// ping returns a server's ping. Anything that is received answers it.
-	ping() *wireForm
-
-	// connected returns a text message, in newFrame's buffer, that says that a socket is connected.
-	// A pid is what it may come back with; see Recovery.
-	connected(namespace, id, pid string) []byte
-	// eventError returns one that says what was wrong with an event: the acknowledgement if the
-	// client asked for one, else an event named error.
-	eventError(namespace, event string, ackID int64, message string, data []byte) []byte
-	// ack sets f to an acknowledgement.
-	ack(f *wireForm, namespace string, id int64, answer args)
 
 	// refuse tells a client that its socket is not connected, and why; disconnect, that it was
 	// disconnected. Each has the socket leave, and decides whether the connection goes on.
@@ -345,15 +332,22 @@ func (s *session) sendText(b []byte) {
 	f := wireForms.Get().(*wireForm)
 	f.set(b)
 	s.send(f)
-	f.release()
 }
 
-// send sends a message, compressed from the threshold on. That may take a while.
+// sendPacket sends a packet in the form of the client's protocol.
+func (s *session) sendPacket(p packet) {
+	f := wireForms.Get().(*wireForm)
+	f.encode(s.protocol, p, nil)
+	s.send(f)
+}
+
+// send sends a message, compressed from the threshold on, and releases it. That may take a while.
 func (s *session) send(f *wireForm) {
 	if z := s.transport().agreed(); len(f.payload) >= int(z.threshold) {
 		f.deflate(z)
 	}
 	wake, slow := s.push(f, false, forEmitter)
+	f.release()
 	if wake {
 		s.transport().wake()
 	}

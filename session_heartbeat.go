@@ -172,6 +172,16 @@ func (s *session) check() {
 	s.config.clock.scheduleBefore(&s.timer, look)
 }
 
+// pingForms are the pings of RFC 6455 and of Engine.IO. Anything that is received answers one.
+var pingForms = func() (forms [protocols]*wireForm) {
+	forms[plainProtocol] = &wireForm{whole: appendHeader(nil, frameHeader{Fin: true, Opcode: opPing})}
+	f := new(wireForm)
+	f.set(appendEngine(newFrame(1), enginePing, nil))
+	f.textPackets() // it is shared by all who poll
+	forms[socketIOProtocol] = f
+	return forms
+}()
+
 // ping queues a ping; the pings that are due at a time leave like a broadcast. If it cannot be
 // queued although nobody has begun to close the connection, writing has failed and reading has not
 // noticed: ping ends the session and reports false.
@@ -179,7 +189,7 @@ func (s *session) ping() bool {
 	queued, wake := false, false
 	s.onTransport(func(t transport) {
 		if !queued {
-			queued, wake = t.pushPing(s.codec.ping())
+			queued, wake = t.pushPing(pingForms[s.protocol])
 		}
 	})
 	if wake {

@@ -13,8 +13,8 @@ type plainCodec struct {
 	asked  bool // the client has asked to connect; used by the reader only
 }
 
+// protocol implements codec.
 func (c *plainCodec) protocol() protocol { return plainProtocol }
-func (c *plainCodec) recovers() bool     { return false }
 
 // begin implements codec: it asks to connect for a client that does not do so itself.
 func (c *plainCodec) begin(s *session) {
@@ -82,8 +82,7 @@ func (c *plainCodec) receiveEnvelope(p []byte) {
 
 // refuse implements codec: without its only socket the client has nothing.
 func (c *plainCodec) refuse(s *Socket, message string, data []byte) {
-	body := append(appendMessage([]byte{'{'}, message, data), '}')
-	s.session.sendText(appendEvent(newFrame(64+len(body)), eventData{"connect_error", args{json: body, n: 1}, noID}))
+	s.session.sendPacket(newPacket(packetConnectError, s.ns.name, "", errorBody("", message, data)))
 	s.session.end(ReasonServerDisconnect, StatusPolicyViolation, "refused")
 }
 
@@ -94,29 +93,3 @@ func (c *plainCodec) disconnect(s *Socket, status closeStatus) {
 	}
 	s.session.end(ReasonServerDisconnect, status.Code, status.Reason)
 }
-
-// connected implements codec.
-func (c *plainCodec) connected(_, id, _ string) []byte {
-	data := append(appendQuoted([]byte(`{"sid":`), id), '}')
-	return appendEvent(newFrame(96), eventData{"connect", args{json: data, n: 1}, noID})
-}
-
-// ack implements codec.
-func (c *plainCodec) ack(f *wireForm, _ string, id int64, answer args) {
-	f.set(appendAck(newFrame(48+len(answer.json)), id, answer))
-}
-
-// eventError implements codec.
-func (c *plainCodec) eventError(_, event string, ackID int64, message string, data []byte) []byte {
-	b := newFrame(64 + len(event) + len(message) + len(data))
-	if ackID != noID {
-		return appendAckError(b, ackID, message, data)
-	}
-	return appendErrorEvent(b, event, message, data)
-}
-
-// emptyPing is RFC 6455's.
-var emptyPing = &wireForm{whole: appendHeader(nil, frameHeader{Fin: true, Opcode: opPing})}
-
-// ping implements codec.
-func (c *plainCodec) ping() *wireForm { return emptyPing }

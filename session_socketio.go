@@ -56,8 +56,8 @@ func (l *recentlyLeft) has(namespace string) bool {
 	return slices.Contains(l.names, namespace)
 }
 
+// protocol implements codec.
 func (c *socketIOCodec) protocol() protocol { return socketIOProtocol }
-func (c *socketIOCodec) recovers() bool     { return true }
 
 // begin implements codec: it sends the Engine.IO handshake.
 func (c *socketIOCodec) begin(s *session) {
@@ -75,17 +75,6 @@ func (c *socketIOCodec) begin(s *session) {
 	b = strconv.AppendInt(b, s.config.maxMessageSize, 10)
 	s.sendText(append(b, '}'))
 }
-
-// enginePingForm is Engine.IO's ping.
-var enginePingForm = func() *wireForm {
-	f := new(wireForm)
-	f.set(appendEngine(newFrame(1), enginePing, nil))
-	f.textPackets() // it is shared by all who poll
-	return f
-}()
-
-// ping implements codec.
-func (c *socketIOCodec) ping() *wireForm { return enginePingForm }
 
 // receive implements codec.
 func (c *socketIOCodec) receive(s *session, op opcode, p []byte) {
@@ -174,7 +163,7 @@ func (c *socketIOCodec) receivePacket(s *session, p packet) *Error {
 // let in or refuse.
 func (c *socketIOCodec) connect(s *session, p packet) *Error {
 	refuse := func(message string) *Error {
-		s.sendText(connectErrorPacket(p.namespace, message, nil))
+		s.sendPacket(newPacket(packetConnectError, p.namespace, "", errorBody("", message, nil)))
 		return nil
 	}
 	if s.crowded() {
@@ -203,7 +192,7 @@ func (c *socketIOCodec) refuse(s *Socket, message string, data []byte) {
 	removed := s.session.remove(s)
 	s.leave(ReasonServerDisconnect)
 	if removed {
-		s.session.sendText(connectErrorPacket(s.ns.name, message, data))
+		s.session.sendPacket(newPacket(packetConnectError, s.ns.name, "", errorBody("", message, data)))
 	}
 }
 
@@ -216,63 +205,22 @@ func (c *socketIOCodec) disconnect(s *Socket, status closeStatus) {
 	if !s.session.remove(s) {
 		return
 	}
-	told := status.Code != 0
+	var data []byte
+	if status.Code != 0 {
+		data = status.appendJSON(nil)
+	}
 	if !s.wasConnected() {
-		message, data := cmp.Or(status.Reason, string(ReasonServerDisconnect)), []byte(nil)
-		if told {
-			data = status.appendJSON(nil)
-		}
-		s.session.sendText(connectErrorPacket(s.ns.name, message, data))
+		message := cmp.Or(status.Reason, string(ReasonServerDisconnect))
+		s.session.sendPacket(newPacket(packetConnectError, s.ns.name, "", errorBody("", message, data)))
 		return
 	}
-	if told {
-		data := status.appendJSON(nil)
-		event := eventData{"disconnect_reason", args{json: data, n: 1}, noID}
-		s.session.sendText(appendPacket(newFrame(64+len(data)), packet{kind: packetEvent, namespace: s.ns.name, eventData: event}))
+	if data != nil {
+		s.session.sendPacket(newPacket(packetEvent, s.ns.name, "disconnect_reason", data))
 	}
-	s.session.sendText(appendPacket(newFrame(32), newPacket(packetDisconnect, s.ns.name, nil)))
+	s.session.sendPacket(newPacket(packetDisconnect, s.ns.name, "", nil))
 }
 
 func (s closeStatus) appendJSON(b []byte) []byte {
 	b = strconv.AppendUint(append(b, `{"code":`...), uint64(s.Code), 10)
 	return append(appendQuoted(append(b, `,"reason":`...), s.Reason), '}')
-}
-
-// connected implements codec.
-func (c *socketIOCodec) connected(namespace, id, pid string) []byte {
-	data := appendQuoted([]byte(`{"sid":`), id)
-	if pid != "" {
-		data = appendQuoted(append(data, `,"pid":`...), pid)
-	}
-	data = append(data, '}')
-	return appendPacket(newFrame(96), newPacket(packetConnect, namespace, data))
-}
-
-// connectErrorPacket returns the message that refuses a client a namespace, in newFrame's buffer.
-func connectErrorPacket(namespace, message string, data []byte) []byte {
-	body := append(appendMessage([]byte{'{'}, message, data), '}')
-	return appendPacket(newFrame(64+len(namespace)+len(body)), newPacket(packetConnectError, namespace, body))
-}
-
-// ack implements codec.
-func (c *socketIOCodec) ack(f *wireForm, namespace string, id int64, answer args) {
-	f.set(ackPacket(namespace, id, answer))
-	f.attach(answer)
-}
-
-// ackPacket returns the message of an acknowledgement, in newFrame's buffer, without its
-// attachments.
-func ackPacket(namespace string, id int64, answer args) []byte {
-	p := packet{kind: packetAck, namespace: namespace, eventData: eventData{args: answer, ackID: id}}
-	return appendPacket(newFrame(48+len(namespace)+len(answer.json)), p)
-}
-
-// eventError implements codec.
-func (c *socketIOCodec) eventError(namespace, event string, ackID int64, message string, data []byte) []byte {
-	if ackID != noID {
-		return ackPacket(namespace, ackID, ackError(message, data))
-	}
-	body := appendErrorBody(nil, event, message, data)
-	report := eventData{"error", args{json: body, n: 1}, noID}
-	return appendPacket(newFrame(64+len(body)), packet{kind: packetEvent, namespace: namespace, eventData: report})
 }

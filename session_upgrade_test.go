@@ -522,7 +522,7 @@ func TestUpgradeTakesOver(t *testing.T) {
 		s, p, conn := open()
 		s.sendText(append(newFrame(1), '3'))
 		p.upgrade(conn)
-		if v, _ := p.push(enginePingForm, false, forEmitter); v != pushRefused {
+		if v, _ := p.push(pingForms[socketIOProtocol], false, forEmitter); v != pushRefused {
 			t.Errorf("polling takes a packet: %d", v)
 		}
 		s.sendText(append(newFrame(1), '6'))

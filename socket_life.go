@@ -160,7 +160,7 @@ func (s *Socket) enter() bool {
 	in := !s.hasLeft()
 	wake := false
 	if in {
-		if r != nil && s.session.codec.recovers() {
+		if r != nil && s.session.protocol == socketIOProtocol {
 			s.keep(r.open(randomText(pidLength), s.id, s.session))
 		}
 		wake = s.enterLocked()
@@ -179,12 +179,12 @@ func (s *Socket) enter() bool {
 func (s *Socket) enterLocked() (wake bool) {
 	s.session.accepted()
 	s.inbox.bound(s.session.config.inboxEvents, s.session.config.inboxBytes)
-	pid := ""
+	data := appendQuoted([]byte(`{"sid":`), s.id)
 	if s.kept != nil {
-		pid = s.kept.pid
+		data = appendQuoted(append(data, `,"pid":`...), s.kept.pid)
 	}
 	var f wireForm
-	f.set(s.session.codec.connected(s.ns.name, s.id, pid))
+	f.encode(s.session.protocol, newPacket(packetConnect, s.ns.name, "", append(data, '}')), nil)
 	wake, _ = s.session.push(&f, false, forEmitter)
 	s.state.Store(socketConnected)
 	s.ns.enter(s)
@@ -235,22 +235,25 @@ func (s *Socket) leaveLocked(reason Reason) {
 	}
 }
 
-// reply sends an acknowledgement, unless the socket has left.
+// reply implements sender.
 func (s *Socket) reply(id int64, answer args) {
-	if s.hasLeft() {
-		return
-	}
-	f := wireForms.Get().(*wireForm)
-	s.session.codec.ack(f, s.ns.name, id, answer)
-	s.session.send(f)
-	f.release()
+	s.send(packet{kind: packetAck, eventData: eventData{args: answer, ackID: id}})
 }
 
-// replyError tells the client what was wrong with an event, unless the socket has left: in the
-// acknowledgement if the client asked for one, else in an event named error.
+// replyError implements sender: without an acknowledgement the client gets an event named error.
 func (s *Socket) replyError(event string, id int64, message string, data []byte) {
+	p := newPacket(packetEvent, s.ns.name, "error", errorBody(event, message, data))
+	if id != noID {
+		p = packet{kind: packetAck, eventData: eventData{args: ackError(message, data), ackID: id}, failed: true}
+	}
+	s.send(p)
+}
+
+// send sends a packet, unless the socket has left.
+func (s *Socket) send(p packet) {
 	if s.hasLeft() {
 		return
 	}
-	s.session.sendText(s.session.codec.eventError(s.ns.name, event, id, message, data))
+	p.namespace = s.ns.name
+	s.session.sendPacket(p)
 }
