@@ -1,12 +1,11 @@
 package process
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 )
 
@@ -25,30 +24,50 @@ var Handshakes = map[string]string{
 // Client is one end of a connection that does no more than it must.
 type Client struct {
 	net.Conn
-	in *bufio.Reader
+	// Compressed is set if the message that Next has returned last is compressed (RFC 7692).
+	Compressed bool
+
+	in         []byte // in[r:w] has been read from the network
+	r, w       int
+	message    []byte // what has come of a message in several frames
+	fragmented Header // its first frame's
 }
 
 // Connect connects to the server and makes a WebSocket with one of the Handshakes, with the query
 // added to its path.
 func (s *Server) Connect(overTLS bool, handshake, query string) *Client {
-	nc, err := net.Dial("tcp", s.Addr)
+	c, err := s.ConnectWith(overTLS, strings.Replace(Handshakes[handshake], "/hub", "/hub"+query, 1))
 	check(err)
+	return c
+}
+
+// ConnectWith connects to the server and makes a WebSocket with the request.
+func (s *Server) ConnectWith(overTLS bool, request string) (*Client, error) {
+	nc, err := net.Dial("tcp", s.Addr)
+	if err != nil {
+		return nil, err
+	}
 	if overTLS {
 		nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // the server's certificate is its own
-	}
-	request := strings.Replace(Handshakes[handshake], "/hub", "/hub"+query, 1)
-	if overTLS {
 		request = strings.Replace(request, "Origin: http:", "Origin: https:", 1)
 	}
-	_, err = io.WriteString(nc, request)
-	check(err)
-	c := &Client{nc, bufio.NewReaderSize(nc, 512)}
-	r, err := http.ReadResponse(c.in, nil)
-	check(err)
-	if r.StatusCode != http.StatusSwitchingProtocols {
-		panic("handshake: " + r.Status)
+	if _, err = io.WriteString(nc, request); err != nil {
+		return nil, err
 	}
-	return c
+	c := &Client{Conn: nc, in: make([]byte, 512)}
+	for {
+		if err := c.read(); err != nil {
+			return nil, fmt.Errorf("handshake: %w", err)
+		}
+		if end := bytes.Index(c.in[:c.w], []byte("\r\n\r\n")); end >= 0 {
+			c.r = end + 4
+			break
+		}
+	}
+	if status, _, _ := strings.Cut(string(c.in[:c.r]), "\r\n"); !strings.HasPrefix(status, "HTTP/1.1 101") {
+		return nil, fmt.Errorf("handshake: %s", status)
+	}
+	return c, nil
 }
 
 // Send sends a frame.
@@ -67,19 +86,55 @@ func Frame(op Opcode, payload string) []byte {
 	return b
 }
 
-// Next waits for a frame.
+// Next waits for a message, or for a frame that belongs to none. The payload is valid until the
+// next call.
 func (c *Client) Next() (Opcode, []byte, error) {
-	for n := 2; ; n++ {
-		head, err := c.in.Peek(n)
-		if err != nil {
-			return 0, nil, err
+	for {
+		h, size := ParseHeader(c.in[c.r:c.w])
+		if size == 0 || c.w-c.r-size < h.Length {
+			if err := c.need(size + h.Length); err != nil {
+				return 0, nil, err
+			}
+			continue
 		}
-		if h, size := ParseHeader(head); size > 0 {
-			frame := make([]byte, size+h.Length)
-			_, err := io.ReadFull(c.in, frame)
-			return h.Opcode, frame[size:], err
+		payload := c.in[c.r+size : c.r+size+h.Length]
+		c.r += size + h.Length
+		switch {
+		case h.Opcode == OpContinuation:
+			c.message = append(c.message, payload...)
+			h.Opcode, h.Compressed, payload = c.fragmented.Opcode, c.fragmented.Compressed, c.message
+		case h.Unfinished:
+			c.fragmented, c.message = h, append(c.message[:0], payload...)
+		}
+		if !h.Unfinished {
+			c.Compressed = h.Compressed
+			return h.Opcode, payload, nil
 		}
 	}
+}
+
+// need reads more of a frame of at least so many bytes, for which it makes room.
+func (c *Client) need(frame int) error {
+	if c.r > 0 {
+		c.w, c.r = copy(c.in, c.in[c.r:c.w]), 0
+	}
+	if frame > len(c.in) {
+		c.in = append(c.in, make([]byte, frame-len(c.in))...)
+	}
+	return c.read()
+}
+
+// read reads what is there. A buffer that it fills is made twice as large, up to a bound.
+func (c *Client) read() error {
+	n, err := c.Read(c.in[c.w:])
+	c.w += n
+	if c.w == len(c.in) && len(c.in) < 64<<10 {
+		c.in = append(c.in, make([]byte, len(c.in))...)
+	}
+	if n > 0 {
+		return nil
+	}
+	return err
 }
 
 // Expect waits for a message, answering pings on the way, and returns what follows prefix in it.

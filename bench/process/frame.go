@@ -7,18 +7,23 @@ type Opcode byte
 
 // The opcodes that the benchmarks need.
 const (
-	OpText   Opcode = 0x1
-	OpBinary Opcode = 0x2
-	OpPing   Opcode = 0x9
-	OpPong   Opcode = 0xA
+	OpContinuation Opcode = 0x0
+	OpText         Opcode = 0x1
+	OpBinary       Opcode = 0x2
+	OpClose        Opcode = 0x8
+	OpPing         Opcode = 0x9
+	OpPong         Opcode = 0xA
 )
 
-// Header is the part before the payload of a frame that is a whole message.
+// Header is the part before the payload of a frame.
 type Header struct {
 	Opcode Opcode
 	Masked bool
 	Key    [4]byte
 	Length int
+	// Unfinished is set if a frame with the rest of the message follows, and Compressed if the
+	// message is (RFC 7692).
+	Unfinished, Compressed bool
 }
 
 // ParseHeader reads the header that b begins with, and returns its size; 0 if b ends before it
@@ -27,7 +32,8 @@ func ParseHeader(b []byte) (h Header, size int) {
 	if len(b) < 2 {
 		return h, 0
 	}
-	h = Header{Opcode: Opcode(b[0] & 0x0F), Masked: b[1]&0x80 != 0, Length: int(b[1] & 0x7F)}
+	h = Header{Opcode: Opcode(b[0] & 0x0F), Masked: b[1]&0x80 != 0, Length: int(b[1] & 0x7F),
+		Unfinished: b[0]&0x80 == 0, Compressed: b[0]&0x40 != 0}
 	size = 2
 	switch {
 	case h.Length == 126 && len(b) >= 4:
@@ -49,7 +55,13 @@ func ParseHeader(b []byte) (h Header, size int) {
 
 // AppendHeader appends a header.
 func AppendHeader(b []byte, h Header) []byte {
-	first, second := 0x80|byte(h.Opcode), byte(0)
+	first, second := byte(h.Opcode), byte(0)
+	if !h.Unfinished {
+		first |= 0x80
+	}
+	if h.Compressed {
+		first |= 0x40
+	}
 	if h.Masked {
 		second = 0x80
 	}

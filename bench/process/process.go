@@ -14,8 +14,9 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const variable = "ATRIUM_BENCH_SERVER"
@@ -41,8 +42,10 @@ func Serve(kinds map[string]Kind) {
 		case line == "memory":
 			m := Own()
 			fmt.Println(m.Resident, m.Heap, m.Stacks, m.Goroutines)
-		case line == "cpu":
-			fmt.Println(int64(cpu()))
+		case line == "allocations":
+			var stats runtime.MemStats
+			runtime.ReadMemStats(&stats)
+			fmt.Println(stats.Mallocs)
 		default:
 			_, err := fmt.Sscanf(line, "command %d", &argument)
 			check(err)
@@ -65,19 +68,17 @@ func Own() Memory {
 		debug.FreeOSMemory()
 	}
 	runtime.ReadMemStats(&stats)
-	statm, err := os.ReadFile("/proc/self/statm")
+	return Memory{resident(os.Getpid()), int64(stats.HeapAlloc), int64(stats.StackInuse), runtime.NumGoroutine()}
+}
+
+// resident returns the memory of a process that is in RAM, in bytes.
+func resident(pid int) int64 {
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	check(err)
 	var size, pages int64
 	_, err = fmt.Sscan(string(statm), &size, &pages)
 	check(err)
-	return Memory{pages * int64(os.Getpagesize()), int64(stats.HeapAlloc), int64(stats.StackInuse), runtime.NumGoroutine()}
-}
-
-// cpu returns the time that the process has computed, in the kernel as well.
-func cpu() time.Duration {
-	var usage syscall.Rusage
-	check(syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	return pages * int64(os.Getpagesize())
 }
 
 // A Server is a running process.
@@ -92,9 +93,17 @@ type Server struct {
 func Start(kind string) *Server {
 	exe, err := os.Executable()
 	check(err)
-	s := &Server{cmd: exec.Command(exe)}
-	s.cmd.Env = append(os.Environ(), variable+"="+kind)
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), variable+"="+kind)
+	return StartCommand(cmd)
+}
+
+// StartCommand starts a server that is another program. It must do with its standard input and
+// output what Serve does.
+func StartCommand(cmd *exec.Cmd) *Server {
+	s := &Server{cmd: cmd}
 	s.cmd.Stderr = os.Stderr
+	var err error
 	s.in, err = s.cmd.StdinPipe()
 	check(err)
 	out, err := s.cmd.StdoutPipe()
@@ -119,13 +128,25 @@ func (s *Server) Memory() (m Memory) {
 	return m
 }
 
-// CPU returns the time that the server has computed since it began.
-func (s *Server) CPU() time.Duration {
-	s.tell("cpu")
-	var d time.Duration
-	_, err := fmt.Sscan(s.line(), (*int64)(&d))
+// Resident returns the server's memory in RAM as it is, without a garbage collection.
+func (s *Server) Resident() int64 { return resident(s.cmd.Process.Pid) }
+
+// Allocations returns how often the server has allocated memory since it began.
+func (s *Server) Allocations() (n int64) {
+	s.tell("allocations")
+	_, err := fmt.Sscan(s.line(), &n)
 	check(err)
-	return d
+	return n
+}
+
+// CPU returns the time that the server has computed since it began, in the kernel as well. It
+// reads the clock of the process (clock_getcpuclockid(3)): the sum of user and system time in
+// /proc/PID/stat, without its rounding to hundredths of a second.
+func (s *Server) CPU() time.Duration {
+	const scheduled = 2 // the kernel's CPUCLOCK_SCHED
+	var t unix.Timespec
+	check(unix.ClockGettime(int32(^s.cmd.Process.Pid<<3|scheduled), &t))
+	return time.Duration(t.Nano())
 }
 
 // Command has the server run its kind's command.

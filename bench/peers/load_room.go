@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/atrium-go/atrium/bench/process"
+)
+
+// roomSize is the size of a message to a room.
+const roomSize = 128
+
+// rooms are clients that hear what the server says to a room: some messages at once, and when all
+// members have them, the next.
+type rooms struct {
+	members     int
+	outstanding int
+	batches     int // in a round
+	server      *process.Server
+	due         atomic.Int64 // deliveries
+	arrived     chan struct{}
+	failed      chan error // one of each member, at the end of the connection if not before
+	readers     sync.WaitGroup
+}
+
+func (l *rooms) connect(p place) error {
+	clients, err := p.connectAll(l.members)
+	if err != nil {
+		return err
+	}
+	l.server = p.Server
+	l.arrived = make(chan struct{}, 1)
+	l.failed = make(chan error, l.members)
+	for i, c := range clients {
+		c.SetReadDeadline(time.Time{})
+		l.readers.Go(func() {
+			l.failed <- fmt.Errorf("member %d: %w", i, l.listen(c, p.dialect))
+		})
+	}
+	l.server.Command(-l.members) // wait until they are in the room
+	return nil
+}
+
+// listen checks what a member hears, until the connection ends.
+func (l *rooms) listen(c *process.Client, d dialect) error {
+	defer c.Close()
+	heard := newChecker(message{d.said, roomSize})
+	for {
+		got, err := next(c)
+		if err != nil {
+			return err
+		}
+		if err := heard.check(got); err != nil {
+			return err
+		}
+		if l.due.Add(-1) == 0 {
+			l.arrived <- struct{}{}
+		}
+	}
+}
+
+func (l *rooms) round() (int, error) {
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for range l.batches {
+		l.due.Store(int64(l.members * l.outstanding))
+		l.server.Command(l.outstanding)
+		select {
+		case <-l.arrived:
+		case err := <-l.failed:
+			return 0, err
+		case <-timeout.C:
+			return 0, fmt.Errorf("%d of %d deliveries did not come within %v: they were lost", l.due.Load(), l.members*l.outstanding, patience)
+		}
+	}
+	return l.members * l.outstanding * l.batches, nil
+}
+
+func (l *rooms) finish() error {
+	l.readers.Wait()
+	for range l.members {
+		if err := <-l.failed; !hasEnded(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *rooms) waits() []time.Duration { return nil }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/lxzan/gws"
+)
+
+// gwsServe serves as gws's documentation recommends, without its parallel handling of one
+// connection's messages, which may answer in another order.
+func gwsServe(l net.Listener, handler gws.Event) {
+	upgrader := gws.NewUpgrader(handler, &gws.ServerOption{Recovery: gws.Recovery})
+	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := upgrader.Upgrade(w, r)
+		if err != nil {
+			return
+		}
+		go c.ReadLoop()
+	}))
+}
+
+type gwsEchoHandler struct{ gws.BuiltinEventHandler }
+
+func (gwsEchoHandler) OnMessage(c *gws.Conn, m *gws.Message) {
+	defer m.Close()
+	c.WriteMessage(m.Opcode, m.Bytes())
+}
+
+func gwsEcho(l net.Listener) func(int) {
+	gwsServe(l, gwsEchoHandler{})
+	return nil
+}
+
+// A gwsHall is a room whose messages go through gws's Broadcaster: framed once, and written by
+// goroutines that it starts for those members that have something to write.
+type gwsHall struct {
+	gws.BuiltinEventHandler
+	mu      sync.Mutex
+	members map[*gws.Conn]bool
+}
+
+func (h *gwsHall) OnOpen(c *gws.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.members[c] = true
+	c.WriteString(welcome)
+}
+
+func (h *gwsHall) OnClose(c *gws.Conn, _ error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.members, c)
+}
+
+func (h *gwsHall) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.members)
+}
+
+func (h *gwsHall) say(text []byte) {
+	b := gws.NewBroadcaster(gws.OpcodeText, text)
+	defer b.Close()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.members {
+		check(b.Broadcast(c))
+	}
+}
+
+func gwsRoom(l net.Listener) func(int) {
+	h := &gwsHall{members: make(map[*gws.Conn]bool)}
+	gwsServe(l, h)
+	said := message{size: roomSize}
+	return room(h.count, each(func(n int) { h.say(said.data(n)) }))
+}
