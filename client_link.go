@@ -81,11 +81,7 @@ func (l *link) receive(op opcode, p []byte) error {
 	if op == opContinuation {
 		return nil
 	}
-	m := enginePacket{kind: engineMessage, binary: true, data: p}
-	var err *Error
-	if op == opText {
-		m, err = parseEngine(p, nil)
-	}
+	m, err := parseEngine(op, p, nil)
 	switch {
 	case l.phase == linkDialed:
 		if err != nil || m.binary || m.kind != engineOpen {

@@ -82,21 +82,16 @@ func (a args) decodeAny(at span) any {
 		return v
 	}
 	if a.json[at.start] == '[' {
-		list := []any{}
-		for i := skipSpace(a.json, at.start+1); a.json[i] != ']'; {
-			end, _ := skipValue(a.json, i)
-			list = append(list, a.decodeAny(span{i, end}))
-			i = skipInnerComma(a.json, end)
+		list, inner := []any{}, args{json: a.json[:at.end-1]} // up to the bracket
+		for i := skipSpace(a.json, at.start+1); i < len(inner.json); {
+			at, i = inner.value(i)
+			list = append(list, a.decodeAny(at))
 		}
 		return list
 	}
 	object := make(map[string]any)
-	for i := skipSpace(a.json, at.start+1); a.json[i] != '}'; {
-		end, value, _ := skipKey(a.json, i)
-		key, _ := unquote(a.json[i:end])
-		end, _ = skipValue(a.json, value)
-		object[key] = a.decodeAny(span{value, end})
-		i = skipInnerComma(a.json, end)
+	for o := (objectReader{b: a.json, i: at.start}); o.next(); {
+		object[string(o.key)] = a.decodeAny(span{o.i - len(o.value), o.i})
 	}
 	return object
 }

@@ -48,11 +48,7 @@ func findBinaries(encoded []byte, args []any) ([]span, error) {
 	}
 	f := binaryFinder{b: encoded}
 	for _, arg := range args {
-		if arg == nil {
-			f.skip()
-		} else {
-			f.walk(reflect.ValueOf(arg))
-		}
+		f.walk(reflect.ValueOf(arg))
 		f.i++ // the comma
 	}
 	if len(f.found) > 0 {
@@ -82,34 +78,26 @@ func (f *binaryFinder) skip() {
 	f.i = end
 }
 
-// walk moves past the encoded v and collects its Binary values.
+// walk moves past the encoded v and collects its Binary values. An invalid v has none.
 func (f *binaryFinder) walk(v reflect.Value) {
-	for {
-		info := binaryInfoOf(v.Type())
-		if !info.holds || marshalsItself(v) || f.i >= len(f.b) {
-			f.skip()
-			return
-		}
-		switch v.Kind() {
-		case reflect.Pointer, reflect.Interface:
-			if v.IsNil() {
-				f.skip()
-				return
-			}
-			v = v.Elem()
-			continue
-		case reflect.Struct:
-			f.object(func(key []byte) reflect.Value { return info.field(v, key) })
-		case reflect.Map:
-			f.object(mapLookup(v))
-		case reflect.Slice, reflect.Array:
-			if v.Type() == binaryType {
-				f.binary()
-			} else {
-				f.array(v)
-			}
-		}
+	if !v.IsValid() || f.i >= len(f.b) {
+		f.skip()
 		return
+	}
+	info := binaryInfoOf(v.Type())
+	switch kind := v.Kind(); {
+	case !info.holds || marshalsItself(v):
+		f.skip()
+	case kind == reflect.Pointer || kind == reflect.Interface:
+		f.walk(v.Elem())
+	case kind == reflect.Struct:
+		f.object(func(key []byte) reflect.Value { return info.field(v, key) })
+	case kind == reflect.Map:
+		f.object(mapLookup(v))
+	case v.Type() == binaryType:
+		f.binary()
+	default: // a slice or array
+		f.array(v)
 	}
 }
 
@@ -149,29 +137,21 @@ func (f *binaryFinder) object(lookup func(key []byte) reflect.Value) {
 		f.skip()
 		return
 	}
-	f.i++
-	for f.i < len(f.b) && f.b[f.i] != '}' {
-		if f.b[f.i] == ',' {
-			f.i++
-		}
-		end, value, err := skipKey(f.b, f.i)
-		if err != nil {
-			f.i = len(f.b) // not what encoding/json writes
-			return
-		}
-		key := f.b[f.i+1 : end-1]
-		if bytes.IndexByte(key, '\\') >= 0 {
-			key = appendUnescaped(nil, key)
-		}
-		f.i = value
+	o := objectReader{b: f.b, i: f.i}
+	for o.nextKey() {
+		f.i = o.i
 		// U+FFFD replaces invalid UTF-8, so that two keys of a map may have become equal.
-		if v := lookup(key); v.IsValid() && !bytes.Contains(key, []byte("\ufffd")) {
-			f.walk(v)
-		} else {
+		if bytes.Contains(o.key, []byte("\ufffd")) {
 			f.skip()
+		} else {
+			f.walk(lookup(o.key))
 		}
+		o.i = f.i
 	}
-	f.i++
+	f.i = o.i
+	if o.err != nil {
+		f.i = len(f.b) // not what encoding/json writes
+	}
 }
 
 // mapLookup returns a function that finds a value of the map m by its key in JSON.
@@ -229,8 +209,8 @@ func implementsMarshaler(t reflect.Type) bool {
 
 // binaryInfo describes a type.
 type binaryInfo struct {
-	holds  bool             // its values can contain a Binary
-	fields map[string][]int // of a struct: indexes of fields that can contain one, by JSON name
+	holds  bool                  // its values can contain a Binary
+	fields map[string]namedField // of a struct, embedded ones included, by JSON name
 }
 
 // binaryInfos caches a *binaryInfo for each reflect.Type, as encoding/json caches its encoders.
@@ -242,7 +222,8 @@ func binaryInfoOf(t reflect.Type) *binaryInfo {
 	}
 	info := &binaryInfo{holds: reachesBinary(t, make(map[reflect.Type]bool))}
 	if info.holds && t.Kind() == reflect.Struct {
-		info.fields = binaryFields(t)
+		info.fields = make(map[string]namedField)
+		collectFields(info.fields, t, nil, make(map[reflect.Type]bool))
 	}
 	binaryInfos.Store(t, info)
 	return info
@@ -273,17 +254,14 @@ func reachesBinary(t reflect.Type, seen map[reflect.Type]bool) bool {
 	return false
 }
 
-// field returns the field of the struct v with the JSON name, or an invalid Value if it has no
-// Binary.
+// field returns the field of the struct v with the JSON name, or an invalid Value if it is not in
+// the JSON.
 func (info *binaryInfo) field(v reflect.Value, name []byte) reflect.Value {
-	index := info.fields[string(name)]
-	if index == nil {
+	named := info.fields[string(name)]
+	if named.index == nil || named.tie {
 		return reflect.Value{}
 	}
-	field, err := v.FieldByIndexErr(index)
-	if err != nil {
-		return reflect.Value{} // in an embedded nil pointer: it is not in the JSON either
-	}
+	field, _ := v.FieldByIndexErr(named.index) // the error is for an embedded nil pointer
 	return field
 }
 
@@ -292,20 +270,6 @@ type namedField struct {
 	index  []int
 	tagged bool
 	tie    bool // another field has the same precedence: neither is in the JSON
-}
-
-// binaryFields returns the fields of the struct type t, embedded ones included, that can contain a
-// Binary.
-func binaryFields(t reflect.Type) map[string][]int {
-	all := make(map[string]namedField)
-	collectFields(all, t, nil, make(map[reflect.Type]bool))
-	fields := make(map[string][]int)
-	for name, field := range all {
-		if !field.tie && reachesBinary(t.FieldByIndex(field.index).Type, make(map[reflect.Type]bool)) {
-			fields[name] = field.index
-		}
-	}
-	return fields
 }
 
 // collectFields adds the fields of t, which is embedded at index, to all. Of several fields with
@@ -341,19 +305,14 @@ func collectFields(all map[string]namedField, t reflect.Type, index []int, above
 		if name == "" {
 			name = sf.Name
 		}
-		compete(all, name, field)
-	}
-}
-
-// compete adds a field to all if it takes precedence over the previous one with the name.
-func compete(all map[string]namedField, name string, field namedField) {
-	rival, ok := all[name]
-	switch deeper := len(field.index) - len(rival.index); {
-	case !ok, deeper < 0, deeper == 0 && field.tagged && !rival.tagged:
-		all[name] = field
-	case deeper == 0 && field.tagged == rival.tagged:
-		rival.tie = true
-		all[name] = rival
+		rival, taken := all[name]
+		switch deeper := len(at) - len(rival.index); {
+		case !taken, deeper < 0, deeper == 0 && field.tagged && !rival.tagged:
+			all[name] = field
+		case deeper == 0 && field.tagged == rival.tagged:
+			rival.tie = true
+			all[name] = rival
+		}
 	}
 }
 

@@ -47,9 +47,13 @@ type enginePacket struct {
 	data   []byte // without the type; aliases the parsed text, or scratch if it was base64
 }
 
-// parseEngine parses one packet in its text form, which is valid UTF-8. It decodes base64 into
-// scratch if that is large enough. The error can be shown to the sender.
-func parseEngine(text, scratch []byte) (enginePacket, *Error) {
+// parseEngine parses one packet: a message, or with opText its text form in a payload, which is
+// valid UTF-8. It decodes base64 into scratch if that is large enough. The error can be shown to
+// the sender.
+func parseEngine(op opcode, text, scratch []byte) (enginePacket, *Error) {
+	if op == opBinary {
+		return enginePacket{kind: engineMessage, binary: true, data: text}, nil
+	}
 	if len(text) == 0 {
 		return enginePacket{}, &Error{Message: "packet: expected a type from 0 to 6, or b; it is empty"}
 	}
@@ -119,7 +123,7 @@ func (r *payloadReader) next() bool {
 	case !utf8.Valid(text):
 		r.err = &Error{Message: "packet: expected valid UTF-8"}
 	default:
-		r.packet, r.err = parseEngine(text, r.scratch)
+		r.packet, r.err = parseEngine(opText, text, r.scratch)
 	}
 	if r.err == nil && len(r.packet.data) > r.maxPacket {
 		r.err = Errorf("packet: expected at most %d bytes", r.maxPacket)

@@ -242,7 +242,7 @@ func BenchmarkPayloadSplit(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
 		for _, text := range bytes.Split(body, []byte{payloadSeparator}) {
-			if _, err := parseEngine(text, nil); err != nil {
+			if _, err := parseEngine(opText, text, nil); err != nil {
 				b.Fatal(err)
 			}
 		}

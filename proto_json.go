@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -70,16 +71,10 @@ value:
 				}
 			}
 			continue value
-		case 't':
-			i, err = skipLiteral(b, i, "true")
-		case 'f':
-			i, err = skipLiteral(b, i, "false")
-		case 'n':
-			i, err = skipLiteral(b, i, "null")
 		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 			i, err = skipNumber(b, i)
 		default:
-			return i, syntaxError{i, "a value"}
+			i, err = skipLiteral(b, i)
 		}
 		if err != nil {
 			return i, err
@@ -176,16 +171,20 @@ func escapeLen(b []byte) int {
 	if len(b) < 2 || b[0] != '\\' {
 		return 0
 	}
-	switch b[1] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+	if strings.IndexByte(`"\/`+escapeLetters, b[1]) >= 0 {
 		return 2
-	case 'u':
-		if _, ok := hexEscape(b); ok {
-			return 6
-		}
+	}
+	if _, ok := hexEscape(b); ok {
+		return 6
 	}
 	return 0
 }
+
+// A backslash and one of the letters stand for the control character of the same index.
+const (
+	escapeLetters  = "bfnrt"
+	escapeControls = "\b\f\n\r\t"
+)
 
 // hexEscape decodes an escape such as \u00e9 at the start of b. It does not combine surrogate
 // pairs.
@@ -209,11 +208,14 @@ func hexEscape(b []byte) (r rune, ok bool) {
 	return r, true
 }
 
-func skipLiteral(b []byte, i int, literal string) (int, error) {
-	if len(b)-i < len(literal) || string(b[i:i+len(literal)]) != literal {
-		return i, syntaxError{i, "a value"}
+// skipLiteral returns the end of what is no other value.
+func skipLiteral(b []byte, i int) (int, error) {
+	for _, literal := range [...]string{"true", "false", "null"} {
+		if bytes.HasPrefix(b[i:], []byte(literal)) {
+			return i + len(literal), nil
+		}
 	}
-	return i + len(literal), nil
+	return i, syntaxError{i, "a value"}
 }
 
 // skipNumber returns the end of the number that begins at b[i] (RFC 8259 §6).
@@ -275,55 +277,50 @@ type objectReader struct {
 // next reads a field into key and value. It returns false at the end of the object and after an
 // error.
 func (o *objectReader) next() bool {
+	if !o.nextKey() {
+		return false
+	}
+	start := o.i
+	if o.i, o.err = skipValue(o.b, start); o.err != nil {
+		return false
+	}
+	o.value = o.b[start:o.i:o.i]
+	return true
+}
+
+// nextKey is next for a caller who moves i from the start of the value, where it is then, to its
+// end.
+func (o *objectReader) nextKey() bool {
 	i := skipSpace(o.b, o.i)
+	comma := o.begun && i < len(o.b) && o.b[i] == ','
+	if comma || !o.begun {
+		i = skipSpace(o.b, i+1)
+	}
 	switch {
-	case !o.begun:
-		o.begun = true
-		i = skipSpace(o.b, i+1)
-		if i < len(o.b) && o.b[i] == '}' {
-			o.i = i + 1
-			return false
-		}
-	case i < len(o.b) && o.b[i] == ',':
-		i = skipSpace(o.b, i+1)
-	case i < len(o.b) && o.b[i] == '}':
+	case !comma && i < len(o.b) && o.b[i] == '}':
 		o.i = i + 1
 		return false
-	default:
+	case !comma && o.begun:
 		o.err = syntaxError{i, "',' or '}'"}
 		return false
 	}
-	keyEnd, start, err := skipKey(o.b, i)
+	o.begun = true
+	end, value, err := skipKey(o.b, i)
 	if err != nil {
 		o.err = err
 		return false
 	}
-	end, err := skipValue(o.b, start)
-	if err != nil {
-		o.err = err
-		return false
-	}
-	o.key = o.b[i+1 : keyEnd-1]
+	o.key = o.b[i+1 : end-1]
 	if bytes.IndexByte(o.key, '\\') >= 0 {
 		o.key = appendUnescaped(nil, o.key)
 	}
-	o.value = o.b[start:end:end]
-	o.i = end
+	o.i = value
 	return true
 }
 
 // skipComma returns the start of the next value, after the one that ends at i, in a valid list.
 func skipComma(list []byte, i int) int {
 	return skipSpace(list, skipSpace(list, i)+1)
-}
-
-// skipInnerComma is skipComma for a list in brackets. After the last value it returns the bracket's
-// index.
-func skipInnerComma(b []byte, i int) int {
-	if i = skipSpace(b, i); b[i] == ',' {
-		i = skipSpace(b, i+1)
-	}
-	return i
 }
 
 // unquote decodes the string literal b, quotes included. ok is false if b is not a string literal.
@@ -352,18 +349,8 @@ func appendUnescaped(dst, b []byte) []byte {
 			i += n
 			continue
 		}
-		switch c := b[i+1]; c {
-		case 'b':
-			dst = append(dst, '\b')
-		case 'f':
-			dst = append(dst, '\f')
-		case 'n':
-			dst = append(dst, '\n')
-		case 'r':
-			dst = append(dst, '\r')
-		case 't':
-			dst = append(dst, '\t')
-		case 'u':
+		c := b[i+1]
+		if c == 'u' {
 			r, _ := hexEscape(b[i:])
 			i += 6
 			if utf16.IsSurrogate(r) {
@@ -375,9 +362,11 @@ func appendUnescaped(dst, b []byte) []byte {
 			}
 			dst = utf8.AppendRune(dst, r)
 			continue
-		default: // a quote, a backslash or a slash
-			dst = append(dst, c)
 		}
+		if at := strings.IndexByte(escapeLetters, c); at >= 0 {
+			c = escapeControls[at]
+		}
+		dst = append(dst, c)
 		i += 2
 	}
 	return dst
@@ -398,19 +387,12 @@ func appendQuoted(dst []byte, s string) []byte {
 				continue
 			}
 			dst = append(dst, s[start:i]...)
-			switch c {
-			case '"', '\\':
+			at := strings.IndexByte(escapeControls, c)
+			switch {
+			case at >= 0:
+				dst = append(dst, '\\', escapeLetters[at])
+			case c >= ' ':
 				dst = append(dst, '\\', c)
-			case '\b':
-				dst = append(dst, '\\', 'b')
-			case '\f':
-				dst = append(dst, '\\', 'f')
-			case '\n':
-				dst = append(dst, '\\', 'n')
-			case '\r':
-				dst = append(dst, '\\', 'r')
-			case '\t':
-				dst = append(dst, '\\', 't')
 			default:
 				dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xF])
 			}

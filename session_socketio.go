@@ -78,11 +78,7 @@ func (c *socketIOCodec) begin(s *session) {
 
 // receive implements codec.
 func (c *socketIOCodec) receive(s *session, op opcode, p []byte) {
-	packet := enginePacket{kind: engineMessage, binary: true, data: p}
-	var err *Error
-	if op == opText {
-		packet, err = parseEngine(p, nil)
-	}
+	packet, err := parseEngine(op, p, nil)
 	if err == nil {
 		err = c.receiveEngine(s, packet)
 	}

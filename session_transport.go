@@ -39,7 +39,7 @@ type transport interface {
 // refuses what is pushed.
 func (s *session) transport() transport {
 	if conn := s.conn.Load(); conn != nil {
-		return (*webSocket)(conn)
+		return webSocket{conn}
 	}
 	return s.poll
 }
@@ -72,9 +72,9 @@ type transportStatus struct {
 }
 
 // webSocket is a Conn as a transport.
-type webSocket Conn
+type webSocket struct{ *Conn }
 
-func (t *webSocket) push(f *wireForm, volatile bool, by pusher) (v pushResult, wake bool) {
+func (t webSocket) push(f *wireForm, volatile bool, by pusher) (v pushResult, wake bool) {
 	frame := f.frame(t.compression)
 	if volatile {
 		return t.out.pushVolatile(frame, by)
@@ -82,24 +82,23 @@ func (t *webSocket) push(f *wireForm, volatile bool, by pusher) (v pushResult, w
 	return t.out.push(frame, by)
 }
 
-func (t *webSocket) pushPing(f *wireForm) (queued, wake bool) { return t.out.pushPing(f.whole) }
-func (t *webSocket) wake()                                    { (*Conn)(t).wake() }
-func (t *webSocket) agreed() compression                      { return t.compression }
-func (t *webSocket) waitUntilHalf(ctx context.Context) error  { return t.out.waitUntilHalf(ctx) }
-func (t *webSocket) closeNow()                                { _ = (*Conn)(t).cut(net.ErrClosed) }
-func (t *webSocket) missed() error                            { return t.out.closedBy().missed() }
+func (t webSocket) pushPing(f *wireForm) (queued, wake bool) { return t.out.pushPing(f.whole) }
+func (t webSocket) agreed() compression                      { return t.compression }
+func (t webSocket) waitUntilHalf(ctx context.Context) error  { return t.out.waitUntilHalf(ctx) }
+func (t webSocket) closeNow()                                { _ = t.cut(net.ErrClosed) }
+func (t webSocket) missed() error                            { return t.out.closedBy().missed() }
 
-func (t *webSocket) status() transportStatus {
-	return transportStatus{t.out.status(), t.reads.Load(), t.partialSince.Load(), (*Conn)(t).State() == StateOpen}
+func (t webSocket) status() transportStatus {
+	return transportStatus{t.out.status(), t.reads.Load(), t.partialSince.Load(), t.State() == StateOpen}
 }
 
-func (t *webSocket) permit(size int64, queued int) {
+func (t webSocket) permit(size int64, queued int) {
 	t.readLimit.Store(size)
 	t.out.bound(queued)
 }
 
-func (t *webSocket) close(code StatusCode, text string, mode closeMode) {
+func (t webSocket) close(code StatusCode, text string, mode closeMode) {
 	if code != noCloseFrame {
-		(*Conn)(t).beginClose(code, text, mode)
+		t.beginClose(code, text, mode)
 	}
 }

@@ -27,7 +27,7 @@ func (t *polling) tryUpgrade(conn *Conn) {
 	}
 	conn.wake()
 	if t.closed { // which does not change any more
-		(*webSocket)(conn).close(t.code, t.text, t.mode)
+		webSocket{conn}.close(t.code, t.text, t.mode)
 	}
 	t.session.countWindow(+1)
 	go conn.serve()
@@ -90,7 +90,7 @@ func (t *polling) upgrade(conn *Conn) bool {
 			t.linger.Stop()
 		}
 	}
-	ws := (*webSocket)(conn)
+	ws := webSocket{conn}
 	for _, p := range packets {
 		var f wireForm
 		if engineType(p[0]) != engineBase64 {

@@ -430,7 +430,7 @@ func (e *engine) hangUp(h *Hub) {
 
 func decoded(t testing.TB, text string) []byte {
 	t.Helper()
-	p, err := parseEngine([]byte("b"+text), nil)
+	p, err := parseEngine(opText, []byte("b"+text), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
