@@ -46,6 +46,8 @@ func Serve(kinds map[string]Kind) {
 			var stats runtime.MemStats
 			runtime.ReadMemStats(&stats)
 			fmt.Println(stats.Mallocs)
+		case line == "wait":
+			fmt.Println()
 		default:
 			_, err := fmt.Sscanf(line, "command %d", &argument)
 			check(err)
@@ -89,11 +91,11 @@ type Server struct {
 	out  *bufio.Reader
 }
 
-// Start starts a server of one of the kinds given to Serve.
-func Start(kind string) *Server {
+// Start starts a server of one of the kinds given to Serve, which finds the arguments in os.Args.
+func Start(kind string, arguments ...string) *Server {
 	exe, err := os.Executable()
 	check(err)
-	cmd := exec.Command(exe)
+	cmd := exec.Command(exe, arguments...)
 	cmd.Env = append(os.Environ(), variable+"="+kind)
 	return StartCommand(cmd)
 }
@@ -118,6 +120,22 @@ func StartCommand(cmd *exec.Cmd) *Server {
 func (s *Server) Stop() {
 	check(s.in.Close())
 	check(s.cmd.Wait())
+}
+
+// Files has this process and the servers that it starts open up to n files each, or as many as the
+// system allows, and returns how many they may.
+func Files(n int) int {
+	var limit unix.Rlimit
+	check(unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	if limit.Cur < uint64(n) {
+		for _, hard := range []uint64{max(limit.Max, uint64(n)), limit.Max} { // root may raise its own
+			if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: min(hard, uint64(n)), Max: hard}) == nil {
+				break
+			}
+		}
+		check(unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	}
+	return int(limit.Cur)
 }
 
 // Memory asks the server for its memory.
@@ -151,6 +169,12 @@ func (s *Server) CPU() time.Duration {
 
 // Command has the server run its kind's command.
 func (s *Server) Command(argument int) { s.tell(fmt.Sprint("command ", argument)) }
+
+// Wait waits until the commands so far have been run.
+func (s *Server) Wait() {
+	s.tell("wait")
+	s.line()
+}
 
 func (s *Server) tell(line string) {
 	_, err := fmt.Fprintln(s.in, line)
