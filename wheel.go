@@ -155,21 +155,15 @@ func (w *wheel) turn() {
 	for current := floorDiv(now, w.tick); w.turned < current; {
 		// After a long sleep of the machine one round visits every slot.
 		w.turned = max(w.turned+1, current-wheelSlots+1)
-		var early *timer // a list, linked by next
 		for t := w.slots[floorMod(w.turned, wheelSlots)]; t != nil; {
 			next := t.next
 			w.unlink(t)
 			if t.when <= now {
 				w.put(t, dueSlot)
 			} else {
-				t.next, early = early, t
+				w.link(t) // into another slot
 			}
 			t = next
-		}
-		for early != nil {
-			t := early
-			early = t.next
-			w.link(t)
 		}
 	}
 	for t := w.slots[dueSlot]; t != nil; t = w.slots[dueSlot] {
