@@ -88,10 +88,11 @@ func (q *pollQueue) status() queueStatus {
 
 // pollRequests are the requests that are served at the moment.
 type pollRequests struct {
-	getting      bool          // a GET waits
-	writing      int           // responses to GETs that are being written
-	posting      chan struct{} // closed when the POST that is served is done; nil: there is none
-	postAnswered bool          // its time was up before it was done: the next one waits for it
+	getting      bool // a GET waits
+	writing      int  // responses to GETs that are being written
+	posting      bool // a POST is served
+	postAnswered bool // its time was up before it was done: the next one waits for it
+	posted       gate // opens when a POST is done
 }
 
 // pollEnding is how a session that is closed ends.

@@ -26,40 +26,30 @@ func (t *polling) fail(reason Reason) {
 	t.end()
 }
 
-// Why a request is not served.
+// Requests that end their session.
 var (
-	errUpgraded  = errors.New("the client has upgraded")
-	errEnded     = errors.New("the session has ended")
-	errOverlap   = errors.New("another request of the kind is served")
-	errBrokenOff = errors.New("the client has broken the request off")
+	errOverlap   = badEngine("3", "Bad request")                                              // another of the kind is served
+	errBrokenOff = &refusal{code: "3", status: http.StatusBadRequest, message: "Bad request"} // by the client; nothing to log
 )
 
 // served returns why no request is served any more, if so.
-func (t *polling) served() error {
+func (t *polling) served() *refusal {
 	switch t.state {
 	case pollUpgraded:
-		return errUpgraded
+		return errBadRequest
 	case pollEnded:
-		return errEnded
+		return errSessionUnknown
 	}
 	return nil
 }
 
 // refuse returns the response to a request that is not served. One that overlaps another, or is
 // broken off, ends the session. It locks.
-func (t *polling) refuse(err error) *refusal {
-	switch err {
-	case errUpgraded:
-		return errBadRequest
-	case errEnded:
-		return errSessionUnknown
+func (t *polling) refuse(e *refusal) *refusal {
+	if e == errOverlap || e == errBrokenOff {
+		t.fail(ReasonTransportError)
 	}
-	t.fail(ReasonTransportError)
-	response := *errBadRequest
-	if err == errBrokenOff {
-		response.entry = logEntry{}
-	}
-	return &response
+	return e
 }
 
 // get serves a GET: it waits until something is queued.
@@ -71,9 +61,9 @@ func (t *polling) get(w http.ResponseWriter, r *http.Request) *refusal {
 	t.received.Add(1)
 	ctx, cancel := beforeDeadline(r.Context())
 	defer cancel()
-	packets, err := t.awaitPackets(ctx)
-	if err != nil {
-		return t.refuse(err)
+	packets, refused := t.awaitPackets(ctx)
+	if refused != nil {
+		return t.refuse(refused)
 	}
 	_ = control.SetWriteDeadline(time.Now().Add(pollWriteTimeout))
 	t.respond(w, r, packets)
@@ -123,18 +113,18 @@ func (t *polling) written(err error) (done bool) {
 }
 
 // awaitPackets waits until something is queued, and pops all of it. It returns nothing if the GET
-// is not to wait any longer: its client probes a WebSocket, or its time is up. Without an error, a
-// response is to be written. It locks.
-func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, err error) {
+// is not to wait any longer: its client probes a WebSocket, or its time is up. Unless the GET is
+// refused, a response is to be written. It locks.
+func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, refused *refusal) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer func() {
-		if err == nil {
+		if refused == nil {
 			t.writing++
 		}
 	}()
-	if err := t.served(); err != nil {
-		return nil, err
+	if refused := t.served(); refused != nil {
+		return nil, refused
 	}
 	if t.getting {
 		return nil, errOverlap
@@ -147,14 +137,14 @@ func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, err error
 	// this one returns.
 	defer func() { t.getting = false }()
 	for paused := false; len(t.packets) == 0 || !t.ready; paused = true {
-		if err := t.served(); err != nil {
-			return nil, err
+		if refused := t.served(); refused != nil {
+			return nil, refused
 		}
 		if paused && (t.probing != nil || requestOverdue(ctx)) {
 			return nil, nil
 		}
-		if err := t.wait(ctx); err != nil {
-			return nil, err
+		if refused := t.wait(ctx); refused != nil {
+			return nil, refused
 		}
 	}
 	packets = t.popAll()
@@ -173,7 +163,7 @@ func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, err error
 
 // wait waits until a GET should look again: something may be queued, or its client probes a
 // WebSocket and waits for it. Meanwhile t.mu is not held.
-func (t *polling) wait(ctx context.Context) error {
+func (t *polling) wait(ctx context.Context) *refusal {
 	arrived := t.arrived.wait()
 	var pause <-chan time.Time
 	if t.probing != nil {
@@ -186,8 +176,8 @@ func (t *polling) wait(ctx context.Context) error {
 	case <-pause:
 	case <-ctx.Done():
 		if !requestOverdue(ctx) {
-			if !t.session.reading.paused() {
-				t.waitForPost() // it may say why the client goes
+			if !t.session.reading.paused() { // a POST may say why the client goes
+				_ = t.posted.await(context.Background(), &t.mu, func() bool { return !t.posting })
 			}
 			return errBrokenOff
 		}
@@ -195,23 +185,13 @@ func (t *polling) wait(ctx context.Context) error {
 	return nil
 }
 
-// waitForPost waits until no POST is served. It locks.
-func (t *polling) waitForPost() {
-	t.mu.Lock()
-	posting := t.posting
-	t.mu.Unlock()
-	if posting != nil {
-		<-posting
-	}
-}
-
 // post serves a POST.
 func (t *polling) post(w http.ResponseWriter, r *http.Request) *refusal {
 	t.session.check()
 	ctx, cancel := beforeDeadline(r.Context())
 	defer cancel()
-	if err := t.beginPost(ctx); err != nil {
-		return t.refuse(err)
+	if refused := t.beginPost(ctx); refused != nil {
+		return t.refuse(refused)
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(t.session.config.messageTimeout))
@@ -233,37 +213,31 @@ func (t *polling) post(w http.ResponseWriter, r *http.Request) *refusal {
 
 // beginPost waits until the POST before, if it had to be answered early, is done. A client that
 // does not wait for the response breaks the rules. It locks.
-func (t *polling) beginPost(ctx context.Context) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for {
-		if err := t.served(); err != nil {
-			return err
+func (t *polling) beginPost(ctx context.Context) (refused *refusal) {
+	err := t.posted.await(ctx, &t.mu, func() bool {
+		refused = t.served()
+		switch {
+		case refused != nil:
+		case !t.posting:
+			t.posting, t.postAnswered = true, false
+		case !t.postAnswered:
+			refused = errOverlap
+		default:
+			return false
 		}
-		if t.posting == nil {
-			t.posting, t.postAnswered = make(chan struct{}), false
-			return nil
-		}
-		if !t.postAnswered {
-			return errOverlap
-		}
-		before := t.posting
-		t.mu.Unlock()
-		select {
-		case <-before:
-		case <-ctx.Done():
-			t.mu.Lock()
-			return errBrokenOff // and what it brings is lost
-		}
-		t.mu.Lock()
+		return true
+	})
+	if err != nil {
+		return errBrokenOff // and what it brings is lost
 	}
+	return refused
 }
 
 func (t *polling) endPost() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	close(t.posting)
-	t.posting = nil
+	t.posting = false
+	t.posted.open()
 }
 
 // readPost reads the body of a POST. It locks.
@@ -323,7 +297,7 @@ func (t *polling) receivePost(ctx context.Context, body payloadReader) *refusal 
 	case <-ctx.Done():
 		if !requestOverdue(ctx) {
 			t.fail(ReasonTransportClose)
-			return t.refuse(errBrokenOff)
+			return errBrokenOff
 		}
 		t.mu.Lock()
 		defer t.mu.Unlock()

@@ -64,7 +64,7 @@ func TestPollingOverlap(t *testing.T) {
 			answer.Body.Close()
 			first <- reply{status: answer.StatusCode}
 		}()
-		e.waitFor(h, "a POST", func(p *polling) bool { return p.posting != nil })
+		e.waitFor(h, "a POST", func(p *polling) bool { return p.posting })
 		e.post("4").want(t, 400, badRequest)
 		io.WriteString(w, `42["message"]`)
 		w.Close()
@@ -99,7 +99,7 @@ func TestPollingBrokenOff(t *testing.T) {
 		e := srv.joined(t)
 		nc := srv.raw(t)
 		fmt.Fprintf(nc, "POST /socket.io/%s HTTP/1.1\r\nHost: example.com\r\nContent-Length: 100\r\n\r\n42", e.query())
-		e.waitFor(h, "a POST", func(p *polling) bool { return p.posting != nil })
+		e.waitFor(h, "a POST", func(p *polling) bool { return p.posting })
 		nc.Close()
 		wantReason(t, left, ReasonTransportError)
 		e.wantForgotten(h) // OnDisconnect may come a moment before that
@@ -113,7 +113,7 @@ func TestPollingBrokenOff(t *testing.T) {
 		e.waitFor(h, "a GET", func(p *polling) bool { return p.getting })
 		nc := srv.raw(t)
 		fmt.Fprintf(nc, "POST /socket.io/%s HTTP/1.1\r\nHost: example.com\r\nContent-Length: 2\r\n\r\n4", e.query())
-		e.waitFor(h, "a POST", func(p *polling) bool { return p.posting != nil })
+		e.waitFor(h, "a POST", func(p *polling) bool { return p.posting })
 		cancel()
 		io.WriteString(nc, "1")
 		wantReason(t, left, ReasonClientDisconnect)

@@ -80,7 +80,7 @@ func (t *polling) upgrade(conn *Conn) bool {
 	defer t.mu.Unlock()
 	closed := t.state == pollClosing
 	told := closed && (t.code == noCloseFrame || len(t.packets) == 0)
-	if told || t.state > pollClosing || t.posting != nil {
+	if told || t.state > pollClosing || t.posting {
 		return false
 	}
 	packets := t.popAll()

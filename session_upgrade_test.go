@@ -345,7 +345,7 @@ func TestEngineFailedUpgrade(t *testing.T) {
 					r.Body.Close()
 				}
 			}()
-			e.waitFor(h, "a POST", func(p *polling) bool { return p.posting != nil })
+			e.waitFor(h, "a POST", func(p *polling) bool { return p.posting })
 			c.send("5")
 			c.wantClosed(StatusPolicyViolation)
 			io.WriteString(w, "3")
