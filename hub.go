@@ -22,8 +22,8 @@ type Hub struct {
 	node    string      // the beginning of its sockets' ids
 	origins originList  // options.AllowedOrigins
 
-	sessions *sessionConfig // what its sessions share
-	calls    atomic.Int64   // ids given to calls
+	sessions sessionShared
+	calls    atomic.Int64 // ids given to calls
 	backlog  backlog
 	cluster  *cluster // nil without a Bus
 	nodes    Nodes
@@ -51,8 +51,10 @@ func New(options Options) *Hub {
 	h.log = newLimitedLog(h.options.Logger)
 	h.origins, _ = parseOrigins(h.options.AllowedOrigins) // normalize has seen the error
 	h.quota = newQuota(&h.options)
-	h.sessions = h.options.sessionConfig()
-	h.sessions.log = h.log
+	h.sessions.clock = newWheel(h.options.tick())
+	h.sessions.flusher = new(flusher)
+	h.sessions.timeouts = timeouts{h.options.Timeouts, h.sessions.clock.tick}
+	h.sessions.compression = newCompression(h.options.Compression)
 	h.backlog.init(h, h.options.Limits.TotalQueuedBytes)
 	if h.options.Bus != nil {
 		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.log)

@@ -228,21 +228,3 @@ func (o *Options) tick() time.Duration {
 	}
 	return min(o.Timeouts.PingInterval/64, shortest/16)
 }
-
-// sessionConfig is what the sessions need to know of the options.
-func (o *Options) sessionConfig() *sessionConfig {
-	clock, t := newWheel(o.tick()), &o.Timeouts
-	return &sessionConfig{
-		compression:    newCompression(o.Compression),
-		clock:          clock,
-		flusher:        new(flusher),
-		timeouts:       timeouts{t.PingInterval, t.Ping, t.Connect, t.Message, time.Duration(clock.tick)},
-		closeTimeout:   o.Timeouts.Close,
-		maxMessageSize: o.Limits.MessageBytes,
-		maxAttachments: o.Limits.Attachments,
-		maxQueued:      o.Limits.QueuedBytes,
-		inboxEvents:    o.Limits.InboxEvents,
-		inboxBytes:     o.Limits.InboxBytes,
-		compressPolls:  !o.DisablePollingCompression,
-	}
-}

@@ -134,7 +134,7 @@ func TestOptionsTick(t *testing.T) {
 		{Timeouts: Timeouts{Message: time.Second}},
 	} {
 		o = o.normalize()
-		tick := time.Duration(o.sessionConfig().clock.tick)
+		tick := time.Duration(newWheel(o.tick()).tick)
 		for _, d := range []time.Duration{o.Timeouts.PingInterval, o.Timeouts.Ping, o.Timeouts.Connect, o.Timeouts.Message, o.Timeouts.Call} {
 			if 2*tick > d/8 {
 				t.Errorf("%+v: two ticks of %v are too coarse for %v", o, tick, d)

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // closeMode returns what is done with what is queued for a client that is disconnected for the
@@ -21,21 +20,11 @@ func (reason Reason) closeMode() closeMode {
 	return deliverQueued
 }
 
-// sessionConfig is what all sessions of a hub share: the options that they need, and their clock,
-// log and flusher.
-type sessionConfig struct {
-	log     *limitedLog
-	clock   *wheel
-	flusher *flusher
-	timeouts
-	closeTimeout   time.Duration
-	maxMessageSize int64
-	maxAttachments int
-	maxQueued      int
-	inboxEvents    int
-	inboxBytes     int
-	compressPolls  bool
-
+// sessionShared is what all sessions of a hub share, beside its options and log.
+type sessionShared struct {
+	clock       *wheel
+	flusher     *flusher
+	timeouts    timeouts
 	compression compression                 // before any handshake
 	windows     [protocols][16]atomic.Int32 // by windowBits: how many clients have agreed on compression
 }
@@ -43,7 +32,7 @@ type sessionConfig struct {
 // agreements yields the different compressions that clients have agreed on at the moment. Their
 // windows count one by one, because which of the two deflated forms a client gets depends on
 // whether the message fits into its window.
-func (c *sessionConfig) agreements(yield func(protocol, compression) bool) {
+func (c *sessionShared) agreements(yield func(protocol, compression) bool) {
 	for wire := range c.windows {
 		for bits := range c.windows[wire] {
 			if c.windows[wire][bits].Load() > 0 {
@@ -70,7 +59,6 @@ const (
 // came to the sockets, keeps the heartbeat and notices the end. One goroutine, Conn.serve, reads.
 type session struct {
 	hub     *Hub
-	config  *sessionConfig // the hub's
 	codec   codec
 	conn    atomic.Pointer[Conn] // nil while the client polls
 	poll    *polling             // of a client that polls, or has upgraded from it
@@ -111,8 +99,7 @@ type closeStatus struct {
 // newSession makes a session that reads conn, or one of a client that polls, whose transport is
 // still to be set.
 func newSession(h *Hub, conn *Conn, codec codec) *session {
-	config := h.sessions
-	s := &session{hub: h, config: config, codec: codec, protocol: codec.protocol(), heartbeat: newSessionHeartbeat(nanotime(), &config.timeouts)}
+	s := &session{hub: h, codec: codec, protocol: codec.protocol(), heartbeat: newSessionHeartbeat(nanotime(), &h.sessions.timeouts)}
 	s.parts.Store(1)
 	s.reading.pending.Store(true)
 	if conn != nil {
@@ -139,14 +126,15 @@ func (s *session) crowded() bool { return s.parts.Load() > maxSockets } // one p
 // messageSize returns the limit of a message with its attachments, in bytes.
 func (s *session) messageSize() int64 {
 	if s.reading.pending.Load() {
-		return min(s.config.maxMessageSize, maxBeforeConnect)
+		return min(s.hub.options.Limits.MessageBytes, maxBeforeConnect)
 	}
-	return s.config.maxMessageSize
+	return s.hub.options.Limits.MessageBytes
 }
 
 // accepted lifts the bounds that hold until a client is accepted. It may be called under locks.
 func (s *session) accepted() {
-	s.onTransport(func(t transport) { t.permit(s.config.maxMessageSize, s.config.maxQueued) })
+	limits := &s.hub.options.Limits
+	s.onTransport(func(t transport) { t.permit(limits.MessageBytes, limits.QueuedBytes) })
 	if s.reading.pending.CompareAndSwap(true, false) {
 		s.hub.accepted()
 		s.reading.recheck()
@@ -221,9 +209,9 @@ func (s *session) handling(yield func(socket *Socket, in incoming, since int64))
 // start begins to serve the client, in a goroutine of its own.
 func (s *session) start() {
 	s.countWindow(+1)
-	s.config.clock.scheduleBefore(&s.timer, s.heartbeat.nextCheck(s.heartbeat.born, &s.config.timeouts, s.observe()))
+	s.hub.sessions.clock.scheduleBefore(&s.timer, s.heartbeat.nextCheck(s.heartbeat.born, &s.hub.sessions.timeouts, s.observe()))
 	if s.ended.Load() {
-		s.config.clock.stop(&s.timer)
+		s.hub.sessions.clock.stop(&s.timer)
 	}
 	s.codec.begin(s)
 	if conn := s.conn.Load(); conn != nil {
@@ -258,7 +246,7 @@ func (s *session) moreEvents() bool { return s.reading.more.Load() }
 
 func (s *session) countWindow(change int32) {
 	if z := s.transport().agreed(); z.agreed() {
-		s.config.windows[s.protocol][z.windowBits].Add(change)
+		s.hub.sessions.windows[s.protocol][z.windowBits].Add(change)
 	}
 }
 
@@ -270,11 +258,11 @@ func (s *session) logViolation(reason Reason, problem string) {
 	}
 	switch {
 	case reason != ReasonMessageTooBig:
-		s.config.log.log(slog.LevelDebug, "atrium: a client broke its protocol", attrs...) // nothing here can mend that
+		s.hub.log.log(slog.LevelDebug, "atrium: a client broke its protocol", attrs...) // nothing here can mend that
 	case !s.reading.pending.Load():
-		s.config.log.warn("atrium: a client sent too big a message", append(attrs, hint("Limits.MessageBytes is the limit"))...)
+		s.hub.log.warn("atrium: a client sent too big a message", append(attrs, hint("Limits.MessageBytes is the limit"))...)
 	default:
-		s.config.log.warn("atrium: a client sent too big a message", append(attrs, hint("before a client is accepted the limit is 64 KiB at most"))...)
+		s.hub.log.warn("atrium: a client sent too big a message", append(attrs, hint("before a client is accepted the limit is 64 KiB at most"))...)
 	}
 }
 
@@ -298,7 +286,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	if !s.ended.CompareAndSwap(false, true) {
 		return
 	}
-	s.config.clock.stop(&s.timer)
+	s.hub.sessions.clock.stop(&s.timer)
 	for _, socket := range s.present() {
 		socket.leave(reason)
 	}
@@ -322,7 +310,7 @@ func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) 
 		v, wake = s.transport().push(f, volatile, by)
 	}
 	if v == pushOverLimit {
-		s.config.clock.scheduleBefore(&s.timer, nanotime()+int64(stallTimeout))
+		s.hub.sessions.clock.scheduleBefore(&s.timer, nanotime()+int64(stallTimeout))
 	}
 	return wake, v == pushTooSlow
 }

@@ -1,23 +1,17 @@
 package atrium
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "math/rand/v2"
 
-// timeouts bound what a session waits for. All but tick are fields of Options.
+// timeouts are a hub's, and the grain of its clock: a check may be two ticks late.
 type timeouts struct {
-	pingInterval   time.Duration
-	pingTimeout    time.Duration
-	connectTimeout time.Duration
-	messageTimeout time.Duration
-	tick           time.Duration // the grain of the clock: a check may be two ticks late
+	Timeouts
+	tick int64 // nanoseconds
 }
 
 // firstPingSpread is how much later than the interval the first ping may come, in nanoseconds. A
 // client waits for it until the interval and the ping timeout have passed.
 func (t *timeouts) firstPingSpread() int64 {
-	return int64(min(t.pingInterval, t.pingTimeout) / 4)
+	return int64(min(t.PingInterval, t.Ping) / 4)
 }
 
 // sessionHeartbeat decides when a client is pinged and when its session has waited too long: for a
@@ -36,7 +30,7 @@ type sessionHeartbeat struct {
 // together, after a restart for example, are not pinged together. None is pinged before the
 // interval that its handshake has told it.
 func newSessionHeartbeat(now int64, t *timeouts) sessionHeartbeat {
-	return sessionHeartbeat{born: now, pingAt: now + int64(t.pingInterval) + rand.Int64N(t.firstPingSpread()+1)}
+	return sessionHeartbeat{born: now, pingAt: now + int64(t.PingInterval) + rand.Int64N(t.firstPingSpread()+1)}
 }
 
 // sessionSigns is what a check sees of a session.
@@ -63,9 +57,9 @@ const (
 // next check.
 func (h *sessionHeartbeat) next(now int64, t *timeouts, seen sessionSigns) (do heartbeatAction, look int64) {
 	switch {
-	case seen.pending && now-h.born >= int64(t.connectTimeout):
+	case seen.pending && now-h.born >= int64(t.Connect):
 		return actConnectTimeout, 0
-	case seen.unfinished != 0 && now-seen.unfinished >= int64(t.messageTimeout):
+	case seen.unfinished != 0 && now-seen.unfinished >= int64(t.Message):
 		return actMessageTimeout, 0
 	case seen.slowAt != 0 && now >= seen.slowAt:
 		return actSlowConsumer, 0
@@ -74,7 +68,7 @@ func (h *sessionHeartbeat) next(now int64, t *timeouts, seen sessionSigns) (do h
 		switch {
 		case seen.received != h.received: // anything that is received answers the ping
 			h.awaitingPong = false
-			h.pingAt += int64(t.pingInterval)
+			h.pingAt += int64(t.PingInterval)
 		case seen.pauses != h.pauses || seen.paused:
 			// The hub did not read. The timeout begins anew, and something has to be on its way to
 			// the client: writing to one that has gone fails sooner or later.
@@ -103,10 +97,10 @@ func (h *sessionHeartbeat) next(now int64, t *timeouts, seen sessionSigns) (do h
 // expects to be.
 func (h *sessionHeartbeat) pongBy(t *timeouts) int64 {
 	from := h.pingAt
-	if first := h.born + int64(t.pingInterval); from <= first+t.firstPingSpread()+2*int64(t.tick) {
+	if first := h.born + int64(t.PingInterval); from <= first+t.firstPingSpread()+2*t.tick {
 		from = first
 	}
-	return from + int64(t.pingTimeout)
+	return from + int64(t.Ping)
 }
 
 // nextCheck returns when to look again.
@@ -114,20 +108,20 @@ func (h *sessionHeartbeat) nextCheck(now int64, t *timeouts, seen sessionSigns) 
 	next := h.pingAt
 	if h.awaitingPong {
 		// An answer that has come, early or late, must not make the next ping late.
-		intervals := (now-h.pingAt)/int64(t.pingInterval) + 1
-		next = min(next+intervals*int64(t.pingInterval), h.pongBy(t))
+		intervals := (now-h.pingAt)/int64(t.PingInterval) + 1
+		next = min(next+intervals*int64(t.PingInterval), h.pongBy(t))
 		if seen.paused {
 			// The peer's TCP answers a first ping with a reset, and only then does writing a second
 			// fail.
-			next = min(next, h.pingAt+int64(t.pingTimeout)/2)
+			next = min(next, h.pingAt+int64(t.Ping)/2)
 		}
 	}
-	next = min(next, now+int64(t.messageTimeout))
+	next = min(next, now+int64(t.Message))
 	if seen.pending {
-		next = min(next, h.born+int64(t.connectTimeout))
+		next = min(next, h.born+int64(t.Connect))
 	}
 	if seen.unfinished != 0 {
-		next = min(next, seen.unfinished+int64(t.messageTimeout))
+		next = min(next, seen.unfinished+int64(t.Message))
 	}
 	if seen.slowAt != 0 {
 		next = min(next, seen.slowAt)
@@ -149,7 +143,7 @@ func (s *session) check() {
 	}
 	s.mu.Lock()
 	now := nanotime()
-	do, look := s.heartbeat.next(now, &s.config.timeouts, s.observe())
+	do, look := s.heartbeat.next(now, &s.hub.sessions.timeouts, s.observe())
 	s.mu.Unlock()
 	switch do {
 	case actConnectTimeout:
@@ -169,7 +163,7 @@ func (s *session) check() {
 			return
 		}
 	}
-	s.config.clock.scheduleBefore(&s.timer, look)
+	s.hub.sessions.clock.scheduleBefore(&s.timer, look)
 }
 
 // pingForms are the pings of RFC 6455 and of Engine.IO. Anything that is received answers one.
@@ -193,7 +187,7 @@ func (s *session) ping() bool {
 		}
 	})
 	if wake {
-		s.config.flusher.add(s.transport())
+		s.hub.sessions.flusher.add(s.transport())
 	}
 	if queued || !s.transport().status().open {
 		return true

@@ -8,7 +8,7 @@ import (
 // A heartbeat is told what is seen, second by second, and says what to do.
 func TestHeartbeat(t *testing.T) {
 	const second = int64(time.Second)
-	bounds := &timeouts{8 * time.Second, 6 * time.Second, 20 * time.Second, 5 * time.Second, time.Second / 16}
+	bounds := &timeouts{Timeouts{PingInterval: 8 * time.Second, Ping: 6 * time.Second, Connect: 20 * time.Second, Message: 5 * time.Second}, int64(time.Second / 16)}
 	quiet := sessionSigns{}
 	unfinished := func(since int64) sessionSigns {
 		return sessionSigns{transportStatus: transportStatus{unfinished: since * second}}
@@ -69,7 +69,7 @@ func TestHeartbeat(t *testing.T) {
 
 // The first pings are spread, and none comes before the interval that the handshake has told.
 func TestHeartbeatSpread(t *testing.T) {
-	bounds := &timeouts{pingInterval: 8 * time.Second, pingTimeout: 6 * time.Second}
+	bounds := &timeouts{Timeouts: Timeouts{PingInterval: 8 * time.Second, Ping: 6 * time.Second}}
 	times := make(map[int64]bool)
 	for range 100 {
 		h := newSessionHeartbeat(5, bounds)

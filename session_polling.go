@@ -107,10 +107,10 @@ type pollEnding struct {
 
 // newPolling makes a session whose client polls.
 func newPolling(h *Hub, codec *socketIOCodec) *polling {
-	config := h.sessions
+	limits := &h.options.Limits
 	t := &polling{session: newSession(h, nil, codec), codec: codec}
-	t.limit = min(config.maxQueued, maxQueuedBeforeConnect)
-	t.size.Store(min(config.maxMessageSize, maxBeforeConnect))
+	t.limit = min(limits.QueuedBytes, maxQueuedBeforeConnect)
+	t.size.Store(min(limits.MessageBytes, maxBeforeConnect))
 	t.session.poll = t
 	return t
 }
@@ -235,7 +235,7 @@ func (t *polling) awaitGet() {
 	case t.code == noCloseFrame:
 		wait = leaveLinger
 	case t.mode == deliverQueued:
-		wait = min(wait, t.session.config.closeTimeout)
+		wait = min(wait, t.session.hub.options.Timeouts.Close)
 	}
 	t.linger = time.AfterFunc(wait, t.expire)
 }

@@ -194,7 +194,7 @@ func (t *polling) post(w http.ResponseWriter, r *http.Request) *refusal {
 		return t.refuse(refused)
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(t.session.config.messageTimeout))
+	_ = control.SetReadDeadline(time.Now().Add(t.session.hub.options.Timeouts.Message))
 	_ = control.SetWriteDeadline(time.Time{})
 	body, err := t.readPost(w, r)
 	if err != nil {

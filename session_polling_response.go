@@ -24,7 +24,7 @@ func (t *polling) writePayload(w http.ResponseWriter, r *http.Request, packets [
 	header.Set("Content-Type", "text/plain; charset=UTF-8")
 	header.Set("Cache-Control", "no-store")
 	if !encodesResponses(header) {
-		if len(body) >= minGzip && t.session.config.compressPolls {
+		if len(body) >= minGzip && !t.session.hub.options.DisablePollingCompression {
 			header.Add("Vary", "Accept-Encoding")
 			if httpguts.HeaderValuesContainsToken(r.Header["Accept-Encoding"], "gzip") {
 				body = gzipped(body)

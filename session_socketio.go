@@ -68,11 +68,11 @@ func (c *socketIOCodec) begin(s *session) {
 		b = append(b, `"websocket"`...)
 	}
 	b = append(b, `],"pingInterval":`...)
-	b = strconv.AppendInt(b, int64(s.config.pingInterval/time.Millisecond), 10)
+	b = strconv.AppendInt(b, int64(s.hub.options.Timeouts.PingInterval/time.Millisecond), 10)
 	b = append(b, `,"pingTimeout":`...)
-	b = strconv.AppendInt(b, int64(s.config.pingTimeout/time.Millisecond), 10)
+	b = strconv.AppendInt(b, int64(s.hub.options.Timeouts.Ping/time.Millisecond), 10)
 	b = append(b, `,"maxPayload":`...)
-	b = strconv.AppendInt(b, s.config.maxMessageSize, 10)
+	b = strconv.AppendInt(b, s.hub.options.Limits.MessageBytes, 10)
 	s.sendText(append(b, '}'))
 }
 
@@ -98,7 +98,7 @@ func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 	case s.ended.Load():
 		// What comes after the close is ignored.
 	case p.kind == engineMessage:
-		whole, done, err := c.parts.add(p, attachmentLimits{s.config.maxAttachments, int(s.messageSize())})
+		whole, done, err := c.parts.add(p, attachmentLimits{s.hub.options.Limits.Attachments, int(s.messageSize())})
 		if err != nil || !done {
 			return err
 		}
@@ -163,12 +163,12 @@ func (c *socketIOCodec) connect(s *session, p packet) *Error {
 		return nil
 	}
 	if s.crowded() {
-		s.config.log.warn("atrium: refused a client one more namespace", clientText("namespace", p.namespace), slog.Int("limit", maxSockets))
+		s.hub.log.warn("atrium: refused a client one more namespace", clientText("namespace", p.namespace), slog.Int("limit", maxSockets))
 		return refuse(fmt.Sprintf("namespace: expected at most %d for one client", maxSockets))
 	}
 	n := s.hub.enterable(p.namespace)
 	if n == nil {
-		s.config.log.warn("atrium: refused a client an unknown namespace", clientText("namespace", p.namespace),
+		s.hub.log.warn("atrium: refused a client an unknown namespace", clientText("namespace", p.namespace),
 			hint("Hub.Of makes one, Hub.OfFunc many"))
 		return refuse("Invalid namespace")
 	}

@@ -35,7 +35,7 @@ const pidLength = 20 // characters, all random
 func newSocket(ns *Namespace, session *session, handshake *Handshake, base context.Context) *Socket {
 	s := &Socket{id: newSocketID(ns.hub.node), ns: ns, session: session, handshake: handshake, ctx: base}
 	s.inbox.handler, s.inbox.reading = s, &session.reading
-	s.inbox.maxCount, s.inbox.maxBytes = session.config.inboxEvents, maxBeforeConnect
+	s.inbox.maxCount, s.inbox.maxBytes = session.hub.options.Limits.InboxEvents, maxBeforeConnect
 	session.reading.holds(socketOverhead)
 	return s
 }
@@ -178,7 +178,7 @@ func (s *Socket) enter() bool {
 // caller must wake the transport.
 func (s *Socket) enterLocked() (wake bool) {
 	s.session.accepted()
-	s.inbox.bound(s.session.config.inboxEvents, s.session.config.inboxBytes)
+	s.inbox.bound(s.session.hub.options.Limits.InboxEvents, s.session.hub.options.Limits.InboxBytes)
 	data := appendQuoted([]byte(`{"sid":`), s.id)
 	if s.kept != nil {
 		data = appendQuoted(append(data, `,"pid":`...), s.kept.pid)

@@ -175,15 +175,15 @@ func (t Target) deliver(m *message, d *delivery) {
 // is done before a lock of a room or namespace is taken, though with recovery under that one's; a
 // client whose compression comes up later gets the message as it is.
 func (t Target) deflate(m *message) {
-	config := t.ns.hub.sessions
-	if config.compression.wanted == 0 || t.compress == compressNone {
+	shared := &t.ns.hub.sessions
+	if shared.compression.wanted == 0 || t.compress == compressNone {
 		return
 	}
 	if s := t.single(); s != nil {
 		t.deflateForm(m.form(s.session.protocol), s.session.transport().agreed())
 		return
 	}
-	for wire, z := range config.agreements {
+	for wire, z := range shared.agreements {
 		t.deflateForm(m.form(wire), z)
 	}
 }
