@@ -34,9 +34,15 @@ const (
 // The names of topics. A namespace's name has no comma.
 const everyNode = "nodes"
 
-func nodeTopic(node string) string            { return "node:" + node }
-func namespaceTopic(namespace string) string  { return "namespace:" + namespace }
-func roomTopic(namespace, room string) string { return "room:" + namespace + "," + room }
+func nodeTopic(node string) string { return "node:" + node }
+
+// roomTopic returns the topic of the events for a room, or for a whole namespace if room is empty.
+func roomTopic(namespace, room string) string {
+	if room == "" {
+		return "namespace:" + namespace
+	}
+	return "room:" + namespace + "," + room
+}
 
 // clusterHost is the hub as its cluster sees it.
 type clusterHost interface {
@@ -164,19 +170,14 @@ func (c *cluster) others() []string {
 // await waits until what is published to the topics reaches this node. It gives up when ctx ends,
 // or after clusterWait if ctx has no deadline, and at once if the Bus fails.
 func (c *cluster) await(ctx context.Context, names []string) {
-	var cancel context.CancelFunc
-	for _, name := range names {
-		if c.topics.pending(name) == nil {
-			continue
-		}
-		if c.health.fails() {
-			return
-		}
-		if cancel == nil {
-			ctx, cancel = withLimit(ctx, clusterWait)
-			defer cancel()
-		}
-		if c.topics.await(ctx, name) != nil {
+	waiting := c.topics.pending(names...)
+	if len(waiting) == 0 {
+		return
+	}
+	ctx, cancel := withLimit(ctx, clusterWait)
+	defer cancel()
+	for _, t := range waiting {
+		if c.health.fails() || c.topics.await(ctx, t) != nil {
 			return
 		}
 	}

@@ -134,10 +134,11 @@ func (m *clusterMessage) encode() []byte {
 // topic returns the topic of the events for the message's recipients, unless these are the sockets
 // of one node.
 func (m *clusterMessage) topic() string {
+	room := ""
 	if len(m.rooms) == 1 {
-		return roomTopic(m.namespace, m.rooms[0])
+		room = m.rooms[0]
 	}
-	return namespaceTopic(m.namespace)
+	return roomTopic(m.namespace, room)
 }
 
 func setClusterNumber(b []byte, number uint64) {

@@ -34,8 +34,8 @@ func TestQuestionOvertakesEvent(t *testing.T) {
 		}{
 			{"room", roomTopic("/", "room"), func(h *Hub) Target { return h.To("room") }},
 			{"room less some", roomTopic("/", "room"), func(h *Hub) Target { return h.To("room").Except("nobody") }},
-			{"rooms", namespaceTopic("/"), func(h *Hub) Target { return h.To("room", "empty") }},
-			{"everyone", namespaceTopic("/"), func(h *Hub) Target { return h.Except() }},
+			{"rooms", roomTopic("/", ""), func(h *Hub) Target { return h.To("room", "empty") }},
+			{"everyone", roomTopic("/", ""), func(h *Hub) Target { return h.Except() }},
 		} {
 			t.Run(question.name+" of "+target.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {

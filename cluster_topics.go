@@ -204,23 +204,21 @@ func (ts *topics) remove(t *topic) (cancel func()) {
 	return t.cancel
 }
 
-// pending returns the topic of that name if it is still to be subscribed to; else nil.
-func (ts *topics) pending(name string) *topic {
+// pending returns those of the topics of these names that are still to be subscribed to.
+func (ts *topics) pending(names ...string) (waiting []*topic) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	if t := ts.byName[name]; t != nil && t.cancel == nil {
-		return t
+	for _, name := range names {
+		if t := ts.byName[name]; t != nil && t.cancel == nil {
+			waiting = append(waiting, t)
+		}
 	}
-	return nil
+	return waiting
 }
 
 // await waits until the topic is subscribed to, or is not needed any more. It returns ctx's error
 // if ctx ends first.
-func (ts *topics) await(ctx context.Context, name string) error {
-	t := ts.pending(name)
-	if t == nil {
-		return nil
-	}
+func (ts *topics) await(ctx context.Context, t *topic) error {
 	return t.changed.await(ctx, &ts.mu, func() bool { return t.cancel != nil || t.gone.Load() })
 }
 

@@ -171,7 +171,7 @@ func TestForgottenTopicsDoNotWait(t *testing.T) {
 		}
 		ts.mu.Unlock()
 		bus.fails.Store(false)
-		if err := ts.await(t.Context(), "kept"); err != nil {
+		if err := ts.await(t.Context(), ts.pending("kept")[0]); err != nil {
 			t.Error(err)
 		}
 		stop()

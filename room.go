@@ -38,7 +38,7 @@ type membership struct {
 func newRoom(n *Namespace, name string) *room {
 	r := &room{name: name, index: make(map[*Socket]int)}
 	if c := n.hub.cluster; c != nil {
-		r.topics, r.topic = &c.topics, n.topic(name)
+		r.topics, r.topic = &c.topics, roomTopic(n.name, name)
 	}
 	return r
 }

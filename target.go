@@ -317,18 +317,16 @@ func (t Target) Join(ctx context.Context, rooms ...string) error {
 	}
 	m := t.message(clusterJoin)
 	m.names = setOf(rooms)
-	return t.everywhere(ctx, &m, func(ctx context.Context) error { return t.join(ctx, names) })
-}
-
-func (t Target) join(ctx context.Context, names roomNames) error {
-	var failed []error
-	for _, who := range t.members() {
-		if err := who.join(names); err != nil {
-			failed = append(failed, fmt.Errorf("socket %s: %w", who.id(), err))
+	return t.everywhere(ctx, &m, func(ctx context.Context) error {
+		var failed []error
+		for _, who := range t.members() {
+			if err := who.join(names); err != nil {
+				failed = append(failed, fmt.Errorf("socket %s: %w", who.id(), err))
+			}
 		}
-	}
-	t.ns.await(ctx, names.rooms)
-	return errors.Join(failed...)
+		t.ns.await(ctx, names.rooms)
+		return errors.Join(failed...)
+	})
 }
 
 // Leave takes the sockets out of the rooms, those of clients that are away, too. It waits as Join

@@ -12,20 +12,12 @@ import (
 // What targets are on other nodes: each asks the others to do to their sockets what it does to its
 // own.
 
-// topic returns where what is for a room is published, or for everybody with no name.
-func (n *Namespace) topic(room string) string {
-	if room == "" {
-		return namespaceTopic(n.name)
-	}
-	return roomTopic(n.name, room)
-}
-
 // await waits for the Bus to bring what others emit to the rooms.
 func (n *Namespace) await(ctx context.Context, rooms []string) {
 	if c := n.hub.cluster; c != nil {
 		topics := make([]string, len(rooms))
 		for i, room := range rooms {
-			topics[i] = n.topic(room)
+			topics[i] = roomTopic(n.name, room)
 		}
 		c.await(ctx, topics)
 	}
@@ -36,8 +28,8 @@ func (n *Namespace) await(ctx context.Context, rooms []string) {
 func (n *Namespace) subscribeAway(rooms []string) {
 	if c := n.hub.cluster; c != nil {
 		for _, room := range rooms {
-			c.topics.acquire(n.topic(room))
-			c.topics.release(n.topic(room))
+			c.topics.acquire(roomTopic(n.name, room))
+			c.topics.release(roomTopic(n.name, room))
 		}
 	}
 }
@@ -45,40 +37,24 @@ func (n *Namespace) subscribeAway(rooms []string) {
 // awaitAll is await for a socket that has entered, to which more is emitted than by its rooms.
 func (s *Socket) awaitAll() {
 	if c := s.ns.hub.cluster; c != nil {
-		c.await(context.Background(), []string{everyNode, nodeTopic(c.node), s.ns.topic("")})
+		c.await(context.Background(), []string{everyNode, nodeTopic(c.node), roomTopic(s.ns.name, "")})
 		s.ns.await(context.Background(), s.Rooms())
 	}
 }
 
-// reach says who else may have sockets of a target.
-type reach uint8
-
-const (
-	noOtherNode reach = iota
-	oneOtherNode
-	allOtherNodes
-)
-
-// elsewhere returns on which other nodes the target may have sockets; which, if it is one.
-func (t Target) elsewhere() (r reach, node string) {
+// elsewhere reports whether other nodes may have sockets of the target; if only one may, it returns
+// its name.
+func (t Target) elsewhere() (node string, may bool) {
 	c := t.ns.hub.cluster
 	switch {
 	case c == nil || t.local || t.only != nil || t.scoped && len(t.rooms) == 0:
-		return noOtherNode, ""
+		return "", false
 	case len(t.rooms) != 1:
-		return allOtherNodes, ""
+		return "", true
 	}
-	name := t.rooms[0]
-	switch node, isID := nodeOfID(name); {
-	case checkRoomName(name) != nil:
-		return noOtherNode, "" // nobody is in it, and a broker may hang up on a topic of any length
-	case !isID:
-		return allOtherNodes, ""
-	case node == c.node:
-		return noOtherNode, ""
-	default:
-		return oneOtherNode, node
-	}
+	node, _ = nodeOfID(t.rooms[0])
+	// Nobody is in a room whose name is refused, and a broker may hang up on a topic of any length.
+	return node, node != c.node && checkRoomName(t.rooms[0]) == nil
 }
 
 // message describes the target to other nodes.
@@ -91,14 +67,14 @@ func (t Target) message(kind clusterKind) clusterMessage {
 // which only nodes with members hear; what is for several goes by the namespace's, so that it
 // reaches a member of two rooms once.
 func (t Target) emitElsewhere(m *message) {
-	r, node := t.elsewhere()
-	if r == noOtherNode {
+	node, may := t.elsewhere()
+	if !may {
 		return
 	}
 	out := t.message(clusterEvent)
 	out.eventData = m.eventData
 	topic := out.topic()
-	if r == oneOtherNode {
+	if node != "" {
 		topic = nodeTopic(node)
 	}
 	t.ns.hub.cluster.send(topic, &out)
@@ -143,11 +119,7 @@ func (h *Hub) answer(q *clusterMessage) []json.RawMessage {
 		}
 		return encodeAll(list)
 	case clusterJoin:
-		names, err := newRoomNames(q.names)
-		if err == nil {
-			err = t.join(context.Background(), names)
-		}
-		if err != nil {
+		if err := t.Join(context.Background(), q.names...); err != nil {
 			return encodeAll([]string{err.Error()})
 		}
 	case clusterLeave:
@@ -176,55 +148,51 @@ func encodeAll[T any](list []T) []json.RawMessage {
 	return values
 }
 
-// ask asks the other nodes that the target may have sockets on; nil if there are none. A request
-// goes by other topics than the events for its target, unless these are the sockets of one node. So
-// that the two keep their order, a marker follows the events.
-func (t Target) ask(m *clusterMessage) *clusterRequest {
+// ask has here do something on this node, and the other nodes that the target may have sockets on do
+// it there, and returns their answers. limit bounds that if ctx has no deadline. A request goes by
+// other topics than the events for its target, unless these are the sockets of one node. So that
+// the two keep their order, a marker follows the events.
+func (t Target) ask(ctx context.Context, limit time.Duration, m *clusterMessage, here func(context.Context)) ([]json.RawMessage, error) {
+	node, may := t.elsewhere()
+	if !may {
+		here(ctx)
+		return nil, nil
+	}
+	ctx, cancel := withLimit(ctx, limit)
+	defer cancel()
 	c := t.ns.hub.cluster
-	r, node := t.elsewhere()
-	switch {
-	case r == noOtherNode:
-		return nil
-	case r == allOtherNodes && m.kind.followsEvents():
+	if node == "" && m.kind.followsEvents() {
 		m.after = c.send(m.topic(), &clusterMessage{kind: clusterHello})
 	}
-	return c.ask(node, m)
+	if m.kind == clusterCall {
+		deadline, _ := ctx.Deadline()
+		m.limit = answerBefore(time.Until(deadline))
+	}
+	q := c.ask(node, m)
+	here(ctx)
+	return q.wait(ctx)
 }
 
-// everywhere does something here and has the other nodes do it, who are asked by m.
+// everywhere is ask for what has no result but errors.
 func (t Target) everywhere(ctx context.Context, m *clusterMessage, here func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	q := t.ask(m)
-	if q == nil {
-		return here(ctx)
-	}
-	ctx, cancel := withLimit(ctx, clusterWait)
-	defer cancel()
-	err := here(ctx)
-	values, incomplete := q.wait(ctx)
-	errs := []error{err, incomplete}
+	var errs []error
+	values, incomplete := t.ask(ctx, clusterWait, m, func(ctx context.Context) { errs = append(errs, here(ctx)) })
 	for _, text := range decodeAll[string](values) {
 		errs = append(errs, errors.New(text))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, incomplete)...)
 }
 
-// gather collects what the nodes know of a target.
-func gather[T any](ctx context.Context, t Target, kind clusterKind, here func() []T) ([]T, error) {
+// gather is ask for what the nodes know of a target.
+func gather[T any](ctx context.Context, t Target, kind clusterKind, here func() []T) (list []T, err error) {
 	if err := ctx.Err(); err != nil {
 		return here(), err
 	}
 	m := t.message(kind)
-	q := t.ask(&m)
-	list := here()
-	if q == nil {
-		return list, nil
-	}
-	ctx, cancel := withLimit(ctx, t.ns.hub.options.Timeouts.Call)
-	defer cancel()
-	values, err := q.wait(ctx)
+	values, err := t.ask(ctx, t.ns.hub.options.Timeouts.Call, &m, func(context.Context) { list = here() })
 	return append(list, decodeAll[T](values)...), err
 }
 
@@ -241,22 +209,13 @@ func decodeAll[T any](values []json.RawMessage) []T {
 }
 
 // callEverywhere calls the target's sockets on all nodes.
-func (t Target) callEverywhere(ctx context.Context, m *message) ([]Reply, error) {
-	if r, _ := t.elsewhere(); r == noOtherNode {
-		return t.call(ctx, m), nil
+func (t Target) callEverywhere(ctx context.Context, m *message) (replies []Reply, err error) {
+	if _, may := t.elsewhere(); !may {
+		return t.call(ctx, m), nil // without a message to other nodes
 	}
-	ctx, cancel := withLimit(ctx, t.ns.hub.options.Timeouts.Call)
-	defer cancel()
-	deadline, _ := ctx.Deadline()
 	about := t.message(clusterCall)
 	about.eventData = m.eventData
-	about.limit = answerBefore(time.Until(deadline))
-	q := t.ask(&about)
-	replies := t.call(ctx, m)
-	if q == nil { // the node has gone this moment
-		return replies, nil
-	}
-	values, err := q.wait(ctx)
+	values, err := t.ask(ctx, t.ns.hub.options.Timeouts.Call, &about, func(ctx context.Context) { replies = t.call(ctx, m) })
 	for _, r := range decodeAll[foreignReply](values) {
 		replies = append(replies, r.decode())
 	}
