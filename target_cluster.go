@@ -148,9 +148,9 @@ func encodeAll[T any](list []T) []json.RawMessage {
 	return values
 }
 
-// ask has here do something on this node, and the other nodes that the target may have sockets on do
-// it there, and returns their answers. limit bounds that if ctx has no deadline. A request goes by
-// other topics than the events for its target, unless these are the sockets of one node. So that
+// ask has here do something on this node, and the other nodes that the target may have sockets on
+// do it there, and returns their answers. limit bounds that if ctx has no deadline. A request goes
+// by other topics than the events for its target, unless these are the sockets of one node. So that
 // the two keep their order, a marker follows the events.
 func (t Target) ask(ctx context.Context, limit time.Duration, m *clusterMessage, here func(context.Context)) ([]json.RawMessage, error) {
 	node, may := t.elsewhere()
