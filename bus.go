@@ -3,6 +3,7 @@ package atrium
 import (
 	"bytes"
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -74,8 +75,8 @@ func (m busMessage) size() int { return len(m) + queueOverhead }
 type MemoryBus struct {
 	dropped atomic.Uint64
 
-	mu     sync.RWMutex // guards:
-	topics map[string]map[*queue[busMessage]]struct{}
+	mu     sync.RWMutex                    // guards:
+	topics map[string][]*queue[busMessage] // the subscriptions of each
 }
 
 // Dropped counts the deliveries that did not take place because the subscription's queue was full.
@@ -93,7 +94,7 @@ func (b *MemoryBus) Publish(ctx context.Context, topic string, msg []byte) error
 		return nil
 	}
 	shared := busMessage(bytes.Clone(msg)) // deliver does not change it
-	for q := range queues {
+	for _, q := range queues {
 		if q.offer(shared) == itemRefused {
 			b.dropped.Add(1)
 		}
@@ -110,17 +111,14 @@ func (b *MemoryBus) Subscribe(ctx context.Context, topic string, deliver func(ms
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.topics == nil {
-		b.topics = make(map[string]map[*queue[busMessage]]struct{})
+		b.topics = make(map[string][]*queue[busMessage])
 	}
-	if b.topics[topic] == nil {
-		b.topics[topic] = make(map[*queue[busMessage]]struct{})
-	}
-	b.topics[topic][q] = struct{}{}
+	b.topics[topic] = append(b.topics[topic], q)
 	return func() {
 		q.drop()
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		delete(b.topics[topic], q)
+		b.topics[topic] = slices.DeleteFunc(b.topics[topic], func(other *queue[busMessage]) bool { return other == q })
 		if len(b.topics[topic]) == 0 {
 			delete(b.topics, topic)
 		}

@@ -91,7 +91,7 @@ func newCluster(bus Bus, node string, host clusterHost, clock *wheel, linger tim
 	ctx, stop := context.WithCancel(context.Background())
 	c := &cluster{node: node, host: host, bus: bus, clock: clock, stop: stop, health: busHealth{cutting: make(chan struct{})},
 		nodes: make(map[string]int64), requests: clusterRequests{pending: make(map[uint64]*clusterRequest)},
-		echo: newClusterEcho(node), ending: clusterEnding{done: make(chan struct{})}}
+		echo: clusterEcho{control: [2]controlTopic{{name: nodeTopic(node)}, {name: everyNode}}, probes: make(map[*topic]probe)}}
 	c.topics = topics{bus: bus, log: log, clock: clock, linger: max(linger, minLinger), deliver: c.receive,
 		attempted: c.attempted, subscribed: c.subscribed, ctx: ctx, byName: make(map[string]*topic)}
 	c.sender.queue = newQueue(maxClusterQueue, c.publish)

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// clusterEnding is the progress of close.
+// clusterEnding is the progress of close. cluster.mu guards it.
 type clusterEnding struct {
-	begun bool          // guarded by cluster.mu
-	done  chan struct{} // closed at its end
-	err   error         // what it returns, set before done is closed
+	begun, done bool
+	err         error // what close returns
+	ended       gate  // opens when it is done
 }
 
 // close sends a goodbye and ends the node. Until ctx ends it publishes what is queued, and flushes
@@ -20,29 +20,24 @@ type clusterEnding struct {
 // its error.
 func (c *cluster) close(ctx context.Context) error {
 	c.mu.Lock()
-	e := &c.ending
-	first := !e.begun
-	e.begun = true
+	first := !c.ending.begun
+	c.ending.begun = true
 	c.clock.stop(&c.beat)
 	c.mu.Unlock()
-	if !first {
-		select {
-		case <-e.done:
-		case <-ctx.Done():
-		}
-		select {
-		case <-e.done:
-			return e.err
-		default:
-			return ctx.Err()
-		}
+	if first {
+		err := c.finish(ctx)
+		c.notices.drop()
+		c.stop()
+		c.topics.dropAll()
+		c.mu.Lock()
+		c.ending.done, c.ending.err = true, err
+		c.ending.ended.open()
+		c.mu.Unlock()
 	}
-	e.err = c.finish(ctx)
-	c.notices.drop()
-	c.stop()
-	c.topics.dropAll()
-	close(e.done)
-	return e.err
+	if err := c.ending.ended.await(ctx, &c.mu, func() bool { return c.ending.done }); err != nil {
+		return err
+	}
+	return c.ending.err
 }
 
 // finish publishes what is queued and the goodbye, and flushes the Bus.

@@ -3,6 +3,7 @@ package atrium
 import (
 	"context"
 	"fmt"
+	"sync"
 )
 
 // Each node receives what it sends itself: by the topic of all nodes, and by its own. These are the
@@ -13,7 +14,7 @@ import (
 // but for the names.
 type clusterEcho struct {
 	control [2]controlTopic
-	started bool             // the node ticks
+	started sync.Once        // makes the first tick; each schedules the next
 	asking  bool             // the Bus is being asked why nothing comes back
 	probes  map[*topic]probe // the topics that a hello was sent by and that have brought nothing since
 	checked int64            // nanotime of the last look at them
@@ -33,10 +34,6 @@ type probe struct {
 	number  uint64 // the message's
 	brought uint64 // how many messages the topic had brought before
 	taken   int64  // nanotime when the Bus was found to have taken it; 0: it has not
-}
-
-func newClusterEcho(node string) clusterEcho {
-	return clusterEcho{control: [2]controlTopic{{name: nodeTopic(node)}, {name: everyNode}}, probes: make(map[*topic]probe)}
 }
 
 // topic returns the control topic of that name; nil if it is another topic.
@@ -86,7 +83,7 @@ func (c *cluster) attempted(topic string, err error) {
 		c.mu.Lock()
 		c.health.set(echoFault, err)
 		c.mu.Unlock()
-		c.startTicks()
+		c.echo.started.Do(c.tick)
 	}
 }
 
@@ -100,18 +97,7 @@ func (c *cluster) subscribed(topic string) {
 	all := c.echo.begin(t, nanotime())
 	c.mu.Unlock()
 	if all {
-		c.startTicks()
-	}
-}
-
-// startTicks makes the first tick. Each one schedules the next.
-func (c *cluster) startTicks() {
-	c.mu.Lock()
-	first := !c.echo.started
-	c.echo.started = true
-	c.mu.Unlock()
-	if first {
-		c.tick()
+		c.echo.started.Do(c.tick)
 	}
 }
 

@@ -117,8 +117,8 @@ func notAccepted(err error) *refusal {
 // quota bounds the connections of a hub, in all and for each client. A connection counts from its
 // admission until it is closed, even if handlers still run for it then. Hub.mu guards the counts.
 type quota struct {
-	most, mostPerClient, mostPending int
-	key                              func(*http.Request) string
+	limits *Limits
+	key    func(*http.Request) string
 
 	total    int
 	pending  int            // those that are not accepted yet
@@ -126,10 +126,8 @@ type quota struct {
 }
 
 func newQuota(o *Options) quota {
-	q := quota{
-		most: o.Limits.Connections, mostPerClient: o.Limits.ConnectionsPerClient, mostPending: o.Limits.Pending, key: o.ClientKey,
-	}
-	if q.mostPerClient < noBound {
+	q := quota{limits: &o.Limits, key: o.ClientKey}
+	if o.Limits.ConnectionsPerClient < noBound {
 		q.byClient = make(map[string]int)
 	}
 	if q.key == nil {
@@ -163,21 +161,21 @@ func (q *quota) client(r *http.Request) string {
 // acquire counts a connection of the client, unless there are too many.
 func (q *quota) acquire(client string) *refusal {
 	switch {
-	case q.total >= q.most:
+	case q.total >= q.limits.Connections:
 		return &refusal{
 			status: http.StatusServiceUnavailable, message: "the server has as many connections as it may have", header: retryIn("10"),
-			entry: warning("atrium: refused a client over Limits.Connections", slog.Int("limit", q.most)),
+			entry: warning("atrium: refused a client over Limits.Connections", slog.Int("limit", q.limits.Connections)),
 		}
-	case q.byClient[client] >= q.mostPerClient:
+	case q.byClient[client] >= q.limits.ConnectionsPerClient:
 		return &refusal{
 			status: http.StatusTooManyRequests, message: "this client has as many connections as it may have", header: retryIn("10"),
-			entry: warning("atrium: refused a client over Limits.ConnectionsPerClient", slog.Int("limit", q.mostPerClient),
+			entry: warning("atrium: refused a client over Limits.ConnectionsPerClient", slog.Int("limit", q.limits.ConnectionsPerClient),
 				clientText("client", client), hint("behind a proxy all clients have its address, unless Options.ClientKey tells them apart")),
 		}
-	case q.pending >= q.mostPending:
+	case q.pending >= q.limits.Pending:
 		return &refusal{
 			status: http.StatusServiceUnavailable, message: "the server is letting in as many clients as it may at a time", header: retryIn("5"),
-			entry: warning("atrium: refused a client over Limits.Pending", slog.Int("limit", q.mostPending)),
+			entry: warning("atrium: refused a client over Limits.Pending", slog.Int("limit", q.limits.Pending)),
 		}
 	}
 	q.total++

@@ -77,18 +77,14 @@ func withoutComments(source []byte) []byte {
 // jsPrivate matches the name of a private member. client.js has no # anywhere else.
 var jsPrivate = regexp.MustCompile(`#\w+`)
 
-// withShortNames renames private members, which only the class can name, to one or two letters.
+// withShortNames renames private members, which only the class can name, to a letter each. There
+// are fewer than letters.
 func withShortNames(source []byte) []byte {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	short := make(map[string][]byte)
 	return jsPrivate.ReplaceAllFunc(source, func(name []byte) []byte {
 		if short[string(name)] == nil {
-			n := len(short)
-			b := []byte{'#', letters[n%len(letters)]}
-			if n >= len(letters) {
-				b = append(b, letters[n/len(letters)-1])
-			}
-			short[string(name)] = b
+			short[string(name)] = []byte{'#', letters[len(short)]}
 		}
 		return short[string(name)]
 	})

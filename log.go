@@ -54,8 +54,12 @@ func (l *limitedLog) log(level slog.Level, message string, attrs ...any) {
 	if !l.logger.Enabled(ctx, level) {
 		return
 	}
-	if leftOut, ok := l.admit(message); ok {
-		l.logger.Log(ctx, level, message, withLeftOut(attrs, leftOut)...)
+	leftOut, ok := l.admit(message)
+	if leftOut > 0 {
+		attrs = append(attrs, slog.Int("left_out", leftOut))
+	}
+	if ok {
+		l.logger.Log(ctx, level, message, attrs...)
 	}
 }
 
@@ -80,13 +84,6 @@ func (l *limitedLog) admit(kind string) (leftOut int, ok bool) {
 	k.written++
 	leftOut, k.leftOut = k.leftOut, 0
 	return leftOut, true
-}
-
-func withLeftOut(attrs []any, leftOut int) []any {
-	if leftOut == 0 {
-		return attrs
-	}
-	return append(attrs, slog.Int("left_out", leftOut))
 }
 
 // clientText returns an attribute with text that a client chose, as valid UTF-8 of at most
