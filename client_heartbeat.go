@@ -113,7 +113,7 @@ func (l *link) checkHeartbeat() {
 	switch {
 	case wait <= 0:
 		l.cut(ReasonPingTimeout)
-	case ping && !l.conn.queuePing(nil) && l.conn.State() == StateOpen:
+	case ping && !l.conn.pushControl(opPing, nil) && l.conn.State() == StateOpen:
 		l.cut(ReasonTransportError)
 	}
 }

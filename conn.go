@@ -136,7 +136,17 @@ func (c *Conn) write(ctx context.Context, op opcode, p []byte, compress bool) er
 	if err := c.out.waitForRoom(ctx); err != nil {
 		return err
 	}
-	verdict, wake := c.out.push(c.frame(op, p, compress), forWriter)
+	h, frame := c.header(op), []byte(nil)
+	if compress {
+		frame = c.compression.frame(h, p)
+	}
+	var verdict pushResult
+	var wake bool
+	if frame != nil {
+		verdict, wake = c.out.push(frame, forWriter)
+	} else {
+		verdict, wake = c.out.pushCopy(h, p)
+	}
 	if wake {
 		c.wake()
 	}
@@ -149,16 +159,22 @@ func (c *Conn) write(ctx context.Context, op opcode, p []byte, compress bool) er
 // frame returns a whole frame with a copy of p, masked if this end is the client, and compressed if
 // compress says so and that makes it smaller.
 func (c *Conn) frame(op opcode, p []byte, compress bool) []byte {
-	h := frameHeader{Fin: true, Opcode: op}
-	if c.client {
-		h.Masked, h.Key = true, newMaskKey()
-	}
+	h := c.header(op)
 	if compress {
 		if frame := c.compression.frame(h, p); frame != nil {
 			return frame
 		}
 	}
-	return prependHeader(append(make([]byte, headerRoom, headerRoom+len(p)), p...), h)
+	return copyFrame(h, p)
+}
+
+// header returns the header of a whole message, with a masking key if this end is the client.
+func (c *Conn) header(op opcode) frameHeader {
+	h := frameHeader{Fin: true, Opcode: op}
+	if c.client {
+		h.Masked, h.Key = true, newMaskKey()
+	}
+	return h
 }
 
 // maskKeys are masking keys read ahead: those from used on are still unused. To ask the system for

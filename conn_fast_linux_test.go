@@ -35,11 +35,11 @@ func TestReadyAnswersLeaveTogether(t *testing.T) {
 			}
 		}
 		for got := 0; got < 3*n; writes++ {
-			m, pooled, err := peer.wait(nil)
+			m, pooled, err := peer.wait(nil, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			readBuffers.Put(pooled)
+			releaseBuffer(pooled)
 			got += m
 		}
 	}
@@ -61,7 +61,7 @@ func TestReadyLimitsUnsent(t *testing.T) {
 	accepted := 0
 	fill := func() {
 		for {
-			n, err := f.tryWrite(chunk)
+			n, err := f.write(chunk, false)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,6 @@ type fastIO struct{ waited bool }
 
 func (*fastIO) open(net.Conn) bool { return false }
 
-func (*fastIO) tryWrite([]byte) (int, error) { panic("atrium: no fast path") }
+func (*fastIO) write([]byte, bool) (int, error) { panic("atrium: no fast path") }
 
-func (*fastIO) wait([]byte) (int, *[readBufferSize]byte, error) { panic("atrium: no fast path") }
+func (*fastIO) wait([]byte, int) (int, *[]byte, error) { panic("atrium: no fast path") }

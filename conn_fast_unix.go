@@ -22,14 +22,16 @@ type fastIO struct {
 	readable, writable func(fd uintptr) bool
 
 	// The read in progress, the reader's own.
-	into    []byte                // where to read to; nil: into a pooled buffer
-	pooled  *[readBufferSize]byte // that buffer, if something was read into it
-	read    int32                 // the kernel reads no more at a time than an int32 holds
-	waited  bool                  // the kernel had nothing at first
+	into    []byte  // where to read to; nil: into a pooled buffer
+	size    int     // of that buffer
+	pooled  *[]byte // that buffer, if something was read into it
+	read    int32   // the kernel reads no more at a time than an int32 holds
+	waited  bool    // the kernel had nothing at first
 	readErr syscall.Errno
 
 	// The write in progress, the outbox's writer's own.
 	from     []byte
+	waits    bool // until the kernel takes something
 	wrote    int
 	writeErr syscall.Errno
 }
@@ -59,10 +61,10 @@ func (f *fastIO) open(nc net.Conn) bool {
 // readOnce is called when the socket may be readable. It always tries, also before the first wait:
 // an edge that has come already does not come again.
 func (f *fastIO) readOnce(fd uintptr) bool {
-	p, pooled := f.into, (*[readBufferSize]byte)(nil)
+	p, pooled := f.into, (*[]byte)(nil)
 	if p == nil {
-		pooled = readBuffers.Get().(*[readBufferSize]byte)
-		p = pooled[:]
+		pooled = acquireBuffer(f.size)
+		p = *pooled
 	}
 	for {
 		n, err := syscall.Read(int(fd), p)
@@ -75,17 +77,17 @@ func (f *fastIO) readOnce(fd uintptr) bool {
 		if f.read > 0 {
 			f.pooled = pooled
 		} else {
-			readBuffers.Put(pooled)
+			releaseBuffer(pooled)
 		}
 	}
 	f.waited = f.waited || f.readErr == syscall.EAGAIN
 	return f.readErr != syscall.EAGAIN
 }
 
-// wait reads into p or, if p is nil, into a pooled buffer, which it returns. It waits until there
-// is something.
-func (f *fastIO) wait(p []byte) (n int, pooled *[readBufferSize]byte, err error) {
-	f.into, f.pooled, f.waited = p, nil, false
+// wait reads into p or, if p is nil, into a pooled buffer for about size bytes, which it returns.
+// It waits until there is something.
+func (f *fastIO) wait(p []byte, size int) (n int, pooled *[]byte, err error) {
+	f.into, f.size, f.pooled, f.waited = p, size, nil, false
 	err = f.raw.Read(f.readable)
 	f.into, pooled, f.pooled = nil, f.pooled, nil
 	switch {
@@ -99,20 +101,22 @@ func (f *fastIO) wait(p []byte) (n int, pooled *[readBufferSize]byte, err error)
 	return int(f.read), pooled, nil
 }
 
-// writeOnce makes one attempt, whether the socket is writable or not.
+// writeOnce makes one attempt, whether the socket is writable or not. It reports false to be called
+// again when the socket is.
 func (f *fastIO) writeOnce(fd uintptr) bool {
 	for {
 		var err error
 		f.wrote, err = syscall.Write(int(fd), f.from)
 		if f.writeErr, _ = err.(syscall.Errno); f.writeErr != syscall.EINTR {
-			return true
+			return f.writeErr != syscall.EAGAIN || !f.waits
 		}
 	}
 }
 
-// tryWrite writes as much of p as the kernel takes at once.
-func (f *fastIO) tryWrite(p []byte) (n int, err error) {
-	f.from = p
+// write writes as much of p as the kernel takes at once. If that is nothing and wait says so, it
+// waits until the kernel takes something.
+func (f *fastIO) write(p []byte, wait bool) (n int, err error) {
+	f.from, f.waits = p, wait
 	err = f.raw.Write(f.writable)
 	f.from = nil
 	switch {

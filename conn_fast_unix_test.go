@@ -66,16 +66,16 @@ func overSockets(t *testing.T, test func(t *testing.T, f *fastIO, near, far net.
 // wants waits and expects these bytes in a pooled buffer.
 func (f *fastIO) wants(t *testing.T, want string) {
 	t.Helper()
-	n, pooled, err := f.wait(nil)
-	if err != nil || pooled == nil || string(pooled[:n]) != want {
+	n, pooled, err := f.wait(nil, 0)
+	if err != nil || pooled == nil || string((*pooled)[:n]) != want {
 		t.Fatalf("got %d bytes, %v; want %q", n, err, want)
 	}
-	readBuffers.Put(pooled)
+	releaseBuffer(pooled)
 }
 
 func (f *fastIO) wantsError(t *testing.T, want error) {
 	t.Helper()
-	if n, pooled, err := f.wait(nil); !errors.Is(err, want) || n != 0 || pooled != nil || f.pooled != nil {
+	if n, pooled, err := f.wait(nil, 0); !errors.Is(err, want) || n != 0 || pooled != nil || f.pooled != nil {
 		t.Fatalf("got %d bytes, %v; want %v and no buffer", n, err, want)
 	}
 }
@@ -109,9 +109,9 @@ func TestReadyEdgeAlreadyArrived(t *testing.T) {
 		write(t, far, "before")
 		f.wants(t, "before")
 		// More than one read takes: the rest brings no new edge.
-		long := strings.Repeat("x", readBufferSize) + "rest"
+		long := strings.Repeat("x", smallBuffer) + "rest"
 		write(t, far, long)
-		f.wants(t, long[:readBufferSize])
+		f.wants(t, long[:smallBuffer])
 		f.wants(t, "rest")
 		// The wait ends by its deadline; what comes while nobody waits is an edge that nobody sees.
 		near.SetReadDeadline(longAgo)
@@ -124,7 +124,7 @@ func TestReadyEdgeAlreadyArrived(t *testing.T) {
 		write(t, far, "abc")
 		for _, want := range "abc" {
 			var p [1]byte
-			if n, pooled, err := f.wait(p[:]); n != 1 || pooled != nil || err != nil || rune(p[0]) != want {
+			if n, pooled, err := f.wait(p[:], 0); n != 1 || pooled != nil || err != nil || rune(p[0]) != want {
 				t.Fatalf("%d, %v, %q", n, err, p)
 			}
 		}
@@ -137,11 +137,11 @@ func TestReadyEdgeAlreadyArrived(t *testing.T) {
 		}()
 		n := 0
 		for {
-			m, pooled, err := f.wait(nil)
+			m, pooled, err := f.wait(nil, 0)
 			if err != nil {
 				break
 			}
-			readBuffers.Put(pooled)
+			releaseBuffer(pooled)
 			n += m
 		}
 		if n != 100 {
@@ -181,7 +181,7 @@ func TestReadyCloseWhileWaiting(t *testing.T) {
 	overSockets(t, func(t *testing.T, f *fastIO, near, far net.Conn) {
 		ended := make(chan error, 1)
 		go func() {
-			_, _, err := f.wait(nil)
+			_, _, err := f.wait(nil, 0)
 			ended <- err
 		}()
 		waitUntilParked(t, "(*fastIO).wait")
@@ -190,7 +190,7 @@ func TestReadyCloseWhileWaiting(t *testing.T) {
 			t.Errorf("the reader got %v", err)
 		}
 		f.wantsError(t, net.ErrClosed)
-		if n, err := f.tryWrite([]byte("x")); n != 0 || !errors.Is(err, net.ErrClosed) {
+		if n, err := f.write([]byte("x"), false); n != 0 || !errors.Is(err, net.ErrClosed) {
 			t.Errorf("a write: %d, %v", n, err)
 		}
 	})
@@ -234,7 +234,7 @@ func TestReadyDescriptorReuse(t *testing.T) {
 				var wg sync.WaitGroup
 				wg.Go(func() { c.Read(t.Context()) })
 				wg.Go(func() { c.Write(t.Context(), MessageText, []byte("for nobody")) })
-				wg.Go(func() { c.fast.tryWrite([]byte("for nobody")) })
+				wg.Go(func() { c.fast.write([]byte("for nobody"), false) })
 				wg.Go(func() { c.Close(StatusNormalClosure, "") })
 				wg.Wait()
 				second.Close()
@@ -265,12 +265,12 @@ func TestReadyShortWrites(t *testing.T) {
 		keepLittle(near)
 		data := make([]byte, 8<<20)
 		rand.NewChaCha8([32]byte{1}).Read(data)
-		n, err := f.tryWrite(data)
+		n, err := f.write(data, false)
 		if n <= 0 || n >= len(data) || err != nil {
 			t.Fatalf("%d bytes of %d, %v", n, len(data), err)
 		}
 		for {
-			m, err := f.tryWrite(data[n:])
+			m, err := f.write(data[n:], false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -285,16 +285,16 @@ func TestReadyShortWrites(t *testing.T) {
 		if _, err := io.ReadFull(far, got); err != nil || !bytes.Equal(got, data[:n]) {
 			t.Errorf("other bytes arrived (%v)", err)
 		}
-		if m, err := f.tryWrite([]byte("x")); m != 1 || err != nil {
+		if m, err := f.write([]byte("x"), false); m != 1 || err != nil {
 			t.Errorf("with room again: %d, %v", m, err)
 		}
 		near.SetWriteDeadline(longAgo)
-		if m, err := f.tryWrite([]byte("x")); m != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if m, err := f.write([]byte("x"), false); m != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("past the deadline: %d, %v", m, err)
 		}
 		near.SetWriteDeadline(time.Time{})
 		far.Close()
-		eventually(t, "the write to fail", func() bool { _, err := f.tryWrite([]byte("x")); return err != nil })
+		eventually(t, "the write to fail", func() bool { _, err := f.write([]byte("x"), false); return err != nil })
 	})
 }
 

@@ -1,9 +1,11 @@
 package atrium
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -109,26 +111,15 @@ func (o *outbox) pushVolatile(frame []byte, by pusher) (v pushResult, wake bool)
 	return o.push(frame, by)
 }
 
-// pushPing queues a ping ahead of all data.
-func (o *outbox) pushPing(frame []byte) (queued, wake bool) {
+// pushControl queues a ping or pong ahead of all data.
+func (o *outbox) pushControl(op opcode, frame []byte) (queued, wake bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closing || o.err != nil {
 		return false, false
 	}
-	o.addPing(frame)
+	o.addControl(op, frame)
 	return true, o.needsWake()
-}
-
-// pushPong queues a pong ahead of all data.
-func (o *outbox) pushPong(frame []byte) (wake bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closing || o.err != nil {
-		return false
-	}
-	o.addPong(frame)
-	return o.needsWake()
 }
 
 // pushClose queues the close frame behind everything, and lets nothing follow it. It does so once;
@@ -171,7 +162,7 @@ func (o *outbox) wake() {
 	switch {
 	case !claimed:
 	case o.fast == nil:
-		go o.drain(nil, nil)
+		go o.drain(nil)
 	default:
 		o.flush()
 	}
@@ -194,42 +185,123 @@ func (o *outbox) wakeLater() {
 	}()
 }
 
-// flush writes what the kernel takes without waiting, and leaves the rest to the drainer. The
-// caller is the writer.
+// pushCopy is push, for a writer, of a frame of header h with a copy of payload p. On the fast
+// path, while nobody is writing, a small one is copied to the batch, and a large one is written
+// here and now: only what the kernel does not take is copied.
+func (o *outbox) pushCopy(h frameHeader, p []byte) (v pushResult, wake bool) {
+	for try := 0; o.fast != nil && try < 2; try++ {
+		queued := false
+		if len(p) <= largeBuffer-maxHeaderSize {
+			queued, wake = o.pushBatch(h, p)
+		} else {
+			queued = !h.Masked && o.writeNow(h, p)
+		}
+		if queued {
+			return pushQueued, wake
+		}
+		o.wake() // what is queued may be all that is in the way
+	}
+	return o.push(copyFrame(h, p), forWriter)
+}
+
+// pushBatch adds a frame to the batch, if that is possible and nobody is writing. It locks.
+func (o *outbox) pushBatch(h frameHeader, p []byte) (queued, wake bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state == writerWriting || o.closing || o.err != nil || !o.addCopy(h, p) {
+		return false, false
+	}
+	return true, o.needsWake()
+}
+
+// writeNow writes a frame that is not queued, unless something is, and reports whether it did. It
+// leaves what the kernel does not take without waiting to the drainer.
+func (o *outbox) writeNow(h frameHeader, p []byte) bool {
+	buf := acquireBuffer(largeBuffer)
+	defer releaseBuffer(buf)
+	h.Length = int64(len(p))
+	chunk := appendHeader((*buf)[:0], h)
+	total := len(chunk) + len(p)
+	if !o.claim(total) {
+		return false
+	}
+	first := min(len(p), cap(chunk)-len(chunk))
+	chunk, p = append(chunk, p[:first]...), p[first:]
+	n, err := o.fast.write(chunk, false)
+	if n == len(chunk) && len(p) > 0 {
+		var more int
+		more, err = o.fast.write(p, false)
+		n, p = n+more, p[more:]
+	}
+	chunk = chunk[min(n, len(chunk)):]
+	if o.wrote(n, err, n < total) && n < total {
+		go o.drain(slices.Concat(chunk, p))
+	} else {
+		o.flush()
+	}
+	return true
+}
+
+// claim makes the caller the writer of n bytes that are not queued, unless others are. It locks.
+func (o *outbox) claim(n int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state != writerIdle || o.closing || o.err != nil {
+		return false
+	}
+	o.state = writerWriting
+	o.bytes += n
+	return true
+}
+
+// flush writes what the kernel takes without waiting, and leaves the rest to the drainer, which
+// does not wait with a buffer that was filled here. The caller is the writer.
 func (o *outbox) flush() {
-	var buf *[]byte
 	// A caller that finds more after each write is writing for others: two rounds are enough.
 	for range 2 {
-		chunk := o.take(&buf, false)
+		chunk, buf := o.take(false)
 		if chunk == nil {
 			return
 		}
-		n, err := o.fast.tryWrite(chunk)
-		if o.wrote(n, err, n < len(chunk)) && n < len(chunk) {
-			go o.drain(chunk[n:], buf)
+		n, err := o.fast.write(chunk, false)
+		rest := chunk[n:]
+		blocked := len(rest) > 0
+		if blocked && buf != nil {
+			rest = bytes.Clone(rest)
+		}
+		releaseBuffer(buf)
+		if o.wrote(n, err, blocked) && blocked {
+			go o.drain(rest)
 			return
 		}
 	}
-	go o.drain(nil, buf)
+	go o.drain(nil)
 }
 
 // drain writes until there is nothing left to write, waiting for the network as long as it takes:
-// first rest, which was taken already and lies in buf, then what is queued. The caller is the
-// writer.
-func (o *outbox) drain(rest []byte, buf *[]byte) {
+// first rest, which was taken already, then what is queued. The caller is the writer.
+func (o *outbox) drain(rest []byte) {
+	var buf *[]byte // that rest lies in
 	for {
-		chunk := rest
-		if chunk == nil {
-			chunk = o.take(&buf, true)
-		} else {
+		if len(rest) > 0 {
 			o.waits()
+		} else {
+			releaseBuffer(buf)
+			if rest, buf = o.take(true); rest == nil {
+				return
+			}
 		}
-		if chunk == nil {
-			return
+		var n int
+		var err error
+		if o.fast != nil {
+			n, err = o.fast.write(rest, true)
+		} else {
+			n, err = o.nc.Write(rest[:min(len(rest), writeChunk)])
 		}
-		rest = nil
-		n, err := o.nc.Write(chunk)
-		o.wrote(n, err, false)
+		rest = rest[n:]
+		if !o.wrote(n, err, false) {
+			rest = nil
+		}
 	}
 }
 
@@ -240,27 +312,27 @@ func (o *outbox) waits() {
 	o.writing = nanotime()
 }
 
-// take returns what to write next, in buf if it needs one; nil if there is nothing, after which the
-// caller no longer is the writer, and buf no longer its. mayWait says that the write may wait. It
-// locks.
-func (o *outbox) take(buf **[]byte, mayWait bool) []byte {
+// take returns what to write next, and the pooled buffer that it lies in; nil if there is nothing,
+// after which the caller no longer is the writer. mayWait says that the write may wait. It locks.
+func (o *outbox) take(mayWait bool) (chunk []byte, buf *[]byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writing = 0
-	chunk := o.next(buf)
+	most := largeBuffer
+	if o.fast == nil {
+		most = writeChunk
+	}
+	chunk, buf = o.next(most)
 	switch {
 	case chunk == nil:
 		o.state = writerIdle
 		if o.closing {
 			o.fail(ErrClosed)
 		}
-		if *buf != nil {
-			drainBuffers.Put(*buf)
-		}
 	case mayWait:
 		o.writing = nanotime()
 	}
-	return chunk
+	return chunk, buf
 }
 
 // wrote accounts for a write, and reports whether there may be others. blocked says that the kernel

@@ -110,7 +110,7 @@ func (m *outboxModel) push() {
 func (m *outboxModel) pushControl() {
 	if m.r.IntN(2) == 0 {
 		frame := m.frame(opPing, m.r.IntN(126))
-		queued, wake := m.o.pushPing(frame)
+		queued, wake := m.o.pushControl(opPing, frame)
 		if queued == (m.closing || m.failed) {
 			m.errorf("queued is %t on a ping", queued)
 		}
@@ -121,7 +121,7 @@ func (m *outboxModel) pushControl() {
 	}
 	for range 1 << m.r.IntN(6) {
 		frame := m.frame(opPong, 125)
-		wake := m.o.pushPong(frame)
+		_, wake := m.o.pushControl(opPong, frame)
 		if m.closing || m.failed {
 			if wake {
 				m.errorf("a wake for nothing")
@@ -400,7 +400,7 @@ func TestOutboxLargeFrame(t *testing.T) {
 				g.pass()
 			}
 			ping := numberedFrame(opPing, 0, 8)
-			if _, wake := o.pushPing(ping); wake {
+			if _, wake := o.pushControl(opPing, ping); wake {
 				t.Error("a wake while there is a drainer")
 			}
 			written := len(g.handed) - len(g.current)
@@ -664,12 +664,12 @@ func TestOutboxIdle(t *testing.T) {
 			for i := range 1000 {
 				pushAndWake(t, o, numberedFrame(opBinary, i, 8))
 			}
-			o.pushPing(numberedFrame(opPing, 1, 8))
-			o.pushPong(numberedFrame(opPong, 1, 8))
+			o.pushControl(opPing, numberedFrame(opPing, 1, 8))
+			o.pushControl(opPong, numberedFrame(opPong, 1, 8))
 			g.passAll()
-			if cap(o.frames.items) > keptFrames || o.pings != nil || o.pongs != nil || len(o.partial) > 0 || o.state != writerIdle || o.bytes != 0 {
+			if cap(o.frames.items) > keptFrames || o.pings != nil || o.pongs != nil || o.batch != nil || o.state != writerIdle || o.bytes != 0 {
 				t.Errorf("an idle outbox keeps a queue of %d, %d bytes of pings, %d of pongs, %d of a frame, state=%d, bytes=%d",
-					cap(o.frames.items), cap(o.pings), cap(o.pongs), len(o.partial), o.state, o.bytes)
+					cap(o.frames.items), cap(o.pings), cap(o.pongs), len(o.frames.items), o.state, o.bytes)
 			}
 			for _, frame := range o.frames.items[:cap(o.frames.items)] {
 				if frame != nil {

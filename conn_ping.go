@@ -28,7 +28,7 @@ func (c *Conn) Ping(ctx context.Context) error {
 	}
 	ping := c.pings.add()
 	defer c.pings.remove(ping)
-	if !c.queuePing(binary.BigEndian.AppendUint64(nil, ping.number)) {
+	if !c.pushControl(opPing, binary.BigEndian.AppendUint64(nil, ping.number)) {
 		return c.out.closedError()
 	}
 	select {
@@ -41,9 +41,9 @@ func (c *Conn) Ping(ctx context.Context) error {
 	}
 }
 
-// queuePing queues a ping without waiting for its pong.
-func (c *Conn) queuePing(payload []byte) bool {
-	queued, wake := c.out.pushPing(c.frame(opPing, payload, false))
+// pushControl queues a ping, without waiting for its pong, or a pong.
+func (c *Conn) pushControl(op opcode, payload []byte) (queued bool) {
+	queued, wake := c.out.pushControl(op, c.frame(op, payload, false))
 	if wake {
 		c.wake()
 	}

@@ -12,11 +12,6 @@ import (
 	"unicode/utf8"
 )
 
-// readBufferSize is what one read of the network asks for.
-const readBufferSize = 4096
-
-var readBuffers = sync.Pool{New: func() any { return new([readBufferSize]byte) }}
-
 // inbound is what a Conn has received and not yet returned. All that an interrupted Read leaves
 // behind is here, so that the next goes on with it.
 type inbound struct {
@@ -28,7 +23,8 @@ type inbound struct {
 
 	buf    []byte // buf[r:w] is received and not yet parsed; nil if that is nothing, on the fast path
 	r, w   int
-	pooled *[readBufferSize]byte // what buf is, if it belongs to readBuffers
+	pooled *[]byte // what buf is, if it belongs to a pool
+	came   int     // bytes that the last read of the network brought
 
 	// The data frame in progress. Control frames are handled whole.
 	frame     frameHeader
@@ -68,9 +64,12 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op opcode, p []byte, err e
 	switch {
 	case err != nil || owned:
 	case buf == nil:
-		p = append(make([]byte, 0, len(p)), p...)
+		p = bytes.Clone(p)
 	default:
 		p = append(buf[:0], p...)
+	}
+	if c.in.r == c.in.w && c.out.fast != nil {
+		c.in.release()
 	}
 	c.in.reading.Store(false)
 	ended := c.in.err != nil
@@ -182,6 +181,7 @@ func (c *Conn) collect() error {
 	piece := in.buf[in.r:in.w]
 	piece = piece[:min(int64(len(piece)), in.remaining)]
 	in.r += len(piece)
+	c.reserve(len(piece))
 	in.message = append(in.message, piece...)
 	in.inFrame = int64(len(piece)) < in.remaining
 	return c.checkPiece(len(piece))
@@ -212,14 +212,19 @@ func (c *Conn) checkHeader(h frameHeader) error {
 	if err != nil || h.Opcode.control() {
 		return err
 	}
-	limit := c.readLimit.Load()
-	if h.Rsv1 || in.compressed {
-		limit = compressedLimit(limit)
-	}
-	if h.Length > limit-int64(len(in.message)) {
+	if h.Length > c.messageLimit(h.Rsv1 || in.compressed)-int64(len(in.message)) {
 		return tooBig(h, len(in.message), c.readLimit.Load())
 	}
 	return nil
+}
+
+// messageLimit bounds the bytes that a message has on the wire.
+func (c *Conn) messageLimit(compressed bool) int64 {
+	limit := c.readLimit.Load()
+	if compressed {
+		limit = compressedLimit(limit)
+	}
+	return limit
 }
 
 // tooBig returns the error of a message that is over the limit with a frame of header h behind the
@@ -245,6 +250,23 @@ func (c *Conn) inflated(op opcode, compressed, buf []byte) (_ opcode, p []byte, 
 	return op, p, true, nil
 }
 
+// reserve makes room for n more bytes of the message. Memory grows with what was received, not with
+// what a header announced: it at most doubles.
+func (c *Conn) reserve(n int) {
+	in := &c.in
+	have := len(in.message)
+	if cap(in.message)-have >= n {
+		return
+	}
+	missing := in.remaining
+	if !in.frame.Fin {
+		missing = c.messageLimit(in.compressed) - int64(have)
+	}
+	grown := make([]byte, have, have+max(n, int(min(int64(have+n), missing))))
+	copy(grown, in.message)
+	in.message = grown
+}
+
 // checkPiece unmasks and checks the last n bytes of in.message, which have just come.
 func (c *Conn) checkPiece(n int) error {
 	in := &c.in
@@ -259,14 +281,27 @@ func (c *Conn) checkPiece(n int) error {
 	return nil
 }
 
-// fill waits for more bytes. Those of a payload of which at least a buffer's worth is missing go
-// straight into the message; all others into the read buffer, which then may catch the following
-// frames as well.
+// fill waits for more bytes. Those of a payload go straight into the message if as many are missing
+// as a read buffer takes, and the message has room for that, or has brought as much; all others
+// into the read buffer, which then may catch the following frames as well.
 func (c *Conn) fill(ctx context.Context) error {
-	if in := &c.in; in.inFrame && in.remaining >= readBufferSize {
-		return c.fillMessage(ctx)
+	in := &c.in
+	size := smallBuffer
+	if c.out.fast != nil {
+		size, _ = bufferSize(in.wanted())
 	}
-	return c.fillBuffer(ctx)
+	have := len(in.message)
+	if !in.inFrame || in.remaining < int64(size) || max(cap(in.message)-have, have) < size {
+		return c.fillBuffer(ctx)
+	}
+	c.reserve(size)
+	spare := in.message[have:cap(in.message)]
+	n, err := c.receive(ctx, spare[:min(int64(len(spare)), in.remaining)])
+	if err != nil {
+		return err
+	}
+	in.message = in.message[:have+n]
+	return c.checkPiece(n)
 }
 
 // fillBuffer waits for more bytes and appends them to the read buffer. On the fast path an empty
@@ -279,48 +314,29 @@ func (c *Conn) fillBuffer(ctx context.Context) error {
 		in.w = n
 		return err
 	}
-	if in.r > 0 {
-		in.w = copy(in.buf, in.buf[in.r:in.w])
-		in.r = 0
-	}
-	if in.w == len(in.buf) || len(in.buf) < readBufferSize {
-		// Nothing that is waited for in the buffer is longer than a control frame: it is the first
-		// use of the buffer, or of one that early bytes filled.
-		grown := make([]byte, max(readBufferSize, 2*len(in.buf)))
-		copy(grown, in.buf)
-		in.buf = grown
+	// Nothing that is waited for in the buffer is longer than a control frame.
+	left := in.buf[in.r:in.w]
+	if len(in.buf) != smallBuffer {
+		pooled := acquireBuffer(smallBuffer)
+		n := copy(*pooled, left)
+		in.release()
+		in.buf, in.pooled, in.w = *pooled, pooled, n
+	} else if in.r > 0 {
+		in.r, in.w = 0, copy(in.buf, left)
 	}
 	n, err := c.receive(ctx, in.buf[in.w:])
 	in.w += n
 	return err
 }
 
+// wanted returns how much the next read should ask for: where much has come, more may. What a peer
+// can have the reader hold is in proportion to what it sends.
+func (in *inbound) wanted() int { return 4 * in.came }
+
 // release gives the read buffer, which is empty, back to the pool.
 func (in *inbound) release() {
-	if in.pooled != nil {
-		readBuffers.Put(in.pooled)
-	}
+	releaseBuffer(in.pooled)
 	in.buf, in.pooled, in.r, in.w = nil, nil, 0, 0
-}
-
-// fillMessage waits for bytes of the payload in progress, and appends them to the message.
-func (c *Conn) fillMessage(ctx context.Context) error {
-	in := &c.in
-	// Memory grows with what was received, not with what a header announced: it at most doubles.
-	if cap(in.message)-len(in.message) < readBufferSize {
-		room := min(int64(max(readBufferSize, len(in.message))), in.remaining)
-		grown := make([]byte, len(in.message), int64(len(in.message))+room)
-		copy(grown, in.message)
-		in.message = grown
-	}
-	spare := in.message[len(in.message):cap(in.message)]
-	spare = spare[:min(int64(len(spare)), in.remaining)]
-	n, err := c.receive(ctx, spare)
-	if err != nil {
-		return err
-	}
-	in.message = in.message[:len(in.message)+n]
-	return c.checkPiece(n)
 }
 
 // receive waits for at least one byte from the network and puts what comes into p or, if p is nil,
@@ -341,10 +357,10 @@ func (c *Conn) receive(ctx context.Context, p []byte) (n int, err error) {
 	}
 	for n == 0 && err == nil { // neither is allowed by io.Reader, if discouraged
 		if c.out.fast != nil {
-			var pooled *[readBufferSize]byte
-			n, pooled, err = c.fast.wait(p)
+			var pooled *[]byte
+			n, pooled, err = c.fast.wait(p, c.in.wanted())
 			if pooled != nil {
-				c.in.buf, c.in.pooled = pooled[:], pooled
+				c.in.buf, c.in.pooled = *pooled, pooled
 			}
 		} else {
 			n, err = c.nc.Read(p)
@@ -361,6 +377,7 @@ func (c *Conn) receive(ctx context.Context, p []byte) (n int, err error) {
 		return 0, c.readFailed(err)
 	}
 	c.reads.Add(1)
+	c.in.came = n
 	return n, nil // an error that came along comes again
 }
 
@@ -391,9 +408,7 @@ func (c *Conn) control(op opcode, payload []byte) error {
 	switch op {
 	case opPing:
 		// RFC 6455 §5.5.3: a pong has the application data of its ping.
-		if c.out.pushPong(c.frame(opPong, payload, false)) {
-			c.wake()
-		}
+		c.pushControl(opPong, payload)
 	case opPong:
 		c.pings.answered(payload)
 	case opClose:

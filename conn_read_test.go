@@ -34,7 +34,7 @@ type conversation struct {
 
 // Sizes of payloads are drawn from these and their neighbours: where a header changes its form, the
 // read buffer ends and direct reads into the message begin.
-var payloadSizes = []int{0, 1, 20, 125, 127, 500, readBufferSize - 8, readBufferSize, readBufferSize + 8, 2*readBufferSize + 1, 20_000, 65535}
+var payloadSizes = []int{0, 1, 20, 125, 127, 500, smallBuffer - 8, smallBuffer, smallBuffer + 8, 2*smallBuffer + 1, 20_000, 65535}
 
 // newConversation draws messages, fragments them anywhere, also within runes, and puts control
 // frames between. It ends with a message.
@@ -574,7 +574,7 @@ func TestReadNotUTF8(t *testing.T) {
 				p.send(b[:len(b)-500])
 			}},
 			{"a long frame", func(p *peer, fine, last string) {
-				pad := strings.Repeat("é", readBufferSize)
+				pad := strings.Repeat("é", smallBuffer)
 				b := p.frame(opText, pad+fine+last+strings.Repeat("x", 50_000))
 				p.send(b[:len(b)-50_000])
 			}},
@@ -877,7 +877,7 @@ func BenchmarkRead(b *testing.B) {
 	p := &peer{client: true}
 	for _, size := range []int{16, 125, 1000} {
 		frame := p.frame(opText, strings.Repeat("é", size/2))
-		stream := bytes.Repeat(frame, readBufferSize/len(frame))
+		stream := bytes.Repeat(frame, smallBuffer/len(frame))
 		for _, into := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%d/into=%t", size, into), func(b *testing.B) {
 				c, nc := newScriptedConn(false, stream)

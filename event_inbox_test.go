@@ -444,7 +444,7 @@ func TestFloodLeavesTurns(t *testing.T) {
 	var handled atomic.Int64
 	h.Handle("flood", func(*Event) { handled.Add(1) })
 	message := maskedText(`{"event":"flood"}`)
-	nc := &flood{scriptedConn: &scriptedConn{segments: [][]byte{bytes.Repeat(message, readBufferSize/len(message))}, again: true}}
+	nc := &flood{scriptedConn: &scriptedConn{segments: [][]byte{bytes.Repeat(message, smallBuffer/len(message))}, again: true}}
 	s := h.newPlain(newConn(nc, connConfig{}), &Handshake{}, context.Background())
 	h.quota.acquire("")
 	if a := (admitted{hub: h}); !a.begin(s.session) {

@@ -172,6 +172,11 @@ func prependHeader(b []byte, h frameHeader) []byte {
 	return frame
 }
 
+// copyFrame returns a frame with a copy of p.
+func copyFrame(h frameHeader, p []byte) []byte {
+	return prependHeader(append(make([]byte, headerRoom, headerRoom+len(p)), p...), h)
+}
+
 // mask masks or unmasks b in place (RFC 6455 §5.3). offset is the position of b[0] in the frame's
 // payload, so that a payload can be masked in pieces: byte i of b is XORed with key[(offset+i)%4].
 //

@@ -100,7 +100,7 @@ func TestIdleOutboxKeepsNoFrame(t *testing.T) {
 	held := func() weak.Pointer[byte] {
 		frame := numberedFrame(opBinary, 1, 100_000)
 		o.push(frame, forEmitter)
-		o.drain(nil, nil)
+		o.drain(nil)
 		return weak.Make(&frame[0])
 	}()
 	for range 3 {

@@ -82,11 +82,13 @@ func (t webSocket) push(f *wireForm, volatile bool, by pusher) (v pushResult, wa
 	return t.out.push(frame, by)
 }
 
-func (t webSocket) pushPing(f *wireForm) (queued, wake bool) { return t.out.pushPing(f.whole) }
-func (t webSocket) agreed() compression                      { return t.compression }
-func (t webSocket) waitUntilHalf(ctx context.Context) error  { return t.out.waitUntilHalf(ctx) }
-func (t webSocket) closeNow()                                { _ = t.cut(net.ErrClosed) }
-func (t webSocket) missed() error                            { return t.out.closedBy().missed() }
+func (t webSocket) pushPing(f *wireForm) (queued, wake bool) {
+	return t.out.pushControl(opPing, f.whole)
+}
+func (t webSocket) agreed() compression                     { return t.compression }
+func (t webSocket) waitUntilHalf(ctx context.Context) error { return t.out.waitUntilHalf(ctx) }
+func (t webSocket) closeNow()                               { _ = t.cut(net.ErrClosed) }
+func (t webSocket) missed() error                           { return t.out.closedBy().missed() }
 
 func (t webSocket) status() transportStatus {
 	return transportStatus{t.out.status(), t.reads.Load(), t.partialSince.Load(), t.State() == StateOpen}
