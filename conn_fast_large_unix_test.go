@@ -31,7 +31,7 @@ func (r *scriptedRaw) Write(func(uintptr) bool) error {
 			n, r.takes = min(n, r.takes[0]), r.takes[1:]
 		}
 		r.got = append(r.got, r.f.from[:n]...)
-		r.f.wrote, r.f.writeErr = n, 0
+		r.f.wrote, r.f.writeErr = int32(n), 0
 		if n == 0 {
 			r.f.writeErr = syscall.EAGAIN
 		}
@@ -214,11 +214,20 @@ func TestReadyHoldsWhatCame(t *testing.T) {
 			t.Fatal(err)
 		}
 		in := &c.in
-		if len(in.message) != test.bytes || cap(in.message) > 2*test.bytes+smallBuffer || len(in.buf) != test.held {
-			t.Errorf("%s: %d bytes in %d, and a buffer of %d", test.name, len(in.message), cap(in.message), len(in.buf))
+		if in.message.size() != test.bytes || memoryOf(&in.message) > 2*test.bytes+smallBuffer || len(in.buf) != test.held {
+			t.Errorf("%s: %d bytes in %d, and a buffer of %d", test.name, in.message.size(), memoryOf(&in.message), len(in.buf))
 		}
 		c.CloseNow()
 	}
+}
+
+// memoryOf returns how much memory a message takes.
+func memoryOf(m *partial) int {
+	n := cap(m.head)
+	if m.more != nil {
+		n += len(*m.more) * largeBuffer
+	}
+	return n
 }
 
 // unread reports whether the kernel has bytes that were not read.

@@ -32,7 +32,7 @@ type fastIO struct {
 	// The write in progress, the outbox's writer's own.
 	from     []byte
 	waits    bool // until the kernel takes something
-	wrote    int
+	wrote    int32
 	writeErr syscall.Errno
 }
 
@@ -105,8 +105,8 @@ func (f *fastIO) wait(p []byte, size int) (n int, pooled *[]byte, err error) {
 // again when the socket is.
 func (f *fastIO) writeOnce(fd uintptr) bool {
 	for {
-		var err error
-		f.wrote, err = syscall.Write(int(fd), f.from)
+		n, err := syscall.Write(int(fd), f.from)
+		f.wrote = int32(n)
 		if f.writeErr, _ = err.(syscall.Errno); f.writeErr != syscall.EINTR {
 			return f.writeErr != syscall.EAGAIN || !f.waits
 		}
@@ -127,5 +127,5 @@ func (f *fastIO) write(p []byte, wait bool) (n int, err error) {
 	case f.writeErr != 0:
 		return 0, f.writeErr
 	}
-	return f.wrote, nil
+	return int(f.wrote), nil
 }

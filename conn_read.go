@@ -35,7 +35,7 @@ type inbound struct {
 	op         opcode // opText or opBinary; opContinuation between messages
 	compressed bool   // message, which is not in a caller's buf then, is to be inflated
 	text       utf8Stream
-	message    []byte // what has come of it, unmasked
+	message    partial // what has come of it, unmasked
 }
 
 // Read waits for the next message and returns it; the slice is the caller's. Pings are answered and
@@ -75,7 +75,7 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op opcode, p []byte, err e
 	ended := c.in.err != nil
 	c.noteMoreInput(!ended && c.in.r < c.in.w)
 	if err != nil && !ended && c.in.op != opContinuation && !c.in.compressed {
-		c.in.message = bytes.Clone(c.in.message) // it was begun in the caller's buf
+		c.in.message.head = bytes.Clone(c.in.message.head) // it was begun in the caller's buf
 	}
 	c.in.mu.Unlock()
 	if ended {
@@ -168,9 +168,9 @@ func (in *inbound) beginFrame(h frameHeader, n int, buf []byte) {
 	if h.Opcode == opContinuation {
 		return
 	}
-	in.op, in.compressed, in.text, in.message = h.Opcode, h.Rsv1, utf8Stream{}, buf[:0]
+	in.op, in.compressed, in.text, in.message = h.Opcode, h.Rsv1, utf8Stream{}, partial{head: buf[:0]}
 	if in.compressed {
-		in.message = nil
+		in.message.head = nil
 	}
 }
 
@@ -181,17 +181,17 @@ func (c *Conn) collect() error {
 	piece := in.buf[in.r:in.w]
 	piece = piece[:min(int64(len(piece)), in.remaining)]
 	in.r += len(piece)
-	c.reserve(len(piece))
-	in.message = append(in.message, piece...)
 	in.inFrame = int64(len(piece)) < in.remaining
-	return c.checkPiece(len(piece))
+	err := c.checkPiece(piece)
+	in.message.add(piece)
+	return err
 }
 
 // collected returns the message that was collected.
 func (c *Conn) collected(buf []byte) (op opcode, p []byte, owned bool, err error) {
 	in := &c.in
-	op, p = in.op, in.message
-	in.op, in.message = opContinuation, nil
+	op, p = in.op, in.message.join()
+	in.op = opContinuation
 	c.partialSince.Store(0)
 	switch {
 	case in.compressed:
@@ -212,19 +212,14 @@ func (c *Conn) checkHeader(h frameHeader) error {
 	if err != nil || h.Opcode.control() {
 		return err
 	}
-	if h.Length > c.messageLimit(h.Rsv1 || in.compressed)-int64(len(in.message)) {
-		return tooBig(h, len(in.message), c.readLimit.Load())
-	}
-	return nil
-}
-
-// messageLimit bounds the bytes that a message has on the wire.
-func (c *Conn) messageLimit(compressed bool) int64 {
 	limit := c.readLimit.Load()
-	if compressed {
+	if h.Rsv1 || in.compressed {
 		limit = compressedLimit(limit)
 	}
-	return limit
+	if h.Length > limit-int64(in.message.size()) {
+		return tooBig(h, in.message.size(), c.readLimit.Load())
+	}
+	return nil
 }
 
 // tooBig returns the error of a message that is over the limit with a frame of header h behind the
@@ -250,31 +245,13 @@ func (c *Conn) inflated(op opcode, compressed, buf []byte) (_ opcode, p []byte, 
 	return op, p, true, nil
 }
 
-// reserve makes room for n more bytes of the message. Memory grows with what was received, not with
-// what a header announced: it at most doubles.
-func (c *Conn) reserve(n int) {
+// checkPiece unmasks and checks a piece of the frame in progress that has just come.
+func (c *Conn) checkPiece(piece []byte) error {
 	in := &c.in
-	have := len(in.message)
-	if cap(in.message)-have >= n {
-		return
-	}
-	missing := in.remaining
-	if !in.frame.Fin {
-		missing = c.messageLimit(in.compressed) - int64(have)
-	}
-	grown := make([]byte, have, have+max(n, int(min(int64(have+n), missing))))
-	copy(grown, in.message)
-	in.message = grown
-}
-
-// checkPiece unmasks and checks the last n bytes of in.message, which have just come.
-func (c *Conn) checkPiece(n int) error {
-	in := &c.in
-	piece := in.message[len(in.message)-n:]
 	if in.frame.Masked {
 		mask(piece, in.frame.Key, int((in.frame.Length-in.remaining)&3))
 	}
-	in.remaining -= int64(n)
+	in.remaining -= int64(len(piece))
 	if in.op == opText && !in.compressed && !in.text.valid(piece) {
 		return c.fail(errNotUTF8)
 	}
@@ -290,18 +267,17 @@ func (c *Conn) fill(ctx context.Context) error {
 	if c.out.fast != nil {
 		size, _ = bufferSize(in.wanted())
 	}
-	have := len(in.message)
-	if !in.inFrame || in.remaining < int64(size) || max(cap(in.message)-have, have) < size {
+	have := in.message.size()
+	if !in.inFrame || in.remaining < int64(size) || max(cap(in.message.head)-have, have) < size {
 		return c.fillBuffer(ctx)
 	}
-	c.reserve(size)
-	spare := in.message[have:cap(in.message)]
-	n, err := c.receive(ctx, spare[:min(int64(len(spare)), in.remaining)])
+	room := in.message.room()
+	n, err := c.receive(ctx, room[:min(int64(len(room)), in.remaining)])
 	if err != nil {
 		return err
 	}
-	in.message = in.message[:have+n]
-	return c.checkPiece(n)
+	in.message.extend(n)
+	return c.checkPiece(room[:n])
 }
 
 // fillBuffer waits for more bytes and appends them to the read buffer. On the fast path an empty
@@ -429,7 +405,7 @@ func (c *Conn) control(op opcode, payload []byte) error {
 // status code of err.
 func (c *Conn) fail(err error) error {
 	c.in.err, c.in.violated = err, true
-	c.in.message = nil
+	c.in.message = partial{}
 	c.peerEnded.Store(true)
 	code, reason := StatusProtocolError, ""
 	if e, ok := errors.AsType[*CloseError](err); ok {

@@ -34,7 +34,7 @@ type conversation struct {
 
 // Sizes of payloads are drawn from these and their neighbours: where a header changes its form, the
 // read buffer ends and direct reads into the message begin.
-var payloadSizes = []int{0, 1, 20, 125, 127, 500, smallBuffer - 8, smallBuffer, smallBuffer + 8, 2*smallBuffer + 1, 20_000, 65535}
+var payloadSizes = []int{0, 1, 20, 125, 127, 500, smallBuffer - 8, smallBuffer, smallBuffer + 8, 2*smallBuffer + 1, 20_000, 65535, 3*largeBuffer + 1}
 
 // newConversation draws messages, fragments them anywhere, also within runes, and puts control
 // frames between. It ends with a message.
@@ -512,6 +512,15 @@ func TestReadMemory(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A message that comes in many fragments takes no more memory than one that comes in one.
+func TestReadMemoryOfFragments(t *testing.T) {
+	const size, n = 1000, 1000
+	wantAllocated(t, 4*size*n+32<<10, StatusAbnormalClosure, func(p *peer) []byte {
+		stream := p.part(opBinary, "")
+		return append(stream, bytes.Repeat(p.part(opContinuation, strings.Repeat("x", size)), n)...)
+	})
 }
 
 // wantAllocated checks how many bytes it takes to read a stream that ends the connection with the
