@@ -33,11 +33,11 @@ type Conn struct {
 	progress              // of the reading
 	peerEnded atomic.Bool // the peer has sent its close frame, or broken the protocol
 	in        inbound
+	moreInput atomic.Bool // the reader has more input at hand
 	finishing sync.Once
 	pings     pings
 
-	handler   messageHandler // for whom serve reads; nil if it is the application that calls Read
-	moreInput atomic.Bool    // the reader has more input at hand
+	handler messageHandler // for whom serve reads; nil if it is the application that calls Read
 
 	fast fastIO // the fast path's part; without use on the portable path
 }
