@@ -70,8 +70,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 // does not wait for that: so a deferred CloseNow is right for every end.
 func (c *Conn) CloseNow() error {
 	if c.peerEnded.Load() {
-		go c.finish()
-		return nil
+		return nil // whoever has read that goes on with it
 	}
 	return c.cut(net.ErrClosed)
 }
@@ -103,9 +102,11 @@ func (c *Conn) beginClose(code StatusCode, reason string, mode closeMode) bool {
 		c.out.abandon()
 	}
 	frame := c.frame(opClose, appendClosePayload(nil, code, reason), false)
-	if c.out.pushClose(frame, newEnding(c, mode)) {
+	ending := newEnding(c, mode)
+	if c.out.pushClose(frame, ending) {
 		c.wake()
 	}
+	ending.watch()
 	return true
 }
 
@@ -144,8 +145,19 @@ func (c *Conn) linger(unread bool) {
 			return
 		}
 	}
-	// The peer ends this, or the ending.
-	_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c.nc}, make([]byte, 256))
+	for c.discard() == nil { // the peer ends this, or the ending
+	}
+}
+
+// discard reads from the network, and drops what comes.
+func (c *Conn) discard() error {
+	if c.out.fast == nil {
+		_, err := c.nc.Read(make([]byte, 256))
+		return err
+	}
+	_, pooled, err := c.fast.wait(nil, smallBuffer)
+	releaseBuffer(pooled)
+	return err
 }
 
 // endReason returns the reason of a connection whose reading has ended with an error.

@@ -27,12 +27,13 @@ type ending struct {
 	conn *Conn
 	by   int64 // nanotime until when delivery may go on
 	drop bool  // the queue was dropped
+	fin  bool  // the peer has ended the connection, so that our end of TCP follows the close frame
 
 	mu    sync.Mutex // guards:
 	step  closeStep
-	due   int64 // nanotime when the step has taken too long
-	timer *time.Timer
-	cause error // why the connection was cut; nil if it was not
+	due   int64       // nanotime when the step has taken too long
+	timer *time.Timer // fires at due, or before; nil until watch
+	cause error       // why the connection was cut; nil if it was not
 }
 
 var (
@@ -45,7 +46,7 @@ func notSent(bytes int) error { return fmt.Errorf("%w: %d bytes are left", errNo
 // newEnding begins the first step.
 func newEnding(c *Conn, mode closeMode) *ending {
 	now := nanotime()
-	e := &ending{conn: c, drop: mode == dropQueued}
+	e := &ending{conn: c, drop: mode == dropQueued, fin: !c.client && c.peerEnded.Load()}
 	switch mode {
 	case deliverQueued:
 		e.by = after(c.closeTimeout)
@@ -54,14 +55,21 @@ func newEnding(c *Conn, mode closeMode) *ending {
 	case dropQueued:
 		e.by = now + int64(dropTimeout)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.due = min(now+int64(stallTimeout), e.by)
-	e.timer = time.AfterFunc(time.Duration(e.due-now), e.check)
 	return e
 }
 
-// advance begins a later step, which may take d. It may be called with the outbox's lock.
+// watch sets the timer. By then the close frame has often left.
+func (e *ending) watch() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.step != stepOver {
+		e.timer = time.AfterFunc(time.Duration(e.due-nanotime()), e.check)
+	}
+}
+
+// advance begins a later step, which may take d. If that is over later than the timer fires, check
+// sets it anew. It may be called with the outbox's lock.
 func (e *ending) advance(step closeStep, d time.Duration) {
 	if e == nil {
 		return
@@ -71,13 +79,15 @@ func (e *ending) advance(step closeStep, d time.Duration) {
 	if step <= e.step {
 		return
 	}
-	e.step = step
-	if step == stepOver {
+	before := e.due
+	e.step, e.due = step, nanotime()+int64(d)
+	switch {
+	case e.timer == nil:
+	case step == stepOver:
 		e.timer.Stop()
-		return
+	case e.due < before:
+		e.timer.Reset(d)
 	}
-	e.due = nanotime() + int64(d)
-	e.timer.Reset(d)
 }
 
 // check cuts the connection if the step has taken too long, and otherwise sees when to look again.

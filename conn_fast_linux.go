@@ -14,3 +14,9 @@ const (
 func limitUnsent(fd uintptr) {
 	_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, maxUnsent) // an old kernel goes without
 }
+
+// writeLast is syscall.Write for bytes that the end of the stream follows: the kernel sends both in
+// one packet. Without the end they leave after 200 ms.
+func writeLast(fd int, p []byte) (int, error) {
+	return syscall.SendmsgN(fd, p, nil, nil, syscall.MSG_MORE)
+}

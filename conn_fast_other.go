@@ -6,7 +6,7 @@ import "net"
 
 // fastIO is for systems whose sockets Go can wait for without reading. There is none here: all
 // connections take the portable path.
-type fastIO struct{ waited bool }
+type fastIO struct{ waited, last bool }
 
 func (*fastIO) open(net.Conn) bool { return false }
 

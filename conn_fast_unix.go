@@ -32,6 +32,7 @@ type fastIO struct {
 	// The write in progress, the outbox's writer's own.
 	from     []byte
 	waits    bool // until the kernel takes something
+	last     bool // only the end of the stream follows, and soon
 	wrote    int32
 	writeErr syscall.Errno
 }
@@ -105,7 +106,11 @@ func (f *fastIO) wait(p []byte, size int) (n int, pooled *[]byte, err error) {
 // again when the socket is.
 func (f *fastIO) writeOnce(fd uintptr) bool {
 	for {
-		n, err := syscall.Write(int(fd), f.from)
+		write := syscall.Write
+		if f.last {
+			write = writeLast
+		}
+		n, err := write(int(fd), f.from)
 		f.wrote = int32(n)
 		if f.writeErr, _ = err.(syscall.Errno); f.writeErr != syscall.EINTR {
 			return f.writeErr != syscall.EAGAIN || !f.waits

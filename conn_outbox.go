@@ -331,6 +331,8 @@ func (o *outbox) take(mayWait bool) (chunk []byte, buf *[]byte) {
 		}
 	case mayWait:
 		o.writing = nanotime()
+	case o.closing && o.ending.fin:
+		o.fast.last = len(chunk) == o.bytes
 	}
 	return chunk, buf
 }
