@@ -2,9 +2,11 @@ package atrium
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -237,6 +239,60 @@ func BenchmarkClusterMessage(b *testing.B) {
 					b.Fatal("it is none")
 				}
 				acquireMessage(in.namespace, in.eventData).release()
+			}
+		})
+	}
+}
+
+// BenchmarkHandshake is the server's part of connections over TCP that are opened and closed, by
+// handlers of WebSockets and by one that only hijacks. Its allocations are net/http's, too.
+func BenchmarkHandshake(b *testing.B) {
+	bare := func(w http.ResponseWriter, _ *http.Request) {
+		nc, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		io.WriteString(nc, switching(acceptKey("dGhlIHNhbXBsZSBub25jZQ==")))
+		nc.Close()
+	}
+	upgrade := func(w http.ResponseWriter, r *http.Request) {
+		if c, err := Upgrade(w, r, UpgradeOptions{}); err == nil {
+			go func() {
+				_, _, err := c.Read(context.Background())
+				for err == nil {
+					_, _, err = c.Read(context.Background())
+				}
+			}()
+		}
+	}
+	h := newHub(b, Options{})
+	h.OnConnect(func(s *Socket) { s.Join("room") })
+	end := maskedFrame(opClose, closePayload(1000, ""))
+	for _, bench := range []struct {
+		name, query, frames string
+		handler             http.Handler
+	}{
+		{"bare", "", end, http.HandlerFunc(bare)},
+		{"Upgrade", "", end, http.HandlerFunc(upgrade)},
+		{"plain", "", end, h},
+		{"SocketIO", "?EIO=4&transport=websocket", maskedFrame(opText, "40") + end, h},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			l := serve(b, overTCP, bench.handler).listener
+			request := strings.Replace(handshakeHead, "GET /", "GET /"+bench.query, 1) + "\r\n"
+			b.ReportAllocs()
+			buf := make([]byte, 4096)
+			for b.Loop() {
+				nc, err := dialTCP(l)
+				if err != nil {
+					b.Fatal(err)
+				}
+				write(b, nc, request)
+				nc.Read(buf)
+				write(b, nc, bench.frames)
+				io.Copy(io.Discard, nc)
+				nc.Close()
 			}
 		})
 	}

@@ -81,7 +81,7 @@ func (f *fastIO) wantsError(t *testing.T, want error) {
 }
 
 // write writes all of it, from the other end.
-func write(t *testing.T, nc net.Conn, text string) {
+func write(t testing.TB, nc net.Conn, text string) {
 	t.Helper()
 	if _, err := io.WriteString(nc, text); err != nil {
 		t.Fatal(err)

@@ -305,6 +305,22 @@ func (o *outbox) drain(rest []byte) {
 	}
 }
 
+// respond writes the response to the handshake and, in the same write, what is queued by now. The
+// caller has been the writer from the beginning.
+func (o *outbox) respond(response []byte) error {
+	var buf *[]byte
+	o.mu.Lock()
+	chunk := append(response, o.next(&buf)...)
+	o.writing = nanotime()
+	o.mu.Unlock()
+	_, err := o.nc.Write(chunk)
+	o.wrote(len(chunk)-len(response), err, false)
+	if chunk = o.take(&buf, true); chunk != nil {
+		go o.drain(chunk, buf)
+	}
+	return err
+}
+
 // waits notes that a write begins that may wait. It locks.
 func (o *outbox) waits() {
 	o.mu.Lock()

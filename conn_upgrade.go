@@ -81,7 +81,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, options UpgradeOptions) (*C
 		return nil, err
 	}
 	config.subprotocol, _ = chooseSubprotocol(r, options.Subprotocols)
-	return switchProtocols(w, r, config)
+	return switchProtocols(w, r, config, func(*Conn) {})
 }
 
 // checkHandshake validates a request (RFC 6455 §4.2.1).
@@ -131,7 +131,8 @@ func validKey(key string) bool {
 
 // acceptKey returns the Sec-WebSocket-Accept for a key (RFC 6455 §4.2.2).
 func acceptKey(key string) string {
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	var text [24 + 36]byte // on the stack
+	sum := sha1.Sum(append(append(text[:0], key...), "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"...))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
@@ -165,9 +166,9 @@ func checkSubprotocols(names []string) error {
 	return nil
 }
 
-// switchProtocols sends the 101 response to a request that passed checkHandshake, and makes the
-// Conn.
-func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) (*Conn, error) {
+// switchProtocols makes the Conn of a request that passed checkHandshake, and sends the 101
+// response. What begin queues, which it calls with the Conn, leaves in the same write.
+func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig, begin func(*Conn)) (*Conn, error) {
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		e := notHijacked(w, err)
@@ -176,19 +177,23 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig) 
 	}
 	// Remove net/http's deadlines.
 	_ = nc.SetDeadline(time.Time{})
-	_ = nc.SetWriteDeadline(time.Now().Add(responseTimeout))
-	extensions := config.compression.accept(r.Header["Sec-Websocket-Extensions"])
-	if _, err := nc.Write(switchingProtocols(r, w.Header(), config.subprotocol, extensions)); err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("atrium: answering the handshake: %w", err)
-	}
-	_ = nc.SetWriteDeadline(time.Time{})
 	// A client may send its first frames before it has read the whole response.
 	if n := buffered.Reader.Buffered(); n > 0 {
 		early, _ := buffered.Reader.Peek(n)
 		config.early = bytes.Clone(early)
 	}
-	return newConn(nc, config), nil
+	extensions := config.compression.accept(r.Header["Sec-Websocket-Extensions"])
+	response := switchingProtocols(r, w.Header(), config.subprotocol, extensions)
+	c := newConn(nc, config)
+	c.out.state = writerWriting
+	begin(c)
+	_ = nc.SetWriteDeadline(time.Now().Add(responseTimeout))
+	if err := c.out.respond(response); err != nil {
+		_ = c.cut(err)
+		return nil, fmt.Errorf("atrium: answering the handshake: %w", err)
+	}
+	_ = nc.SetWriteDeadline(time.Time{})
+	return c, nil
 }
 
 // notHijacked returns the refusal for a connection that cannot be taken over from net/http.
@@ -219,16 +224,14 @@ func hijackedWriter(w http.ResponseWriter) http.ResponseWriter {
 // switchingProtocols returns the 101 response with the application's headers. It omits an empty
 // subprotocol and empty extensions.
 func switchingProtocols(r *http.Request, header http.Header, subprotocol, extensions string) []byte {
-	var b bytes.Buffer
-	b.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ")
-	b.WriteString(acceptKey(r.Header["Sec-Websocket-Key"][0]))
+	b := make([]byte, 0, 256) // room for a first message, too
+	b = append(b, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
+	b = append(b, acceptKey(r.Header["Sec-Websocket-Key"][0])...)
 	if subprotocol != "" {
-		b.WriteString("\r\nSec-WebSocket-Protocol: ")
-		b.WriteString(subprotocol)
+		b = append(append(b, "\r\nSec-WebSocket-Protocol: "...), subprotocol...)
 	}
 	if extensions != "" {
-		b.WriteString("\r\nSec-WebSocket-Extensions: ")
-		b.WriteString(extensions)
+		b = append(append(b, "\r\nSec-WebSocket-Extensions: "...), extensions...)
 	}
 	for name, values := range header {
 		name = http.CanonicalHeaderKey(name)
@@ -238,10 +241,9 @@ func switchingProtocols(r *http.Request, header http.Header, subprotocol, extens
 		}
 		for _, value := range values {
 			if httpguts.ValidHeaderFieldValue(value) { // no CR or LF: it cannot inject a header
-				b.WriteString("\r\n" + name + ": " + value)
+				b = append(b, "\r\n"+name+": "+value...)
 			}
 		}
 	}
-	b.WriteString("\r\n\r\n")
-	return b.Bytes()
+	return append(b, "\r\n\r\n"...)
 }

@@ -608,3 +608,45 @@ func TestUpgradeDefaults(t *testing.T) {
 		p.nc.Close()
 	})
 }
+
+// What a session sends first leaves with the response, in one write. A client that a Use function
+// is asked about gets the response at once.
+func TestUpgradeSendsTheFirstMessageAlong(t *testing.T) {
+	const open = `0{"sid":`
+	tests := []struct {
+		name, query string
+		uses        bool
+		along       string
+	}{
+		{"plain", "", false, `{"event":"connect"`},
+		{"plain with Use", "", true, ""},
+		{"Socket.IO", "?EIO=4&transport=websocket", true, open},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			h := newHub(t, Options{})
+			asked, let := make(chan struct{}), make(chan struct{})
+			if test.uses {
+				h.Use(func(*Socket) error { close(asked); <-let; return nil })
+			}
+			nc := serve(t, overPipe, h).raw(t)
+			write(t, nc, strings.Replace(handshakeHead, "GET /", "GET /"+test.query, 1)+"\r\n")
+			first := make([]byte, 4096)
+			n, err := nc.Read(first) // of a pipe: what was written at once
+			if err != nil {
+				t.Fatal(err)
+			}
+			head, rest, _ := strings.Cut(string(first[:n]), "\r\n\r\n")
+			if !strings.HasPrefix(head, "HTTP/1.1 101 ") || !strings.Contains(rest, test.along) || test.along == "" && rest != "" {
+				t.Errorf("got %q", first[:n])
+			}
+			if test.uses {
+				if test.along == open {
+					write(t, nc, maskedFrame(opText, "40"))
+				}
+				within(t, asked, "Use")
+				close(let)
+			}
+		})
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Handshake is the request with which a client connected, and its auth value. It keeps the header
@@ -38,13 +40,29 @@ func handshakeSize(r *http.Request) int {
 	return size
 }
 
+// lineBreaks are in no header that came over the network, but middleware may add any.
+var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")
+
 func newHandshake(r *http.Request, subprotocol string) *Handshake {
-	var b strings.Builder
-	b.WriteString("Host: " + r.Host + "\r\n")
-	_ = r.Header.Write(&b) // a strings.Builder takes everything
+	var header strings.Builder
+	header.Grow(len("Host: \r\n") + handshakeSize(r) - len(r.RequestURI))
+	line := func(name, value string) {
+		if httpguts.ValidHeaderFieldName(name) {
+			header.WriteString(name)
+			header.WriteString(": ")
+			header.WriteString(lineBreaks.Replace(value))
+			header.WriteString("\r\n")
+		}
+	}
+	line("Host", r.Host)
+	for name, values := range r.Header {
+		for _, value := range values {
+			line(name, value)
+		}
+	}
 	return &Handshake{
 		target: r.URL.RequestURI(),
-		header: strings.Clone(b.String()), // without the builder's spare capacity
+		header: header.String(),
 		remote: r.RemoteAddr, subprotocol: subprotocol,
 		time:   time.Now().UnixNano(),
 		secure: r.TLS != nil,

@@ -43,9 +43,9 @@ func (h *Hub) servePlain(w http.ResponseWriter, r *http.Request) *refusal {
 		return refused
 	}
 	defer a.release()
-	if conn := h.switchProtocols(w, r, append([]string{plainSubprotocol}, h.options.Subprotocols...)); conn != nil {
+	h.switchProtocols(w, r, append([]string{plainSubprotocol}, h.options.Subprotocols...), func(conn *Conn) {
 		a.begin(h.newPlain(conn, newHandshake(r, conn.Subprotocol()), a.base).session)
-	}
+	})
 	return nil
 }
 
@@ -58,26 +58,25 @@ func (h *Hub) newPlain(conn *Conn, handshake *Handshake, base context.Context) *
 	return codec.socket
 }
 
-// switchProtocols makes a WebSocket of the request's connection, with one of the subprotocols. It
-// returns nil if it has refused the request, or its connection has failed.
-func (h *Hub) switchProtocols(w http.ResponseWriter, r *http.Request, subprotocols []string) *Conn {
+// switchProtocols makes a WebSocket of the request's connection, with one of the subprotocols, and
+// calls begin with it unless it has refused the request: see switchProtocols.
+func (h *Hub) switchProtocols(w http.ResponseWriter, r *http.Request, subprotocols []string, begin func(*Conn)) {
 	subprotocol, offered := chooseSubprotocol(r, subprotocols)
 	if offered > 0 && subprotocol == "" {
 		// The offers are not logged: one may be a token.
 		h.logRefusal(r, warning("atrium: no offered subprotocol is known", slog.Int("offered", offered), slog.Any("known", subprotocols),
 			hint("browsers close such a connection: list one of the client's in Options.Subprotocols")))
 	}
-	conn, err := switchProtocols(w, r, connConfig{
+	_, err := switchProtocols(w, r, connConfig{
 		subprotocol:  subprotocol,
 		compression:  h.sessions.compression,
 		readLimit:    min(h.options.Limits.MessageBytes, maxBeforeConnect),
 		maxQueued:    min(h.options.Limits.QueuedBytes, maxQueuedBeforeConnect),
 		closeTimeout: h.options.Timeouts.Close,
-	})
+	}, begin)
 	if refused, ok := errors.AsType[*refusal](err); ok {
 		h.logRefusal(r, refused.entry)
 	}
-	return conn
 }
 
 // speaksEngine reports whether a request is a Socket.IO client's, even if it does not say which
@@ -128,9 +127,9 @@ func (h *Hub) openSession(w http.ResponseWriter, r *http.Request, overWebSocket 
 	}
 	defer a.release()
 	if overWebSocket {
-		if conn := h.switchProtocols(w, r, h.options.Subprotocols); conn != nil {
+		h.switchProtocols(w, r, h.options.Subprotocols, func(conn *Conn) {
 			a.begin(newSession(h, conn, newSocketIOCodec(r, a.base, conn.Subprotocol())))
-		}
+		})
 		return nil
 	}
 	poll := newPolling(h, newSocketIOCodec(r, a.base, ""))
@@ -147,9 +146,7 @@ func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, sid string, o
 	case poll == nil:
 		return errSessionUnknown
 	case overWebSocket:
-		if conn := h.switchProtocols(w, r, h.options.Subprotocols); conn != nil {
-			go poll.tryUpgrade(conn)
-		}
+		h.switchProtocols(w, r, h.options.Subprotocols, func(conn *Conn) { go poll.tryUpgrade(conn) })
 		return nil
 	case r.Method == http.MethodGet:
 		return poll.get(w, r)

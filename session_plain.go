@@ -20,6 +20,7 @@ func (c *plainCodec) protocol() protocol { return plainProtocol }
 func (c *plainCodec) begin(s *session) {
 	if s.conn.Load().Subprotocol() != plainSubprotocol {
 		c.asked = true
+		c.socket.enterAtOnce()
 		c.socket.receive(incoming{kind: incomingConnect})
 	}
 }

@@ -319,7 +319,8 @@ func TestSessionStalled(t *testing.T) {
 		srv := serve(t, overPipe, h)
 		stalled := srv.peer(t)
 		c := srv.connect(t, nil)
-		c.settle()
+		h.Emit("first") // what stalled does not read
+		c.want(`{"event":"first"}`)
 		<-time.After(time.Second)
 		start := time.Now()
 		h.Volatile().Emit("volatile")
@@ -330,6 +331,7 @@ func TestSessionStalled(t *testing.T) {
 		c.want(`{"event":"volatile"}`)
 		c.want(`{"event":"kept"}`)
 		stalled.accepted()
+		stalled.want(opText, `{"event":"first"}`)
 		stalled.want(opText, `{"event":"kept"}`)
 
 		text := strings.Repeat("x", 6000)

@@ -129,24 +129,37 @@ func (s *Socket) loggerOf(in incoming) *slog.Logger {
 // maxAttachments implements sender.
 func (s *Socket) maxAttachments() int { return s.ns.hub.options.Limits.Attachments }
 
-// connect calls the Use functions and then connects the client, or refuses it.
+// connect lets the client in, unless enterAtOnce has, and calls the OnConnect functions.
 func (s *Socket) connect(auth []byte) {
-	s.handshake.auth = auth
 	functions := s.ns.registry.current.Load()
-	if !s.comeBack(auth) {
-		for _, use := range functions.use {
-			if err := errorOf(use(s)); err != nil {
-				message, data := publicError(err, s.functionLogger("Use"))
-				s.session.codec.refuse(s, message, data)
-				return
-			}
-		}
-		if !s.enter() {
+	if !s.wasConnected() {
+		s.handshake.auth = auth
+		if !s.comeBack(auth) && !s.letIn(functions.use) {
 			return
 		}
 	}
 	for _, f := range functions.onConnect {
 		f(s)
+	}
+}
+
+// letIn calls the Use functions and then connects the client, or refuses it.
+func (s *Socket) letIn(functions []func(*Socket) error) bool {
+	for _, use := range functions {
+		if err := errorOf(use(s)); err != nil {
+			message, data := publicError(err, s.functionLogger("Use"))
+			s.session.codec.refuse(s, message, data)
+			return false
+		}
+	}
+	return s.enter()
+}
+
+// enterAtOnce connects a client that sends no auth value, if there is no Use function to ask and no
+// Bus to wait for.
+func (s *Socket) enterAtOnce() {
+	if len(s.ns.registry.current.Load().use) == 0 && s.ns.hub.cluster == nil {
+		s.enter()
 	}
 }
 
