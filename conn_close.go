@@ -103,7 +103,11 @@ func (c *Conn) beginClose(code StatusCode, reason string, mode closeMode) bool {
 	}
 	frame := c.frame(opClose, appendClosePayload(nil, code, reason), false)
 	ending := newEnding(c, mode)
-	if c.out.pushClose(frame, ending) {
+	wake := c.out.pushClose(frame, ending)
+	if ending.fin {
+		return true // the rest is done by finish, which the reader is about to call
+	}
+	if wake {
 		c.wake()
 	}
 	ending.watch()
@@ -121,9 +125,11 @@ func (c *Conn) finish() {
 		c.in.release()
 		err, violated := c.in.err, c.in.violated
 		c.in.mu.Unlock()
+		c.out.wake()
+		ending := c.out.closedBy()
+		ending.watch()
 		<-c.out.closed()
 
-		ending := c.out.closedBy()
 		if e, ok := errors.AsType[*CloseError](err); ok && e.Code != StatusAbnormalClosure {
 			ending.advance(stepLinger, lingerTimeout)
 			c.linger(violated)

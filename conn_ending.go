@@ -27,7 +27,7 @@ type ending struct {
 	conn *Conn
 	by   int64 // nanotime until when delivery may go on
 	drop bool  // the queue was dropped
-	fin  bool  // the peer has ended the connection, so that our end of TCP follows the close frame
+	fin  bool  // the reader has seen the peer's end, and sends our end of TCP behind the close frame
 
 	mu    sync.Mutex // guards:
 	step  closeStep
@@ -59,11 +59,14 @@ func newEnding(c *Conn, mode closeMode) *ending {
 	return e
 }
 
-// watch sets the timer. By then the close frame has often left.
+// watch sets the timer, once. By then the close frame has often left.
 func (e *ending) watch() {
+	if e == nil {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.step != stepOver {
+	if e.step != stepOver && e.timer == nil {
 		e.timer = time.AfterFunc(time.Duration(e.due-nanotime()), e.check)
 	}
 }

@@ -70,6 +70,19 @@ func (o webOrigin) servedBy(r *http.Request) bool {
 	return host != "" && o.host == host && o.port == port
 }
 
+// isHost reports whether an Origin header has the Host header letter for letter, as that of a
+// server's own pages has. servedBy would say the same, with the time and the stack of a URL's
+// parsing.
+func isHost(origin string, r *http.Request) bool {
+	scheme, host, _ := strings.Cut(origin, "://")
+	if host != r.Host || scheme != "https" && (scheme != "http" || r.TLS != nil) {
+		return false
+	}
+	const digits, letters = "0123456789", "abcdefghijklmnopqrstuvwxyz"
+	name, port, _ := strings.Cut(host, ":")
+	return name != "" && strings.Trim(name, letters+digits+"-.") == "" && strings.Trim(port, digits) == ""
+}
+
 // checkOrigin protects a user's cookies from other sites' pages (RFC 6455 §10.2).
 func checkOrigin(r *http.Request, allowed originList) *refusal {
 	origins := r.Header["Origin"]
@@ -79,6 +92,9 @@ func checkOrigin(r *http.Request, allowed originList) *refusal {
 		}
 		return &refusal{status: http.StatusForbidden, message: "a cross-site request without an Origin header is refused",
 			entry: warning("atrium: refused a cross-site request without an Origin", clientText("host", r.Host))}
+	}
+	if len(origins) == 1 && (allowed.any || isHost(origins[0], r)) {
+		return nil
 	}
 	origin, err := parseOrigin(origins[0])
 	if len(origins) == 1 && (allowed.allows(origins[0]) || err == nil && origin.servedBy(r)) {

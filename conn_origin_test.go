@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"crypto/tls"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -69,6 +70,32 @@ func TestOriginSpellings(t *testing.T) {
 		if got := list.allows(row.header); got != row.want {
 			t.Errorf("%s lists %s: %v, want %v", row.entry, row.header, got, row.want)
 		}
+	}
+}
+
+// The comparison that parses nothing lets nothing pass that the other refuses, and has the common
+// cases.
+func TestOriginIsHost(t *testing.T) {
+	hosts := []string{"example.com", "example.com:3000", "127.0.0.1:3000", "a-b.c", "localhost", "", ":80", "a:", "a:b", "a:1:2", "a_b",
+		"A.com", "[::1]", "[::1]:80", "a b", "a/", "u@a", "a?", "a%41", "%zz", "-", "."}
+	matches := 0
+	for _, host := range hosts {
+		for _, scheme := range []string{"http", "https", "ws", "file", "HTTP", ""} {
+			for _, state := range []*tls.ConnectionState{nil, {}} {
+				r := &http.Request{Host: host, TLS: state}
+				origin, err := parseOrigin(scheme + "://" + host)
+				if !isHost(scheme+"://"+host, r) {
+					continue
+				}
+				matches++
+				if err != nil || !origin.servedBy(r) {
+					t.Errorf("%s://%s with TLS %t: the same, but %v is not served", scheme, host, state != nil, origin)
+				}
+			}
+		}
+	}
+	if matches < 5*3 {
+		t.Errorf("%d are the same", matches)
 	}
 }
 

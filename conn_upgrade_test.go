@@ -574,6 +574,24 @@ func TestUpgradeLetsGo(t *testing.T) {
 	}
 }
 
+// Upgrade allocates little besides the Conn, the response and its Sec-WebSocket-Accept. That is
+// counted on the portable path, where no other goroutine allocates.
+func TestUpgradeAllocates(t *testing.T) {
+	nc := &scriptedConn{}
+	w := &hijackable{httptest.NewRecorder(), nc, bufio.NewReadWriter(bufio.NewReader(nc), bufio.NewWriter(nc))}
+	r := upgradeRequest()
+	r.Header.Set("Origin", "http://"+r.Host)
+	got := testing.AllocsPerRun(100, func() {
+		nc.written = nc.written[:0]
+		if _, err := Upgrade(w, r, UpgradeOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got > 4 {
+		t.Errorf("%v allocations", got)
+	}
+}
+
 // unwritable is a network connection that fails to be written to.
 type unwritable struct {
 	scriptedConn
