@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -186,28 +187,65 @@ func (n *Namespace) roomSize(name string) int {
 	return 0
 }
 
+// crowd returns a hub with members for whom nobody writes, and what empties their queues, as if all
+// had left.
+func crowd(members int) (h *Hub, empty func()) {
+	h = New(Options{Limits: Limits{QueuedBytes: 1 << 30}})
+	for range members {
+		s := h.newPlain(newConn(nil, connConfig{maxQueued: 1 << 30}), nil, nil)
+		s.session.conn.Load().out.state = writerWriting // nobody writes
+		h.enter(s)
+		s.state.Store(socketConnected)
+	}
+	return h, func() {
+		h.everyone.each(func(s *Socket) {
+			o := &s.session.conn.Load().out
+			o.frames.items, o.bytes = o.frames.items[:0], 0 // the room for the next is there
+		})
+	}
+}
+
 // BenchmarkEmit is the part of a broadcast that the emitter waits for, without the network:
 // encoding once, queueing for each member.
 func BenchmarkEmit(b *testing.B) {
-	for _, members := range []int{1, 1000} {
+	for _, members := range []int{1, 1000, 20_000} {
 		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
-			h := New(Options{Limits: Limits{QueuedBytes: 1 << 30}})
-			for range members {
-				s := h.newPlain(newConn(nil, connConfig{maxQueued: 1 << 30}), nil, nil)
-				s.session.conn.Load().out.state = writerWriting // nobody writes
-				h.enter(s)
-				s.state.Store(socketConnected)
-			}
+			h, empty := crowd(members)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				h.Emit("said", "hello, everybody")
-				if i%1024 == 0 {
-					h.everyone.each(func(s *Socket) {
-						o := &s.session.conn.Load().out
-						o.frames.items, o.bytes = o.frames.items[:0], 0 // as if all had left, and the room for the next were there
-					})
+				if i%16 == 0 {
+					empty()
 				}
 			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members), "ns/delivery")
+		})
+	}
+}
+
+// BenchmarkTo is Emit to many rooms of two members each, who are reached once: what it costs a room
+// does not depend on how many there are, but for the processor's caches.
+func BenchmarkTo(b *testing.B) {
+	const all = 20_000
+	h, empty := crowd(all)
+	list := h.LocalSockets()
+	names := make([]string, all)
+	for i, s := range list {
+		names[i] = strconv.FormatUint(uint64(i)*0x9E3779B97F4A7C15, 36) // in no order
+		s.Join(names[i])
+		list[(i+1)%all].Join(names[i])
+	}
+	for _, rooms := range []int{10, 1000, all} {
+		b.Run(fmt.Sprintf("rooms=%d", rooms), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				at := i * rooms % all
+				h.To(names[at:at+rooms]...).Emit("said", "hello, everybody")
+				if at+rooms == all && i%16 == 0 {
+					empty()
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rooms), "ns/room")
 		})
 	}
 }

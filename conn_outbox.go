@@ -308,15 +308,17 @@ func (o *outbox) drain(rest []byte) {
 // respond writes the response to the handshake and, in the same write, what is queued by now. The
 // caller has been the writer from the beginning.
 func (o *outbox) respond(response []byte) error {
-	var buf *[]byte
 	o.mu.Lock()
-	chunk := append(response, o.next(&buf)...)
+	first, buf := o.next(largeBuffer)
 	o.writing = nanotime()
 	o.mu.Unlock()
+	chunk := append(response, first...)
+	releaseBuffer(buf)
 	_, err := o.nc.Write(chunk)
-	o.wrote(len(chunk)-len(response), err, false)
-	if chunk = o.take(&buf, true); chunk != nil {
-		go o.drain(chunk, buf)
+	o.wrote(len(first), err, false)
+	if rest, buf := o.take(true); rest != nil {
+		go o.drain(bytes.Clone(rest))
+		releaseBuffer(buf)
 	}
 	return err
 }

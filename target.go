@@ -249,53 +249,48 @@ func (d *delivery) finish(f *flusher) {
 // each calls visit once for each socket of the target, under the read lock of a room: visit must be
 // quick; see room.each.
 func (t Target) each(visit func(*Socket)) {
-	var out map[*Socket]bool // those that are left out, or were visited already
+	var out map[*Socket]struct{} // those that are left out, or were visited already
 	if len(t.except) > 0 || len(t.rooms) > 1 {
-		out = make(map[*Socket]bool)
+		out = make(map[*Socket]struct{}, len(t.rooms))
 	}
 	for _, name := range t.except {
-		t.ns.members(name, func(s *Socket) { out[s] = true })
+		t.ns.members(name, func(s *Socket) { out[s] = struct{}{} })
 	}
 	if t.sender != nil {
 		t.sender = t.ns.current(t.sender)
 	}
+	once := func(s *Socket) {
+		if _, isOut := out[s]; isOut || s == t.sender {
+			return
+		}
+		if len(t.rooms) > 1 {
+			out[s] = struct{}{}
+		}
+		visit(s)
+	}
 	switch {
 	case t.only != nil:
 		// Its id is its alone, also if its client has come back meanwhile.
-		if s := t.ns.socket(t.only.id); s != nil && !out[s] {
-			visit(s)
+		if s := t.ns.socket(t.only.id); s != nil {
+			once(s)
 		}
-		return
 	case !t.scoped:
-		t.ns.everyone.each(func(s *Socket) {
-			if s != t.sender && !out[s] {
-				visit(s)
-			}
-		})
+		t.ns.everyone.each(once)
 	}
 	for _, name := range t.rooms {
-		t.ns.members(name, func(s *Socket) {
-			if s == t.sender || out[s] {
-				return
-			}
-			if len(t.rooms) > 1 {
-				out[s] = true
-			}
-			visit(s)
-		})
+		t.ns.members(name, once)
 	}
 }
 
-// members visits the socket with that id, or the members of the room with that name.
+// members visits the socket with that id, or the members of the room with that name. No room has an
+// id for its name.
 func (n *Namespace) members(name string, visit func(*Socket)) {
-	n.mu.RLock()
-	s, r := n.byID[name], n.rooms[name]
-	n.mu.RUnlock()
-	if s != nil {
+	if _, isID := nodeOfID(name); !isID {
+		if r := n.room(name); r != nil {
+			r.each(visit)
+		}
+	} else if s := n.socket(name); s != nil {
 		visit(s)
-	}
-	if r != nil {
-		r.each(visit)
 	}
 }
 
