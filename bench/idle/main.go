@@ -6,14 +6,8 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"flag"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -29,9 +23,9 @@ const pingInterval = 10 * time.Second
 func main() {
 	process.Serve(map[string]process.Kind{
 		"Conn over TCP":             func(l net.Listener) func(int) { return serve(l, http.HandlerFunc(echo)) },
-		"Conn over TLS":             func(l net.Listener) func(int) { return serve(secure(l), http.HandlerFunc(echo)) },
+		"Conn over TLS":             func(l net.Listener) func(int) { return serve(process.Secure(l), http.HandlerFunc(echo)) },
 		"hub member over TCP":       func(l net.Listener) func(int) { return serve(l, hub()) },
-		"hub member over TLS":       func(l net.Listener) func(int) { return serve(secure(l), hub()) },
+		"hub member over TLS":       func(l net.Listener) func(int) { return serve(process.Secure(l), hub()) },
 		"Socket.IO member over TCP": func(l net.Listener) func(int) { return serve(l, hub()) },
 	})
 	n := flag.Int("n", 10_000, "connections")
@@ -76,15 +70,6 @@ func hub() http.Handler {
 		return atrium.Call[int](context.Background(), s, "ask", n)
 	})
 	return h
-}
-
-func secure(l net.Listener) net.Listener {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	check(err)
-	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
 }
 
 // measure prints what each of n connections holds.
@@ -182,11 +167,5 @@ func answerPings(c *process.Client, pinged func()) {
 		if first {
 			pinged()
 		}
-	}
-}
-
-func check(err error) {
-	if err != nil {
-		panic(err)
 	}
 }

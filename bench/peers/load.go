@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -23,7 +24,9 @@ type load interface {
 	round() (operations int, err error)
 	// finish is called when the server has ended, and sees to it that nothing more has come.
 	finish() error
-	// waits returns how long the operations took, each as its client saw it, or nothing.
+	connections() int // at a time
+	// waits returns how long the operations of the last round took, each as its client saw it, or
+	// nothing.
 	waits() []time.Duration
 }
 
@@ -31,44 +34,46 @@ type load interface {
 type place struct {
 	*process.Server
 	dialect
-	isTLS bool
+	isTLS      bool
+	dialer     net.Dialer
+	extensions string // of WebSocket, to offer
 }
 
 // patience is how long a message may take. One that has not come by then counts as lost.
-const patience = 20 * time.Second
+var patience = 20 * time.Second
 
-// connectAll connects n clients and greets the server with each.
-func (p place) connectAll(n int) ([]*process.Client, error) {
-	clients := make([]*process.Client, n)
-	var workers errgroup.Group
-	for worker := range 16 {
-		workers.Go(func() (err error) {
-			for i := worker; i < n && err == nil; i += 16 {
-				clients[i], err = p.enter()
-			}
-			return err
-		})
+// parallel calls f with the numbers below n, some at the same time.
+func parallel(n int, f func(i int) error) error {
+	var all errgroup.Group
+	all.SetLimit(8)
+	for i := range n {
+		all.Go(func() error { return f(i) })
 	}
-	return clients, workers.Wait()
+	return all.Wait()
 }
 
 // enter connects a client and greets the server.
 func (p place) enter() (*process.Client, error) {
-	c, err := p.ConnectWith(p.isTLS, strings.Replace(process.Handshakes["200 bytes"], "/hub", "/hub"+p.query, 1))
+	request := strings.Replace(process.Handshakes["200 bytes"], "/hub", "/hub"+p.query, 1)
+	if p.extensions != "" {
+		request = strings.Replace(request, "\r\n", "\r\nSec-WebSocket-Extensions: "+p.extensions+"\r\n", 1)
+	}
+	nc, err := p.Dial(p.dialer, p.isTLS)
 	if err != nil {
 		return nil, err
 	}
-	c.SetReadDeadline(time.Now().Add(patience))
+	c, err := process.NewClient(nc, request)
+	if err != nil {
+		return nil, err
+	}
+	c.SetDeadline(time.Now().Add(patience))
 	for _, word := range p.greeting {
 		if word.send != "" {
 			if _, err := c.Write(process.Frame(process.OpText, word.send)); err != nil {
 				return nil, err
 			}
 		}
-		if word.expect == "" {
-			continue
-		}
-		_, got, err := c.Next()
+		got, err := next(c, process.OpText)
 		if err != nil {
 			return nil, fmt.Errorf("greeting: %w", err)
 		}
@@ -79,8 +84,23 @@ func (p place) enter() (*process.Client, error) {
 	return c, nil
 }
 
-// next waits for a message, and answers pings on the way.
-func next(c *process.Client) ([]byte, error) {
+// leave closes a client's connection, and waits until the server has closed its end.
+func leave(c *process.Client) error {
+	defer c.Close()
+	if _, err := c.Write(process.Frame(process.OpClose, "\x03\xe8")); err != nil {
+		return err
+	}
+	for {
+		if _, _, err := c.Next(); hasEnded(err) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("closing: %w", err)
+		}
+	}
+}
+
+// next waits for a message of a type, and answers pings on the way.
+func next(c *process.Client, messageType process.Opcode) ([]byte, error) {
 	for {
 		op, p, err := c.Next()
 		switch {
@@ -88,7 +108,7 @@ func next(c *process.Client) ([]byte, error) {
 			return nil, fmt.Errorf("nothing came for %v: a message was lost", patience)
 		case err != nil:
 			return nil, err
-		case op == process.OpText:
+		case op == messageType:
 			return p, nil
 		case op != process.OpPing:
 			return nil, fmt.Errorf("a frame with opcode %d came: %.60q", op, p)

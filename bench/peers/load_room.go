@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/atrium-go/atrium/bench/process"
 )
@@ -16,8 +21,10 @@ const roomSize = 128
 // members have them, the next.
 type rooms struct {
 	members     int
+	deaf        int // others, who never read
 	outstanding int
 	batches     int // in a round
+	deafOnes    []*process.Client
 	server      *process.Server
 	due         atomic.Int64 // deliveries
 	arrived     chan struct{}
@@ -26,21 +33,44 @@ type rooms struct {
 }
 
 func (l *rooms) connect(p place) error {
-	clients, err := p.connectAll(l.members)
+	clients, err := enterAll(p, l.members)
 	if err != nil {
+		return err
+	}
+	p.dialer.Control = hardOfHearing
+	if l.deafOnes, err = enterAll(p, l.deaf); err != nil {
 		return err
 	}
 	l.server = p.Server
 	l.arrived = make(chan struct{}, 1)
 	l.failed = make(chan error, l.members)
 	for i, c := range clients {
-		c.SetReadDeadline(time.Time{})
+		c.SetDeadline(time.Time{})
 		l.readers.Go(func() {
 			l.failed <- fmt.Errorf("member %d: %w", i, l.listen(c, p.dialect))
 		})
 	}
-	l.server.Command(-l.members) // wait until they are in the room
+	l.server.Command(-l.members - l.deaf) // wait until they are in the room
 	return nil
+}
+
+func enterAll(p place, n int) ([]*process.Client, error) {
+	clients := make([]*process.Client, n)
+	return clients, parallel(n, func(i int) (err error) {
+		clients[i], err = p.enter()
+		return err
+	})
+}
+
+// hardOfHearing has the kernels hold as little as they can for a connection, at the server too: its
+// buffer depends on the size of segments. Who does not read then holds the server up at 30 KB.
+func hardOfHearing(_, _ string, rc syscall.RawConn) error {
+	var err error
+	control := rc.Control(func(fd uintptr) {
+		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 2048),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 536))
+	})
+	return errors.Join(control, err)
 }
 
 // listen checks what a member hears, until the connection ends.
@@ -48,15 +78,17 @@ func (l *rooms) listen(c *process.Client, d dialect) error {
 	defer c.Close()
 	heard := newChecker(message{d.said, roomSize})
 	for {
-		got, err := next(c)
+		got, err := next(c, process.OpText)
 		if err != nil {
 			return err
 		}
-		if err := heard.check(got); err != nil {
-			return err
-		}
-		if l.due.Add(-1) == 0 {
-			l.arrived <- struct{}{}
+		for text := range bytes.SplitSeq(got, []byte("\n")) { // centrifuge has several in a message
+			if err := heard.check(text); err != nil {
+				return err
+			}
+			if l.due.Add(-1) == 0 {
+				l.arrived <- struct{}{}
+			}
 		}
 	}
 }
@@ -80,6 +112,9 @@ func (l *rooms) round() (int, error) {
 
 func (l *rooms) finish() error {
 	l.readers.Wait()
+	for _, c := range l.deafOnes {
+		c.Close()
+	}
 	for range l.members {
 		if err := <-l.failed; !hasEnded(err) {
 			return err
@@ -89,3 +124,5 @@ func (l *rooms) finish() error {
 }
 
 func (l *rooms) waits() []time.Duration { return nil }
+
+func (l *rooms) connections() int { return l.members + l.deaf }

@@ -12,18 +12,27 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/atrium-go/atrium/bench/process"
 )
 
+// files is how many the largest row needs to have open, at either end.
+const files = 10_500
+
 func main() {
-	process.Serve(kinds())
+	process.Serve(kinds(peers))
 	rounds := flag.Int("rounds", 5, "rounds of each peer in a row")
 	onlyRow := flag.String("row", "", "do the rows that match this `regexp`")
 	onlyPeer := flag.String("peer", "", "with the peers that match this `regexp`")
 	quick := flag.Bool("quick", false, "one round, and a tenth of the load: shows that it works, and no more")
+	all := flag.Bool("all", os.Getenv("CI") != "", "fail without Node, instead of leaving its Socket.IO out; set in CI")
 	jsonFile := flag.String("json", "", "write the results to this `file`, too, a line of JSON each")
 	flag.Parse()
+	if n := process.Files(files); n < files {
+		fail(fmt.Errorf("%d open files are allowed, and %d needed: see ulimit -n", n, files))
+	}
 	part := 1
 	if *quick {
 		*rounds, part = 1, 10
@@ -35,14 +44,18 @@ func main() {
 		defer f.Close()
 		lines = f
 	}
+	peers := slices.DeleteFunc(peers, func(p peer) bool { return !regexp.MustCompile(*onlyPeer).MatchString(p.name) })
+	rows := slices.DeleteFunc(rows, func(r row) bool { return !regexp.MustCompile(*onlyRow).MatchString(r.name) })
+	if err := installNode(); err != nil && *all {
+		fail(err)
+	} else if err != nil {
+		fmt.Printf("without %s: %v\n", onNode, err)
+		peers = slices.DeleteFunc(peers, func(p peer) bool { return p.name == onNode })
+	}
 	for _, r := range rows {
-		if !regexp.MustCompile(*onlyRow).MatchString(r.name) {
-			continue
-		}
-		results, err := r.compare(regexp.MustCompile(*onlyPeer), *rounds, part)
+		results, err := r.compare(peers, *rounds, part)
 		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			fail(err)
 		}
 		if len(results) > 0 {
 			printRow(os.Stdout, results)
@@ -52,26 +65,30 @@ func main() {
 }
 
 // compare measures the peers that can do the row's work, in alternating rounds.
-func (r row) compare(which *regexp.Regexp, rounds, part int) (results []result, err error) {
-	samples := make(map[string][]sample)
+func (r row) compare(peers []peer, rounds, part int) (results []result, err error) {
+	peers = slices.DeleteFunc(slices.Clone(peers), func(p peer) bool {
+		_, can := p.work[r.work]
+		return !can || r.skip != "" && strings.HasPrefix(p.name, r.skip)
+	})
+	samples := make([][]sample, len(peers))
 	for range rounds {
-		for _, p := range peers {
-			if _, ok := p.work[r.work]; !ok || !which.MatchString(p.name) {
-				continue
-			}
-			s, err := measure(r, p, part)
+		for i, p := range peers {
+			s, err := r.measure(p, part)
 			if err != nil {
-				return nil, fmt.Errorf("%s, %s: %w", r.name, p.name, err)
+				return nil, fmt.Errorf("%s: %s: %w", r.name, p.name, err)
 			}
-			samples[p.name] = append(samples[p.name], s)
+			samples[i] = append(samples[i], s)
 		}
 	}
-	for _, p := range peers {
-		if len(samples[p.name]) > 0 {
-			results = append(results, result{r.name, p.name, rounds, medians(samples[p.name])})
-		}
+	for i, p := range peers {
+		results = append(results, result{r.name, p.name, rounds, medians(samples[i])})
 	}
 	return results, nil
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
 func check(err error) {

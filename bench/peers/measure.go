@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"time"
-
-	"github.com/atrium-go/atrium/bench/process"
 )
 
 // A sample is what a round has shown.
@@ -14,18 +12,28 @@ type sample struct {
 	Rate        float64 `json:"per_second"`  // operations
 	P50         float64 `json:"p50_us"`      // of the time that clients waited, in µs
 	P99         float64 `json:"p99_us"`
-	Resident    float64 `json:"rss_mb"` // memory of the server at the end of the round
+	Resident    float64 `json:"rss_mb"` // of the server at the end of the round
+	// What the server has more than before its clients connected, in bytes a connection: at the end
+	// of the round, and after a garbage collection.
+	Loaded float64 `json:"loaded_bytes"`
+	Idle   float64 `json:"idle_bytes"`
 }
 
 // measure starts a peer's server, connects its clients, has them do a round for nothing, and
-// measures the next.
-func measure(r row, p peer, part int) (got sample, err error) {
-	service := p.work[r.work]
-	s := process.Start(p.kind(r.work))
-	stop := s.Stop
-	defer func() { stop() }()
+// measures the next. After an error the server goes on, until this process ends.
+func (r row) measure(p peer, part int) (got sample, err error) {
+	s := p.start(r.work, r.overTLS)
+	before := int64(0)
 	l := r.load(part)
-	if err := l.connect(place{s, service.dialect, false}); err != nil {
+	if r.memory {
+		// What the process needs once is there before the first measurement.
+		first := handshakes{times: 100, place: s}
+		if _, err := first.round(); err != nil {
+			return got, err
+		}
+		before = s.Memory().Resident
+	}
+	if err := l.connect(s); err != nil {
 		return got, err
 	}
 	if _, err := l.round(); err != nil {
@@ -37,17 +45,19 @@ func measure(r row, p peer, part int) (got sample, err error) {
 		return got, err
 	}
 	elapsed := time.Since(start)
-	got = sample{
-		CPU:         float64(s.CPU()-cpu) / float64(time.Microsecond) / float64(n),
-		Allocations: float64(s.Allocations()-allocations) / float64(n),
-		Rate:        float64(n) / elapsed.Seconds(),
-		Resident:    float64(s.Resident()) / 1e6,
-	}
+	got.CPU = float64(s.CPU()-cpu) / float64(time.Microsecond) / float64(n)
+	got.Allocations = float64(s.Allocations()-allocations) / float64(n)
+	got.Rate = float64(n) / elapsed.Seconds()
 	got.P50, got.P99 = percentiles(l.waits())
-	stop = func() {}
+	resident := s.Resident()
+	got.Resident = float64(resident) / 1e6
+	if r.memory {
+		got.Loaded = float64(resident-before) / float64(l.connections())
+		got.Idle = float64(s.Memory().Resident-before) / float64(l.connections())
+	}
 	s.Stop()
 	if err := l.finish(); err != nil {
-		return got, fmt.Errorf("after the end: %w", err)
+		return got, fmt.Errorf("after the last round: %w", err)
 	}
 	return got, nil
 }

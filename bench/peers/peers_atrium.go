@@ -11,10 +11,10 @@ import (
 )
 
 // atriumEcho reads each message into memory of its own, or into the same buffer.
-func atriumEcho(reuse bool) process.Kind {
+func atriumEcho(reuse bool, compression atrium.Compression) process.Kind {
 	return func(l net.Listener) func(int) {
 		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c, err := atrium.Upgrade(w, r, atrium.UpgradeOptions{})
+			c, err := atrium.Upgrade(w, r, atrium.UpgradeOptions{Compression: compression})
 			if err != nil {
 				return
 			}
@@ -56,4 +56,11 @@ func atriumRoom(said envelope) process.Kind {
 			check(h.To("room").Emit("said", string(text.data(n))))
 		}))
 	}
+}
+
+func atriumCall(l net.Listener) func(int) {
+	h := atrium.New(atrium.Options{Timeouts: atrium.Timeouts{PingInterval: time.Hour}})
+	atrium.OnCall(h, "echo", func(_ *atrium.Socket, d data) (data, error) { return d, nil })
+	go http.Serve(l, h)
+	return nil
 }

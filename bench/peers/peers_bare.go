@@ -22,14 +22,23 @@ func hijack(l net.Listener, serve func(net.Conn)) {
 	}))
 }
 
+// bareHandshake ends each connection when something comes.
+func bareHandshake(l net.Listener) func(int) {
+	hijack(l, func(nc net.Conn) {
+		nc.Read(make([]byte, 64))
+		nc.Close()
+	})
+	return nil
+}
+
 // bareEcho answers each message with a write, or what it has read at once with one write.
 func bareEcho(gathered bool) process.Kind {
 	return func(l net.Listener) func(int) {
 		hijack(l, func(nc net.Conn) {
 			defer nc.Close()
 			var out []byte
-			bareRead(nc, func(payload []byte, last bool) (err error) {
-				out = append(process.AppendHeader(out, process.Header{Opcode: process.OpText, Length: len(payload)}), payload...)
+			bareRead(nc, 64<<10, func(t process.Opcode, payload []byte, last bool) (err error) {
+				out = append(process.AppendHeader(out, process.Header{Opcode: t, Length: len(payload)}), payload...)
 				if last || !gathered {
 					_, err = nc.Write(out)
 					out = out[:0]
@@ -42,9 +51,9 @@ func bareEcho(gathered bool) process.Kind {
 }
 
 // bareRead calls handle with each message, and whether it is the last of those read at once, until
-// one says goodbye.
-func bareRead(nc net.Conn, handle func(payload []byte, last bool) error) {
-	in := make([]byte, 64<<10)
+// a close frame comes. Its buffer has a size, or that of a larger message.
+func bareRead(nc net.Conn, buffer int, handle func(t process.Opcode, payload []byte, last bool) error) {
+	in := make([]byte, buffer)
 	have := 0
 	for {
 		n, err := nc.Read(in[have:])
@@ -58,10 +67,10 @@ func bareRead(nc net.Conn, handle func(payload []byte, last bool) error) {
 			payload := rest[size : size+h.Length]
 			process.Mask(payload, h.Key)
 			rest = rest[size+h.Length:]
-			isText := h.Opcode == process.OpText
+			t := h.Opcode
 			h, size = process.ParseHeader(rest)
 			last := size == 0 || len(rest) < size+h.Length
-			if !isText || handle(payload, last) != nil {
+			if t == process.OpClose || handle(t, payload, last) != nil {
 				return
 			}
 		}
@@ -87,7 +96,7 @@ func bareRoom(gathered bool) process.Kind {
 			mu.Lock()
 			members[nc] = true
 			mu.Unlock()
-			bareRead(nc, func([]byte, bool) error { return nil })
+			bareRead(nc, 512, func(process.Opcode, []byte, bool) error { return nil })
 			mu.Lock()
 			delete(members, nc)
 			mu.Unlock()

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"net"
 	"net/http"
 
 	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsflate"
 	"github.com/gobwas/ws/wsutil"
+
+	"github.com/atrium-go/atrium/bench/process"
 )
 
 // gobwasServe upgrades on net/http, or on the connection itself, which is what gobwas is known for.
@@ -36,7 +41,7 @@ func gobwasServe(l net.Listener, onHTTP bool, serve func(net.Conn)) {
 }
 
 // gobwasEcho is as in gobwas's documentation.
-func gobwasEcho(onHTTP bool) func(net.Listener) func(int) {
+func gobwasEcho(onHTTP bool) process.Kind {
 	return func(l net.Listener) func(int) {
 		gobwasServe(l, onHTTP, func(nc net.Conn) {
 			defer nc.Close()
@@ -54,10 +59,61 @@ func gobwasEcho(onHTTP bool) func(net.Listener) func(int) {
 	}
 }
 
+// gobwasDeflate is as in the documentation of ws/wsflate.
+func gobwasDeflate(l net.Listener) func(int) {
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer nc.Close()
+				e := wsflate.Extension{Parameters: wsflate.DefaultParameters}
+				u := ws.Upgrader{Negotiate: e.Negotiate}
+				if _, err := u.Upgrade(nc); err != nil {
+					return
+				}
+				for gobwasInflated(nc) == nil {
+				}
+			}()
+		}
+	}()
+	return nil
+}
+
+// gobwasInflated answers a message.
+func gobwasInflated(nc net.Conn) error {
+	header, err := ws.ReadHeader(nc)
+	if err != nil {
+		return err
+	}
+	if header.OpCode.IsControl() || header.Length > 1<<20 {
+		return errors.ErrUnsupported
+	}
+	frame := ws.Frame{Header: header, Payload: make([]byte, header.Length)}
+	if _, err := io.ReadFull(nc, frame.Payload); err != nil {
+		return err
+	}
+	frame = ws.UnmaskFrameInPlace(frame)
+	if compressed, err := wsflate.IsCompressed(frame.Header); err != nil {
+		return err
+	} else if compressed {
+		if frame, err = wsflate.DecompressFrame(frame); err != nil {
+			return err
+		}
+	}
+	answer, err := wsflate.CompressFrame(ws.NewTextFrame(frame.Payload))
+	if err != nil {
+		return err
+	}
+	return ws.WriteFrame(nc, answer)
+}
+
 // gobwasRoom compiles the frame of each message once for all members.
-func gobwasRoom(onHTTP bool) func(net.Listener) func(int) {
+func gobwasRoom(onHTTP bool) process.Kind {
 	return func(l net.Listener) func(int) {
-		h := newHomeRoom[[]byte]()
+		h := newLobby[[]byte]()
 		compile := func(text []byte) []byte { return ws.MustCompileFrame(ws.NewTextFrame(text)) }
 		gobwasServe(l, onHTTP, func(nc net.Conn) {
 			write := func(frame []byte) error {

@@ -1,17 +1,23 @@
 package main
 
 import (
+	"encoding/json"
 	"net"
 	"net/http"
 	"sync"
 
 	"github.com/lxzan/gws"
+
+	"github.com/atrium-go/atrium/bench/process"
 )
 
 // gwsServe serves as gws's documentation recommends, without its parallel handling of one
 // connection's messages, which may answer in another order.
-func gwsServe(l net.Listener, handler gws.Event) {
-	upgrader := gws.NewUpgrader(handler, &gws.ServerOption{Recovery: gws.Recovery})
+func gwsServe(l net.Listener, compress bool, handler gws.Event) {
+	upgrader := gws.NewUpgrader(handler, &gws.ServerOption{
+		Recovery:          gws.Recovery,
+		PermessageDeflate: gws.PermessageDeflate{Enabled: compress},
+	})
 	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := upgrader.Upgrade(w, r)
 		if err != nil {
@@ -28,8 +34,29 @@ func (gwsEchoHandler) OnMessage(c *gws.Conn, m *gws.Message) {
 	c.WriteMessage(m.Opcode, m.Bytes())
 }
 
-func gwsEcho(l net.Listener) func(int) {
-	gwsServe(l, gwsEchoHandler{})
+func gwsEcho(compress bool) process.Kind {
+	return func(l net.Listener) func(int) {
+		gwsServe(l, compress, gwsEchoHandler{})
+		return nil
+	}
+}
+
+type gwsCallHandler struct{ gws.BuiltinEventHandler }
+
+func (gwsCallHandler) OnMessage(c *gws.Conn, m *gws.Message) {
+	defer m.Close()
+	var r request
+	if err := json.Unmarshal(m.Bytes(), &r); err != nil {
+		c.WriteClose(1007, nil)
+		return
+	}
+	answer, err := json.Marshal(r.handle())
+	check(err)
+	c.WriteMessage(gws.OpcodeText, answer)
+}
+
+func gwsCall(l net.Listener) func(int) {
+	gwsServe(l, false, gwsCallHandler{})
 	return nil
 }
 
@@ -72,7 +99,7 @@ func (h *gwsHall) say(text []byte) {
 
 func gwsRoom(l net.Listener) func(int) {
 	h := &gwsHall{members: make(map[*gws.Conn]bool)}
-	gwsServe(l, h)
+	gwsServe(l, false, h)
 	said := message{size: roomSize}
 	return room(h.count, each(func(n int) { h.say(said.data(n)) }))
 }

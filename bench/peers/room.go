@@ -33,19 +33,19 @@ func each(say func(number int)) func(first, n int) {
 	}
 }
 
-// A homeRoom is what programs make themselves for a library without rooms: a goroutine that writes
+// A lobby is what programs make themselves for a library without rooms: a goroutine that writes
 // for each member, what it has to write in a channel. It is as in gorilla's example of a chat.
-type homeRoom[M any] struct {
+type lobby[M any] struct {
 	mu      sync.Mutex
 	members map[chan M]bool
 }
 
-func newHomeRoom[M any]() *homeRoom[M] { return &homeRoom[M]{members: make(map[chan M]bool)} }
+func newLobby[M any]() *lobby[M] { return &lobby[M]{members: make(map[chan M]bool)} }
 
 // serve has a member in the room as long as read runs, which is the loop that reads. write is
 // called with the member's messages, the first of which is welcome, and hangUp when there will be
 // no more.
-func (h *homeRoom[M]) serve(welcome M, write func(M) error, hangUp, read func()) {
+func (h *lobby[M]) serve(welcome M, write func(M) error, hangUp, read func()) {
 	queue := make(chan M, 256)
 	queue <- welcome
 	h.mu.Lock()
@@ -68,12 +68,12 @@ func (h *homeRoom[M]) serve(welcome M, write func(M) error, hangUp, read func())
 }
 
 // leave is called with mu locked.
-func (h *homeRoom[M]) leave(queue chan M) {
+func (h *lobby[M]) leave(queue chan M) {
 	delete(h.members, queue)
 	close(queue)
 }
 
-func (h *homeRoom[M]) say(m M) {
+func (h *lobby[M]) say(m M) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for queue := range h.members {
@@ -85,7 +85,7 @@ func (h *homeRoom[M]) say(m M) {
 	}
 }
 
-func (h *homeRoom[M]) count() int {
+func (h *lobby[M]) count() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.members)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -16,24 +17,34 @@ type result struct {
 	sample
 }
 
+// A column is a figure of a sample.
+type column struct {
+	name  string
+	value func(*sample) *float64
+}
+
+var columns = []column{
+	{"CPU, µs", func(s *sample) *float64 { return &s.CPU }},
+	{"allocations", func(s *sample) *float64 { return &s.Allocations }},
+	{"a second", func(s *sample) *float64 { return &s.Rate }},
+	{"median wait, µs", func(s *sample) *float64 { return &s.P50 }},
+	{"99th percentile", func(s *sample) *float64 { return &s.P99 }},
+	{"RSS, MB", func(s *sample) *float64 { return &s.Resident }},
+	{"idle, bytes each", func(s *sample) *float64 { return &s.Idle }},
+	{"under load", func(s *sample) *float64 { return &s.Loaded }},
+}
+
 // medians returns the medians of rounds, each column by itself.
-func medians(samples []sample) sample {
-	column := func(of func(sample) float64) float64 {
+func medians(samples []sample) (m sample) {
+	for _, c := range columns {
 		var values []float64
 		for _, s := range samples {
-			values = append(values, of(s))
+			values = append(values, *c.value(&s))
 		}
 		slices.Sort(values)
-		return values[len(values)/2]
+		*c.value(&m) = values[len(values)/2]
 	}
-	return sample{
-		CPU:         column(func(s sample) float64 { return s.CPU }),
-		Allocations: column(func(s sample) float64 { return s.Allocations }),
-		Rate:        column(func(s sample) float64 { return s.Rate }),
-		P50:         column(func(s sample) float64 { return s.P50 }),
-		P99:         column(func(s sample) float64 { return s.P99 }),
-		Resident:    column(func(s sample) float64 { return s.Resident }),
-	}
+	return m
 }
 
 // percentiles returns the median and the 99th percentile in µs.
@@ -46,12 +57,24 @@ func percentiles(waits []time.Duration) (p50, p99 float64) {
 	return at(50), at(99)
 }
 
-// printRow prints a row of the table, a line for each peer.
+// printRow prints a row of the table, a line for each peer, with the columns in which there is
+// something.
 func printRow(w io.Writer, results []result) {
-	fmt.Fprintf(w, "\n| %s | CPU, µs | allocations | a second | median wait, µs | 99th percentile | RSS, MB |\n|---|---|---|---|---|---|---|\n", results[0].Row)
+	fmt.Fprintf(w, "\n| %s |", results[0].Row)
+	var shown []column
+	for _, c := range columns {
+		if slices.ContainsFunc(results, func(r result) bool { return *c.value(&r.sample) != 0 }) {
+			shown = append(shown, c)
+			fmt.Fprintf(w, " %s |", c.name)
+		}
+	}
+	fmt.Fprintln(w, "\n|---|"+strings.Repeat("---|", len(shown)))
 	for _, r := range results {
-		fmt.Fprintf(w, "| %s | %s | %s | %.0f | %s | %s | %.0f |\n",
-			r.Peer, short(r.CPU), short(r.Allocations), r.Rate, short(r.P50), short(r.P99), r.Resident)
+		fmt.Fprintf(w, "| %s |", r.Peer)
+		for _, c := range shown {
+			fmt.Fprintf(w, " %s |", short(*c.value(&r.sample)))
+		}
+		fmt.Fprintln(w)
 	}
 }
 

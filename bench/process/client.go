@@ -37,26 +37,33 @@ type Client struct {
 // Connect connects to the server and makes a WebSocket with one of the Handshakes, with the query
 // added to its path.
 func (s *Server) Connect(overTLS bool, handshake, query string) *Client {
-	c, err := s.ConnectWith(overTLS, strings.Replace(Handshakes[handshake], "/hub", "/hub"+query, 1))
+	nc, err := s.Dial(net.Dialer{}, overTLS)
+	check(err)
+	request := strings.Replace(Handshakes[handshake], "/hub", "/hub"+query, 1)
+	if overTLS {
+		request = strings.Replace(request, "Origin: http:", "Origin: https:", 1)
+	}
+	c, err := NewClient(nc, request)
 	check(err)
 	return c
 }
 
 var connections atomic.Int64
 
-// ConnectWith connects to the server and makes a WebSocket with the request.
-func (s *Server) ConnectWith(overTLS bool, request string) (*Client, error) {
+// Dial connects to the server.
+func (s *Server) Dial(d net.Dialer, overTLS bool) (net.Conn, error) {
 	// An address has ports for 28,000 connections, those included that were closed a minute ago.
-	source := net.IPv4(127, 0, 1, byte(connections.Add(1)/10_000))
-	nc, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: source}}).Dial("tcp", s.Addr)
-	if err != nil {
-		return nil, err
-	}
-	if overTLS {
+	d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(connections.Add(1)/10_000))}
+	nc, err := d.Dial("tcp", s.Addr)
+	if overTLS && err == nil {
 		nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // the server's certificate is its own
-		request = strings.Replace(request, "Origin: http:", "Origin: https:", 1)
 	}
-	if _, err = io.WriteString(nc, request); err != nil {
+	return nc, err
+}
+
+// NewClient makes a WebSocket of a connection with the request.
+func NewClient(nc net.Conn, request string) (*Client, error) {
+	if _, err := io.WriteString(nc, request); err != nil {
 		return nil, err
 	}
 	c := &Client{Conn: nc, in: make([]byte, 512)}
@@ -64,15 +71,16 @@ func (s *Server) ConnectWith(overTLS bool, request string) (*Client, error) {
 		if err := c.read(); err != nil {
 			return nil, fmt.Errorf("handshake: %w", err)
 		}
-		if end := bytes.Index(c.in[:c.w], []byte("\r\n\r\n")); end >= 0 {
-			c.r = end + 4
-			break
+		head, _, complete := bytes.Cut(c.in[:c.w], []byte("\r\n\r\n"))
+		if !complete {
+			continue
 		}
+		c.r = len(head) + len("\r\n\r\n")
+		if status, _, _ := strings.Cut(string(head), "\r\n"); !strings.HasPrefix(status, "HTTP/1.1 101") {
+			return nil, fmt.Errorf("handshake: %s", status)
+		}
+		return c, nil
 	}
-	if status, _, _ := strings.Cut(string(c.in[:c.r]), "\r\n"); !strings.HasPrefix(status, "HTTP/1.1 101") {
-		return nil, fmt.Errorf("handshake: %s", status)
-	}
-	return c, nil
 }
 
 // Send sends a frame.
