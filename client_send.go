@@ -13,11 +13,7 @@ import (
 // the server has said that its limit is smaller, ErrReserved and others for what cannot be sent at
 // all.
 func (c *Client) Emit(event string, args ...any) error {
-	m, err := c.encode(event, args, noID)
-	if err != nil {
-		return err
-	}
-	return c.send(m)
+	return c.emit(event, args, false)
 }
 
 // Volatile returns the server for events that may be lost, because the next one replaces them, such
@@ -29,12 +25,15 @@ type ClientTarget struct{ c *Client }
 
 // Emit sends an event, or drops it. Its errors are those of Client.Emit, but for ErrBufferFull.
 func (t ClientTarget) Emit(event string, args ...any) error {
-	c := t.c
+	return t.c.emit(event, args, true)
+}
+
+func (c *Client) emit(event string, args []any, volatile bool) error {
 	m, err := c.encode(event, args, noID)
 	if err != nil {
 		return err
 	}
-	m.volatile = true
+	m.volatile = volatile
 	return c.send(m)
 }
 

@@ -3,6 +3,7 @@ package atrium
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 )
 
@@ -41,6 +42,9 @@ const (
 	fieldError
 )
 
+// fieldNames are the keys, in the order of the constants.
+var fieldNames = [...]string{"event", "id", "data", "args", "error"}
+
 // parseEnvelope parses one plain message. It returns the first error in the message, which can be
 // shown to the sender. The envelope then has only the event's name and the id, so that the response
 // can name them: each if it was valid and came before any syntax error.
@@ -60,10 +64,11 @@ func parseEnvelope(b []byte) (envelope, *Error) {
 	var given fields
 	object := objectReader{b: b, i: start}
 	for object.next() {
-		field := envelopeField(object.key)
-		if field == 0 {
+		known := slices.Index(fieldNames[:], string(object.key))
+		if known < 0 {
 			continue
 		}
+		field := fields(1) << known
 		if given&field != 0 {
 			refuse(string(object.key) + ": given twice")
 			continue
@@ -77,7 +82,7 @@ func parseEnvelope(b []byte) (envelope, *Error) {
 				refuse("event: expected a string of 1 to 256 bytes")
 			}
 		case fieldID:
-			if id, ok := parseID(value); ok {
+			if id, end := parseID(value, 0); id != noID && end == len(value) {
 				env.ackID = id
 			} else {
 				refuse("id: expected an integer from 0 to 9007199254740991")
@@ -123,39 +128,17 @@ func parseEnvelope(b []byte) (envelope, *Error) {
 	return env, nil
 }
 
-// envelopeField returns which field a key names; 0 if none.
-func envelopeField(key []byte) fields {
-	switch string(key) {
-	case "event":
-		return fieldEvent
-	case "id":
-		return fieldID
-	case "data":
-		return fieldData
-	case "args":
-		return fieldArgs
-	case "error":
-		return fieldError
+// parseID parses the decimal digits that begin at b[i], and returns their end. The id is noID if
+// there are none, or too many. 1e3 and 1.0 are no ids: in JSON they are the same numbers, but not to
+// everyone who looks an id up.
+func parseID(b []byte, i int) (id int64, end int) {
+	for end = i; end < len(b) && '0' <= b[end] && b[end] <= '9'; end++ {
+		id = min(id*10+int64(b[end]-'0'), maxID+1)
 	}
-	return 0
-}
-
-// parseID parses an id, which consists of decimal digits. It refuses 1e3 and 1.0: in JSON they are
-// the same numbers, but not to everyone who looks an id up.
-func parseID(value []byte) (id int64, ok bool) {
-	if len(value) > len("9007199254740991") {
-		return noID, false
+	if end == i || end-i > len("9007199254740991") || id > maxID {
+		return noID, end
 	}
-	for _, c := range value {
-		if c < '0' || c > '9' {
-			return noID, false
-		}
-		id = id*10 + int64(c-'0')
-	}
-	if id > maxID {
-		return noID, false
-	}
-	return id, true
+	return id, end
 }
 
 // parseFail parses the error of an acknowledgement. problem, if not empty, says why it is invalid.

@@ -89,12 +89,9 @@ func parsePacket(b []byte) (packet, *Error) {
 			return packet{}, err
 		}
 	}
-	if digits := skipDigits(b, i); digits > i {
-		var ok bool
-		if p.ackID, ok = parseID(b[i:digits]); !ok {
-			return packet{}, &Error{Message: "ack id: expected an integer from 0 to 9007199254740991"}
-		}
-		i = digits
+	digits := i
+	if p.ackID, i = parseID(b, i); p.ackID == noID && i > digits {
+		return packet{}, &Error{Message: "ack id: expected an integer from 0 to 9007199254740991"}
 	}
 	if p.kind == packetEvent || p.kind == packetAck {
 		i, err = p.parseArray(b, i)

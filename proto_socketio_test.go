@@ -635,7 +635,7 @@ func checkDecoded(t *testing.T, text string, want *vectorPacket, got packet) {
 func checkEncoded(t *testing.T, v vector) {
 	p := packet{kind: packetType(v.Packet.Type), namespace: v.Packet.Nsp, eventData: dataOf("", "", 0, noID)}
 	if len(v.Packet.ID) > 0 {
-		p.ackID, _ = parseID(v.Packet.ID)
+		p.ackID, _ = parseID(v.Packet.ID, 0)
 	}
 	var values []any
 	if len(v.Packet.Data) > 0 {

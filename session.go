@@ -123,14 +123,6 @@ const maxSockets = 100
 // connection calls it, and adds sockets.
 func (s *session) crowded() bool { return s.parts.Load() > maxSockets } // one part is the reading
 
-// messageSize returns the limit of a message with its attachments, in bytes.
-func (s *session) messageSize() int64 {
-	if s.reading.pending.Load() {
-		return min(s.hub.options.Limits.MessageBytes, maxBeforeConnect)
-	}
-	return s.hub.options.Limits.MessageBytes
-}
-
 // accepted lifts the bounds that hold until a client is accepted. It may be called under locks.
 func (s *session) accepted() {
 	limits := &s.hub.options.Limits

@@ -98,7 +98,11 @@ func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 	case s.ended.Load():
 		// What comes after the close is ignored.
 	case p.kind == engineMessage:
-		whole, done, err := c.parts.add(p, attachmentLimits{s.hub.options.Limits.Attachments, int(s.messageSize())})
+		limits := attachmentLimits{s.hub.options.Limits.Attachments, int(s.hub.options.Limits.MessageBytes)}
+		if s.reading.pending.Load() {
+			limits.bytes = min(limits.bytes, maxBeforeConnect)
+		}
+		whole, done, err := c.parts.add(p, limits)
 		if err != nil || !done {
 			return err
 		}
