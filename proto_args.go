@@ -47,7 +47,8 @@ func (a args) value(i int) (at span, next int) {
 	if err != nil {
 		return span{}, len(a.json) // only if another node has sent invalid JSON
 	}
-	return span{i, end}, skipComma(a.json, end)
+	comma := skipSpace(a.json, end)
+	return span{i, end}, skipSpace(a.json, comma+1)
 }
 
 // first returns the position of the first value, which typed handlers and calls take. It is empty

@@ -95,18 +95,13 @@ func (f *binaryFinder) walk(v reflect.Value) {
 	case kind == reflect.Map:
 		f.object(mapLookup(v))
 	case v.Type() == binaryType:
-		f.binary()
+		start := f.i
+		f.skip()
+		if f.b[start] == '"' { // a nil Binary is null
+			f.found = append(f.found, span{start, f.i})
+		}
 	default: // a slice or array
 		f.array(v)
-	}
-}
-
-// binary moves past a Binary and collects it. A nil Binary is null in JSON.
-func (f *binaryFinder) binary() {
-	start := f.i
-	f.skip()
-	if f.b[start] == '"' {
-		f.found = append(f.found, span{start, f.i})
 	}
 }
 

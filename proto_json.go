@@ -318,11 +318,6 @@ func (o *objectReader) nextKey() bool {
 	return true
 }
 
-// skipComma returns the start of the next value, after the one that ends at i, in a valid list.
-func skipComma(list []byte, i int) int {
-	return skipSpace(list, skipSpace(list, i)+1)
-}
-
 // unquote decodes the string literal b, quotes included. ok is false if b is not a string literal.
 // Like encoding/json it replaces half a surrogate pair, and each byte of invalid UTF-8, with
 // U+FFFD.
