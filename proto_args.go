@@ -22,8 +22,25 @@ type eventData struct {
 	ackID int64 // of the acknowledgement that is asked for or given; noID if there is none
 }
 
-// noID is the ackID of an event that asks for no acknowledgement.
-const noID = -1
+const (
+	// noID is the ackID of an event that asks for no acknowledgement.
+	noID = -1
+	// maxID is the greatest integer up to which JavaScript numbers are exact.
+	maxID = 1<<53 - 1
+)
+
+// parseID parses the decimal digits that begin at b[i], and returns their end. The id is noID if
+// there are none, or too many. 1e3 and 1.0 are no ids: in JSON they are the same numbers, but not
+// to everyone who looks an id up.
+func parseID(b []byte, i int) (id int64, end int) {
+	for end = i; end < len(b) && '0' <= b[end] && b[end] <= '9'; end++ {
+		id = min(id*10+int64(b[end]-'0'), maxID+1)
+	}
+	if end == i || end-i > len("9007199254740991") || id > maxID {
+		return noID, end
+	}
+	return id, end
+}
 
 // parseArray returns the values of a valid JSON array, which it aliases.
 func parseArray(array []byte) args {

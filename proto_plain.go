@@ -17,12 +17,8 @@ import (
 // Both sides may send each of them. Unknown keys are ignored, so that the protocol can grow. A
 // known key that occurs twice is refused, because two readers could each take a different one.
 
-const (
-	// maxID is the greatest integer up to which JavaScript numbers are exact.
-	maxID = 1<<53 - 1
-	// maxEventName bounds an event's name, in bytes.
-	maxEventName = 256
-)
+// maxEventName bounds an event's name, in bytes.
+const maxEventName = 256
 
 // envelope is one plain message: an event, or an acknowledgement, which has no name. Its arguments
 // alias the message.
@@ -126,19 +122,6 @@ func parseEnvelope(b []byte) (envelope, *Error) {
 		return envelope{eventData: eventData{name: env.name, ackID: env.ackID}}, first
 	}
 	return env, nil
-}
-
-// parseID parses the decimal digits that begin at b[i], and returns their end. The id is noID if
-// there are none, or too many. 1e3 and 1.0 are no ids: in JSON they are the same numbers, but not to
-// everyone who looks an id up.
-func parseID(b []byte, i int) (id int64, end int) {
-	for end = i; end < len(b) && '0' <= b[end] && b[end] <= '9'; end++ {
-		id = min(id*10+int64(b[end]-'0'), maxID+1)
-	}
-	if end == i || end-i > len("9007199254740991") || id > maxID {
-		return noID, end
-	}
-	return id, end
 }
 
 // parseFail parses the error of an acknowledgement. problem, if not empty, says why it is invalid.
