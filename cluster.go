@@ -3,7 +3,6 @@ package atrium
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 	"sync"
@@ -52,7 +51,7 @@ type clusterHost interface {
 	// notice handles an event for the application. It may wait.
 	notice(m *clusterMessage)
 	// answer carries out a request and returns the answer, JSON values. It may wait.
-	answer(m *clusterMessage) []json.RawMessage
+	answer(m *clusterMessage) [][]byte
 }
 
 // cluster is a hub's node: its place among the hubs that share a Bus. What the node sends is
@@ -162,9 +161,7 @@ func (c *cluster) remove(node string) {
 func (c *cluster) others() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	list := slices.AppendSeq(make([]string, 0, len(c.nodes)), maps.Keys(c.nodes))
-	slices.Sort(list)
-	return list
+	return slices.Sorted(maps.Keys(c.nodes))
 }
 
 // await waits until what is published to the topics reaches this node. It gives up when ctx ends,

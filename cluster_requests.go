@@ -189,13 +189,7 @@ func (c *cluster) answer(m *clusterMessage) {
 			size += len(values[n]) + 1
 			n++
 		}
-		joined := make([]byte, 0, size)
-		for i, v := range values[:n] {
-			if i > 0 {
-				joined = append(joined, ',')
-			}
-			joined = append(joined, v...)
-		}
+		joined := bytes.Join(values[:n], []byte{','})
 		values = values[n:]
 		c.send(nodeTopic(m.from), &clusterMessage{kind: clusterAnswer, request: m.request, part: part, last: len(values) == 0,
 			eventData: eventData{args: args{json: joined, n: n}}})

@@ -68,7 +68,8 @@ func (c *cluster) publish(o outgoing) {
 	defer cancel()
 	err := errPublishGoexit // unless it returns, or panics
 	defer func() { c.published(o, err) }()
-	err = c.callPublish(ctx, o)
+	defer panicAsError("Bus.Publish", &err) // the Bus may be the application's own
+	err = c.bus.Publish(ctx, o.topic, o.msg)
 }
 
 // published counts a message that the Bus has taken or not.
@@ -87,13 +88,6 @@ func (c *cluster) published(o outgoing, err error) {
 		c.counts.lost.Add(1)
 		c.outcome(publishFault, err)
 	}
-}
-
-// callPublish calls Bus.Publish. A panic of the Bus, which may be the application's own, is an
-// error.
-func (c *cluster) callPublish(ctx context.Context, o outgoing) (err error) {
-	defer panicAsError("Bus.Publish", &err)
-	return c.bus.Publish(ctx, o.topic, o.msg)
 }
 
 // outcome counts a call of the Bus that has ended, and notes what it says of the Bus.

@@ -358,10 +358,8 @@ func (o *DialOptions) handshake(nc net.Conn, req *http.Request, config *connConf
 	}
 	config.subprotocol = resp.Header.Get("Sec-WebSocket-Protocol")
 	// A server may send its first frames together with its response.
-	if n := br.Buffered(); n > 0 {
-		early, _ := br.Peek(n)
-		config.early = bytes.Clone(early)
-	}
+	early, _ := br.Peek(br.Buffered())
+	config.early = bytes.Clone(early)
 	return resp, nil
 }
 

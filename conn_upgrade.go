@@ -178,10 +178,8 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig, 
 	// Remove net/http's deadlines.
 	_ = nc.SetDeadline(time.Time{})
 	// A client may send its first frames before it has read the whole response.
-	if n := buffered.Reader.Buffered(); n > 0 {
-		early, _ := buffered.Reader.Peek(n)
-		config.early = bytes.Clone(early)
-	}
+	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	config.early = bytes.Clone(early)
 	extensions := config.compression.accept(r.Header["Sec-Websocket-Extensions"])
 	response := switchingProtocols(r, w.Header(), config.subprotocol, extensions)
 	c := newConn(nc, config)

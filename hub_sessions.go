@@ -1,6 +1,10 @@
 package atrium
 
-import "log/slog"
+import (
+	"log/slog"
+	"maps"
+	"slices"
+)
 
 // liveSessions are a hub's sessions. Hub.mu guards them.
 type liveSessions struct {
@@ -21,11 +25,7 @@ func (h *Hub) isClosing() bool {
 func (h *Hub) list() []*session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	list := make([]*session, 0, len(h.live.clients))
-	for s := range h.live.clients {
-		list = append(list, s)
-	}
-	return list
+	return slices.AppendSeq(make([]*session, 0, len(h.live.clients)), maps.Keys(h.live.clients))
 }
 
 // poll returns the session with that Engine.IO id, if its client has begun by polling; else nil.

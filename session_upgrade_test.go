@@ -288,7 +288,7 @@ func TestEngineUpgrade(t *testing.T) {
 func (h *Hub) sockets(count int) []*Socket {
 	var all []*Socket
 	poll(func() bool {
-		all = Target{ns: h.Namespace}.list()
+		all = h.LocalSockets()
 		return len(all) == count
 	})
 	return all

@@ -294,13 +294,6 @@ func (n *Namespace) members(name string, visit func(*Socket)) {
 	}
 }
 
-// list returns the sockets of the target.
-func (t Target) list() []*Socket {
-	var list []*Socket
-	t.each(func(s *Socket) { list = append(list, s) })
-	return list
-}
-
 // Join puts the sockets into the rooms, those of clients that are away (Options.Recovery), too. It
 // waits for the other nodes until ctx ends, or for a second if ctx has no deadline; if ctx has
 // ended already, nothing happens. Its error names the sockets that could not join, and why (see
@@ -367,7 +360,11 @@ func (t Target) disconnect(ctx context.Context, status closeStatus) error {
 
 // LocalSockets returns the sockets that are connected to this node at the moment, in no particular
 // order. Those of other nodes are known by Sockets.
-func (t Target) LocalSockets() []*Socket { return t.list() }
+func (t Target) LocalSockets() []*Socket {
+	var list []*Socket
+	t.each(func(s *Socket) { list = append(list, s) })
+	return list
+}
 
 // SocketInfo describes a socket.
 type SocketInfo struct {
@@ -383,7 +380,7 @@ func (t Target) Sockets(ctx context.Context) ([]SocketInfo, error) {
 }
 
 func (t Target) sockets() []SocketInfo {
-	list := t.list()
+	list := t.LocalSockets()
 	infos := make([]SocketInfo, len(list))
 	for i, s := range list {
 		infos[i] = SocketInfo{ID: s.id, Rooms: s.Rooms(), Values: s.publicValues()}

@@ -101,7 +101,7 @@ func (h *Hub) deliver(in *clusterMessage) {
 }
 
 // answer implements clusterHost.
-func (h *Hub) answer(q *clusterMessage) []json.RawMessage {
+func (h *Hub) answer(q *clusterMessage) [][]byte {
 	t, ok := h.target(q)
 	if !ok {
 		return nil
@@ -140,8 +140,8 @@ func (h *Hub) answer(q *clusterMessage) []json.RawMessage {
 	return nil
 }
 
-func encodeAll[T any](list []T) []json.RawMessage {
-	values := make([]json.RawMessage, len(list))
+func encodeAll[T any](list []T) [][]byte {
+	values := make([][]byte, len(list))
 	for i, v := range list {
 		values[i], _ = json.Marshal(v) // of types that are all encodable
 	}
