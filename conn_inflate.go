@@ -1,15 +1,10 @@
 package atrium
 
 import (
-	"compress/flate"
+	"encoding/binary"
 	"fmt"
-	"io"
-	"math"
 	"sync"
 )
-
-// deflateFinal is an empty last block, which makes a flate.Reader say io.EOF.
-const deflateFinal = "\x01\x00\x00\xff\xff"
 
 var errNotDeflate = &CloseError{Code: StatusInvalidPayload, Reason: "a compressed message is not valid deflate data"}
 
@@ -40,168 +35,314 @@ func inflate(dst, compressed []byte, limit int64, text bool) ([]byte, error) {
 	z := inflaters.Get().(*inflater)
 	defer z.release()
 
-	out, err := z.inflate(dst, inflaterSource{message: compressed, tail: deflateTail}, limit, text)
-	if err == errNotDeflate && z.source.part != partMessage {
+	out, err := z.inflate(dst, compressed, strippedTail, limit, text)
+	if err == errNotDeflate && z.tail == nil {
 		// All of the message was read. Perhaps it does not want a tail.
-		out, err = z.inflate(dst, inflaterSource{message: compressed}, limit, text)
+		out, err = z.inflate(dst, compressed, nil, limit, text)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
+	return out, err
 }
 
-// inflater is a flate.Reader with where it reads from. reset takes every memory of an earlier
-// message from it.
-type inflater struct {
-	flate  io.Reader // a flate.Resetter too
-	source inflaterSource
-	spare  [1 << 10]byte
-}
+var strippedTail = []byte(deflateTail)
 
 // maxPiece bounds what is inflated between two looks at its UTF-8, in bytes.
 const maxPiece = 32 << 10
 
-var inflaters = sync.Pool{New: func() any {
-	z := new(inflater)
-	z.flate = flate.NewReader(&z.source)
-	return z
-}}
+// inflater decodes deflate data (RFC 1951). All of a message lies in one slice, which therefore is
+// the window, too.
+type inflater struct {
+	in, tail []byte // what is still to be read, one after the other
+	word     uint64 // the next bits of what was read, the first is the lowest; 0 behind them
+	n        int    // how many they are; negative if more were asked for than there are
+
+	inflated
+	literals, distances prefixDecoder
+	lengths             [maxLiterals + maxDistances + 138]uint8 // of the words of those two, and room for a repetition
+	own                 [8 << 10]byte                           // for messages that are not inflated into a caller's buffer
+}
+
+// inflated is what an inflater has made of a message.
+type inflated struct {
+	out     []byte // what has been inflated, up to at, and room
+	at      int
+	base    int  // where the message begins in out
+	start   int  // where the data set does, behind which nothing refers back
+	checked int  // up to where the text is valid
+	owned   bool // out is the caller's or will be, and not the inflater's own
+	limit   int64
+	text    bool
+	runes   utf8Stream
+	guess   int // how much room a message that does not fit probably needs
+}
+
+var inflaters = sync.Pool{New: func() any { return new(inflater) }}
 
 func (z *inflater) release() {
-	z.source = inflaterSource{}
+	z.in, z.tail, z.inflated = nil, nil, inflated{}
 	inflaters.Put(z)
 }
 
-func (z *inflater) reset() {
-	_ = z.flate.(flate.Resetter).Reset(&z.source, nil) // it has no error to return
+// inflate inflates a message, which tail was stripped from.
+func (z *inflater) inflate(dst, message, tail []byte, limit int64, text bool) ([]byte, error) {
+	z.in, z.tail, z.word, z.n = message, tail, 0, 0
+	z.inflated = inflated{out: dst, owned: len(dst) < cap(dst), limit: limit, text: text, guess: 5 * len(message)}
+	if !z.owned {
+		z.out = z.own[:0]
+	}
+	z.at, z.base, z.start, z.checked = len(z.out), len(z.out), len(z.out), len(z.out)
+
+	if err := z.blocks(len(tail)); err != nil {
+		return nil, err
+	}
+	if err := z.check(); err != nil {
+		return nil, err
+	}
+	if text && !z.runes.complete() {
+		return nil, errNotUTF8
+	}
+	if !z.owned || len(dst) > z.base { // what was not inflated behind dst; copied, it is just as large as it must be
+		return append(dst, z.out[:z.at]...), nil
+	}
+	return z.out[:z.at], nil
 }
 
-// inflate inflates all of the source.
-func (z *inflater) inflate(dst []byte, source inflaterSource, limit int64, text bool) ([]byte, error) {
-	z.source = source
-	z.reset()
-	limit = min(limit, math.MaxInt64-1)
-	var runes utf8Stream
-	out, done := dst, int64(0)
-	for {
-		// One byte over the limit may be read, to see it come. A full slice grows only if there is
-		// more to put into it: first to what is likely to be enough, then it doubles.
-		full := len(out) == cap(out)
-		piece := out[len(out):cap(out)]
-		if full {
-			piece = z.spare[:]
-		}
-		n, err := z.read(piece[:min(int64(len(piece)), limit+1-done, maxPiece)])
-		piece = piece[:n]
-		done += int64(n)
-		switch {
-		case done > limit:
-			return nil, inflatedTooBig(limit)
-		case text && !runes.valid(piece):
-			return nil, errNotUTF8
-		case err != nil && err != io.EOF:
-			return nil, errNotDeflate
-		case !full:
-			out = out[:len(out)+n]
-		case err == io.EOF:
-			out = append(out, piece...)
-		case n > 0:
-			more := min(limit-done, max(done, 5*int64(len(source.message))))
-			grown := make([]byte, len(out), int64(len(out)+n)+more)
-			copy(grown, out)
-			out = append(grown, piece...)
-		}
-		if err == io.EOF {
-			if text && !runes.complete() {
-				return nil, errNotUTF8
+// blocks reads blocks until all is read or, when a last one has ended, no more than a part of the
+// tail is left.
+func (z *inflater) blocks(tail int) error {
+	for z.unread() > 0 {
+		final, kind := z.bits(1) == 1, z.bits(2)
+		var err error
+		switch kind {
+		case 0:
+			err = z.stored()
+		case 1:
+			fixed := fixedDecoders()
+			err = z.codes(&fixed[0], &fixed[1])
+		case 2:
+			if !z.readCodes() {
+				return errNotDeflate
 			}
-			return out, nil
+			err = z.codes(&z.literals, &z.distances)
+		default:
+			err = errNotDeflate
 		}
+		if err != nil {
+			return err
+		}
+		if final {
+			// RFC 7692 §7.2.3.4: if the message goes on, then at the next byte. No compressor
+			// refers back over that point.
+			z.bits(z.n & 7)
+			z.start = z.at
+			if z.unread() <= 8*tail {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// unread returns how many bits are still to be read; it is negative behind the end.
+func (z *inflater) unread() int { return 8*(len(z.in)+len(z.tail)) + z.n }
+
+// refill reads into word what goes into it.
+func (z *inflater) refill() {
+	for z.n >= 0 && z.n < 56 {
+		if len(z.in) == 0 {
+			if z.in, z.tail = z.tail, nil; len(z.in) == 0 {
+				return
+			}
+		}
+		z.word |= uint64(z.in[0]) << z.n
+		z.in = z.in[1:]
+		z.n += 8
 	}
 }
 
-// read fills p. It returns io.EOF at the end of the message, and only there.
-func (z *inflater) read(p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		var m int
-		m, err = z.flate.Read(p[n:])
-		n += m
-		if err != io.EOF {
+// bits reads up to 16 bits. Behind the end they are 0, and n is negative.
+func (z *inflater) bits(n int) int {
+	if z.n < n {
+		z.refill()
+	}
+	v := int(z.word & (1<<n - 1))
+	z.word >>= n
+	z.n -= n
+	return v
+}
+
+// stored copies a block that is not compressed (RFC 1951 §3.2.4).
+func (z *inflater) stored() error {
+	z.bits(z.n & 7)
+	length, complement := z.bits(16), z.bits(16)
+	if z.n < 0 || length != ^complement&0xFFFF {
+		return errNotDeflate
+	}
+	for end := z.at + length; z.at < end; {
+		if z.at == len(z.out) {
+			if err := z.grow(); err != nil {
+				return err
+			}
+		}
+		switch {
+		case z.n > 0:
+			z.out[z.at] = byte(z.bits(8))
+			z.at++
+		case len(z.in) > 0:
+			z.word = 0
+			n := copy(z.out[z.at:min(end, len(z.out))], z.in)
+			z.in = z.in[n:]
+			z.at += n
+		case len(z.tail) > 0:
+			z.in, z.tail = z.tail, nil
+		default:
+			return errNotDeflate
+		}
+	}
+	return nil
+}
+
+// readCodes reads the codes of a block (RFC 1951 §3.2.7), and reports whether they are valid.
+func (z *inflater) readCodes() (ok bool) {
+	literals, distances, meta := 257+z.bits(5), 1+z.bits(5), 4+z.bits(4)
+	if literals > maxLiterals || distances > maxDistances {
+		return false
+	}
+	var metaLengths [maxMeta]uint8
+	for _, symbol := range metaOrder[:meta] {
+		metaLengths[symbol] = uint8(z.bits(3))
+	}
+	code := &z.distances // which is not set yet
+	if !code.set(metaLengths[:]) {
+		return false
+	}
+	lengths, n := &z.lengths, 0
+	for n < literals+distances {
+		z.refill()
+		entry := code.find(z.word)
+		z.bits(int(entry & 15))
+		symbol := entry >> 4
+		if entry == 0 || z.n < 0 || symbol == 16 && n == 0 {
+			return false
+		}
+		value, repeat := uint8(symbol), 1
+		if symbol >= 16 {
+			value, repeat = 0, int(metaBase[symbol])+z.bits(int(metaBits[symbol]))
+		}
+		if symbol == 16 {
+			value = lengths[n-1]
+		}
+		for range repeat {
+			lengths[n] = value
+			n++
+		}
+	}
+	return n == literals+distances && z.n >= 0 && z.literals.set(lengths[:literals]) && z.distances.set(lengths[literals:n])
+}
+
+// codes decodes the rest of a block that is compressed with these codes.
+func (z *inflater) codes(literals, distances *prefixDecoder) error {
+	in, word, n, out, at := z.in, z.word, z.n, z.out, z.at
+	for {
+		if n < 48 { // the most that is read below, two words of 15 bits and 5 and 13 more
+			if len(in) >= 8 {
+				word |= binary.LittleEndian.Uint64(in) << (uint(n) & 63)
+				in = in[(63-uint(n))>>3&7:]
+				n |= 56
+			} else {
+				z.in, z.word, z.n = in, word, n
+				z.refill()
+				in, word, n = z.in, z.word, z.n
+			}
+		}
+		entry := literals.quick[word%(1<<quickBits)]
+		if entry == 0 {
+			entry = literals.find(word)
+		}
+		word >>= entry & 15
+		n -= int(entry & 15)
+		symbol := entry >> 4
+		if entry == 0 || n < 0 || symbol >= maxLiterals {
+			return errNotDeflate
+		}
+		if symbol < endOfBlock {
+			if at == len(out) {
+				z.at = at
+				if err := z.grow(); err != nil {
+					return err
+				}
+				out = z.out
+			}
+			out[at] = byte(symbol)
+			at++
 			continue
 		}
-		switch s := &z.source; {
-		case s.part == partMessage && s.at < len(s.message):
-			// RFC 7692 §7.2.3.4: a block had BFINAL set, yet the message goes on, at the next byte.
-			// No compressor refers back over that point.
-			z.reset()
-			err = nil
-		case s.part == partFinal && s.at < len(deflateFinal):
-			err = io.ErrUnexpectedEOF // what was read was not our last block, but an unfinished one before it
+		if symbol == endOfBlock {
+			z.in, z.word, z.n, z.at = in, word, n, at
+			return nil
+		}
+
+		symbol -= firstLength
+		extra := lengthBits[symbol] & 15
+		length := int(lengthBase[symbol]) + int(word&(1<<extra-1))
+		word >>= extra
+		n -= int(extra)
+
+		entry = distances.quick[word%(1<<quickBits)]
+		if entry == 0 {
+			entry = distances.find(word)
+		}
+		word >>= entry & 15
+		n -= int(entry & 15)
+		symbol = entry >> 4
+		if entry == 0 || symbol >= maxDistances {
+			return errNotDeflate
+		}
+		extra = distanceBits[symbol] & 15
+		distance := int(distanceBase[symbol]) + int(word&(1<<extra-1))
+		word >>= extra
+		n -= int(extra)
+		from := at - distance
+		if n < 0 || from < z.start {
+			return errNotDeflate
+		}
+
+		for at+length > len(out) {
+			z.at = at
+			if err := z.grow(); err != nil {
+				return err
+			}
+			out = z.out
+		}
+		// What is copied may be longer than the distance: it repeats itself then.
+		for end := at + length; at < end; {
+			at += copy(out[at:end], out[from:at])
 		}
 	}
-	return n, err
 }
 
-// inflaterSource is what a flate.Reader reads: the message, the tail that was stripped from it, a
-// last block.
-type inflaterSource struct {
-	message []byte
-	tail    string
-
-	part inflaterPart
-	at   int // in the part
+// grow makes room for at least one byte more, or says why there may not be any.
+func (z *inflated) grow() error {
+	n := int64(len(z.out) - z.base)
+	if n >= z.limit {
+		return inflatedTooBig(z.limit)
+	}
+	if err := z.check(); err != nil {
+		return err
+	}
+	if len(z.out) == cap(z.out) {
+		grown := make([]byte, len(z.out), int64(len(z.out))+min(z.limit-n, max(n, int64(z.guess))))
+		copy(grown, z.out)
+		z.out, z.owned = grown, true
+	}
+	z.out = z.out[:len(z.out)+int(min(int64(cap(z.out)-len(z.out)), z.limit-n, maxPiece))]
+	return nil
 }
 
-// inflaterPart is one of the three that an inflaterSource consists of.
-type inflaterPart uint8
-
-const (
-	partMessage inflaterPart = iota
-	partTail
-	partFinal
-)
-
-// ReadByte makes inflaterSource a flate.Reader, of which no more is read than is needed.
-func (s *inflaterSource) ReadByte() (byte, error) {
-	if s.part == partMessage && s.at < len(s.message) {
-		s.at++
-		return s.message[s.at-1], nil
+// check validates what was inflated since it was called last, if it is text.
+func (z *inflated) check() error {
+	if z.text && !z.runes.valid(z.out[z.checked:z.at]) {
+		return errNotUTF8
 	}
-	if rest := s.rest(); rest != "" {
-		s.at++
-		return rest[0], nil
-	}
-	if s.part != partTail {
-		return 0, io.EOF
-	}
-	s.part, s.at = partFinal, 1
-	return deflateFinal[0], nil
-}
-
-// Read is asked for the length and the content of blocks that are not compressed. It is ReadByte
-// that a block begins with: the last block is not for a block before it that lacks bytes.
-func (s *inflaterSource) Read(p []byte) (n int, err error) {
-	if s.part == partMessage && s.at < len(s.message) {
-		n = copy(p, s.message[s.at:])
-	} else {
-		n = copy(p, s.rest())
-	}
-	s.at += n
-	if n == 0 && len(p) > 0 {
-		return 0, io.EOF
-	}
-	return n, nil
-}
-
-// rest returns what is left of the part behind the message, which it goes on to when the message
-// has been read.
-func (s *inflaterSource) rest() string {
-	if s.part == partMessage {
-		s.part, s.at = partTail, 0
-	}
-	if s.part == partTail {
-		return s.tail[s.at:]
-	}
-	return deflateFinal[s.at:]
+	z.checked = z.at
+	return nil
 }
