@@ -250,6 +250,21 @@ func BenchmarkTo(b *testing.B) {
 	}
 }
 
+// BenchmarkJoin makes a room of two members, who leave it again.
+func BenchmarkJoin(b *testing.B) {
+	h, _ := crowd(2)
+	list := h.LocalSockets()
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, s := range list {
+			s.Join("room")
+		}
+		for _, s := range list {
+			s.Leave("room")
+		}
+	}
+}
+
 // BenchmarkClusterMessage is what a broadcast costs beside its deliveries: at the node that emits
 // it, encoding its arguments once more as bytes; at one that has members, parsing that and
 // forwarding the bytes, whatever JSON they are.

@@ -7,8 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// maxRoomName is in bytes.
-const maxRoomName = 256
+const (
+	maxRoomName = 256 // in bytes
+	// fewMembers are found as fast without an index, which is half of the memory of a room of two.
+	fewMembers = 8
+)
 
 // room is a set of sockets. It exists while it has members: the last one to leave closes it under
 // the lock under which others join, so that no socket joins a room that is about to be removed.
@@ -19,7 +22,7 @@ type room struct {
 	// has returned. mu guards:
 	mu      sync.RWMutex
 	members []*Socket
-	index   map[*Socket]int // into members
+	index   map[*Socket]int // into members; nil while they have always been few
 	closed  bool            // it had members, and has none any more
 
 	// topics is nil without a Bus. While the room has members, it is subscribed to topic, for what
@@ -36,7 +39,7 @@ type membership struct {
 
 // newRoom makes a room of the namespace; without a name, the one that all its sockets are in.
 func newRoom(n *Namespace, name string) *room {
-	r := &room{name: name, index: make(map[*Socket]int)}
+	r := &room{name: name}
 	if c := n.hub.cluster; c != nil {
 		r.topics, r.topic = &c.topics, roomTopic(n.name, name)
 	}
@@ -50,14 +53,34 @@ func (r *room) add(s *Socket) bool {
 	if r.closed {
 		return false
 	}
-	if _, ok := r.index[s]; !ok {
-		r.index[s] = len(r.members)
-		r.members = append(r.members, s)
-		if len(r.members) == 1 && r.topics != nil {
-			r.topics.acquire(r.topic)
+	if r.find(s) >= 0 {
+		return true
+	}
+	if len(r.members) == fewMembers && r.index == nil {
+		r.index = make(map[*Socket]int, 2*fewMembers)
+		for i, member := range r.members {
+			r.index[member] = i
 		}
 	}
+	if r.index != nil {
+		r.index[s] = len(r.members)
+	}
+	r.members = append(r.members, s)
+	if len(r.members) == 1 && r.topics != nil {
+		r.topics.acquire(r.topic)
+	}
 	return true
+}
+
+// find returns where s is in members, a negative number if it is no member. r.mu is held.
+func (r *room) find(s *Socket) int {
+	if r.index == nil {
+		return slices.Index(r.members, s)
+	}
+	if i, in := r.index[s]; in {
+		return i
+	}
+	return -1
 }
 
 // remove takes s out. If it was the last member, emptied runs, still under the lock, and the room
@@ -65,15 +88,16 @@ func (r *room) add(s *Socket) bool {
 func (r *room) remove(s *Socket, emptied func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i, ok := r.index[s]
-	if !ok {
+	i := r.find(s)
+	if i < 0 {
 		return
 	}
-	delete(r.index, s)
 	last := len(r.members) - 1
-	if i != last {
-		moved := r.members[last]
-		r.members[i], r.index[moved] = moved, i
+	moved := r.members[last]
+	r.members[i] = moved
+	if r.index != nil {
+		r.index[moved] = i
+		delete(r.index, s)
 	}
 	r.members[last] = nil
 	r.members = r.members[:last]

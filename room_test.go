@@ -85,7 +85,7 @@ func (m *roomsModel) change() {
 	case op < 17 && s.live:
 		s.drop()
 		s.live = false
-	case len(m.live()) < 8:
+	case len(m.live()) < 2*fewMembers: // so that rooms get an index, or need none
 		m.all = append(m.all, &modelMember{newMailbox(m.t, m.h), true, map[string]bool{}})
 	}
 }
