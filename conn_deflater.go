@@ -7,27 +7,27 @@ import (
 	"sync"
 )
 
-// deflater compresses at level 1, or without looking back: in one pass it splits a piece of the
-// message into bytes and references to earlier ones, which it then writes as one block with codes
-// made to measure. It takes the first reference that it sees.
+// deflater compresses at level 1, or without matches (RFC 1951): in one pass it finds the literals
+// and matches of a piece of the message, which it then writes as one block with dynamic or fixed
+// Huffman codes. It takes the first match that it finds.
 type deflater struct {
-	// heads has, by a hash of four bytes, where in the message such were seen last. What an entry
-	// refers to is looked at, so that a wrong one does no harm.
-	heads   [1 << hashBits]uint32
-	matches []match
+	// hashTable has, by a hash of four bytes, where in the message four bytes with that hash were
+	// last. They need not be the same: whoever looks an entry up compares them.
+	hashTable [1 << hashBits]uint32
+	matches   []match
 
-	literals, distances prefixEncoder
-	meta                prefixEncoder // of the lengths of the words of those two
-	lengths             []uint8       // of the words of those two
-	runs                []uint16      // lengths as symbols of meta, and <<8 the bits that follow one
+	literals, distances huffmanEncoder
+	codeLengths         huffmanEncoder // of the code length alphabet, in which the lengths of the other two are written
+	lengths             []uint8        // of the codes for literals and lengths, and for distances
+	runs                []uint16       // lengths as symbols of codeLengths, and <<8 the extra bits of each
 
 	out  []byte
 	word uint64 // the bits that are not in out yet, the first is the lowest
 	n    uint   // how many they are
 }
 
-// match is a reference to earlier bytes, and how many bytes without a reference are ahead of it.
-// The last of a block has no reference: its length is 0.
+// match is a repetition of earlier bytes (RFC 1951 §2), and how many literals are ahead of it. The
+// last of a block is no repetition: its length is 0.
 type match struct {
 	literals         uint32
 	length, distance uint16
@@ -35,31 +35,32 @@ type match struct {
 
 const (
 	hashBits = 12
-	// minMatch and maxMatch bound the length of a reference, maxReach its distance.
-	minMatch, maxMatch, maxReach = 4, 258, 32 << 10
-	// maxBlock and maxMatches bound what is written with the same codes.
+	// minMatch and maxMatch bound the length of a match, windowSize its distance.
+	minMatch, maxMatch, windowSize = 4, 258, 32 << 10
+	// maxBlock and maxMatches bound a block.
 	maxBlock, maxMatches = 64 << 10, 4 << 10
 )
 
 var deflaters = sync.Pool{New: func() any { return new(deflater) }}
 
-// deflate appends the compressed form of the message to dst, without the tail.
+// deflate appends the compressed form of the message to dst, without the tail. lookBack allows
+// matches.
 func (d *deflater) deflate(dst, message []byte, lookBack bool) []byte {
 	d.out, d.word, d.n = dst, 0, 0
-	clear(d.heads[:])
+	clear(d.hashTable[:])
 	for at := 0; at < len(message); {
-		end := d.match(message, at, lookBack)
-		d.block(message[at:end])
+		end := d.findMatches(message, at, lookBack)
+		d.writeBlock(message[at:end])
 		at = end
 	}
-	d.bits(0, 3) // an empty block, of which the tail is the rest
-	d.bits(0, -d.n&7)
+	d.writeBits(0, 3) // an empty block, of which the tail is the rest
+	d.writeBits(0, -d.n&7)
 	dst, d.out = d.out, nil
 	return dst
 }
 
-// match makes matches of the message from start on, and returns where they end.
-func (d *deflater) match(message []byte, start int, lookBack bool) (end int) {
+// findMatches sets the matches of a block of the message from start on, and returns where it ends.
+func (d *deflater) findMatches(message []byte, start int, lookBack bool) (end int) {
 	end = min(len(message), start+maxBlock)
 	d.matches = d.matches[:0]
 	at, literal := start, start
@@ -68,17 +69,17 @@ func (d *deflater) match(message []byte, start int, lookBack bool) (end int) {
 	}
 	for at+minMatch <= end {
 		next := binary.LittleEndian.Uint32(message[at:])
-		distance := d.seen(next, at)
+		distance := d.lookUp(next, at)
 		from := at - int(distance)
-		if distance-1 >= maxReach || binary.LittleEndian.Uint32(message[from:]) != next {
-			at += 1 + (at-literal)>>5 // where nothing has come again for long, little will
+		if distance-1 >= windowSize || binary.LittleEndian.Uint32(message[from:]) != next {
+			at += 1 + (at-literal)>>5 // where there was no match for long, there will be few
 			continue
 		}
-		length := minMatch + common(message[from+minMatch:], message[at+minMatch:min(end, at+maxMatch)])
+		length := minMatch + matchLength(message[from+minMatch:], message[at+minMatch:min(end, at+maxMatch)])
 		d.matches = append(d.matches, match{uint32(at - literal), uint16(length), uint16(distance)})
 		literal = at + length
 		for at++; at < literal && at+minMatch <= end; at++ {
-			d.seen(binary.LittleEndian.Uint32(message[at:]), at)
+			d.lookUp(binary.LittleEndian.Uint32(message[at:]), at)
 		}
 		at = literal
 		if len(d.matches) == maxMatches-1 {
@@ -89,16 +90,17 @@ func (d *deflater) match(message []byte, start int, lookBack bool) (end int) {
 	return end
 }
 
-// seen notes where four bytes are, and returns how far back such may have been; 0 if nowhere.
-func (d *deflater) seen(bytes uint32, at int) (distance uint32) {
-	head := &d.heads[bytes*0x9E3779B1>>(32-hashBits)]
-	distance = uint32(at) - *head
-	*head = uint32(at)
+// lookUp sets the position of four bytes in the hash table, and returns how far ahead of it the
+// position is that was there; 0 at the beginning of the message.
+func (d *deflater) lookUp(bytes uint32, at int) (distance uint32) {
+	entry := &d.hashTable[bytes*0x9E3779B1>>(32-hashBits)]
+	distance = uint32(at) - *entry
+	*entry = uint32(at)
 	return distance
 }
 
-// common returns with how many of its bytes b begins as a does, which is not shorter.
-func common(a, b []byte) (n int) {
+// matchLength returns how many bytes of b are the same as those of a, which is not shorter.
+func matchLength(a, b []byte) (n int) {
 	for ; n+8 <= len(b); n += 8 {
 		if differ := binary.LittleEndian.Uint64(a[n:]) ^ binary.LittleEndian.Uint64(b[n:]); differ != 0 {
 			return n + bits.TrailingZeros64(differ)>>3
@@ -110,31 +112,31 @@ func common(a, b []byte) (n int) {
 	return n
 }
 
-// block writes the matches, which the text consists of, as one block.
-func (d *deflater) block(text []byte) {
-	more := d.count(text)
+// writeBlock writes the text, whose matches are found, as one block with the codes that make it
+// smaller.
+func (d *deflater) writeBlock(text []byte) {
+	extra := d.count(text)
 	literals, distances := &d.literals, &d.distances
-	literals.set(maxLiterals, maxWord)
-	distances.set(maxDistances, maxWord)
-	header, headerSize := d.describe()
+	literals.build(maxLiterals, maxCodeBits)
+	distances.build(maxDistances, maxCodeBits)
+	header, headerSize := d.makeHeader()
 	size := headerSize + literals.size(&literals.lengths) + distances.size(&distances.lengths)
 
 	fixed := fixedEncoders()
 	fixedSize := literals.size(&fixed[0].lengths) + distances.size(&fixed[1].lengths)
-	d.out = slices.Grow(d.out, (min(size, fixedSize)+more)/8+16) // once, if one block is all
+	d.out = slices.Grow(d.out, (min(size, fixedSize)+extra)/8+16) // once, if one block is all
 	if fixedSize <= size {
-		d.bits(0b01<<1, 3)
-		d.content(text, &fixed[0], &fixed[1])
+		d.writeBits(0b01<<1, 3)
+		d.writeData(text, &fixed[0], &fixed[1])
 		return
 	}
-	d.bits(0b10<<1, 3)
-	d.codes(header)
-	d.content(text, literals, distances)
+	d.writeBits(0b10<<1, 3)
+	d.writeHeader(header)
+	d.writeData(text, literals, distances)
 }
 
-// count counts the symbols that stand for the text, and returns how many bits more they need than
-// their words.
-func (d *deflater) count(text []byte) (more int) {
+// count counts the symbols of the text, and returns how many extra bits they have.
+func (d *deflater) count(text []byte) (extra int) {
 	literals, distances := &d.literals.count, &d.distances.count
 	clear(literals[:])
 	clear(distances[:])
@@ -149,22 +151,23 @@ func (d *deflater) count(text []byte) (more int) {
 		length, distance := lengthSymbols[m.length], distanceSymbol(m.distance)
 		literals[firstLength+int(length)]++
 		distances[distance]++
-		more += int(lengthBits[length]) + int(distanceBits[distance])
+		extra += int(lengthBits[length]) + int(distanceBits[distance])
 	}
 	literals[endOfBlock] = 1
 	if len(d.matches) == 1 {
-		distances[0] = 1 // RFC 1951 allows a code without a word, but not everybody does
+		distances[0] = 1 // RFC 1951 §3.2.7 allows no code for a distance, but not every inflater does
 	}
-	return more
+	return extra
 }
 
-// codesHeader is how many symbols have their lengths written.
-type codesHeader struct{ literals, distances, meta int }
+// blockHeader is how many code lengths of each alphabet are written (HLIT, HDIST and HCLEN in
+// RFC 1951 §3.2.7).
+type blockHeader struct{ literals, distances, codeLengths int }
 
-// describe makes the runs for the two codes, and the code for the runs. It returns how many bits
-// the codes take to write.
-func (d *deflater) describe() (h codesHeader, size int) {
-	h = codesHeader{maxLiterals, maxDistances, maxMeta}
+// makeHeader sets the runs of the code lengths, and the codes for the runs. It returns the size of
+// the header in bits.
+func (d *deflater) makeHeader() (h blockHeader, size int) {
+	h = blockHeader{maxLiterals, maxDistances, maxCodeLengths}
 	for h.literals > endOfBlock+1 && d.literals.lengths[h.literals-1] == 0 {
 		h.literals--
 	}
@@ -173,20 +176,20 @@ func (d *deflater) describe() (h codesHeader, size int) {
 	}
 	d.lengths = append(append(d.lengths[:0], d.literals.lengths[:h.literals]...), d.distances.lengths[:h.distances]...)
 	d.runs = appendRuns(d.runs[:0], d.lengths)
-	clear(d.meta.count[:])
+	clear(d.codeLengths.count[:])
 	for _, run := range d.runs {
-		d.meta.count[run&0xFF]++
-		size += int(metaBits[run&0xFF])
+		d.codeLengths.count[run&0xFF]++
+		size += int(repeatBits[run&0xFF])
 	}
-	d.meta.set(maxMeta, maxMetaWord)
-	for h.meta > 4 && d.meta.lengths[metaOrder[h.meta-1]] == 0 {
-		h.meta--
+	d.codeLengths.build(maxCodeLengths, maxCodeLengthBits)
+	for h.codeLengths > 4 && d.codeLengths.lengths[codeLengthOrder[h.codeLengths-1]] == 0 {
+		h.codeLengths--
 	}
-	return h, size + 5 + 5 + 4 + 3*h.meta + d.meta.size(&d.meta.lengths)
+	return h, size + 5 + 5 + 4 + 3*h.codeLengths + d.codeLengths.size(&d.codeLengths.lengths)
 }
 
-// appendRuns turns lengths into symbols of the meta code: a length, or how often one comes again
-// (RFC 1951 §3.2.7).
+// appendRuns encodes code lengths as symbols of the code length alphabet: a length, or how often it
+// is repeated (RFC 1951 §3.2.7).
 func appendRuns(runs []uint16, lengths []uint8) []uint16 {
 	for len(lengths) > 0 {
 		value, n := uint16(lengths[0]), 1
@@ -200,19 +203,20 @@ func appendRuns(runs []uint16, lengths []uint8) []uint16 {
 		}
 		for n > 0 {
 			symbol := uint16(16)
-			if value == 0 {
+			switch {
+			case value == 0 && n >= int(repeatBase[18]):
+				symbol = 18
+			case value == 0:
 				symbol = 17
-				if n >= int(metaBase[18]) {
-					symbol = 18
-				}
 			}
-			base := int(metaBase[symbol])
+			base := int(repeatBase[symbol])
 			if n < base {
-				runs = append(runs, value)
-				n--
-				continue
+				for range n {
+					runs = append(runs, value)
+				}
+				break
 			}
-			repeat := min(n-base, 1<<metaBits[symbol]-1)
+			repeat := min(n-base, 1<<repeatBits[symbol]-1)
 			runs = append(runs, symbol|uint16(repeat)<<8)
 			n -= base + repeat
 		}
@@ -220,23 +224,23 @@ func appendRuns(runs []uint16, lengths []uint8) []uint16 {
 	return runs
 }
 
-// codes writes the two codes.
-func (d *deflater) codes(h codesHeader) {
-	d.bits(uint32(h.literals-257), 5)
-	d.bits(uint32(h.distances-1), 5)
-	d.bits(uint32(h.meta-4), 4)
-	for _, symbol := range metaOrder[:h.meta] {
-		d.bits(uint32(d.meta.lengths[symbol]), 3)
+// writeHeader writes the code lengths.
+func (d *deflater) writeHeader(h blockHeader) {
+	d.writeBits(uint32(h.literals-257), 5)
+	d.writeBits(uint32(h.distances-1), 5)
+	d.writeBits(uint32(h.codeLengths-4), 4)
+	for _, symbol := range codeLengthOrder[:h.codeLengths] {
+		d.writeBits(uint32(d.codeLengths.lengths[symbol]), 3)
 	}
 	for _, run := range d.runs {
-		w := d.meta.words[run&0xFF]
-		d.bits(w>>4, uint(w&15))
-		d.bits(uint32(run>>8), uint(metaBits[run&0xFF]))
+		code := d.codeLengths.codes[run&0xFF]
+		d.writeBits(code>>4, uint(code&15))
+		d.writeBits(uint32(run>>8), uint(repeatBits[run&0xFF]))
 	}
 }
 
-// content writes the text and the end of the block in these codes.
-func (d *deflater) content(text []byte, literals, distances *prefixEncoder) {
+// writeData writes the text and the end of the block with these codes.
+func (d *deflater) writeData(text []byte, literals, distances *huffmanEncoder) {
 	out, word, n := d.out, d.word, d.n
 	for _, m := range d.matches {
 		for _, b := range text[:m.literals] {
@@ -245,11 +249,11 @@ func (d *deflater) content(text []byte, literals, distances *prefixEncoder) {
 				word >>= 48
 				n -= 48
 			}
-			w := literals.words[b]
-			word |= uint64(w>>4) << (n & 63)
-			n += uint(w & 15)
+			code := literals.codes[b]
+			word |= uint64(code>>4) << (n & 63)
+			n += uint(code & 15)
 		}
-		// Fewer than 8 bits are left, to which come at most two words of 15 and 5 and 13 more.
+		// Fewer than 8 bits are left, and at most two codes of 15 and 5 and 13 extra bits follow.
 		out = binary.LittleEndian.AppendUint64(out, word)[:len(out)+int(n>>3)]
 		word >>= n &^ 7 & 63
 		n &= 7
@@ -259,25 +263,25 @@ func (d *deflater) content(text []byte, literals, distances *prefixEncoder) {
 		text = text[int(m.literals)+int(m.length):]
 
 		symbol := lengthSymbols[m.length]
-		w := literals.words[firstLength+int(symbol)]
-		word |= uint64(w>>4) << (n & 63)
-		n += uint(w & 15)
+		code := literals.codes[firstLength+int(symbol)]
+		word |= uint64(code>>4) << (n & 63)
+		n += uint(code & 15)
 		word |= uint64(m.length-lengthBase[symbol]) << (n & 63)
 		n += uint(lengthBits[symbol])
 		symbol = distanceSymbol(m.distance)
-		w = distances.words[symbol]
-		word |= uint64(w>>4) << (n & 63)
-		n += uint(w & 15)
+		code = distances.codes[symbol]
+		word |= uint64(code>>4) << (n & 63)
+		n += uint(code & 15)
 		word |= uint64(m.distance-distanceBase[symbol]) << (n & 63)
 		n += uint(distanceBits[symbol])
 	}
 	d.out, d.word, d.n = out, word, n
-	w := literals.words[endOfBlock]
-	d.bits(w>>4, uint(w&15))
+	code := literals.codes[endOfBlock]
+	d.writeBits(code>>4, uint(code&15))
 }
 
-// bits writes the n lowest bits of v, up to 16.
-func (d *deflater) bits(v uint32, n uint) {
+// writeBits writes the n lowest bits of v, up to 16.
+func (d *deflater) writeBits(v uint32, n uint) {
 	d.word |= uint64(v) << d.n
 	d.n += n
 	d.out = binary.LittleEndian.AppendUint64(d.out, d.word)[:len(d.out)+int(d.n>>3)]

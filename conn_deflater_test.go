@@ -44,9 +44,9 @@ func TestDeflaterSize(t *testing.T) {
 	}
 }
 
-// TestPrefixEncoder: whatever occurs how often, no word is too long, and each is read as its
-// symbol.
-func TestPrefixEncoder(t *testing.T) {
+// TestHuffmanEncoder: whatever occurs how often, no code is too long, and each is decoded to
+// its symbol.
+func TestHuffmanEncoder(t *testing.T) {
 	var fibonacci [24]uint32 // the deepest tree for 64 Ki
 	for i := range fibonacci {
 		fibonacci[i] = 1
@@ -55,12 +55,12 @@ func TestPrefixEncoder(t *testing.T) {
 		}
 	}
 	choose := mathrand.New(mathrand.NewPCG(5, 6))
-	d := new(prefixDecoder)
-	for _, longest := range []uint8{maxMetaWord, maxWord} {
-		e := new(prefixEncoder)
+	d := new(huffmanDecoder)
+	for _, longest := range []uint8{maxCodeLengthBits, maxCodeBits} {
+		e := new(huffmanEncoder)
 		for round := range 500 {
-			n := maxMeta
-			if longest == maxWord {
+			n := maxCodeLengths
+			if longest == maxCodeBits {
 				n = 2 + choose.IntN(maxLiterals-1)
 			}
 			clear(e.count[:])
@@ -71,17 +71,17 @@ func TestPrefixEncoder(t *testing.T) {
 				copy(e.count[:n], fibonacci[:])
 				n = min(n, len(fibonacci))
 			}
-			e.set(n, longest)
-			if !d.set(e.lengths[:n]) {
-				t.Fatalf("not a code: %d", e.lengths[:n])
+			e.build(n, longest)
+			if !d.build(e.lengths[:n]) {
+				t.Fatalf("not the lengths of codes: %d", e.lengths[:n])
 			}
 			for symbol, count := range e.count[:n] {
 				length := e.lengths[symbol]
 				if length > longest || (length > 0) != (count > 0) {
-					t.Fatalf("symbol %d occurs %d times: a word of %d bits", symbol, count, length)
+					t.Fatalf("symbol %d occurs %d times: a code of %d bits", symbol, count, length)
 				}
-				if count > 0 && d.find(uint64(e.words[symbol]>>4)) != uint16(symbol)<<4|uint16(length) {
-					t.Fatalf("the word of symbol %d is read as %x", symbol, d.find(uint64(e.words[symbol]>>4)))
+				if count > 0 && d.find(uint64(e.codes[symbol]>>4)) != uint16(symbol)<<4|uint16(length) {
+					t.Fatalf("the code of symbol %d is decoded to %x", symbol, d.find(uint64(e.codes[symbol]>>4)))
 				}
 			}
 		}
@@ -98,16 +98,16 @@ func TestAppendRuns(t *testing.T) {
 		}
 		for _, run := range appendRuns(nil, lengths) {
 			symbol, more := run&0xFF, int(run>>8)
-			if more >= 1<<metaBits[symbol] {
+			if more >= 1<<repeatBits[symbol] {
 				t.Fatalf("symbol %d with %d", symbol, more)
 			}
 			switch {
 			case symbol < 16:
 				got = append(got, uint8(symbol))
 			case symbol == 16:
-				got = append(got, bytes.Repeat(got[len(got)-1:], int(metaBase[symbol])+more)...)
+				got = append(got, bytes.Repeat(got[len(got)-1:], int(repeatBase[symbol])+more)...)
 			default:
-				got = append(got, make([]byte, int(metaBase[symbol])+more)...)
+				got = append(got, make([]byte, int(repeatBase[symbol])+more)...)
 			}
 		}
 		if !bytes.Equal(got, lengths) {

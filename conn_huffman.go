@@ -6,24 +6,23 @@ import (
 	"sync"
 )
 
-// This file is the prefix codes of deflate (RFC 1951 §3.2.2). A code is given by the lengths of its
-// words, one for each symbol, 0 for a symbol without one. Words of the same length count up in the
-// order of the symbols, and lie behind the shorter ones.
+// This file is the Huffman codes of deflate (RFC 1951 §3.2.2). The codes of an alphabet are given
+// by their lengths, one for each symbol, 0 for a symbol without a code. Codes of the same length
+// are consecutive in the order of their symbols, and lie behind the shorter ones.
 
 const (
-	// maxWord is the length of the longest word, in bits.
-	maxWord = 15
-	// maxMetaWord is that of the code of lengths of words.
-	maxMetaWord = 7
-	// endOfBlock is the symbol behind the literal bytes, and firstLength that of the first length.
+	// maxCodeBits is the length of the longest code of literals, lengths and distances, in bits,
+	// and maxCodeLengthBits that of the code length alphabet.
+	maxCodeBits, maxCodeLengthBits = 15, 7
+	// endOfBlock is the symbol behind the literals, and firstLength that of the first length.
 	endOfBlock, firstLength = 256, 257
-	// maxLiterals, maxDistances and maxMeta are how many symbols there are in the code of literals
-	// and lengths, of distances, and of the lengths of the words of those two (RFC 1951 §3.2.7).
-	maxLiterals, maxDistances, maxMeta = 286, 30, 19
+	// maxLiterals, maxDistances and maxCodeLengths are how many symbols the literal/length alphabet
+	// has, that of distances, and the code length alphabet (RFC 1951 §3.2.7).
+	maxLiterals, maxDistances, maxCodeLengths = 286, 30, 19
 )
 
-// lengthBase, lengthBits, distanceBase and distanceBits are what a symbol stands for, and how many
-// bits that are added to it follow (RFC 1951 §3.2.5).
+// lengthBase, lengthBits, distanceBase and distanceBits are the least that a symbol stands for,
+// and how many extra bits, which are added to it, follow (RFC 1951 §3.2.5).
 var (
 	lengthBase   = [29]uint16{3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258}
 	lengthBits   = [29]uint8{0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0}
@@ -31,17 +30,18 @@ var (
 	distanceBits = [30]uint8{0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13}
 )
 
-// metaOrder is the order in which the lengths of the words of the meta code come (RFC 1951 §3.2.7).
-var metaOrder = [maxMeta]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
+// codeLengthOrder is the order in which the lengths of the codes of the code length alphabet are
+// written (RFC 1951 §3.2.7).
+var codeLengthOrder = [maxCodeLengths]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
 
-// metaBase and metaBits are how often the symbols 16 to 18 of the meta code repeat the length
-// before, or 0, and how many bits that are added to it follow.
+// repeatBase and repeatBits are how often, at least, the symbols 16 to 18 of the code length
+// alphabet repeat the length before, or 0, and how many extra bits follow.
 var (
-	metaBase = [maxMeta]uint8{16: 3, 17: 3, 18: 11}
-	metaBits = [maxMeta]uint8{16: 2, 17: 3, 18: 7}
+	repeatBase = [maxCodeLengths]uint8{16: 3, 17: 3, 18: 11}
+	repeatBits = [maxCodeLengths]uint8{16: 2, 17: 3, 18: 7}
 )
 
-// lengthSymbols has the symbol of each length, counted from the first.
+// lengthSymbols has the symbol of each length, less firstLength.
 var lengthSymbols = func() (symbols [maxMatch + 1]uint8) {
 	for symbol, base := range lengthBase {
 		for length := int(base); length <= maxMatch; length++ {
@@ -61,49 +61,49 @@ func distanceSymbol(distance uint16) uint8 {
 	return uint8(2*n + 2 + int(d>>n&1))
 }
 
-// fixedLengths are the lengths of the words of RFC 1951 §3.2.6.
+// fixedLengths returns the lengths of the fixed codes (RFC 1951 §3.2.6).
 func fixedLengths() (literals, distances []uint8) {
 	literals = slices.Concat(slices.Repeat([]uint8{8}, 144), slices.Repeat([]uint8{9}, 112), slices.Repeat([]uint8{7}, 24), slices.Repeat([]uint8{8}, 8))
 	return literals, slices.Repeat([]uint8{5}, 32)
 }
 
-// firstWords returns the first word of each length, and how many there are. The first of the 16
-// bits is the highest; a word that is shorter has zeros behind it.
-func firstWords(lengths []uint8) (words [maxWord + 1]uint16, count [maxWord + 1]int) {
+// firstCodes returns the first code of each length, and how many there are. The first bit of a code
+// is the highest of 16; zeros follow the last.
+func firstCodes(lengths []uint8) (first [maxCodeBits + 1]uint16, count [maxCodeBits + 1]int) {
 	for _, length := range lengths {
 		count[length]++
 	}
-	word := uint16(0)
-	for length := 1; length <= maxWord; length++ {
-		words[length] = word
-		word += uint16(count[length]) << (16 - length)
+	code := uint16(0)
+	for length := 1; length <= maxCodeBits; length++ {
+		first[length] = code
+		code += uint16(count[length]) << (16 - length)
 	}
-	return words, count
+	return first, count
 }
 
-// quickBits is the length of the words up to which a prefixDecoder looks a symbol up.
-const quickBits = 9
+// lookupBits is the length of the longest code whose symbol a huffmanDecoder looks up.
+const lookupBits = 9
 
-// prefixDecoder finds the symbol that a word stands for. A word's first bit is the lowest of the
-// bits that it is looked up by.
-type prefixDecoder struct {
-	// quick has, for the next quickBits bits, the symbol <<4 and the length of its word; 0 if the
-	// word is longer.
-	quick [1 << quickBits]uint16
-	// Those that are longer. The words of a length are the 16 next bits, the first of them the
-	// highest, below end; their symbols are at offset, plus the word.
-	end     [maxWord + 1]uint32
-	offset  [maxWord + 1]uint16
-	symbols [maxLiterals + 2]uint16 // by word
+// huffmanDecoder decodes the symbols of an alphabet. The first bit of a code is the lowest of those
+// it is looked up by.
+type huffmanDecoder struct {
+	// lookup has, for the next lookupBits bits, the symbol <<4 and the length of its code; 0 if the
+	// code is longer.
+	lookup [1 << lookupBits]uint16
+	// Codes that are longer. As firstCodes has them, those of a length are below its end, and their
+	// symbols begin at the code plus offset.
+	end     [maxCodeBits + 1]uint32
+	offset  [maxCodeBits + 1]uint16
+	symbols [maxLiterals + 2]uint16 // by code
 }
 
-// set sets the code. It reports false if a word is ambiguous, or if bits are left that are no word,
-// unless the code has no word at all or one of one bit.
-func (d *prefixDecoder) set(lengths []uint8) (ok bool) {
-	next, count := firstWords(lengths)
+// build sets the codes of these lengths. It reports false if one is the prefix of another, or if
+// there are bits that no code begins with, unless there is no code at all or one of one bit.
+func (d *huffmanDecoder) build(lengths []uint8) (ok bool) {
+	next, count := firstCodes(lengths)
 	used := len(lengths) - count[0]
 	index, end := 0, 0
-	for length := 1; length <= maxWord; length++ {
+	for length := 1; length <= maxCodeBits; length++ {
 		d.offset[length] = uint16(index) - next[length]>>(16-length)
 		index += count[length]
 		end += count[length] << (16 - length)
@@ -112,53 +112,53 @@ func (d *prefixDecoder) set(lengths []uint8) (ok bool) {
 	if end != 1<<16 && used > 0 && !(used == 1 && count[1] == 1) {
 		return false
 	}
-	clear(d.quick[:])
+	clear(d.lookup[:])
 	for symbol, length := range lengths {
 		if length == 0 {
 			continue
 		}
-		word := next[length]
+		code := next[length]
 		next[length] += 1 << (16 - length)
-		if length > quickBits {
-			d.symbols[d.offset[length]+word>>(16-length)] = uint16(symbol)
+		if length > lookupBits {
+			d.symbols[d.offset[length]+code>>(16-length)] = uint16(symbol)
 			continue
 		}
-		for i := int(bits.Reverse16(word)); i < len(d.quick); i += 1 << length {
-			d.quick[i] = uint16(symbol)<<4 | uint16(length)
+		for i := int(bits.Reverse16(code)); i < len(d.lookup); i += 1 << length {
+			d.lookup[i] = uint16(symbol)<<4 | uint16(length)
 		}
 	}
 	return true
 }
 
-// find returns the symbol <<4 of the next word and the word's length; 0 if there is none.
-func (d *prefixDecoder) find(next uint64) uint16 {
-	if entry := d.quick[next%(1<<quickBits)]; entry != 0 {
+// find returns the symbol <<4 of the next code and its length; 0 if there is none.
+func (d *huffmanDecoder) find(next uint64) uint16 {
+	if entry := d.lookup[next%(1<<lookupBits)]; entry != 0 {
 		return entry
 	}
-	word := bits.Reverse16(uint16(next))
-	for length := quickBits + 1; length <= maxWord; length++ {
-		if uint32(word) < d.end[length] {
-			return d.symbols[d.offset[length]+word>>(16-length)]<<4 | uint16(length)
+	code := bits.Reverse16(uint16(next))
+	for length := lookupBits + 1; length <= maxCodeBits; length++ {
+		if uint32(code) < d.end[length] {
+			return d.symbols[d.offset[length]+code>>(16-length)]<<4 | uint16(length)
 		}
 	}
 	return 0
 }
 
-// fixedDecoders are those of RFC 1951 §3.2.6.
-var fixedDecoders = sync.OnceValue(func() *[2]prefixDecoder {
-	var d [2]prefixDecoder
+// fixedDecoders are for literals and lengths, and for distances, in the fixed codes.
+var fixedDecoders = sync.OnceValue(func() *[2]huffmanDecoder {
+	var d [2]huffmanDecoder
 	literals, distances := fixedLengths()
-	d[0].set(literals)
-	d[1].set(distances)
+	d[0].build(literals)
+	d[1].build(distances)
 	return &d
 })
 
-// prefixEncoder has the words of a code that is made to measure: the oftener a symbol occurs, the
-// shorter its word.
-type prefixEncoder struct {
+// huffmanEncoder makes the codes of an alphabet: the more often a symbol occurs, the shorter its
+// code.
+type huffmanEncoder struct {
 	count   [maxLiterals]uint32     // how often each symbol occurs
-	lengths [maxLiterals + 2]uint8  // of the words
-	words   [maxLiterals + 2]uint32 // a word, its first bit the lowest, <<4, and its length
+	lengths [maxLiterals + 2]uint8  // of the codes
+	codes   [maxLiterals + 2]uint32 // a code, its first bit the lowest, <<4, and its length
 
 	// The tree of Huffman's algorithm. Its leaves are the symbols that occur, the rarest first; its
 	// inner nodes follow in the order in which they are made, which is by weight, too.
@@ -168,8 +168,8 @@ type prefixEncoder struct {
 	depths  [2 * maxLiterals]uint8
 }
 
-// set makes words of at most longest bits for those of n symbols that occur.
-func (e *prefixEncoder) set(n int, longest uint8) {
+// build makes codes of at most longest bits for those of n symbols that occur.
+func (e *huffmanEncoder) build(n int, longest uint8) {
 	e.leaves = e.leaves[:0]
 	for symbol, count := range e.count[:n] {
 		e.lengths[symbol] = 0
@@ -181,8 +181,8 @@ func (e *prefixEncoder) set(n int, longest uint8) {
 	for i, leaf := range e.leaves {
 		e.weights[i] = leaf >> 9
 	}
-	// A code with words that are too long is made again for symbols that differ less.
-	for e.grow(len(e.leaves)) > longest {
+	// If a code is too long, all are made again for weights that differ less.
+	for e.buildTree(len(e.leaves)) > longest {
 		for i := range e.leaves {
 			e.weights[i] = (e.weights[i] + 1) / 2
 		}
@@ -190,19 +190,19 @@ func (e *prefixEncoder) set(n int, longest uint8) {
 	for i, leaf := range e.leaves {
 		e.lengths[leaf%(1<<9)] = max(e.depths[i], 1)
 	}
-	e.number(n)
+	e.assignCodes(n)
 }
 
-// size returns how many bits all that occurs takes with words of these lengths.
-func (e *prefixEncoder) size(lengths *[maxLiterals + 2]uint8) (n int) {
+// size returns how many bits all that occurs takes with codes of these lengths.
+func (e *huffmanEncoder) size(lengths *[maxLiterals + 2]uint8) (n int) {
 	for _, leaf := range e.leaves {
 		n += int(leaf>>9) * int(lengths[leaf%(1<<9)])
 	}
 	return n
 }
 
-// grow makes the tree of n leaves, and returns how deep it is.
-func (e *prefixEncoder) grow(n int) (deepest uint8) {
+// buildTree makes the tree of n leaves, and returns how deep it is.
+func (e *huffmanEncoder) buildTree(n int) (deepest uint8) {
 	leaf, inner, root := 0, n, 2*n-2
 	for made := n; made <= root; made++ {
 		e.weights[made] = 0
@@ -226,24 +226,24 @@ func (e *prefixEncoder) grow(n int) (deepest uint8) {
 	return deepest
 }
 
-// number makes the words of n symbols from their lengths.
-func (e *prefixEncoder) number(n int) {
-	next, _ := firstWords(e.lengths[:n])
+// assignCodes makes the codes of n symbols from their lengths.
+func (e *huffmanEncoder) assignCodes(n int) {
+	next, _ := firstCodes(e.lengths[:n])
 	for symbol, length := range e.lengths[:n] {
 		if length > 0 {
-			e.words[symbol] = uint32(bits.Reverse16(next[length]))<<4 | uint32(length)
+			e.codes[symbol] = uint32(bits.Reverse16(next[length]))<<4 | uint32(length)
 			next[length] += 1 << (16 - length)
 		}
 	}
 }
 
-// fixedEncoders are those of RFC 1951 §3.2.6.
-var fixedEncoders = sync.OnceValue(func() *[2]prefixEncoder {
-	var e [2]prefixEncoder
+// fixedEncoders are for literals and lengths, and for distances, with the fixed codes.
+var fixedEncoders = sync.OnceValue(func() *[2]huffmanEncoder {
+	var e [2]huffmanEncoder
 	literals, distances := fixedLengths()
 	copy(e[0].lengths[:], literals)
 	copy(e[1].lengths[:], distances)
-	e[0].number(len(literals))
-	e[1].number(len(distances))
+	e[0].assignCodes(len(literals))
+	e[1].assignCodes(len(distances))
 	return &e
 })

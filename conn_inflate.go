@@ -56,8 +56,8 @@ type inflater struct {
 	n        int    // how many they are; negative if more were asked for than there are
 
 	inflated
-	literals, distances prefixDecoder
-	lengths             [maxLiterals + maxDistances + 138]uint8 // of the words of those two, and room for a repetition
+	literals, distances huffmanDecoder
+	lengths             [maxLiterals + maxDistances + 138]uint8 // of the codes of those two, and room for a repetition
 	own                 [8 << 10]byte                           // for messages that are not inflated into a caller's buffer
 }
 
@@ -91,7 +91,7 @@ func (z *inflater) inflate(dst, message, tail []byte, limit int64, text bool) ([
 	}
 	z.at, z.base, z.start, z.checked = len(z.out), len(z.out), len(z.out), len(z.out)
 
-	if err := z.blocks(len(tail)); err != nil {
+	if err := z.decode(len(tail)); err != nil {
 		return nil, err
 	}
 	if err := z.check(); err != nil {
@@ -106,23 +106,23 @@ func (z *inflater) inflate(dst, message, tail []byte, limit int64, text bool) ([
 	return z.out[:z.at], nil
 }
 
-// blocks reads blocks until all is read or, when a last one has ended, no more than a part of the
+// decode decodes blocks until all is read or, when a last one has ended, no more than a part of the
 // tail is left.
-func (z *inflater) blocks(tail int) error {
+func (z *inflater) decode(tail int) error {
 	for z.unread() > 0 {
-		final, kind := z.bits(1) == 1, z.bits(2)
+		final, kind := z.readBits(1) == 1, z.readBits(2)
 		var err error
 		switch kind {
 		case 0:
-			err = z.stored()
+			err = z.copyStored()
 		case 1:
 			fixed := fixedDecoders()
-			err = z.codes(&fixed[0], &fixed[1])
+			err = z.decodeBlock(&fixed[0], &fixed[1])
 		case 2:
-			if !z.readCodes() {
+			if !z.readHeader() {
 				return errNotDeflate
 			}
-			err = z.codes(&z.literals, &z.distances)
+			err = z.decodeBlock(&z.literals, &z.distances)
 		default:
 			err = errNotDeflate
 		}
@@ -132,7 +132,7 @@ func (z *inflater) blocks(tail int) error {
 		if final {
 			// RFC 7692 §7.2.3.4: if the message goes on, then at the next byte. No compressor
 			// refers back over that point.
-			z.bits(z.n & 7)
+			z.readBits(z.n & 7)
 			z.start = z.at
 			if z.unread() <= 8*tail {
 				return nil
@@ -159,8 +159,8 @@ func (z *inflater) refill() {
 	}
 }
 
-// bits reads up to 16 bits. Behind the end they are 0, and n is negative.
-func (z *inflater) bits(n int) int {
+// readBits reads up to 16 bits. Behind the end they are 0, and n is negative.
+func (z *inflater) readBits(n int) int {
 	if z.n < n {
 		z.refill()
 	}
@@ -170,10 +170,10 @@ func (z *inflater) bits(n int) int {
 	return v
 }
 
-// stored copies a block that is not compressed (RFC 1951 §3.2.4).
-func (z *inflater) stored() error {
-	z.bits(z.n & 7)
-	length, complement := z.bits(16), z.bits(16)
+// copyStored copies a block that is not compressed (RFC 1951 §3.2.4).
+func (z *inflater) copyStored() error {
+	z.readBits(z.n & 7)
+	length, complement := z.readBits(16), z.readBits(16)
 	if z.n < 0 || length != ^complement&0xFFFF {
 		return errNotDeflate
 	}
@@ -185,7 +185,7 @@ func (z *inflater) stored() error {
 		}
 		switch {
 		case z.n > 0:
-			z.out[z.at] = byte(z.bits(8))
+			z.out[z.at] = byte(z.readBits(8))
 			z.at++
 		case len(z.in) > 0:
 			z.word = 0
@@ -201,32 +201,33 @@ func (z *inflater) stored() error {
 	return nil
 }
 
-// readCodes reads the codes of a block (RFC 1951 §3.2.7), and reports whether they are valid.
-func (z *inflater) readCodes() (ok bool) {
-	literals, distances, meta := 257+z.bits(5), 1+z.bits(5), 4+z.bits(4)
+// readHeader reads the Huffman codes of a block (RFC 1951 §3.2.7), and reports whether they are
+// valid.
+func (z *inflater) readHeader() (ok bool) {
+	literals, distances, codeLengths := 257+z.readBits(5), 1+z.readBits(5), 4+z.readBits(4)
 	if literals > maxLiterals || distances > maxDistances {
 		return false
 	}
-	var metaLengths [maxMeta]uint8
-	for _, symbol := range metaOrder[:meta] {
-		metaLengths[symbol] = uint8(z.bits(3))
+	var own [maxCodeLengths]uint8
+	for _, symbol := range codeLengthOrder[:codeLengths] {
+		own[symbol] = uint8(z.readBits(3))
 	}
-	code := &z.distances // which is not set yet
-	if !code.set(metaLengths[:]) {
+	decoder := &z.distances // which are not read yet
+	if !decoder.build(own[:]) {
 		return false
 	}
 	lengths, n := &z.lengths, 0
 	for n < literals+distances {
 		z.refill()
-		entry := code.find(z.word)
-		z.bits(int(entry & 15))
+		entry := decoder.find(z.word)
+		z.readBits(int(entry & 15))
 		symbol := entry >> 4
 		if entry == 0 || z.n < 0 || symbol == 16 && n == 0 {
 			return false
 		}
 		value, repeat := uint8(symbol), 1
 		if symbol >= 16 {
-			value, repeat = 0, int(metaBase[symbol])+z.bits(int(metaBits[symbol]))
+			value, repeat = 0, int(repeatBase[symbol])+z.readBits(int(repeatBits[symbol]))
 		}
 		if symbol == 16 {
 			value = lengths[n-1]
@@ -236,14 +237,14 @@ func (z *inflater) readCodes() (ok bool) {
 			n++
 		}
 	}
-	return n == literals+distances && z.n >= 0 && z.literals.set(lengths[:literals]) && z.distances.set(lengths[literals:n])
+	return n == literals+distances && z.n >= 0 && z.literals.build(lengths[:literals]) && z.distances.build(lengths[literals:n])
 }
 
-// codes decodes the rest of a block that is compressed with these codes.
-func (z *inflater) codes(literals, distances *prefixDecoder) error {
+// decodeBlock decodes the data of a block with these codes.
+func (z *inflater) decodeBlock(literals, distances *huffmanDecoder) error {
 	in, word, n, out, at := z.in, z.word, z.n, z.out, z.at
 	for {
-		if n < 48 { // the most that is read below, two words of 15 bits and 5 and 13 more
+		if n < 48 { // the most that is read below, two codes of 15 bits and 5 and 13 extra bits
 			if len(in) >= 8 {
 				word |= binary.LittleEndian.Uint64(in) << (uint(n) & 63)
 				in = in[(63-uint(n))>>3&7:]
@@ -254,7 +255,7 @@ func (z *inflater) codes(literals, distances *prefixDecoder) error {
 				in, word, n = z.in, z.word, z.n
 			}
 		}
-		entry := literals.quick[word%(1<<quickBits)]
+		entry := literals.lookup[word%(1<<lookupBits)]
 		if entry == 0 {
 			entry = literals.find(word)
 		}
@@ -287,7 +288,7 @@ func (z *inflater) codes(literals, distances *prefixDecoder) error {
 		word >>= extra
 		n -= int(extra)
 
-		entry = distances.quick[word%(1<<quickBits)]
+		entry = distances.lookup[word%(1<<lookupBits)]
 		if entry == 0 {
 			entry = distances.find(word)
 		}
