@@ -133,7 +133,7 @@ func (c *Conn) write(ctx context.Context, op opcode, p []byte, compress bool) er
 	if op != opText && op != opBinary {
 		return errMessageType
 	}
-	if err := c.out.waitForRoom(ctx); err != nil {
+	if err := c.out.waitBelow(ctx, 1); err != nil {
 		return err
 	}
 	h, frame := c.header(op), []byte(nil)

@@ -51,7 +51,7 @@ func (c *Conn) Close(code StatusCode, reason string) error {
 	if !began {
 		return ErrClosed
 	}
-	if c.out.failure() != nil {
+	if _, _, failure := c.out.progress(); failure != nil {
 		return c.out.closedError()
 	}
 	c.in.mu.Lock()

@@ -122,7 +122,7 @@ func (d *deflater) writeBlock(text []byte) {
 	header, headerSize := d.makeHeader()
 	size := headerSize + literals.size(&literals.lengths) + distances.size(&distances.lengths)
 
-	fixed := fixedEncoders()
+	fixed, _ := fixedCodes()
 	fixedSize := literals.size(&fixed[0].lengths) + distances.size(&fixed[1].lengths)
 	d.out = slices.Grow(d.out, (min(size, fixedSize)+extra)/8+16) // once, if one block is all
 	if fixedSize <= size {

@@ -61,12 +61,6 @@ func distanceSymbol(distance uint16) uint8 {
 	return uint8(2*n + 2 + int(d>>n&1))
 }
 
-// fixedLengths returns the lengths of the fixed codes (RFC 1951 §3.2.6).
-func fixedLengths() (literals, distances []uint8) {
-	literals = slices.Concat(slices.Repeat([]uint8{8}, 144), slices.Repeat([]uint8{9}, 112), slices.Repeat([]uint8{7}, 24), slices.Repeat([]uint8{8}, 8))
-	return literals, slices.Repeat([]uint8{5}, 32)
-}
-
 // firstCodes returns the first code of each length, and how many there are. The first bit of a code
 // is the highest of 16; zeros follow the last.
 func firstCodes(lengths []uint8) (first [maxCodeBits + 1]uint16, count [maxCodeBits + 1]int) {
@@ -143,15 +137,6 @@ func (d *huffmanDecoder) find(next uint64) uint16 {
 	}
 	return 0
 }
-
-// fixedDecoders are for literals and lengths, and for distances, in the fixed codes.
-var fixedDecoders = sync.OnceValue(func() *[2]huffmanDecoder {
-	var d [2]huffmanDecoder
-	literals, distances := fixedLengths()
-	d[0].build(literals)
-	d[1].build(distances)
-	return &d
-})
 
 // huffmanEncoder makes the codes of an alphabet: the more often a symbol occurs, the shorter its
 // code.
@@ -237,13 +222,17 @@ func (e *huffmanEncoder) assignCodes(n int) {
 	}
 }
 
-// fixedEncoders are for literals and lengths, and for distances, with the fixed codes.
-var fixedEncoders = sync.OnceValue(func() *[2]huffmanEncoder {
-	var e [2]huffmanEncoder
-	literals, distances := fixedLengths()
-	copy(e[0].lengths[:], literals)
-	copy(e[1].lengths[:], distances)
-	e[0].assignCodes(len(literals))
-	e[1].assignCodes(len(distances))
-	return &e
+// fixedCodes returns the fixed codes (RFC 1951 §3.2.6): the first are for literals and lengths, the
+// second for distances.
+var fixedCodes = sync.OnceValues(func() (e *[2]huffmanEncoder, d *[2]huffmanDecoder) {
+	e, d = new([2]huffmanEncoder), new([2]huffmanDecoder)
+	for i, lengths := range [][]uint8{
+		slices.Concat(slices.Repeat([]uint8{8}, 144), slices.Repeat([]uint8{9}, 112), slices.Repeat([]uint8{7}, 24), slices.Repeat([]uint8{8}, 8)),
+		slices.Repeat([]uint8{5}, 32),
+	} {
+		copy(e[i].lengths[:], lengths)
+		e[i].assignCodes(len(lengths))
+		d[i].build(lengths)
+	}
+	return e, d
 })

@@ -116,7 +116,7 @@ func (z *inflater) decode(tail int) error {
 		case 0:
 			err = z.copyStored()
 		case 1:
-			fixed := fixedDecoders()
+			_, fixed := fixedCodes()
 			err = z.decodeBlock(&fixed[0], &fixed[1])
 		case 2:
 			if !z.readHeader() {

@@ -25,9 +25,10 @@ const (
 // must arrange a flush: call wake soon, or hand the connection to a flusher. So exactly one party
 // is responsible for queued bytes: the caller of push, then the writer.
 //
-// There is one writer at a time. On the fast path it is the caller of wake, which makes one or two
-// writes that do not wait; what the kernel does not take is left to the drainer. On the portable
-// path only the drainer writes: a goroutine that exists while there is something to write.
+// There is one writer at a time. On the fast path it is the caller of wake, or of pushCopy with a
+// large frame that need not be queued, which makes one or two writes that do not wait; what the
+// kernel does not take is left to the drainer. On the portable path only the drainer writes, behind
+// the response to the handshake: a goroutine that exists while there is something to write.
 type outbox struct {
 	nc   net.Conn
 	fast *fastIO // nil on the portable path
@@ -438,14 +439,8 @@ func (o *outbox) bound(limit int) {
 	o.limit = limit
 }
 
-// waitForRoom waits until less than the limit is queued: if the queue is full, until half of it has
-// gone. It locks.
-func (o *outbox) waitForRoom(ctx context.Context) error { return o.waitBelow(ctx, 1) }
-
-// waitUntilHalf waits until less than half the limit is queued. It locks.
-func (o *outbox) waitUntilHalf(ctx context.Context) error { return o.waitBelow(ctx, 2) }
-
-// waitBelow waits until less than that part of the limit is queued.
+// waitBelow waits until less than the limit is queued, divided by part. If it has to wait, it waits
+// until less than half is. It locks.
 func (o *outbox) waitBelow(ctx context.Context, part int) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -473,7 +468,7 @@ func (o *outbox) closed() <-chan struct{} {
 }
 
 // progress says how many bytes have still to leave, when the network last took some, by nanotime,
-// and what failed. It locks.
+// and why what was queued was not all written; nil if it was, or still may be. It locks.
 func (o *outbox) progress() (unsent int, takenAt int64, failure error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -485,13 +480,6 @@ func (o *outbox) progress() (unsent int, takenAt int64, failure error) {
 		failure = o.err
 	}
 	return o.bytes, takenAt, failure
-}
-
-// failure returns why what was queued was not all written; nil if it was, or still may be. It
-// locks.
-func (o *outbox) failure() error {
-	_, _, failure := o.progress()
-	return failure
 }
 
 // closedBy returns the ending of a closing connection; nil if it is not closing. It locks.

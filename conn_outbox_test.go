@@ -523,13 +523,9 @@ func TestOutboxVolatile(t *testing.T) {
 
 func TestOutboxWaits(t *testing.T) {
 	const limit, n = 100_000, 9996 // frames of 10,000 bytes
-	type waiter struct {
-		name string
-		wait func(*outbox, context.Context) error
-	}
-	room, half := waiter{"for room", (*outbox).waitForRoom}, waiter{"until half", (*outbox).waitUntilHalf}
+	const room, half = 1, 2        // parts of the limit
 	rows := []struct {
-		waiter
+		part   int
 		queued int // frames, each of which leaves alone
 		passes int // of them leave before the waiter goes on
 	}{
@@ -549,13 +545,13 @@ func TestOutboxWaits(t *testing.T) {
 			}
 			done := make(chan error, 3)
 			for range cap(done) {
-				go func() { done <- row.wait(o, context.Background()) }()
+				go func() { done <- o.waitBelow(context.Background(), row.part) }()
 			}
 			synctest.Wait()
 			// All but the first frame would leave together: what is queued is let out by hand.
 			for pass := 0; pass < row.passes; pass++ {
 				if len(done) > 0 {
-					t.Fatalf("%s with %d queued: went on after %d had left, not %d", row.name, row.queued, pass, row.passes)
+					t.Fatalf("1/%d with %d queued: went on after %d had left, not %d", row.part, row.queued, pass, row.passes)
 				}
 				o.mu.Lock()
 				o.pop()
@@ -564,11 +560,11 @@ func TestOutboxWaits(t *testing.T) {
 				synctest.Wait()
 			}
 			if len(done) != cap(done) {
-				t.Fatalf("%s with %d queued: %d went on after %d had left", row.name, row.queued, len(done), row.passes)
+				t.Fatalf("1/%d with %d queued: %d went on after %d had left", row.part, row.queued, len(done), row.passes)
 			}
 			for range cap(done) {
 				if err := <-done; err != nil {
-					t.Errorf("%s with %d queued: %v", row.name, row.queued, err)
+					t.Errorf("1/%d with %d queued: %v", row.part, row.queued, err)
 				}
 			}
 			o.stop(net.ErrClosed)
@@ -576,7 +572,7 @@ func TestOutboxWaits(t *testing.T) {
 		})
 	}
 
-	for _, w := range []waiter{room, half} {
+	for _, part := range []int{room, half} {
 		ends := []struct {
 			name string
 			end  func(o *outbox, g *gatedConn, cancel func())
@@ -597,25 +593,25 @@ func TestOutboxWaits(t *testing.T) {
 				defer cancel()
 				errs := make(chan error, 3)
 				for range cap(errs) {
-					go func() { errs <- w.wait(o, ctx) }()
+					go func() { errs <- o.waitBelow(ctx, part) }()
 				}
 				synctest.Wait()
 				if len(errs) > 0 {
-					t.Fatalf("did not wait %s: %v", w.name, <-errs)
+					t.Fatalf("did not wait for 1/%d: %v", part, <-errs)
 				}
 				end.end(o, g, cancel)
 				synctest.Wait()
 				if len(errs) != cap(errs) {
-					t.Fatalf("%d waiters %s were released when %s", len(errs), w.name, end.name)
+					t.Fatalf("%d waiters for 1/%d were released when %s", len(errs), part, end.name)
 				}
 				for range cap(errs) {
 					if err := <-errs; !errors.Is(err, end.want) || end.want != context.Canceled && !errors.Is(err, ErrClosed) {
-						t.Errorf("waiting %s, %s: %v, want %v", w.name, end.name, err, end.want)
+						t.Errorf("waiting for 1/%d, %s: %v, want %v", part, end.name, err, end.want)
 					}
 				}
 				cancel()
-				if err := w.wait(o, ctx); err != context.Canceled {
-					t.Errorf("waiting %s with a cancelled context: %v", w.name, err)
+				if err := o.waitBelow(ctx, part); err != context.Canceled {
+					t.Errorf("waiting for 1/%d with a cancelled context: %v", part, err)
 				}
 				g.passAll()
 			})

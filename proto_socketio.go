@@ -111,14 +111,11 @@ func parsePacket(b []byte) (packet, *Error) {
 // are missing. newAssembly checks whether the number is allowed: the attachments of a refused
 // packet still have to be skipped.
 func parseAttachments(b []byte, i int) (n, end int) {
-	end = skipDigits(b, i)
-	if end == i || end-i > len("999999") || b[i] == '0' || end == len(b) || b[end] != '-' {
+	number, end := parseID(b, i)
+	if number == noID || end-i > len("999999") || b[i] == '0' || end == len(b) || b[end] != '-' {
 		return 0, i
 	}
-	for ; i < end; i++ {
-		n = n*10 + int(b[i]-'0')
-	}
-	return n, end + 1
+	return int(number), end + 1
 }
 
 // parseNamespace parses the namespace that begins at b[i] and returns the start of the rest. The

@@ -86,7 +86,7 @@ func (t webSocket) pushPing(f *wireForm) (queued, wake bool) {
 	return t.out.pushControl(opPing, f.whole)
 }
 func (t webSocket) agreed() compression                     { return t.compression }
-func (t webSocket) waitUntilHalf(ctx context.Context) error { return t.out.waitUntilHalf(ctx) }
+func (t webSocket) waitUntilHalf(ctx context.Context) error { return t.out.waitBelow(ctx, 2) }
 func (t webSocket) closeNow()                               { _ = t.cut(net.ErrClosed) }
 func (t webSocket) missed() error                           { return t.out.closedBy().missed() }
 
