@@ -233,8 +233,7 @@ func (d *deflater) writeHeader(h blockHeader) {
 		d.writeBits(uint32(d.codeLengths.lengths[symbol]), 3)
 	}
 	for _, run := range d.runs {
-		code := d.codeLengths.codes[run&0xFF]
-		d.writeBits(code>>4, uint(code&15))
+		d.word, d.n = addCode(d.word, d.n, d.codeLengths.codes[run&0xFF])
 		d.writeBits(uint32(run>>8), uint(repeatBits[run&0xFF]))
 	}
 }
@@ -249,9 +248,7 @@ func (d *deflater) writeData(text []byte, literals, distances *huffmanEncoder) {
 				word >>= 48
 				n -= 48
 			}
-			code := literals.codes[b]
-			word |= uint64(code>>4) << (n & 63)
-			n += uint(code & 15)
+			word, n = addCode(word, n, literals.codes[b])
 		}
 		// Fewer than 8 bits are left, and at most two codes of 15 and 5 and 13 extra bits follow.
 		out = binary.LittleEndian.AppendUint64(out, word)[:len(out)+int(n>>3)]
@@ -263,21 +260,22 @@ func (d *deflater) writeData(text []byte, literals, distances *huffmanEncoder) {
 		text = text[int(m.literals)+int(m.length):]
 
 		symbol := lengthSymbols[m.length]
-		code := literals.codes[firstLength+int(symbol)]
-		word |= uint64(code>>4) << (n & 63)
-		n += uint(code & 15)
+		word, n = addCode(word, n, literals.codes[firstLength+int(symbol)])
 		word |= uint64(m.length-lengthBase[symbol]) << (n & 63)
 		n += uint(lengthBits[symbol])
 		symbol = distanceSymbol(m.distance)
-		code = distances.codes[symbol]
-		word |= uint64(code>>4) << (n & 63)
-		n += uint(code & 15)
+		word, n = addCode(word, n, distances.codes[symbol])
 		word |= uint64(m.distance-distanceBase[symbol]) << (n & 63)
 		n += uint(distanceBits[symbol])
 	}
-	d.out, d.word, d.n = out, word, n
-	code := literals.codes[endOfBlock]
-	d.writeBits(code>>4, uint(code&15))
+	d.out = out
+	d.word, d.n = addCode(word, n, literals.codes[endOfBlock])
+	d.writeBits(0, 0)
+}
+
+// addCode adds a code of a huffmanEncoder to the n lowest bits of word.
+func addCode(word uint64, n uint, code uint32) (uint64, uint) {
+	return word | uint64(code>>4)<<(n&63), n + uint(code&15)
 }
 
 // writeBits writes the n lowest bits of v, up to 16.
