@@ -17,12 +17,25 @@ import (
 	"github.com/atrium-go/atrium/bench/process"
 )
 
+const usage = `Usage: go run ./growth [flags]
+
+Growth measures the processor time of an Atrium server for an event, a call or a visit when there are
+more members, rooms, visitors or processors. It fails if a client is told too much or too little.
+
+`
+
+const legend = `Times are processor time of the server, the kernel's included, for what the row names. "TCP" has clients
+over TCP, "in memory" a function call for each write. The last column is the median as a multiple of the
+row's first.
+
+`
+
 var (
-	quick     = flag.Bool("quick", false, "small numbers, once: whether it works, not how long it takes")
+	quick     = flag.Bool("quick", false, "small numbers, once, in less than a minute: shows that it works, and no more")
 	passes    = flag.Int("passes", 3, "how many servers of each size")
-	only      = flag.String("only", "", "measure one of room, memory, rooms, to, churn, processors")
-	jsonFile  = flag.String("json", "", "a file for a line of JSON a row")
-	profileTo = flag.String("profile", "", "a directory for profiles of the servers with 8 processors; their costs include the profiling")
+	only      = flag.String("only", "", "measure one `part` of room, memory, rooms, to, churn, processors")
+	jsonFile  = flag.String("json", "", "write the results to this `file`, too, a line of JSON each")
+	profileTo = flag.String("profile", "", "a `directory` for profiles of the servers with 8 processors; their costs include the profiling")
 )
 
 func main() {
@@ -35,6 +48,10 @@ func main() {
 		"churn":           profiled(churn),
 		"echo":            profiled(echo),
 	})
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), usage)
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	sizes, most := []int{1000, 5000, 20_000, 50_000}, []int{1000, 100_000}
 	if *quick {
@@ -66,6 +83,11 @@ func main() {
 			}
 		}
 	}
+	if len(t.cells) == 0 {
+		fmt.Fprintf(os.Stderr, "there is no part %q; see -help\n", *only)
+		os.Exit(2)
+	}
+	fmt.Print(legend)
 	t.print(os.Stdout)
 	if *jsonFile != "" {
 		f, err := os.Create(*jsonFile)

@@ -32,7 +32,7 @@ func (t *table) add(r row, of string, value float64) {
 
 func (c *cell) median() float64 { return slices.Sorted(slices.Values(c.values))[len(c.values)/2] }
 
-// each calls f with the median of each cell, and what it's times the row's first.
+// each calls f with the median of each cell, as it is and as a multiple of the row's first.
 func (t *table) each(f func(c *cell, median, ratio float64)) {
 	var rows []row
 	for _, c := range t.cells {
@@ -55,7 +55,7 @@ func (t *table) each(f func(c *cell, median, ratio float64)) {
 
 // print prints the table as markdown.
 func (t *table) print(w io.Writer) {
-	fmt.Fprintln(w, "| what | of | median | from | to | to the first |\n|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| what | of | median | least | most | times the first |\n|---|---|---|---|---|---|")
 	t.each(func(c *cell, median, ratio float64) {
 		format := func(v float64) string {
 			if c.row.unit == "bytes" {

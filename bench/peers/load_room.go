@@ -17,14 +17,14 @@ import (
 // roomSize is the size of a message to a room.
 const roomSize = 128
 
-// rooms are clients that hear what the server says to a room: some messages at once, and when all
-// members have them, the next.
+// rooms are clients that are sent messages to a room: some at once, and when all members have them,
+// the next.
 type rooms struct {
 	members     int
-	deaf        int // others, who never read
+	stalled     int // others, who never read
 	outstanding int
 	batches     int // in a round
-	deafOnes    []*process.Client
+	stalledOnes []*process.Client
 	server      *process.Server
 	due         atomic.Int64 // deliveries
 	arrived     chan struct{}
@@ -37,8 +37,8 @@ func (l *rooms) connect(p place) error {
 	if err != nil {
 		return err
 	}
-	p.dialer.Control = hardOfHearing
-	if l.deafOnes, err = enterAll(p, l.deaf); err != nil {
+	p.dialer.Control = shrinkBuffers
+	if l.stalledOnes, err = enterAll(p, l.stalled); err != nil {
 		return err
 	}
 	l.server = p.Server
@@ -50,7 +50,7 @@ func (l *rooms) connect(p place) error {
 			l.failed <- fmt.Errorf("member %d: %w", i, l.listen(c, p.dialect))
 		})
 	}
-	l.server.Command(-l.members - l.deaf) // wait until they are in the room
+	l.server.Command(-l.members - l.stalled) // wait until they are in the room
 	return nil
 }
 
@@ -62,9 +62,9 @@ func enterAll(p place, n int) ([]*process.Client, error) {
 	})
 }
 
-// hardOfHearing has the kernels hold as little as they can for a connection, at the server too: its
+// shrinkBuffers has the kernels hold as little as they can for a connection, at the server too: its
 // buffer depends on the size of segments. Who does not read then holds the server up at 30 KB.
-func hardOfHearing(_, _ string, rc syscall.RawConn) error {
+func shrinkBuffers(_, _ string, rc syscall.RawConn) error {
 	var err error
 	control := rc.Control(func(fd uintptr) {
 		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 2048),
@@ -112,7 +112,7 @@ func (l *rooms) round() (int, error) {
 
 func (l *rooms) finish() error {
 	l.readers.Wait()
-	for _, c := range l.deafOnes {
+	for _, c := range l.stalledOnes {
 		c.Close()
 	}
 	for range l.members {
@@ -125,4 +125,4 @@ func (l *rooms) finish() error {
 
 func (l *rooms) waits() []time.Duration { return nil }
 
-func (l *rooms) connections() int { return l.members + l.deaf }
+func (l *rooms) connections() int { return l.members + l.stalled }

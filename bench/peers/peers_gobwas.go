@@ -1,6 +1,7 @@
 package main
 
 import (
+	"compress/flate"
 	"errors"
 	"io"
 	"net"
@@ -23,6 +24,10 @@ func gobwasServe(l net.Listener, onHTTP bool, serve func(net.Conn)) {
 		}))
 		return
 	}
+	gobwasAccept(l, ws.Upgrade, serve)
+}
+
+func gobwasAccept(l net.Listener, upgrade func(io.ReadWriter) (ws.Handshake, error), serve func(net.Conn)) {
 	go func() {
 		for {
 			nc, err := l.Accept()
@@ -30,7 +35,7 @@ func gobwasServe(l net.Listener, onHTTP bool, serve func(net.Conn)) {
 				return
 			}
 			go func() {
-				if _, err := ws.Upgrade(nc); err != nil {
+				if _, err := upgrade(nc); err != nil {
 					nc.Close()
 					return
 				}
@@ -59,26 +64,28 @@ func gobwasEcho(onHTTP bool) process.Kind {
 	}
 }
 
-// gobwasDeflate is as in the documentation of ws/wsflate.
+// gobwasHelper is wsflate.DefaultHelper at level 1, as the other libraries compress, instead of 9.
+var gobwasHelper = wsflate.Helper{
+	Compressor: func(w io.Writer) wsflate.Compressor {
+		z, err := flate.NewWriter(w, flate.BestSpeed)
+		check(err)
+		return z
+	},
+	Decompressor: wsflate.DefaultHelper.Decompressor,
+}
+
+// gobwasDeflate is as in the documentation of ws/wsflate, but for the level.
 func gobwasDeflate(l net.Listener) func(int) {
-	go func() {
-		for {
-			nc, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer nc.Close()
-				e := wsflate.Extension{Parameters: wsflate.DefaultParameters}
-				u := ws.Upgrader{Negotiate: e.Negotiate}
-				if _, err := u.Upgrade(nc); err != nil {
-					return
-				}
-				for gobwasInflated(nc) == nil {
-				}
-			}()
+	upgrade := func(nc io.ReadWriter) (ws.Handshake, error) {
+		e := wsflate.Extension{Parameters: wsflate.DefaultParameters}
+		u := ws.Upgrader{Negotiate: e.Negotiate}
+		return u.Upgrade(nc)
+	}
+	gobwasAccept(l, upgrade, func(nc net.Conn) {
+		defer nc.Close()
+		for gobwasInflated(nc) == nil {
 		}
-	}()
+	})
 	return nil
 }
 
@@ -99,11 +106,11 @@ func gobwasInflated(nc net.Conn) error {
 	if compressed, err := wsflate.IsCompressed(frame.Header); err != nil {
 		return err
 	} else if compressed {
-		if frame, err = wsflate.DecompressFrame(frame); err != nil {
+		if frame, err = gobwasHelper.DecompressFrame(frame); err != nil {
 			return err
 		}
 	}
-	answer, err := wsflate.CompressFrame(ws.NewTextFrame(frame.Payload))
+	answer, err := gobwasHelper.CompressFrame(ws.NewTextFrame(frame.Payload))
 	if err != nil {
 		return err
 	}

@@ -60,34 +60,34 @@ func gwsCall(l net.Listener) func(int) {
 	return nil
 }
 
-// A gwsHall is a room whose messages go through gws's Broadcaster: framed once, and written by
+// gwsMembers is a room whose messages go through gws's Broadcaster: framed once, and written by
 // goroutines that it starts for those members that have something to write.
-type gwsHall struct {
+type gwsMembers struct {
 	gws.BuiltinEventHandler
 	mu      sync.Mutex
 	members map[*gws.Conn]bool
 }
 
-func (h *gwsHall) OnOpen(c *gws.Conn) {
+func (h *gwsMembers) OnOpen(c *gws.Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.members[c] = true
 	c.WriteString(welcome)
 }
 
-func (h *gwsHall) OnClose(c *gws.Conn, _ error) {
+func (h *gwsMembers) OnClose(c *gws.Conn, _ error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.members, c)
 }
 
-func (h *gwsHall) count() int {
+func (h *gwsMembers) count() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.members)
 }
 
-func (h *gwsHall) say(text []byte) {
+func (h *gwsMembers) say(text []byte) {
 	b := gws.NewBroadcaster(gws.OpcodeText, text)
 	defer b.Close()
 	h.mu.Lock()
@@ -98,7 +98,7 @@ func (h *gwsHall) say(text []byte) {
 }
 
 func gwsRoom(l net.Listener) func(int) {
-	h := &gwsHall{members: make(map[*gws.Conn]bool)}
+	h := &gwsMembers{members: make(map[*gws.Conn]bool)}
 	gwsServe(l, false, h)
 	said := message{size: roomSize}
 	return room(h.count, each(func(n int) { h.say(said.data(n)) }))

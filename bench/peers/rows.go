@@ -64,9 +64,9 @@ func echoRow(name string, size, inFlight, connections, bursts int) row {
 	return talkRow(name, echo, connections, bursts, inFlight, echoers(size, inFlight, process.OpText))
 }
 
-func roomRow(name string, members, deaf, outstanding, batches int) row {
+func roomRow(name string, members, stalled, outstanding, batches int) row {
 	return row{name: name, work: inRoom, load: func(part int) load {
-		return &rooms{members: members / part, deaf: deaf, outstanding: outstanding, batches: max(1, batches/part)}
+		return &rooms{members: members / part, stalled: stalled, outstanding: outstanding, batches: max(1, batches/part)}
 	}}
 }
 
