@@ -23,7 +23,7 @@ func bufferSize(n int) (size int, pool *sync.Pool) {
 	return largeBuffer, &bufferPools[2]
 }
 
-// acquireBuffer returns a buffer for n bytes, if there is such a large one.
+// acquireBuffer returns a buffer for n bytes, or the largest.
 func acquireBuffer(n int) *[]byte {
 	size, pool := bufferSize(n)
 	if b, ok := pool.Get().(*[]byte); ok {

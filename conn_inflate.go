@@ -55,14 +55,14 @@ type inflater struct {
 	word     uint64 // the next bits of what was read, the first is the lowest; 0 behind them
 	n        int    // how many they are; negative if more were asked for than there are
 
-	inflated
+	inflaterOutput
 	literals, distances huffmanDecoder
 	lengths             [maxLiterals + maxDistances + 138]uint8 // of the codes of those two, and room for a repetition
 	own                 [8 << 10]byte                           // for messages that are not inflated into a caller's buffer
 }
 
-// inflated is what an inflater has made of a message.
-type inflated struct {
+// inflaterOutput is what an inflater has made of a message.
+type inflaterOutput struct {
 	out     []byte // what has been inflated, up to at, and room
 	at      int
 	base    int  // where the message begins in out
@@ -78,14 +78,14 @@ type inflated struct {
 var inflaters = sync.Pool{New: func() any { return new(inflater) }}
 
 func (z *inflater) release() {
-	z.in, z.tail, z.inflated = nil, nil, inflated{}
+	z.in, z.tail, z.inflaterOutput = nil, nil, inflaterOutput{}
 	inflaters.Put(z)
 }
 
 // inflate inflates a message, which tail was stripped from.
 func (z *inflater) inflate(dst, message, tail []byte, limit int64, text bool) ([]byte, error) {
 	z.in, z.tail, z.word, z.n = message, tail, 0, 0
-	z.inflated = inflated{out: dst, owned: len(dst) < cap(dst), limit: limit, text: text, guess: 5 * len(message)}
+	z.inflaterOutput = inflaterOutput{out: dst, owned: len(dst) < cap(dst), limit: limit, text: text, guess: 5 * len(message)}
 	if !z.owned {
 		z.out = z.own[:0]
 	}
@@ -322,7 +322,7 @@ func (z *inflater) decodeBlock(literals, distances *huffmanDecoder) error {
 }
 
 // grow makes room for at least one byte more, or says why there may not be any.
-func (z *inflated) grow() error {
+func (z *inflaterOutput) grow() error {
 	n := int64(len(z.out) - z.base)
 	if n >= z.limit {
 		return inflatedTooBig(z.limit)
@@ -340,7 +340,7 @@ func (z *inflated) grow() error {
 }
 
 // check validates what was inflated since it was called last, if it is text.
-func (z *inflated) check() error {
+func (z *inflaterOutput) check() error {
 	if z.text && !z.runes.valid(z.out[z.checked:z.at]) {
 		return errNotUTF8
 	}

@@ -35,7 +35,7 @@ func (m *partial) add(p []byte) {
 	}
 }
 
-// room returns where the next bytes of the message go. extend says how many there are.
+// room returns memory for the next bytes of the message, which extend then adds.
 func (m *partial) room() []byte {
 	if m.more == nil {
 		if len(m.head) == cap(m.head) && len(m.head) < largeBuffer {
@@ -55,6 +55,7 @@ func (m *partial) room() []byte {
 	return last[len(last):cap(last)]
 }
 
+// extend adds the n bytes that were put into room.
 func (m *partial) extend(n int) {
 	end := &m.head
 	if m.more != nil {

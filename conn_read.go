@@ -21,10 +21,10 @@ type inbound struct {
 	violated bool       // reading ended because the peer broke a rule
 	err      error      // why reading ended, for good
 
-	buf    []byte // buf[r:w] is received and not yet parsed; nil if that is nothing, on the fast path
-	r, w   int
-	pooled *[]byte // what buf is, if it belongs to a pool
-	came   int     // bytes that the last read of the network brought
+	buf      []byte // buf[r:w] is received and not yet parsed; nil if that is nothing, on the fast path
+	r, w     int
+	pooled   *[]byte // what buf is, if it belongs to a pool
+	lastRead int     // bytes that the last read of the network returned
 
 	// The data frame in progress. Control frames are handled whole.
 	frame     frameHeader
@@ -305,9 +305,9 @@ func (c *Conn) fillBuffer(ctx context.Context) error {
 	return err
 }
 
-// wanted returns how much the next read should ask for: where much has come, more may. What a peer
-// can have the reader hold is in proportion to what it sends.
-func (in *inbound) wanted() int { return 4 * in.came }
+// wanted returns how much the next read should ask for: after a large read more may follow. What a
+// peer can have the reader hold is in proportion to what it sends.
+func (in *inbound) wanted() int { return 4 * in.lastRead }
 
 // release gives the read buffer, which is empty, back to the pool.
 func (in *inbound) release() {
@@ -353,7 +353,7 @@ func (c *Conn) receive(ctx context.Context, p []byte) (n int, err error) {
 		return 0, c.readFailed(err)
 	}
 	c.reads.Add(1)
-	c.in.came = n
+	c.in.lastRead = n
 	return n, nil // an error that came along comes again
 }
 
