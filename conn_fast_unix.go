@@ -5,6 +5,7 @@ package atrium
 import (
 	"io"
 	"net"
+	"sync"
 	"syscall"
 )
 
@@ -118,11 +119,33 @@ func (f *fastIO) writeOnce(fd uintptr) bool {
 	}
 }
 
+// rawWrite is the callback of a write that does not wait. It is pooled, so that a connection holds
+// nothing for it.
+type rawWrite struct {
+	f  *fastIO
+	do func(fd uintptr) // has f write once
+}
+
+var rawWrites = sync.Pool{New: func() any {
+	w := new(rawWrite)
+	w.do = func(fd uintptr) { w.f.writeOnce(fd) }
+	return w
+}}
+
 // write writes as much of p as the kernel takes at once. If that is nothing and wait says so, it
-// waits until the kernel takes something.
+// waits until the kernel takes something. Otherwise it needs no more of RawConn than the file
+// descriptor: RawConn.Write has the poller make ready for a wait.
 func (f *fastIO) write(p []byte, wait bool) (n int, err error) {
 	f.from, f.waits = p, wait
-	err = f.raw.Write(f.writable)
+	if wait {
+		err = f.raw.Write(f.writable)
+	} else {
+		w := rawWrites.Get().(*rawWrite)
+		w.f = f
+		err = f.raw.Control(w.do)
+		w.f = nil
+		rawWrites.Put(w)
+	}
 	f.from = nil
 	switch {
 	case err != nil:
