@@ -20,10 +20,17 @@ import (
 // Read and ReadInto are for one goroutine at a time; all other methods may be called from any
 // goroutine at any time.
 type Conn struct {
-	nc          net.Conn
-	subprotocol string
+	// First what each frame that is sent needs: a broadcast finds none of it in the processor's
+	// caches, and these are few lines of it.
 	compression compression
 	out         outbox
+	moreInput   atomic.Bool // the reader has more input at hand
+	finishing   sync.Once
+	handler     messageHandler // for whom serve reads; nil if it is the application that calls Read
+	fast        fastIO         // the fast path's part; without use on the portable path
+
+	nc          net.Conn
+	subprotocol string
 	readLimit   atomic.Int64
 	state       atomic.Int32
 	client      bool // this end is the client: it masks, and expects no masks
@@ -33,13 +40,7 @@ type Conn struct {
 	progress              // of the reading
 	peerEnded atomic.Bool // the peer has sent its close frame, or broken the protocol
 	in        inbound
-	moreInput atomic.Bool // the reader has more input at hand
-	finishing sync.Once
 	pings     pings
-
-	handler messageHandler // for whom serve reads; nil if it is the application that calls Read
-
-	fast fastIO // the fast path's part; without use on the portable path
 }
 
 // progress is what a heartbeat looks at. The reader writes it.

@@ -30,23 +30,23 @@ const (
 // kernel does not take is left to the drainer. On the portable path only the drainer writes, behind
 // the response to the handshake: a goroutine that exists while there is something to write.
 type outbox struct {
-	nc   net.Conn
-	fast *fastIO // nil on the portable path
-
-	mu         sync.Mutex // guards:
-	limit      int        // of cost (Limits.QueuedBytes)
-	frameQueue            // if closing, the last of it is the close frame
+	mu         sync.Mutex // guards all but fast and nc:
+	err        error      // why nothing will be written any more; nil while something may
 	state      writerState
 	closing    bool    // no more data is accepted
 	later      bool    // there is a goroutine that will wake
 	blocked    bool    // the kernel has refused bytes, which the drainer is waiting to write
 	passed     int32   // see queueStatus.passedPings
-	err        error   // why nothing will be written any more; nil while something may
-	ending     *ending // of a closing connection, which goes on to its next step when err is set
+	limit      int     // of cost (Limits.QueuedBytes)
+	frameQueue         // if closing, the last of it is the close frame
 	writing    int64   // nanotime when the drainer's write in progress began; 0: none
+	ending     *ending // of a closing connection, which goes on to its next step when err is set
 
 	room gate // opens when there is room
 	end  gate // opens when nothing will be written any more
+
+	fast *fastIO // nil on the portable path
+	nc   net.Conn
 }
 
 // writerState says who is responsible for the queued bytes.

@@ -20,9 +20,9 @@ const (
 type frameQueue struct {
 	batch  *[]byte      // whole frames in a pooled buffer, before the others; nil if there are none
 	frames fifo[[]byte] // that wait
+	bytes  int          // of all that is queued, and of what is being written
 	pongs  []byte       // whole frames
 	pings  []byte       // whole frames
-	bytes  int          // of all the above, and of what is being written
 }
 
 // add queues a frame behind all data.

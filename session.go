@@ -58,16 +58,16 @@ const (
 // session is the life of one client's connection. It reads the connection, has its codec hand what
 // came to the sockets, keeps the heartbeat and notices the end. One goroutine, Conn.serve, reads.
 type session struct {
-	hub     *Hub
-	codec   codec
-	conn    atomic.Pointer[Conn] // nil while the client polls
-	poll    *polling             // of a client that polls, or has upgraded from it
-	timer   timer
-	reading reading
+	conn     atomic.Pointer[Conn] // nil while the client polls
+	poll     *polling             // of a client that polls, or has upgraded from it
+	protocol protocol             // the codec's
+	reading  reading
+	hub      *Hub
+	codec    codec
+	timer    timer
 
-	ended    atomic.Bool  // the client has left, or was made to; no socket is added any more
-	parts    atomic.Int32 // what still runs; see part
-	protocol protocol     // the codec's
+	ended atomic.Bool  // the client has left, or was made to; no socket is added any more
+	parts atomic.Int32 // what still runs; see part
 
 	mu        sync.Mutex // guards:
 	sockets   []*Socket  // those removed are among them until their functions have all returned
