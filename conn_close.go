@@ -89,6 +89,7 @@ const (
 	deliverQueued closeMode = iota // they have Conn.closeTimeout to leave
 	deliverAll                     // they have as long as the peer takes them; the caller sees to it that there is a bound
 	dropQueued                     // they are dropped
+	answerPeer                     // as deliverQueued; the caller is the reader, which calls finish next
 )
 
 // beginClose queues the close frame and bounds the steps of the closing. It does not wait: the

@@ -46,9 +46,9 @@ func notSent(bytes int) error { return fmt.Errorf("%w: %d bytes are left", errNo
 // newEnding begins the first step.
 func newEnding(c *Conn, mode closeMode) *ending {
 	now := nanotime()
-	e := &ending{conn: c, drop: mode == dropQueued, fin: !c.client && c.peerEnded.Load()}
+	e := &ending{conn: c, drop: mode == dropQueued, fin: mode == answerPeer && !c.client}
 	switch mode {
-	case deliverQueued:
+	case deliverQueued, answerPeer:
 		e.by = after(c.closeTimeout)
 	case deliverAll:
 		e.by = math.MaxInt64

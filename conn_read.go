@@ -395,7 +395,7 @@ func (c *Conn) control(op opcode, payload []byte) error {
 		c.in.err = &CloseError{Code: code, Reason: reason}
 		c.in.r = c.in.w // RFC 6455 §1.4: what follows a close frame is discarded
 		c.peerEnded.Store(true)
-		c.beginClose(code, reason, deliverQueued)
+		c.beginClose(code, reason, answerPeer)
 		return c.in.err
 	}
 	return nil
@@ -411,6 +411,6 @@ func (c *Conn) fail(err error) error {
 	if e, ok := errors.AsType[*CloseError](err); ok {
 		code, reason = e.Code, e.Reason
 	}
-	c.beginClose(code, reason, deliverQueued)
+	c.beginClose(code, reason, answerPeer)
 	return err
 }
