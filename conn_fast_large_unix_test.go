@@ -23,6 +23,8 @@ type scriptedRaw struct {
 	offered         [][]byte // what was given to each write
 }
 
+func (r *scriptedRaw) Control(func(uintptr)) error { return r.Write(nil) }
+
 func (r *scriptedRaw) Write(func(uintptr) bool) error {
 	for {
 		n := len(r.f.from)
