@@ -47,7 +47,7 @@ func main() {
 	flag.TextVar(&onlyRow, "row", regexp.MustCompile(""), "do the rows that match this `regexp`")
 	flag.TextVar(&onlyPeer, "peer", regexp.MustCompile(""), "with the peers that match this `regexp`")
 	quick := flag.Bool("quick", false, "one round, and a tenth of the load, in less than a minute: shows that it works, and no more")
-	all := flag.Bool("all", os.Getenv("CI") != "", "fail without Node, instead of leaving its Socket.IO out; set in CI")
+	whole := flag.Bool("all", os.Getenv("CI") != "", "fail without Node, instead of leaving its Socket.IO out; set in CI")
 	jsonFile := flag.String("json", "", "write the results to this `file`, too, a line of JSON each")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), usage)
@@ -75,28 +75,29 @@ func main() {
 		fmt.Print(quickLegend)
 	}
 	if node := slices.IndexFunc(peers, func(p peer) bool { return p.name == onNode }); node >= 0 {
-		if err := installNode(); err != nil && *all {
+		if err := installNode(); err != nil && *whole {
 			fail(err)
 		} else if err != nil {
 			fmt.Printf("\nWithout %s: %v\n", onNode, err)
 			peers = slices.Delete(peers, node, node+1)
 		}
 	}
-	measured := false
+	var all summary
 	for _, r := range rows {
 		results, err := r.compare(peers, *rounds, part)
 		if err != nil {
 			fail(err)
 		}
 		if len(results) > 0 {
-			measured = true
 			printRow(os.Stdout, results)
 			check(writeJSON(lines, results))
+			all = append(all, results)
 		}
 	}
-	if !measured {
+	if len(all) == 0 {
 		fail(errors.New("nothing is measured: no peer that matches -peer does a row that matches -row"))
 	}
+	all.print(os.Stdout)
 }
 
 // compare measures the peers that can do the row's work, in alternating rounds.

@@ -78,6 +78,40 @@ func printRow(w io.Writer, results []result) {
 	}
 }
 
+// A summary has a line for each row: the least processor time of the bare loops, of the libraries
+// and of Atrium, and how many times the libraries' that is. For memory it has bytes.
+type summary [][]result
+
+func (all summary) print(w io.Writer) {
+	fmt.Fprintln(w, "\n| CPU of an operation, µs | bare loop | best library | Atrium | ratio |\n|---|---|---|---|---|")
+	for _, results := range all {
+		of := columns[0].value
+		if strings.HasPrefix(results[0].Row, "memory") {
+			of = func(s *sample) *float64 { return &s.Idle }
+		}
+		best := make(map[string]result)
+		for _, r := range results {
+			kind, _, _ := strings.Cut(r.Peer, ",")
+			switch kind {
+			case "Atrium":
+			case "hijack only", "bare loop":
+				kind = "bare"
+			default:
+				kind = "library"
+			}
+			if b, ok := best[kind]; !ok || *of(&r.sample) < *of(&b.sample) {
+				best[kind] = r
+			}
+		}
+		bare, library, ours := best["bare"], best["library"], best["Atrium"]
+		if library.Peer == "" || ours.Peer == "" {
+			continue
+		}
+		fmt.Fprintf(w, "| %s | %s | %s %s | %s | %s |\n", results[0].Row, short(*of(&bare.sample)),
+			library.Peer, short(*of(&library.sample)), short(*of(&ours.sample)), short(*of(&ours.sample) / *of(&library.sample)))
+	}
+}
+
 // short prints three digits, or – for nothing.
 func short(f float64) string {
 	switch {
