@@ -103,14 +103,17 @@ func TestReadyWriteDoesNotAllocate(t *testing.T) {
 	for _, size := range []int{64, 16 << 10, 1 << 20} {
 		c, r := newScriptedWriter()
 		p := make([]byte, size)
-		n := testing.AllocsPerRun(100, func() {
-			r.got, r.offered = r.got[:0], r.offered[:0]
-			if err := c.Write(context.Background(), MessageBinary, p); err != nil {
-				t.Error(err)
-			}
-		})
-		if n > 0.5 { // a garbage collection may empty the pools
-			t.Errorf("%d bytes: %v allocations", size, n)
+		least := 1.0
+		for range 50 { // the race detector makes pools forget one in four
+			least = min(least, testing.AllocsPerRun(1, func() {
+				r.got, r.offered = r.got[:0], r.offered[:0]
+				if err := c.Write(context.Background(), MessageBinary, p); err != nil {
+					t.Error(err)
+				}
+			}))
+		}
+		if least > 0 {
+			t.Errorf("%d bytes: %v allocations", size, least)
 		}
 	}
 }

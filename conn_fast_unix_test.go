@@ -80,14 +80,6 @@ func (f *fastIO) wantsError(t *testing.T, want error) {
 	}
 }
 
-// write writes all of it, from the other end.
-func write(t testing.TB, nc net.Conn, text string) {
-	t.Helper()
-	if _, err := io.WriteString(nc, text); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Only what nothing is wrapped around has the fast path: a wrapper wants to see the bytes.
 func TestReadyOnlyBareSockets(t *testing.T) {
 	near, far := socketPair(t, listenTCP(t))
@@ -170,10 +162,6 @@ func TestReadyEndWithData(t *testing.T) {
 		}
 		wantClosed(t, c, StatusNormalClosure)
 	}
-}
-
-func maskedFrame(op opcode, payload string) string {
-	return string(encodeFrame(frameHeader{Fin: true, Opcode: op, Masked: true, Length: int64(len(payload))}, payload))
 }
 
 // Close from another goroutine ends a wait and a write, and waits for neither.

@@ -429,3 +429,8 @@ func closing(c *Conn, code StatusCode, reason string) <-chan error {
 	go func() { done <- c.Close(code, reason) }()
 	return done
 }
+
+// maskedFrame returns a client's frame with the payload.
+func maskedFrame(op opcode, payload string) string {
+	return string(encodeFrame(frameHeader{Fin: true, Opcode: op, Masked: true, Length: int64(len(payload))}, payload))
+}

@@ -394,3 +394,11 @@ func (s *scriptedConn) SetDeadline(time.Time) error { return nil }
 func (s *scriptedConn) SetReadDeadline(time.Time) error { return nil }
 
 func (s *scriptedConn) SetWriteDeadline(time.Time) error { return nil }
+
+// write writes all of text to nc.
+func write(t testing.TB, nc net.Conn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(nc, text); err != nil {
+		t.Fatal(err)
+	}
+}
