@@ -127,9 +127,9 @@ func (c *Conn) finish() {
 		err, violated := c.in.err, c.in.violated
 		c.in.mu.Unlock()
 		c.out.wake()
-		ending := c.out.closedBy()
-		ending.watch()
+		c.out.closedBy().watch()
 		<-c.out.closed()
+		ending := c.out.closedBy() // there is one by now, even if a Close was in the middle of it before
 
 		if e, ok := errors.AsType[*CloseError](err); ok && e.Code != StatusAbnormalClosure {
 			ending.advance(stepLinger, lingerTimeout)

@@ -212,6 +212,36 @@ func TestCloseAtOnce(t *testing.T) {
 	})
 }
 
+// TestCloseAfterFinish: the reader, which has the peer's close frame, may be in finish already when
+// another that was first to close queues the close frame.
+func TestCloseAfterFinish(t *testing.T) {
+	overSetups(t, func(t *testing.T, s setup) {
+		noLeaks(t)
+		c, p := s.start(t, UpgradeOptions{})
+		c.state.Store(int32(StateClosing)) // another begins
+		p.send(p.frame(opClose, closePayload(4001, "peer")))
+		wantClosed(t, c, 4001)
+		eventually(t, "finish to wait", func() bool {
+			return slices.ContainsFunc(packageGoroutines(), func(g string) bool {
+				return strings.Contains(g, "[chan receive") && strings.Contains(g, "(*Conn).finish")
+			})
+		})
+		c.state.Store(int32(StateOpen))
+		if !c.beginClose(4002, "conn", deliverQueued) { // and goes on
+			t.Fatal("the closing has begun")
+		}
+		p.wantClose(4002, "conn")
+		if !s.client {
+			p.wantEnd()
+		}
+		p.hangUp()
+		c.finish()
+		if ending := c.out.closedBy(); ending.why() != nil || ending.step != stepOver {
+			t.Errorf("the closing ended with %v in step %d", ending.why(), ending.step)
+		}
+	})
+}
+
 // deadlineless is a network connection that knows no deadlines.
 type deadlineless struct{ net.Conn }
 
