@@ -501,6 +501,23 @@ func TestInflateBomb(t *testing.T) {
 	})
 }
 
+// TestInflateDamagedOnce: a message with an error at its end is inflated once, and not again in the
+// hope that it is valid without a tail.
+func TestInflateDamagedOnce(t *testing.T) {
+	cost := func(message []byte, want StatusCode) uint64 {
+		return allocated(func() {
+			if _, err := inflate(nil, message, 1<<20, false); codeOf(t, err) != want {
+				t.Errorf("got %v; want code %d", err, want)
+			}
+		})
+	}
+	whole := bomb(1 << 20)
+	valid, damaged := cost(whole, 0), cost(append(bytes.Clone(whole), 0x02), StatusInvalidPayload)
+	if damaged > valid+valid/2 {
+		t.Errorf("%d bytes allocated for a damaged message, and %d for a valid one", damaged, valid)
+	}
+}
+
 // TestInflateDictionary, row 65: what one message held cannot be referred to by another, nor by the
 // same one's second data set, whatever happened to the first.
 func TestInflateDictionary(t *testing.T) {

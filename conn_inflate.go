@@ -34,13 +34,7 @@ func compressedLimit(limit int64) int64 {
 func inflate(dst, compressed []byte, limit int64, text bool) ([]byte, error) {
 	z := inflaters.Get().(*inflater)
 	defer z.release()
-
-	out, err := z.inflate(dst, compressed, strippedTail, limit, text)
-	if err == errNotDeflate && z.tail == nil {
-		// All of the message was read. Perhaps it does not want a tail.
-		out, err = z.inflate(dst, compressed, nil, limit, text)
-	}
-	return out, err
+	return z.inflate(dst, compressed, limit, text)
 }
 
 var strippedTail = []byte(deflateTail)
@@ -82,16 +76,16 @@ func (z *inflater) release() {
 	inflaters.Put(z)
 }
 
-// inflate inflates a message, which tail was stripped from.
-func (z *inflater) inflate(dst, message, tail []byte, limit int64, text bool) ([]byte, error) {
-	z.in, z.tail, z.word, z.n = message, tail, 0, 0
+// inflate inflates a message, which the tail was stripped from.
+func (z *inflater) inflate(dst, message []byte, limit int64, text bool) ([]byte, error) {
+	z.in, z.tail, z.word, z.n = message, strippedTail, 0, 0
 	z.inflaterOutput = inflaterOutput{out: dst, owned: len(dst) < cap(dst), limit: limit, text: text, guess: 5 * len(message)}
 	if !z.owned {
 		z.out = z.own[:0]
 	}
 	z.at, z.base, z.start, z.checked = len(z.out), len(z.out), len(z.out), len(z.out)
 
-	if err := z.decode(len(tail)); err != nil {
+	if err := z.decode(); err != nil {
 		return nil, err
 	}
 	if err := z.check(); err != nil {
@@ -106,10 +100,11 @@ func (z *inflater) inflate(dst, message, tail []byte, limit int64, text bool) ([
 	return z.out[:z.at], nil
 }
 
-// decode decodes blocks until all is read or, when a last one has ended, no more than a part of the
-// tail is left.
-func (z *inflater) decode(tail int) error {
-	for z.unread() > 0 {
+// decode decodes blocks until all is read, or just the tail is left, which then was not stripped:
+// no block begins as it does. When a last block has ended, a part of the tail may be left, too.
+func (z *inflater) decode() error {
+	const tail = 8 * len(deflateTail)
+	for z.unread() > 0 && z.unread() != tail {
 		final, kind := z.readBits(1) == 1, z.readBits(2)
 		var err error
 		switch kind {
@@ -134,7 +129,7 @@ func (z *inflater) decode(tail int) error {
 			// refers back over that point.
 			z.readBits(z.n & 7)
 			z.start = z.at
-			if z.unread() <= 8*tail {
+			if z.unread() <= tail {
 				return nil
 			}
 		}
