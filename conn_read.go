@@ -182,9 +182,11 @@ func (c *Conn) collect() error {
 	piece = piece[:min(int64(len(piece)), in.remaining)]
 	in.r += len(piece)
 	in.inFrame = int64(len(piece)) < in.remaining
-	err := c.checkPiece(piece)
+	if err := c.checkPiece(piece); err != nil {
+		return err
+	}
 	in.message.add(piece)
-	return err
+	return nil
 }
 
 // collected returns the message that was collected.
@@ -280,12 +282,11 @@ func (c *Conn) fill(ctx context.Context) error {
 	return c.checkPiece(room[:n])
 }
 
-// fillBuffer waits for more bytes and appends them to the read buffer. On the fast path an empty
-// buffer goes back to the pool before the wait, and the bytes bring their own.
+// fillBuffer waits for more bytes and appends them to the read buffer. On the fast path, if that is
+// empty, the bytes bring their own.
 func (c *Conn) fillBuffer(ctx context.Context) error {
 	in := &c.in
 	if in.r == in.w && c.out.fast != nil {
-		in.release()
 		n, err := c.receive(ctx, nil)
 		in.w = n
 		return err
@@ -316,9 +317,13 @@ func (in *inbound) release() {
 }
 
 // receive waits for at least one byte from the network and puts what comes into p or, if p is nil,
-// into a pooled buffer that becomes in.buf. It returns the error of ctx, after which reading may go
-// on, or one that ends the connection.
+// into a pooled buffer that becomes in.buf. On the fast path an empty read buffer goes back to the
+// pool before the wait. It returns the error of ctx, after which reading may go on, or one that
+// ends the connection.
 func (c *Conn) receive(ctx context.Context, p []byte) (n int, err error) {
+	if c.in.r == c.in.w && c.out.fast != nil {
+		c.in.release()
+	}
 	if c.in.op != opContinuation || c.in.w > c.in.r {
 		c.partialSince.CompareAndSwap(0, nanotime())
 	}
