@@ -9,7 +9,16 @@ const (
 	largeBuffer = 64 << 10
 )
 
-var bufferPools [3]sync.Pool
+var bufferPools = [3]sync.Pool{
+	{New: func() any { return newBuffer(smallBuffer) }},
+	{New: func() any { return newBuffer(largeBuffer / 4) }},
+	{New: func() any { return newBuffer(largeBuffer) }},
+}
+
+func newBuffer(size int) *[]byte {
+	b := make([]byte, size)
+	return &b
+}
 
 // bufferSize returns the size of the smallest buffer for n bytes, or of the largest there is, and
 // its pool.
@@ -25,12 +34,8 @@ func bufferSize(n int) (size int, pool *sync.Pool) {
 
 // acquireBuffer returns a buffer for n bytes, or the largest.
 func acquireBuffer(n int) *[]byte {
-	size, pool := bufferSize(n)
-	if b, ok := pool.Get().(*[]byte); ok {
-		return b
-	}
-	b := make([]byte, size)
-	return &b
+	_, pool := bufferSize(n)
+	return pool.Get().(*[]byte)
 }
 
 // releaseBuffer gives a buffer back; nil is none.

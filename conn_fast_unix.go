@@ -23,11 +23,11 @@ type fastIO struct {
 	readable, writable func(fd uintptr) bool
 
 	// The read in progress, the reader's own.
-	into    []byte  // where to read to; nil: into a pooled buffer
-	size    int     // of that buffer
-	pooled  *[]byte // that buffer, if something was read into it
-	read    int32   // the kernel reads no more at a time than an int32 holds
-	waited  bool    // the kernel had nothing at first
+	into    []byte     // where to read to; nil: into a pooled buffer
+	pool    *sync.Pool // of such buffers
+	pooled  *[]byte    // that buffer, if something was read into it
+	read    int32      // the kernel reads no more at a time than an int32 holds
+	waited  bool       // the kernel had nothing at first
 	readErr syscall.Errno
 
 	// The write in progress, the outbox's writer's own.
@@ -65,7 +65,7 @@ func (f *fastIO) open(nc net.Conn) bool {
 func (f *fastIO) readOnce(fd uintptr) bool {
 	p, pooled := f.into, (*[]byte)(nil)
 	if p == nil {
-		pooled = acquireBuffer(f.size)
+		pooled = f.pool.Get().(*[]byte)
 		p = *pooled
 	}
 	for {
@@ -89,7 +89,8 @@ func (f *fastIO) readOnce(fd uintptr) bool {
 // wait reads into p or, if p is nil, into a pooled buffer for about size bytes, which it returns.
 // It waits until there is something.
 func (f *fastIO) wait(p []byte, size int) (n int, pooled *[]byte, err error) {
-	f.into, f.size, f.pooled, f.waited = p, size, nil, false
+	f.into, f.pooled, f.waited = p, nil, false
+	_, f.pool = bufferSize(size)
 	err = f.raw.Read(f.readable)
 	f.into, pooled, f.pooled = nil, f.pooled, nil
 	switch {

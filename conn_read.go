@@ -61,28 +61,38 @@ func (c *Conn) read(ctx context.Context, buf []byte) (op opcode, p []byte, err e
 	c.in.mu.Lock()
 	c.in.reading.Store(true)
 	op, p, owned, err := c.readMessage(ctx, buf)
-	switch {
-	case err != nil || owned:
-	case buf == nil:
-		p = bytes.Clone(p)
-	default:
-		p = append(buf[:0], p...)
+	if err == nil && !owned {
+		p = copyInto(buf, p)
 	}
-	if c.in.r == c.in.w && c.out.fast != nil {
-		c.in.release()
+	c.readDone(err != nil)
+	return op, p, err
+}
+
+// copyInto returns a copy of p in buf[:0], or of its own if buf is nil.
+func copyInto(buf, p []byte) []byte {
+	if buf == nil {
+		buf = make([]byte, 0, len(p))
 	}
-	c.in.reading.Store(false)
-	ended := c.in.err != nil
-	c.noteMoreInput(!ended && c.in.r < c.in.w)
-	if err != nil && !ended && c.in.op != opContinuation && !c.in.compressed {
-		c.in.message.head = bytes.Clone(c.in.message.head) // it was begun in the caller's buf
+	return append(buf[:0], p...)
+}
+
+// readDone ends a read. An empty read buffer goes back to the pool.
+func (c *Conn) readDone(failed bool) {
+	in := &c.in
+	if in.r == in.w && c.out.fast != nil {
+		in.release()
 	}
-	c.in.mu.Unlock()
+	in.reading.Store(false)
+	ended := in.err != nil
+	c.noteMoreInput(!ended && in.r < in.w)
+	if failed && !ended && in.op != opContinuation && !in.compressed {
+		in.message.head = bytes.Clone(in.message.head) // it was begun in the caller's buf
+	}
+	in.mu.Unlock()
 	if ended {
 		// The rest of the closing takes its time, which the caller need not wait for.
 		go c.finish()
 	}
-	return op, p, err
 }
 
 // readMessage reads one message. One that came in one frame and one piece is returned where it lies
@@ -260,36 +270,38 @@ func (c *Conn) checkPiece(piece []byte) error {
 	return nil
 }
 
-// fill waits for more bytes. Those of a payload go straight into the message if as many are missing
-// as a read buffer takes, and the message has room for that, or has brought as much; all others
-// into the read buffer, which then may catch the following frames as well.
+// fill waits for more bytes, at the bottom of a stack that then fits into the 2 KB that a goroutine
+// begins with.
 func (c *Conn) fill(ctx context.Context) error {
+	p, ofMessage := c.place()
+	n, err := c.receive(ctx, p)
+	switch {
+	case !ofMessage:
+		c.in.w += n
+	case err == nil:
+		c.in.message.extend(n)
+		err = c.checkPiece(p[:n])
+	}
+	return err
+}
+
+// place returns where the next bytes go. Those of a payload go straight into the message if as many
+// are missing as a read buffer takes, and the message has room for that, or has brought as much;
+// all others into the read buffer, which then may catch the following frames as well. On the fast
+// path, if that is empty, place is nil: the bytes bring their own.
+func (c *Conn) place() (p []byte, ofMessage bool) {
 	in := &c.in
 	size := smallBuffer
 	if c.out.fast != nil {
 		size, _ = bufferSize(in.wanted())
 	}
 	have := in.message.size()
-	if !in.inFrame || in.remaining < int64(size) || max(cap(in.message.head)-have, have) < size {
-		return c.fillBuffer(ctx)
+	if in.inFrame && in.remaining >= int64(size) && max(cap(in.message.head)-have, have) >= size {
+		room := in.message.room()
+		return room[:min(int64(len(room)), in.remaining)], true
 	}
-	room := in.message.room()
-	n, err := c.receive(ctx, room[:min(int64(len(room)), in.remaining)])
-	if err != nil {
-		return err
-	}
-	in.message.extend(n)
-	return c.checkPiece(room[:n])
-}
-
-// fillBuffer waits for more bytes and appends them to the read buffer. On the fast path, if that is
-// empty, the bytes bring their own.
-func (c *Conn) fillBuffer(ctx context.Context) error {
-	in := &c.in
 	if in.r == in.w && c.out.fast != nil {
-		n, err := c.receive(ctx, nil)
-		in.w = n
-		return err
+		return nil, false
 	}
 	// Nothing that is waited for in the buffer is longer than a control frame.
 	left := in.buf[in.r:in.w]
@@ -301,9 +313,7 @@ func (c *Conn) fillBuffer(ctx context.Context) error {
 	} else if in.r > 0 {
 		in.r, in.w = 0, copy(in.buf, left)
 	}
-	n, err := c.receive(ctx, in.buf[in.w:])
-	in.w += n
-	return err
+	return in.buf[in.w:], false
 }
 
 // wanted returns how much the next read should ask for: after a large read more may follow. What a

@@ -44,7 +44,7 @@ func (c *Conn) await() error {
 	if c.in.err != nil || c.in.r < c.in.w {
 		return c.in.err
 	}
-	err := c.fillBuffer(context.Background())
+	err := c.fill(context.Background())
 	if !c.fast.waited {
 		runtime.Gosched()
 	}
