@@ -93,11 +93,11 @@ func checkOrigin(r *http.Request, allowed originList) *refusal {
 		return &refusal{status: http.StatusForbidden, message: "a cross-site request without an Origin header is refused",
 			entry: warning("atrium: refused a cross-site request without an Origin", clientText("host", r.Host))}
 	}
-	if len(origins) == 1 && (allowed.any || isHost(origins[0], r)) {
+	if len(origins) == 1 && (isHost(origins[0], r) || allowed.allows(origins[0])) {
 		return nil
 	}
 	origin, err := parseOrigin(origins[0])
-	if len(origins) == 1 && (allowed.allows(origins[0]) || err == nil && origin.servedBy(r)) {
+	if len(origins) == 1 && err == nil && origin.servedBy(r) {
 		return nil
 	}
 	sent := strings.Join(origins, ", ")

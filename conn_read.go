@@ -270,8 +270,8 @@ func (c *Conn) checkPiece(piece []byte) error {
 	return nil
 }
 
-// fill waits for more bytes, at the bottom of a stack that then fits into the 2 KB that a goroutine
-// begins with.
+// fill waits for more bytes. Little is on the stack meanwhile, so that a goroutine that waits here
+// keeps the 2 KB that it began with.
 func (c *Conn) fill(ctx context.Context) error {
 	p, ofMessage := c.place()
 	n, err := c.receive(ctx, p)

@@ -42,7 +42,7 @@ type UpgradeOptions struct {
 	// status 1009. Zero means 1 MiB.
 	MaxMessageBytes int64
 	// MaxQueuedBytes bounds what Write queues before it waits, in bytes; each message counts as its
-	// frame and 96 bytes. Zero means 4 MiB.
+	// frame and up to 96 bytes. Zero means 4 MiB.
 	MaxQueuedBytes int
 	// CloseTimeout bounds the time in which queued messages are written when the connection is
 	// closed; see Conn.Close. Zero means 30 seconds.
