@@ -251,7 +251,7 @@ func (l *link) receiveEvent(p packet) error {
 	}
 	switch c.inbox.push(incoming{kind: incomingNote, eventData: p.eventData, note: note}) {
 	case itemRefused:
-		c.options.Logger.Warn("atrium: the server sends far faster than its events are handled", slog.String("event", p.name))
+		c.options.Logger.Warn("atrium: the server sends far faster than its events are handled", clientText("event", p.name))
 		return l.end(ReasonTransportError)
 	case itemTaken:
 		if offset != "" {
@@ -303,7 +303,7 @@ func (l *link) replyError(event string, id int64, message string, data []byte) {
 
 // logger implements sender.
 func (l *link) logger(event string) *slog.Logger {
-	return l.client.options.Logger.With(slog.String("event", event))
+	return l.client.options.Logger.With(clientText("event", event))
 }
 
 // write sends what the server waits for. If the server does not read, write ends the connection.

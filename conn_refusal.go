@@ -38,9 +38,17 @@ func (e *refusal) writePlain(w http.ResponseWriter) {
 func (e *refusal) writeEngine(w http.ResponseWriter) {
 	body, _ := json.Marshal(map[string]any{"code": cmp.Or(e.code, "4"), "message": e.message}) // nothing that could fail
 	setHeaders(w.Header(), e.header)
-	w.Header().Set("Content-Type", "application/json")
+	setContent(w.Header(), "application/json")
 	w.WriteHeader(e.status)
 	_, _ = w.Write(body)
+}
+
+// setContent sets the headers of a response that is for its client alone. What clients have written
+// must not pass for HTML if somebody opens the address as a page.
+func setContent(header http.Header, contentType string) {
+	header.Set("Content-Type", contentType)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
 }
 
 // setHeaders sets names and values in turn.

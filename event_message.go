@@ -13,6 +13,7 @@ type message struct {
 	eventData
 	encoder  encoder // holds args.json, unless the event came from another node
 	volatile bool
+	bare     bool   // it is not to be compressed
 	offset   []byte // the last argument for Socket.IO clients, see Recovery; empty: none
 	number   uint64 // the offset's number if the event is kept, 0 if not
 
@@ -43,7 +44,7 @@ func newMessage(namespace, event string, values []any, maxAttachments int) (*mes
 // acquireMessage returns a message for an event whose arguments are encoded.
 func acquireMessage(namespace string, e eventData) *message {
 	m := messages.Get().(*message)
-	m.eventData, m.volatile, m.namespace = e, false, namespace
+	m.eventData, m.volatile, m.bare, m.namespace = e, false, false, namespace
 	m.offset, m.number = m.offset[:0], 0
 	return m
 }
@@ -69,6 +70,7 @@ func (m *message) form(wire protocol) *wireForm {
 	f := &m.forms[wire]
 	if f.whole == nil {
 		f.encode(wire, packet{kind: packetEvent, namespace: m.namespace, eventData: m.eventData}, m.offset)
+		f.bare = m.bare
 	}
 	return f
 }
@@ -81,6 +83,7 @@ type wireForm struct {
 	rest     []byte    // the attachments' frames
 	base64   [][]byte  // the attachments as Engine.IO packets in text form
 	packets  [][]byte  // payload and base64; nil: not made
+	bare     bool      // it is not to be compressed
 	deflated [2][]byte // all frames, by slot; nil: not made; whole if compressing made nothing smaller
 }
 

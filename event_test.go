@@ -376,7 +376,7 @@ func TestLogEscapes(t *testing.T) {
 		c.send(`{"event":"a\nlevel=ERROR msg=forged","data":"\u001b[31m \u2028 \\\" x","id":1}`)
 		c.want(`{"id":1,"error":{"message":"internal error"}}`)
 		got := log.String()
-		if strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\u2028") || !strings.Contains(got, `event="a\nlevel=ERROR msg=forged"`) || !strings.Contains(got, "socket="+c.sid) {
+		if strings.Count(got, "\n") != 1 || strings.ContainsAny(got, "\x1b\u2028") || !strings.Contains(got, "event=\"a\ufffdlevel=ERROR msg=forged\"") || !strings.Contains(got, "socket="+c.sid) {
 			t.Errorf("log: %q", got)
 		}
 	})

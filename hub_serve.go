@@ -28,7 +28,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *Hub) logRefusal(r *http.Request, e logEntry) {
 	if e.message != "" {
-		attrs := append(slices.Clip(e.attrs), clientText("path", r.URL.Path), slog.String("remote", r.RemoteAddr))
+		attrs := append(slices.Clip(e.attrs), clientText("path", r.URL.Path), clientText("remote", r.RemoteAddr))
 		h.log.log(e.level, e.message, attrs...)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -86,13 +88,22 @@ func (l *limitedLog) admit(kind string) (leftOut int, ok bool) {
 	return leftOut, true
 }
 
-// clientText returns an attribute with text that a client chose, as valid UTF-8 of at most
-// maxLogged bytes. The slog.Handler escapes line breaks.
-func clientText(key, text string) slog.Attr {
+// clientText returns an attribute with text that a client, or another node, chose.
+func clientText(key, text string) slog.Attr { return slog.String(key, printable(text)) }
+
+// printable returns the first maxLogged bytes of a text that goes into the log, as valid UTF-8.
+// What does not print is replaced: line breaks and terminal controls, which not every slog.Handler
+// escapes, and marks of writing direction, which make a line read as another.
+func printable(text string) string {
 	if len(text) > maxLogged {
 		text = cutText(text, maxLogged) + "…"
 	}
-	return slog.String(key, strings.ToValidUTF8(text, "\uFFFD"))
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, text)
 }
 
 // guardedLogger returns l with a handler that may panic or call runtime.Goexit without

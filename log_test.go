@@ -49,3 +49,25 @@ func TestClientTextIsCut(t *testing.T) {
 		}
 	}
 }
+
+// A line of the log is what it looks like, whatever a client has chosen, and whatever the handler
+// escapes: no second line, no command to a terminal, no text that reads backwards.
+func TestClientTextPrints(t *testing.T) {
+	const replaced = "�"
+	for text, want := range map[string]string{
+		"a\nlevel=ERROR":        "a" + replaced + "level=ERROR",
+		"a\r\x00\t\x7f":         "a" + strings.Repeat(replaced, 4),
+		"\x1b[2J":               replaced + "[2J",
+		"\u009b2J":              replaced + "2J", // a terminal's other escape
+		"\u202egnp.exe":         replaced + "gnp.exe",
+		"\u2066\u2069\u200f":    strings.Repeat(replaced, 3),
+		"\u2028\u2029\u0085":    strings.Repeat(replaced, 3),
+		"a\u00a0b\ufeff":        "a" + replaced + "b" + replaced, // look like nothing, or like a space
+		"\xff\xc3":              strings.Repeat(replaced, 2),
+		"Zürich 東京 שלום 👋 \"\\": "Zürich 東京 שלום 👋 \"\\",
+	} {
+		if got := clientText("k", text).Value.String(); got != want {
+			t.Errorf("clientText(%q) = %q, want %q", text, got, want)
+		}
+	}
+}

@@ -75,7 +75,7 @@ func (n *otherNode) replyError(event string, _ int64, message string, _ []byte) 
 }
 
 func (n *otherNode) logger(event string) *slog.Logger {
-	return n.log.With(slog.String("event", event), slog.String("node", n.name))
+	return n.log.With(clientText("event", event), clientText("node", n.name))
 }
 
 func (n *otherNode) maxAttachments() int { return noBound } // nothing is sent

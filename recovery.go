@@ -173,7 +173,7 @@ func (r *recovery) number(m *message) bool {
 // keep adds the event that was numbered.
 func (r *recovery) keep(m *message, to recipients) {
 	f := m.form(socketIOProtocol)
-	e := keptEvent{to: to, form: wireForm{whole: f.whole, payload: f.payload, base64: f.base64}, at: nanotime()}
+	e := keptEvent{to: to, form: wireForm{whole: f.whole, payload: f.payload, base64: f.base64, bare: f.bare}, at: nanotime()}
 	e.size = eventOverhead + len(f.whole)
 	for _, attachment := range f.base64 {
 		e.size += len(attachment) + frameOverhead

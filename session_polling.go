@@ -49,11 +49,17 @@ const (
 
 // pollQueue holds the packets that wait for a GET. It has no lock: polling.mu guards it.
 type pollQueue struct {
-	limit   int      // of cost
+	limit int // of cost
+	payload
+	bytes int   // of the packets
+	since int64 // nanotime since when packets wait and no GET has taken any; 0: none wait
+	ready bool  // they may leave: a socket's connect message waits until the socket is in its rooms
+}
+
+// payload is what a GET gets.
+type payload struct {
 	packets [][]byte // in their text form
-	bytes   int      // of these
-	since   int64    // nanotime since when packets wait and no GET has taken any; 0: none wait
-	ready   bool     // they may leave: a socket's connect message waits until the socket is in its rooms
+	bare    bool     // one of them is not to be compressed
 }
 
 // push queues packets.
@@ -68,10 +74,10 @@ func (q *pollQueue) push(packets ...[]byte) {
 }
 
 // popAll returns what is queued, and empties the queue.
-func (q *pollQueue) popAll() [][]byte {
-	packets := q.packets
+func (q *pollQueue) popAll() payload {
+	all := q.payload
 	*q = pollQueue{limit: q.limit}
-	return packets
+	return all
 }
 
 // cost is what the queue takes of memory, in bytes, as that of an outbox.
@@ -139,6 +145,7 @@ func (t *polling) push(f *wireForm, volatile bool, _ pusher) (v pushResult, wake
 		v = pushOverLimit
 	}
 	t.pollQueue.push(f.textPackets()...)
+	t.bare = t.bare || f.bare
 	return v, true
 }
 

@@ -61,22 +61,22 @@ func (t *polling) get(w http.ResponseWriter, r *http.Request) *refusal {
 	t.received.Add(1)
 	ctx, cancel := beforeDeadline(r.Context())
 	defer cancel()
-	packets, refused := t.awaitPackets(ctx)
+	body, refused := t.awaitPackets(ctx)
 	if refused != nil {
 		return t.refuse(refused)
 	}
 	_ = control.SetWriteDeadline(time.Now().Add(pollWriteTimeout))
-	t.respond(w, r, packets)
+	t.respond(w, r, body)
 	return nil
 }
 
 var errNotWritten = errors.New("atrium: the ResponseWriter panicked")
 
 // respond writes the response to a GET: the packets, or a noop if there are none.
-func (t *polling) respond(w http.ResponseWriter, r *http.Request, packets [][]byte) {
-	empty := len(packets) == 0
+func (t *polling) respond(w http.ResponseWriter, r *http.Request, body payload) {
+	empty := len(body.packets) == 0
 	if empty {
-		packets = [][]byte{{byte(engineNoop)}}
+		body.packets = [][]byte{{byte(engineNoop)}}
 	}
 	err := errNotWritten
 	defer func() {
@@ -90,7 +90,7 @@ func (t *polling) respond(w http.ResponseWriter, r *http.Request, packets [][]by
 			t.end()
 		}
 	}()
-	err = t.writePayload(w, r, packets)
+	err = t.writePayload(w, r, body)
 }
 
 // written notes that the response to a GET was written, or with an error that it was not. It
@@ -115,7 +115,7 @@ func (t *polling) written(err error) (done bool) {
 // awaitPackets waits until something is queued, and pops all of it. It returns nothing if the GET
 // is not to wait any longer: its client probes a WebSocket, or its time is up. Unless the GET is
 // refused, a response is to be written. It locks.
-func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, refused *refusal) {
+func (t *polling) awaitPackets(ctx context.Context) (body payload, refused *refusal) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer func() {
@@ -124,13 +124,13 @@ func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, refused *
 		}
 	}()
 	if refused := t.served(); refused != nil {
-		return nil, refused
+		return body, refused
 	}
 	if t.getting {
-		return nil, errOverlap
+		return body, errOverlap
 	}
 	if requestOverdue(ctx) {
-		return nil, nil // a response so late may not be read
+		return body, nil // a response so late may not be read
 	}
 	t.getting = true
 	// The client may send its next GET as soon as it has the response, and so before the handler of
@@ -138,27 +138,27 @@ func (t *polling) awaitPackets(ctx context.Context) (packets [][]byte, refused *
 	defer func() { t.getting = false }()
 	for paused := false; len(t.packets) == 0 || !t.ready; paused = true {
 		if refused := t.served(); refused != nil {
-			return nil, refused
+			return body, refused
 		}
 		if paused && (t.probing != nil || requestOverdue(ctx)) {
-			return nil, nil
+			return body, nil
 		}
 		if refused := t.wait(ctx); refused != nil {
-			return nil, refused
+			return body, refused
 		}
 	}
-	packets = t.popAll()
-	if last := len(packets) - 1; t.state != pollOpen && last > 0 {
+	body = t.popAll()
+	if last := len(body.packets) - 1; t.state != pollOpen && last > 0 {
 		// The close packet goes alone: clients handle messages a turn of their event loop later,
 		// but close at once.
-		t.pollQueue.push(packets[last])
-		packets, t.ready = packets[:last], true
+		t.pollQueue.push(body.packets[last])
+		body.packets, t.ready = body.packets[:last], true
 	}
 	if t.linger != nil {
 		t.linger.Stop()
 	}
 	t.room.open()
-	return packets, nil
+	return body, nil
 }
 
 // wait waits until a GET should look again: something may be queued, or its client probes a

@@ -18,13 +18,12 @@ import (
 const minGzip = 1 << 10
 
 // writePayload writes packets as the response to a GET.
-func (t *polling) writePayload(w http.ResponseWriter, r *http.Request, packets [][]byte) error {
-	body := appendPayload(nil, packets)
+func (t *polling) writePayload(w http.ResponseWriter, r *http.Request, p payload) error {
+	body := appendPayload(nil, p.packets)
 	header := w.Header()
-	header.Set("Content-Type", "text/plain; charset=UTF-8")
-	header.Set("Cache-Control", "no-store")
+	setContent(header, "text/plain; charset=UTF-8")
 	if !encodesResponses(header) {
-		if len(body) >= minGzip && !t.session.hub.options.DisablePollingCompression {
+		if len(body) >= minGzip && !p.bare && !t.session.hub.options.DisablePollingCompression {
 			header.Add("Vary", "Accept-Encoding")
 			if httpguts.HeaderValuesContainsToken(r.Header["Accept-Encoding"], "gzip") {
 				body = gzipped(body)
@@ -60,9 +59,7 @@ func gzipped(body []byte) []byte {
 
 // writeOK writes the response to a POST.
 func writeOK(w http.ResponseWriter) {
-	header := w.Header()
-	header.Set("Content-Type", "text/html")
-	header.Set("Cache-Control", "no-store")
+	setContent(w.Header(), "text/html")
 	_, _ = io.WriteString(w, "ok") // the client's next request tells whether it got it
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -321,4 +322,53 @@ func TestPollingGzipTwice(t *testing.T) {
 			e.leave()
 		})
 	}
+}
+
+// What is not to be compressed is not gzipped either, nor is what shares its response: to a client
+// that was there, from another node, in a Call, and to one that has come back.
+func TestPollingLeavesSecretsUncompressed(t *testing.T) {
+	noLeaks(t)
+	bus := new(MemoryBus)
+	l := newRecoveryHub(t, overTCP, Options{Bus: bus, Recovery: Recovery{MaxDisconnection: time.Minute}})
+	other := newHub(t, Options{Bus: bus})
+	eventually(t, "the nodes to know each other", func() bool { return len(other.Nodes().List()) == 1 })
+	text := strings.Repeat("x", 2000)
+	e := l.server.polls(t)
+	e.post("40")
+	hello := regexp.MustCompile(`"pid":"([\w-]{20})"`).FindStringSubmatch(e.get().body)
+	s := within(t, l.came, "OnConnect")
+	encoding := func(what string, emit func()) string {
+		t.Helper()
+		emit()
+		r := e.get("Accept-Encoding: gzip")
+		if r.status != 200 {
+			t.Fatalf("%s: %v", what, r)
+		}
+		return r.header.Get("Content-Encoding")
+	}
+	for what, emit := range map[string]func(){
+		"the socket":   func() { s.Compress(false).Emit("x", text) },
+		"everyone":     func() { l.Compress(false).Emit("x", text) },
+		"a node":       func() { other.Compress(false).Emit("x", text) },
+		"beside":       func() { l.Emit("x", text); l.Compress(false).Emit("secret"); l.Emit("y") },
+		"Call":         func() { go s.alone().Compress(false).Call(t.Context(), "x", text) },
+		"binary":       func() { l.Compress(false).Emit("x", Binary(text)) },
+		"Compress(no)": func() { l.Compress(true).Compress(false).Emit("x", text) },
+	} {
+		if got := encoding(what, emit); got != "" {
+			t.Errorf("%s: Content-Encoding: %q", what, got)
+		}
+		// The response after it is compressed again.
+		if got := encoding(what, func() { l.Emit("x", text) }); got != "gzip" {
+			t.Errorf("after %s: Content-Encoding: %q", what, got)
+		}
+	}
+	e.post("1")
+	within(t, l.went, "OnDisconnect")
+	l.Compress(false).Emit("x", text)
+	e = l.server.polls(t)
+	if got := encoding("back", func() { e.post("40" + proof(hello[1], "")); within(t, l.came, "OnConnect") }); got != "" {
+		t.Errorf("replayed: Content-Encoding: %q", got)
+	}
+	e.leave()
 }

@@ -27,7 +27,7 @@ func TestPollQueue(t *testing.T) {
 		if got, want := q.status(), (queueStatus{bytes: 6, cost: 6 + 3*frameOverhead, slowAt: first + int64(stallTimeout)}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
-		if diff := cmp.Diff([][]byte{[]byte("4ab"), []byte("4c"), []byte("2")}, q.popAll()); diff != "" {
+		if diff := cmp.Diff([][]byte{[]byte("4ab"), []byte("4c"), []byte("2")}, q.popAll().packets); diff != "" {
 			t.Error(diff)
 		}
 		q.push([]byte("6"))

@@ -83,7 +83,7 @@ func (t *polling) upgrade(conn *Conn) bool {
 	if told || t.state > pollClosing || t.posting {
 		return false
 	}
-	packets := t.popAll()
+	packets := t.popAll().packets
 	if closed {
 		packets = packets[:len(packets)-1] // that was the close packet
 		if t.linger != nil {

@@ -105,7 +105,7 @@ func (s *Socket) run(in incoming, e *Event) {
 
 // logger implements sender.
 func (s *Socket) logger(event string) *slog.Logger {
-	return s.ns.hub.options.Logger.With(slog.String("event", event), slog.String("socket", s.id))
+	return s.ns.hub.options.Logger.With(clientText("event", event), slog.String("socket", s.id))
 }
 
 // functionLogger is logger for a function that is not called for an event.

@@ -104,8 +104,8 @@ const (
 // Compress says whether to compress the events, for clients with whom compression was agreed on
 // (Options.Compression): true whatever their size, false not at all, which is right for events that
 // hold a secret beside what somebody else has written. Without a Compress their size decides
-// (Compression.Threshold). It does not hold for Socket.IO clients while they poll: HTTP responses
-// of 1 KiB and more are gzipped if the client takes that.
+// (Compression.Threshold). Of Socket.IO clients that poll, HTTP responses of 1 KiB and more are
+// gzipped if the client takes that, but for those that have an event of Compress(false) in them.
 func (t Target) Compress(compress bool) Target {
 	t.compress = compressNone
 	if compress {
@@ -173,10 +173,12 @@ func (t Target) deliver(m *message, d *delivery) {
 
 // deflate compresses the message for the clients that it may be for. It takes a while, so that it
 // is done before a lock of a room or namespace is taken, though with recovery under that one's; a
-// client whose compression comes up later gets the message as it is.
+// client whose compression comes up later gets the message as it is. A client that polls is left to
+// writePayload, which has to know what is not to be compressed.
 func (t Target) deflate(m *message) {
+	m.bare = t.compress == compressNone
 	shared := &t.ns.hub.sessions
-	if shared.compression.wanted == 0 || t.compress == compressNone {
+	if shared.compression.wanted == 0 || m.bare {
 		return
 	}
 	if s := t.single(); s != nil {
