@@ -3,6 +3,7 @@ package atrium
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // call implements Caller.
@@ -77,14 +78,14 @@ type call struct {
 	waiting int     // missing replies; one more until the event was queued for all sockets
 }
 
-// expect adds a socket. It reports false if the socket has left, and sets that as the reply. The
-// caller holds c.mu.
+// expect adds a socket. It reports false if the socket is not to be asked, and sets the reason as
+// the reply. The caller holds c.mu.
 func (c *call) expect(s *Socket) bool {
 	c.sockets = append(c.sockets, s)
 	c.replies = append(c.replies, Reply{SocketID: s.id})
 	i := len(c.replies) - 1
-	if !s.calls.add(c, i) {
-		c.replies[i].Err = ErrDisconnected
+	if err := s.calls.add(c, i, s.ns.hub.options.Limits.Calls); err != nil {
+		c.replies[i].Err = err
 		return false
 	}
 	s.session.reading.called(+1)
@@ -124,6 +125,8 @@ type pendingCalls struct {
 	mu     sync.Mutex // guards:
 	byID   map[int64]pendingCall
 	closed bool // the socket has left
+
+	owed atomic.Int32 // acknowledgements of the socket's events that are to come later; not guarded
 }
 
 // pendingCall is a call, and the index of the socket in it.
@@ -132,18 +135,21 @@ type pendingCall struct {
 	index int
 }
 
-// add adds a call. It reports false if the socket has left.
-func (p *pendingCalls) add(c *call, index int) bool {
+// add adds a call. Its error is ErrDisconnected if the socket has left, or ErrTooManyCalls.
+func (p *pendingCalls) add(c *call, index, most int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return false
+	switch {
+	case p.closed:
+		return ErrDisconnected
+	case len(p.byID) >= most:
+		return ErrTooManyCalls
 	}
 	if p.byID == nil {
 		p.byID = make(map[int64]pendingCall)
 	}
 	p.byID[c.id] = pendingCall{c, index}
-	return true
+	return nil
 }
 
 // remove removes the call with that id, and reports false if there is none.

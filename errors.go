@@ -26,6 +26,9 @@ var (
 	ErrRoomName = errors.New("atrium: unusable room name")
 	// ErrTooManyRooms is returned when a socket would be in more rooms than Limits.Rooms allows.
 	ErrTooManyRooms = errors.New("atrium: too many rooms")
+	// ErrTooManyCalls is returned when as many Calls wait for a socket's answer as Limits.Calls
+	// allows.
+	ErrTooManyCalls = errors.New("atrium: too many calls wait for an answer")
 	// ErrNoAck is returned by Reply, of an Event or an Ack, when the sender asked for no
 	// acknowledgement, or it has been given.
 	ErrNoAck = errors.New("atrium: no acknowledgement asked for, or already given")

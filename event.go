@@ -65,6 +65,7 @@ func (e *Event) Bind(pointers ...any) error {
 // reply that takes a while to make is for Later.
 func (e *Event) Reply(args ...any) error {
 	if e.ackID == noID || e.given.Load() {
+		e.later.settle()
 		return ErrNoAck
 	}
 	answer, err := encodeArgs(args, e.sender.maxAttachments())
@@ -74,6 +75,7 @@ func (e *Event) Reply(args ...any) error {
 	if !e.given.CompareAndSwap(false, true) {
 		return ErrNoAck
 	}
+	e.later.settle()
 	e.sender.reply(e.ackID, answer)
 	return nil
 }
@@ -90,6 +92,7 @@ func (e *Event) ReplyError(err error) {
 // fail sends an error to the sender, unless a reply was sent already.
 func (e *Event) fail(message string, data []byte) {
 	if e.given.CompareAndSwap(false, true) {
+		e.later.settle()
 		e.sender.replyError(e.name, e.ackID, message, data)
 	}
 }

@@ -14,7 +14,8 @@ type Reply struct {
 	// Values are all values of the answer, as a JSON array; nil if there was no answer, but an Err.
 	Values json.RawMessage
 	// Err is nil if the socket answered; an *Error with what it answered; ErrDisconnected if it
-	// went away before it did; or matches ErrTimeout or ctx's error if it took too long.
+	// went away before it did; ErrTooManyCalls if it was not asked because of Limits.Calls; or
+	// matches ErrTimeout or ctx's error if it took too long.
 	Err error
 }
 
@@ -43,9 +44,9 @@ type Caller interface {
 // ends, or if ctx has no deadline for Timeouts.Call or ClientOptions.CallTimeout.
 //
 // Beside the errors of Emit it returns an *Error that the other end replied with, or that says why
-// the value is no T; ErrDisconnected if the other end was disconnected; and an error that matches
-// ErrTimeout, or ctx's error, if no acknowledgement came in time. A handler may Call its own
-// socket.
+// the value is no T; ErrDisconnected if the other end was disconnected; ErrTooManyCalls if a socket
+// has Limits.Calls to answer already; and an error that matches ErrTimeout, or ctx's error, if no
+// acknowledgement came in time. A handler may Call its own socket.
 func Call[T any](ctx context.Context, c Caller, event string, args ...any) (T, error) {
 	mustValidate(reflect.TypeFor[T]())
 	var v T

@@ -90,8 +90,9 @@ type Options struct {
 	//	Warn   a refused origin, handshake or version of Engine.IO; a client over Limits.Connections,
 	//	       ConnectionsPerClient or Pending, or with headers over 64 KiB; a ResponseWriter that
 	//	       cannot be hijacked; offered subprotocols of which none is known; an unknown namespace,
-	//	       or one more than 100; a message over Limits.MessageBytes; queues over
-	//	       Limits.TotalQueuedBytes; a client that did not take what was queued when it was
+	//	       or one more than 100; a message over Limits.MessageBytes; events over
+	//	       Limits.EventsPerSecond, or while as many acknowledgements are owed as Limits.Calls;
+	//	       queues over Limits.TotalQueuedBytes; a client that did not take what was queued when it was
 	//	       disconnected; handlers that Shutdown waits for
 	//	Info   an error of Accept that is no *Error; a request for a session that is not known here;
 	//	       a Bus that works again
@@ -144,6 +145,26 @@ type Limits struct {
 	// InboxBytes bounds the same events in bytes of memory: each counts as its bytes and 256. Zero
 	// means 1 MiB.
 	InboxBytes int
+	// EventsPerSecond bounds how many events a client may send a second for long, to all its
+	// sockets together, and EventBurst how many at a time after a pause. Acknowledgements are no
+	// events. The first event over the bound is answered with an error that names it, in the
+	// acknowledgement if one was asked for, else in an event named error; then the connection ends
+	// with status 1008, and its sockets with ReasonForcedServerClose. What came before is still
+	// handled.
+	//
+	// Set it well above what an honest client sends, since a network that stalls brings the events
+	// of seconds at once: 100 for a chat, 1,000 for a game that sends each move. Zero means no
+	// bound: a client that sends faster than its events are handled is read more slowly, and costs
+	// others processor time alone.
+	EventsPerSecond int
+	// EventBurst is described with EventsPerSecond. Zero means as many as EventsPerSecond.
+	EventBurst int
+	// Calls bounds the Calls to one socket that wait for its acknowledgement: one more fails at
+	// once with ErrTooManyCalls. It also bounds a socket's events whose handlers have taken the
+	// acknowledgement along (Event.Later, OnAck) and not sent it: while there are as many, each
+	// further event is answered with an error. An Ack that the application has dropped counts until
+	// the garbage collector finds it. Zero means 1,000.
+	Calls int
 
 	// QueuedBytes bounds what waits to be sent to one client, in bytes of memory: each message
 	// counts as what it has on the wire and 96 bytes, which is about what it takes. A client with
@@ -201,6 +222,9 @@ func (o Options) normalize() Options {
 		setDefault(&o.Limits.Rooms, 1000, "Limits.Rooms"),
 		setDefault(&o.Limits.InboxEvents, 256, "Limits.InboxEvents"),
 		setDefault(&o.Limits.InboxBytes, 1<<20, "Limits.InboxBytes"),
+		setDefault(&o.Limits.EventsPerSecond, 0, "Limits.EventsPerSecond"),
+		setDefault(&o.Limits.EventBurst, o.Limits.EventsPerSecond, "Limits.EventBurst"),
+		setDefault(&o.Limits.Calls, 1000, "Limits.Calls"),
 		setDefault(&o.Limits.Connections, noBound, "Limits.Connections"),
 		setDefault(&o.Limits.Pending, 10_000, "Limits.Pending"),
 		setDefault(&o.Limits.ConnectionsPerClient, noBound, "Limits.ConnectionsPerClient"),

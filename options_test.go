@@ -22,6 +22,7 @@ func TestOptionsDefaults(t *testing.T) {
 			Rooms:                1000,
 			InboxEvents:          256,
 			InboxBytes:           1 << 20,
+			Calls:                1000,
 			QueuedBytes:          4 << 20,
 			TotalQueuedBytes:     noBound,
 		},
@@ -116,7 +117,7 @@ func TestOptionsNumbers(t *testing.T) {
 	}, func(o ClientOptions, want string) {
 		wantPanic(t, want, "atrium: ClientOptions."+want, func() { NewClient("http://localhost", o) })
 	})
-	if hub != 20 || upgrade != 5 || dial != 6 || client != 16 {
+	if hub != 23 || upgrade != 5 || dial != 6 || client != 16 {
 		t.Errorf("%d, %d, %d, %d numeric options: is the new one normalized?", hub, upgrade, dial, client)
 	}
 }

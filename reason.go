@@ -31,7 +31,8 @@ const (
 	// ReasonShutdown means that Hub.Shutdown was called.
 	ReasonShutdown Reason = "server shutting down"
 	// ReasonForcedServerClose means that the hub gave up on the client: a handler panicked, or a
-	// message took longer than Timeouts.Message, or events came far faster than they were handled.
+	// message took longer than Timeouts.Message, or events came far faster than they were handled,
+	// or than Limits.EventsPerSecond allows.
 	ReasonForcedServerClose Reason = "forced server close"
 	// ReasonSlowConsumer means that the client does not read fast enough; see Limits.QueuedBytes.
 	ReasonSlowConsumer Reason = "slow consumer"

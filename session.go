@@ -62,6 +62,7 @@ type session struct {
 	poll     *polling             // of a client that polls, or has upgraded from it
 	protocol protocol             // the codec's
 	reading  reading
+	events   eventRate // used by the reader only
 	hub      *Hub
 	codec    codec
 	timer    timer

@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 )
 
@@ -43,9 +44,35 @@ func newSocket(ns *Namespace, session *session, handshake *Handshake, base conte
 // receive queues something that the client has sent; see queue.push. The goroutine that reads the
 // connection calls it.
 func (s *Socket) receive(in incoming) {
+	if limits := &s.ns.hub.options.Limits; limits.EventsPerSecond > 0 && in.kind != incomingConnect &&
+		!s.session.events.take(nanotime(), limits.EventsPerSecond, limits.EventBurst) {
+		s.endTooFast(in, limits.EventsPerSecond)
+		return
+	}
 	if s.inbox.push(in) == itemRefused {
 		s.session.end(ReasonForcedServerClose, StatusPolicyViolation, "too many events are waiting")
 	}
+}
+
+// endTooFast ends the session because of an event over Limits.EventsPerSecond.
+func (s *Socket) endTooFast(in incoming, limit int) {
+	s.ns.hub.log.warn("atrium: a client sent too many events", slog.Int("limit", limit), clientText("event", in.name),
+		slog.String("socket", s.id), hint("Limits.EventsPerSecond is the limit"))
+	problem := fmt.Sprintf("too many events: expected at most %d a second", limit)
+	if s.isConnected() { // nothing goes ahead of the connect message
+		s.replyError(in.name, in.ackID, problem, nil)
+	}
+	s.session.end(ReasonForcedServerClose, StatusPolicyViolation, problem)
+}
+
+// owe counts acknowledgements of the socket's events that are to come later.
+func (s *Socket) owe(change int32) { s.calls.owed.Add(change) }
+
+// refuseOwed refuses an event because as many acknowledgements as may are to come later.
+func (s *Socket) refuseOwed(e *Event, limit int) {
+	s.ns.hub.log.warn("atrium: refused an event over Limits.Calls", slog.Int("limit", limit), clientText("event", e.name),
+		slog.String("socket", s.id), hint("the handlers of so many of the socket's events have called Later, or are OnAck's, and not replied yet"))
+	e.ReplyError(Errorf("too many events wait for their acknowledgements: expected at most %d", limit))
 }
 
 // Socket returns the socket that the event came from. It is nil if the event came to a Client.
@@ -91,7 +118,9 @@ func (s *Socket) run(in incoming, e *Event) {
 	}
 	switch in.kind {
 	case incomingEvent:
-		if !s.ns.registry.dispatch(s, e) {
+		if limit := s.ns.hub.options.Limits.Calls; int(s.calls.owed.Load()) >= limit {
+			s.refuseOwed(e, limit)
+		} else if !s.ns.registry.dispatch(s, e) {
 			e.ReplyError(Errorf("event: %q is not one that this server knows", e.name))
 		}
 	case incomingProblem:

@@ -244,6 +244,7 @@ const (
 	repliedError        = "error"
 	repliedTimeout      = "timeout"
 	repliedDisconnected = "disconnected"
+	repliedTooMany      = "too many" // a timeout to older releases
 )
 
 func encodeReply(r Reply) foreignReply {
@@ -261,6 +262,8 @@ func encodeReply(r Reply) foreignReply {
 		f.Detail, _ = public.Data.(json.RawMessage) // as in every Error that was received
 	} else if errors.Is(r.Err, ErrDisconnected) {
 		f.Kind = repliedDisconnected
+	} else if errors.Is(r.Err, ErrTooManyCalls) {
+		f.Kind = repliedTooMany
 	}
 	return f
 }
@@ -280,6 +283,8 @@ func (f foreignReply) decode() (r Reply) {
 		r.Err = public
 	case repliedDisconnected:
 		r.Err = ErrDisconnected
+	case repliedTooMany:
+		r.Err = ErrTooManyCalls
 	default:
 		r.Err = ErrTimeout
 	}
