@@ -136,14 +136,18 @@ func newQuota(o *Options) quota {
 	return q
 }
 
-// remoteClient returns the client's address: of IPv6, the part that the client cannot choose.
+// remoteClient returns the key of the address that the request came from.
 func remoteClient(r *http.Request) string {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr // of a network of the application's own
 	}
-	ip := from.Addr().Unmap()
-	if ip.Is6() {
+	return addressKey(from.Addr())
+}
+
+// addressKey returns a client's address: of IPv6, the part that the client cannot choose.
+func addressKey(ip netip.Addr) string {
+	if ip = ip.Unmap(); ip.Is6() {
 		site, _ := ip.WithZone("").Prefix(64)
 		ip = site.Addr()
 	}
@@ -170,7 +174,7 @@ func (q *quota) acquire(client string) *refusal {
 		return &refusal{
 			status: http.StatusTooManyRequests, message: "this client has as many connections as it may have", header: retryIn("10"),
 			entry: warning("atrium: refused a client over Limits.ConnectionsPerClient", slog.Int("limit", q.limits.ConnectionsPerClient),
-				clientText("client", client), hint("behind a proxy all clients have its address, unless Options.ClientKey tells them apart")),
+				clientText("client", client), hint("behind a proxy all clients have its address, unless Options.ClientKey tells them apart, as ForwardedClient does")),
 		}
 	case q.pending >= q.limits.Pending:
 		return &refusal{

@@ -55,9 +55,9 @@ type Options struct {
 	Subprotocols []string
 
 	// ClientKey says whose request it is, for Limits.ConnectionsPerClient. Behind a proxy it should
-	// return what the proxy says of the client, or a user's name. It may be called from many
-	// goroutines at a time. Zero means the IP address of RemoteAddr, of an IPv6 address its first
-	// 64 bits, which are what one client may choose from.
+	// return what the proxy says of the client, as ForwardedClient does, or a user's name. It may
+	// be called from many goroutines at a time. Zero means the IP address of RemoteAddr, of an IPv6
+	// address its first 64 bits, which are what one client may choose from.
 	ClientKey func(*http.Request) string
 
 	// Limits bounds what clients can make the hub hold. Zero means the default of each.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -91,6 +92,23 @@ func newApp(options atrium.Options, users Users) *app {
 		return a.people(s.Context(), room)
 	})
 	return a
+}
+
+// newBounded makes a hub that anyone may connect to.
+func newBounded() *atrium.Hub {
+	// [bounds]
+	h := atrium.New(atrium.Options{
+		Limits: atrium.Limits{
+			ConnectionsPerClient: 20,
+			EventsPerSecond:      100,
+			EventBurst:           500, // a network that stalls brings the events of seconds at once
+		},
+		// Behind proxies all clients have their address. This reads what they add to
+		// X-Forwarded-For or Forwarded, and believes nobody else.
+		ClientKey: atrium.ForwardedClient(netip.MustParsePrefix("10.0.0.0/8")),
+	})
+	// [end]
+	return h
 }
 
 // notify tells all devices of a user; s.To("user:"+id) would leave out the one that s is.
