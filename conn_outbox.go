@@ -357,13 +357,15 @@ func (o *outbox) take(mayWait bool) (chunk []byte, buf *[]byte) {
 }
 
 // wrote accounts for a write, and reports whether there may be others. blocked says that the kernel
-// did not take all of it. It locks.
+// did not take all of it. If the write has failed, the network connection is closed a moment later:
+// the reader may find the peer's last words until then, and must not wait for others. It locks.
 func (o *outbox) wrote(n int, err error, blocked bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.blocked = blocked
-	if err != nil {
+	if err != nil && o.err == nil {
 		o.fail(err)
+		time.AfterFunc(lingerTimeout, func() { _ = o.nc.Close() })
 	}
 	if o.err != nil {
 		return false

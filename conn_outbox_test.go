@@ -620,7 +620,7 @@ func TestOutboxWaits(t *testing.T) {
 }
 
 // A write that fails ends everything: what is queued is let go, what waits is released, nothing is
-// written again.
+// written again, and a moment later the network connection is closed, for its reader.
 func TestOutboxWriteFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, g := newTestOutbox(1000)
@@ -648,6 +648,11 @@ func TestOutboxWriteFails(t *testing.T) {
 		}
 		if len(g.writes) != 1 {
 			t.Errorf("%d writes, want 1", len(g.writes))
+		}
+		began := time.Now()
+		<-time.After(2 * lingerTimeout)
+		if after := g.closed.Sub(began); after != lingerTimeout {
+			t.Errorf("closed after %v, want %v", after, lingerTimeout)
 		}
 	})
 }

@@ -377,6 +377,7 @@ type gatedConn struct {
 	handed   []byte // all that was given to Write
 	passed   []byte // all that Write took
 	writes   [][]byte
+	closed   time.Time // when it was closed
 }
 
 // An admission ends a write: with nil, all of it was taken.
@@ -398,6 +399,11 @@ func (g *gatedConn) Write(p []byte) (int, error) {
 	g.passed = append(g.passed, p[:a.n]...)
 	g.current = nil
 	return a.n, a.err
+}
+
+func (g *gatedConn) Close() error {
+	g.closed = time.Now()
+	return nil
 }
 
 // pass lets the write in progress through and waits for what the drainer does then.
