@@ -159,8 +159,8 @@ func TestShutdownDeliversToSlowReaders(t *testing.T) {
 		err   string
 		takes time.Duration
 	}{
-		{"in time", 500 * time.Millisecond, 30 * time.Second, "30, closed with 1001", "", 15500 * time.Millisecond},
-		{"without a deadline", 4 * time.Second, 0, "30, closed with 1001", "", 124 * time.Second},
+		{"in time", 500 * time.Millisecond, 30 * time.Second, "30, closed with 1012", "", 15500 * time.Millisecond},
+		{"without a deadline", 4 * time.Second, 0, "30, closed with 1012", "", 124 * time.Second},
 		{"not in time", 500 * time.Millisecond, 5200 * time.Millisecond, "10, cut",
 			"atrium: shutdown with 1 clients left: context deadline exceeded", 5200 * time.Millisecond},
 		{"stalled", time.Hour, 30 * time.Second, "0, cut",

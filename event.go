@@ -75,8 +75,8 @@ func (e *Event) Reply(args ...any) error {
 	if !e.given.CompareAndSwap(false, true) {
 		return ErrNoAck
 	}
-	e.later.settle()
 	e.sender.reply(e.ackID, answer)
+	e.later.settle() // not before: see session.settle
 	return nil
 }
 
@@ -92,8 +92,8 @@ func (e *Event) ReplyError(err error) {
 // fail sends an error to the sender, unless a reply was sent already.
 func (e *Event) fail(message string, data []byte) {
 	if e.given.CompareAndSwap(false, true) {
-		e.later.settle()
 		e.sender.replyError(e.name, e.ackID, message, data)
+		e.later.settle()
 	}
 }
 

@@ -40,6 +40,10 @@ type reading struct {
 	pauses atomic.Uint32 // how many times a push has begun or ended to wait
 	wake   chan struct{} // has a token if a push that waits should look again; made by the first one that waits
 
+	// draining says that a push waits even if there is room, until its queue is closed: see
+	// session.letGo. Of a Client it is never set.
+	draining atomic.Bool
+
 	// Until a client is accepted, all its inboxes and sockets have one bound together,
 	// maxBeforeConnect.
 	pending atomic.Bool  // it is not accepted yet; of a Client it is never set

@@ -24,6 +24,8 @@ type inboxOwner struct {
 	handled []int64 // by the inbox's goroutine; read when the bubble is still
 }
 
+func (o *inboxOwner) emptied() {}
+
 func (o *inboxOwner) handle(in incoming) {
 	<-o.gate
 	o.handled = append(o.handled, in.ackID)

@@ -32,12 +32,15 @@ type queue[T interface{ size() int }] struct {
 type handler[T any] interface {
 	// handle handles one item, in the queue's goroutine. It may call runtime.Goexit.
 	handle(item T)
+	// emptied is called when all items are handled, in that goroutine, without locks.
+	emptied()
 }
 
 // handlerFunc makes a function a handler.
 type handlerFunc[T any] func(T)
 
 func (f handlerFunc[T]) handle(item T) { f(item) }
+func (f handlerFunc[T]) emptied()      {}
 
 // newQueue returns a queue for what comes by no connection, bounded in bytes.
 func newQueue[T interface{ size() int }](maxBytes int, handle func(T)) *queue[T] {
@@ -57,13 +60,14 @@ const (
 )
 
 // push adds an item. If the items have reached a bound, push waits for it to be half empty, so that
-// the connection is not read and TCP slows the peer down. It does not wait while a Call to the peer
-// is pending, because the answer may be behind the item: it refuses the item then if twice the
-// bounds are reached. Only the goroutine that reads the connection calls push.
+// the connection is not read and TCP slows the peer down; if the connection is draining, push waits
+// for the queue to be closed. It does not wait while a Call to the peer is pending, because the
+// answer may be behind the item: it refuses the item then if twice the bounds are reached. Only the
+// goroutine that reads the connection calls push.
 func (q *queue[T]) push(item T) itemVerdict {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.full(1) {
+	if q.holdsBack() {
 		q.waitForRoom()
 	}
 	switch {
@@ -143,6 +147,13 @@ func (q *queue[T]) current() (item T, since int64, ok bool) {
 	return *q.items.at(0), q.since, true
 }
 
+// idle reports whether nothing is in the queue, nor being handled.
+func (q *queue[T]) idle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.running
+}
+
 // full reports whether the bounds, multiplied by times, are reached. q.mu is held, as in all that
 // follows but run.
 func (q *queue[T]) full(times int) bool {
@@ -151,12 +162,17 @@ func (q *queue[T]) full(times int) bool {
 		r.pending.Load() && int(r.held.Load())/times >= maxBeforeConnect
 }
 
-// waitForRoom waits while the queue is full, unless it is closed or a Call is pending. It releases
-// q.mu meanwhile.
+// holdsBack reports whether a push is to wait.
+func (q *queue[T]) holdsBack() bool {
+	r := q.reading
+	return !q.closed && r.calls.Load() == 0 && (q.full(1) || r.draining.Load())
+}
+
+// waitForRoom waits until push may go on. It releases q.mu meanwhile.
 func (q *queue[T]) waitForRoom() {
 	r := q.reading
 	r.beginWait()
-	for !q.closed && q.full(1) && r.calls.Load() == 0 {
+	for q.holdsBack() {
 		q.mu.Unlock()
 		<-r.wake
 		q.mu.Lock()
@@ -206,6 +222,7 @@ func (q *queue[T]) run() {
 		}
 	}
 	returned = true
+	q.handler.emptied()
 }
 
 // next returns the item to handle next. The handling of the one before is over. If it reports false

@@ -43,7 +43,7 @@ func (a *admitted) begin(s *session) bool {
 	if a.begun {
 		s.start()
 	} else if conn := s.conn.Load(); conn != nil {
-		go conn.Close(StatusGoingAway, string(ReasonShutdown))
+		go conn.Close(StatusServiceRestart, string(ReasonShutdown))
 	}
 	return a.begun
 }
@@ -73,7 +73,7 @@ func (h *Hub) check(r *http.Request) *refusal {
 
 func shuttingDown() *refusal {
 	return &refusal{
-		status: http.StatusServiceUnavailable, message: "the server is shutting down", header: retryIn("1"),
+		status: http.StatusServiceUnavailable, message: "the server is shutting down", header: append(retryIn("1"), "Connection", "close"),
 		entry: logEntry{level: slog.LevelDebug, message: "atrium: refused a client during Shutdown"},
 	}
 }

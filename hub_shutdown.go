@@ -5,17 +5,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
 )
 
-// Shutdown ends the hub: new clients are refused with 503, each client gets what is queued for it
-// and then a close frame with status 1001, and Shutdown waits until all handlers, OnDisconnect too,
-// have returned. If ctx ends first it closes the connections that are left and returns an error.
+// Shutdown ends the hub, in a way that its clients do not notice if another process takes them in:
+// they are disconnected one after another, Options.DrainRate a second, each when its events are
+// answered, and told to come back.
 //
-// A client has as long as ctx lasts, if it goes on reading: one whose network takes nothing for 5
+// From the first moment new clients are refused with 503 and Retry-After. Those that are connected
+// go on as before until it is their turn: first the idle ones, then those with handlers that run or
+// with something queued. From then on nothing is read from the client but answers to Calls; when
+// what it had sent is handled and acknowledged, by Event.Later too, it gets all that is queued for
+// it and then the end: a close frame with status 1012, "service restart", or in a poll the close
+// packet of Engine.IO. Socket.IO's clients call that "transport close" and connect again by
+// themselves; a Client and client.js do so at once. Shutdown waits until all have gone and all
+// handlers, OnDisconnect too, have returned.
+//
+// All begin to go within 60 % of the time that ctx has, even if that takes more than DrainRate; at
+// 80 % of it Shutdown ends those whose handlers still run, the rest is for what is queued, and when
+// ctx ends the connections that are left are cut, which is an error. Without a deadline nothing is
+// ended early. A client has that long if it goes on reading: one whose network takes nothing for 5
 // seconds is cut, and so is a Socket.IO client that polls and sends no request for 5 seconds.
 // Shutdown's error counts those that have missed something. nil means that all that was emitted
 // before has left this process, except for clients that have disconnected by themselves.
@@ -24,12 +35,14 @@ import (
 // second also if ctx has ended, and for no longer than two seconds while the Bus fails; what was
 // not sent is an error. When Shutdown has returned nil, the Bus's client may be closed.
 //
-// A handler that does not return is waited for: every 5 seconds the log names the handlers that
-// still run, and so does the error. A handler that calls Shutdown waits for itself: it must call it
-// in another goroutine.
+// A handler that does not return is waited for: every 5 seconds the log names the handlers of those
+// who are to go, and so does the error. A handler that calls Shutdown waits for itself: it must call
+// it in another goroutine.
 //
-// Call Shutdown before http.Server.Shutdown, which does not know of these connections. Calling it
-// again waits again.
+// Calling Shutdown again, while it runs, disconnects the clients at a second rate beside the first;
+// whichever ctx ends first ends all. Close the listener of an http.Server before, so that clients
+// come to the next process, and call its Shutdown, which does not know of these connections, after:
+// as Serve does.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.live.closing {
@@ -39,38 +52,17 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		}
 	}
 	h.mu.Unlock()
-	for _, s := range h.list() {
-		s.end(ReasonShutdown, StatusGoingAway, string(ReasonShutdown))
-	}
-	h.awaitEmpty(ctx)
-	var lost error
-	if h.cluster != nil {
-		lost = h.cluster.close(ctx) // also if ctx has ended, or the others would wait 5 seconds for its answers
-	}
+	h.drain(ctx)
 	left := h.list()
 	for _, s := range left {
+		s.endShutdown()
 		s.closeNow()
 	}
-	return errors.Join(h.leftError(ctx, len(left)), lost)
-}
-
-// awaitEmpty waits until no session is left, or ctx ends. Meanwhile it logs the handlers that it
-// waits for.
-func (h *Hub) awaitEmpty(ctx context.Context) {
-	patience := time.NewTicker(handlerPatience)
-	defer patience.Stop()
-	for {
-		select {
-		case <-h.live.empty:
-			return
-		case <-ctx.Done():
-			return
-		case <-patience.C:
-			if running := h.runningHandlers(); len(running) > 0 {
-				h.log.warn("atrium: Shutdown waits for handlers", slog.String("handlers", describeHandlers(running)))
-			}
-		}
+	errs := []error{h.leftError(ctx, len(left))}
+	if h.cluster != nil {
+		errs = append(errs, h.cluster.close(ctx)) // also if ctx has ended, or the others would wait 5 seconds for its answers
 	}
+	return errors.Join(errs...)
 }
 
 // leftError returns how many clients a Shutdown has left behind, and how many have missed
@@ -93,13 +85,8 @@ func (h *Hub) leftError(ctx context.Context, left int) error {
 	return errors.Join(errs...)
 }
 
-const (
-	// handlerPatience is how long Shutdown waits for handlers before the log names them, and again
-	// each time.
-	handlerPatience = 5 * time.Second
-	// maxNamed bounds the handlers that are named.
-	maxNamed = 10
-)
+// maxNamed bounds the handlers that are named.
+const maxNamed = 10
 
 // runningHandler is a function of the application that has not returned yet.
 type runningHandler struct {
@@ -108,10 +95,14 @@ type runningHandler struct {
 	since int64    // nanotime
 }
 
-// runningHandlers lists the handlers that run at the moment, the longest first.
+// runningHandlers lists the handlers that run at the moment for clients that are to go, the longest
+// first.
 func (h *Hub) runningHandlers() []runningHandler {
 	var running []runningHandler
 	for _, s := range h.list() {
+		if !s.reading.draining.Load() && !s.ended.Load() {
+			continue
+		}
 		s.handling(func(socket *Socket, in incoming, since int64) {
 			socket.mu.Lock() // a client that comes back gives the socket its id
 			defer socket.mu.Unlock()

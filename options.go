@@ -60,6 +60,11 @@ type Options struct {
 	// address its first 64 bits, which are what one client may choose from.
 	ClientKey func(*http.Request) string
 
+	// DrainRate is how many clients a second Hub.Shutdown disconnects, so that they come to the next
+	// process one after another: a little less than that process lets in. Shutdown goes faster if
+	// its context does not last that long. Zero means 1,000.
+	DrainRate int
+
 	// Limits bounds what clients can make the hub hold. Zero means the default of each.
 	Limits Limits
 	// Timeouts bounds how long things may take, and sets how often clients are pinged. Zero means
@@ -203,6 +208,10 @@ type Timeouts struct {
 	// slow consumers the queue is dropped. The client's close frame has a second after ours has
 	// left. Zero means 30 seconds.
 	Close time.Duration
+	// Drain is how long Hub.Serve lets Shutdown take. What stops the process must wait longer:
+	// Kubernetes kills it 30 seconds after the signal (terminationGracePeriodSeconds), Docker after
+	// 10. Zero means 15 seconds.
+	Drain time.Duration
 }
 
 // normalize puts the defaults in place of zeros.
@@ -215,6 +224,8 @@ func (o Options) normalize() Options {
 		setDefault(&o.Timeouts.Message, 60*time.Second, "Timeouts.Message"),
 		setDefault(&o.Timeouts.Call, 10*time.Second, "Timeouts.Call"),
 		setDefault(&o.Timeouts.Close, defaultCloseTimeout, "Timeouts.Close"),
+		setDefault(&o.Timeouts.Drain, 15*time.Second, "Timeouts.Drain"),
+		setDefault(&o.DrainRate, 1000, "DrainRate"),
 		setDefault(&o.Limits.MessageBytes, defaultReadLimit, "Limits.MessageBytes"),
 		setDefault(&o.Limits.Attachments, defaultMaxAttachments, "Limits.Attachments"),
 		setDefault(&o.Limits.QueuedBytes, defaultMaxQueued, "Limits.QueuedBytes"),

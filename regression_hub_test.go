@@ -26,6 +26,7 @@ type gatedOwner struct {
 }
 
 func (o gatedOwner) handle(incoming) { <-o.gate }
+func (o gatedOwner) emptied()        {}
 
 // An inbox that never runs empty, as that of a client which the reader resumes at half, does not
 // grow.

@@ -286,6 +286,35 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	s.onTransport(func(t transport) { t.close(code, text, reason.closeMode()) })
 }
 
+// letGo ends the session as soon as all that was received is handled and answered. Until then
+// nothing more is received, except while a Call to the client is pending; see queue.push.
+func (s *session) letGo() {
+	s.reading.draining.Store(true)
+	s.settle()
+}
+
+// settle ends a session that was let go, unless it still owes its client something. It is called
+// whenever that may have changed.
+func (s *session) settle() {
+	if s.reading.draining.Load() && !s.busy() {
+		s.endShutdown()
+	}
+}
+
+// busy reports whether something that was received is not handled and answered yet.
+func (s *session) busy() bool {
+	return slices.ContainsFunc(s.present(), func(socket *Socket) bool {
+		return !socket.inbox.idle() || socket.calls.owed.Load() > 0
+	})
+}
+
+// endShutdown ends the session in a way after which every kind of client comes back by itself, to
+// another process: with a close frame that says so, and Engine.IO's close packet to one that polls.
+// Socket.IO's clients do not after Socket.IO's own packet.
+func (s *session) endShutdown() {
+	s.end(ReasonShutdown, StatusServiceRestart, string(ReasonShutdown))
+}
+
 // part notes that one part of the session has ended: the reading, a probe of a WebSocket, or the
 // handling of a socket.
 func (s *session) part() {

@@ -410,7 +410,7 @@ func TestSessionReasons(t *testing.T) {
 		{"a panic", func(_ *Hub, _ *Socket, p *peer) { p.send(p.frame(opText, `{"event":"panic"}`)) },
 			ReasonForcedServerClose, 1011, "internal error"},
 		{"Shutdown", func(h *Hub, _ *Socket, _ *peer) { go h.Shutdown(context.Background()) },
-			ReasonShutdown, 1001, "server shutting down"},
+			ReasonShutdown, 1012, "server shutting down"},
 	}
 	overKinds(t, func(t *testing.T, k kind) {
 		for _, test := range tests {

@@ -447,7 +447,7 @@ func TestEngineUpgradeOfClosedSession(t *testing.T) {
 	e.waitFor(h, "the session's end", func(p *polling) bool { return p.state == pollClosing })
 	c.send("5")
 	c.want(`42["last","word"]`)
-	c.wantClosed(StatusGoingAway)
+	c.wantClosed(StatusServiceRestart)
 	h.checkForgotten(t)
 }
 

@@ -66,7 +66,10 @@ func (s *Socket) endTooFast(in incoming, limit int) {
 }
 
 // owe counts acknowledgements of the socket's events that are to come later.
-func (s *Socket) owe(change int32) { s.calls.owed.Add(change) }
+func (s *Socket) owe(change int32) {
+	s.calls.owed.Add(change)
+	s.session.settle()
+}
 
 // refuseOwed refuses an event because as many acknowledgements as may are to come later.
 func (s *Socket) refuseOwed(e *Event, limit int) {
@@ -99,6 +102,9 @@ func (s *Socket) handle(in incoming) {
 		s.session.end(ReasonForcedServerClose, StatusInternalError, "internal error")
 	})
 }
+
+// emptied implements handler.
+func (s *Socket) emptied() { s.session.settle() }
 
 // finished is called when all functions of the socket have returned.
 func (s *Socket) finished() {
