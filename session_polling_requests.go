@@ -90,6 +90,9 @@ func (t *polling) respond(w http.ResponseWriter, r *http.Request, body payload) 
 			t.end()
 		}
 	}()
+	if engineType(body.packets[0][0]) == engineClose {
+		t.parting(w)
+	}
 	err = t.writePayload(w, r, body)
 }
 
@@ -207,6 +210,7 @@ func (t *polling) post(w http.ResponseWriter, r *http.Request) *refusal {
 	if err != nil {
 		return err
 	}
+	t.parting(w)
 	writeOK(w)
 	return nil
 }

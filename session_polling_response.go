@@ -57,6 +57,14 @@ func gzipped(body []byte) []byte {
 	return b.Bytes()
 }
 
+// parting has the connection of a request closed behind its response if the hub shuts down and the
+// session has ended: the client comes back, by a new connection, to the next process.
+func (t *polling) parting(w http.ResponseWriter) {
+	if t.session.ended.Load() && t.session.hub.isClosing() {
+		w.Header().Set("Connection", "close")
+	}
+}
+
 // writeOK writes the response to a POST.
 func writeOK(w http.ResponseWriter) {
 	setContent(w.Header(), "text/html")
