@@ -33,9 +33,11 @@ func TestOptionsDefaults(t *testing.T) {
 			Message:      60 * time.Second,
 			Call:         10 * time.Second,
 			Close:        30 * time.Second,
+			Drain:        15 * time.Second,
 		},
-		Logger:   slog.Default(),
-		Recovery: Recovery{MaxBytes: 16 << 20},
+		DrainRate: 1000,
+		Logger:    slog.Default(),
+		Recovery:  Recovery{MaxBytes: 16 << 20},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -117,7 +119,7 @@ func TestOptionsNumbers(t *testing.T) {
 	}, func(o ClientOptions, want string) {
 		wantPanic(t, want, "atrium: ClientOptions."+want, func() { NewClient("http://localhost", o) })
 	})
-	if hub != 23 || upgrade != 5 || dial != 6 || client != 16 {
+	if hub != 25 || upgrade != 5 || dial != 6 || client != 16 {
 		t.Errorf("%d, %d, %d, %d numeric options: is the new one normalized?", hub, upgrade, dial, client)
 	}
 }
