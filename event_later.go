@@ -10,8 +10,8 @@ import (
 // waits.
 //
 // If the socket is disconnected by then, the acknowledgement is dropped, as an Emit is;
-// Socket.Context tells. If none is sent, the sender's Call ends with its time-out. Hub.Shutdown waits
-// for it as for a handler, unless the Ack was dropped and collected.
+// Socket.Context tells. If none is sent, the sender's Call ends with its time-out. Hub.Shutdown
+// waits for it as for a handler, unless the Ack was dropped and collected.
 type Ack struct {
 	event *Event // without arguments when the handler has returned
 	owed  *owed  // nil if nobody counts it

@@ -85,8 +85,8 @@ func letGo(waiting []*session, n int) []*session {
 	return waiting
 }
 
-// perTurn returns how many of the clients go in one turn, and the time until the next, so that there
-// are interval between two clients on average.
+// perTurn returns how many of the clients go in one turn, and the time until the next, so that
+// there is the interval between two clients on average.
 func perTurn(interval time.Duration, clients int) (n int, pause time.Duration) {
 	switch {
 	case interval >= turnGrain:

@@ -36,8 +36,8 @@ import (
 // not sent is an error. When Shutdown has returned nil, the Bus's client may be closed.
 //
 // A handler that does not return is waited for: every 5 seconds the log names the handlers of those
-// who are to go, and so does the error. A handler that calls Shutdown waits for itself: it must call
-// it in another goroutine.
+// who are to go, and so does the error. A handler that calls Shutdown waits for itself: it must
+// call it in another goroutine.
 //
 // Calling Shutdown again, while it runs, disconnects the clients at a second rate beside the first;
 // whichever ctx ends first ends all. Close the listener of an http.Server before, so that clients

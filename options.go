@@ -60,9 +60,9 @@ type Options struct {
 	// address its first 64 bits, which are what one client may choose from.
 	ClientKey func(*http.Request) string
 
-	// DrainRate is how many clients a second Hub.Shutdown disconnects, so that they come to the next
-	// process one after another: a little less than that process lets in. Shutdown goes faster if
-	// its context does not last that long. Zero means 1,000.
+	// DrainRate is how many clients a second Hub.Shutdown disconnects, so that they come to the
+	// next process one after another: set it below what that one can let in. Shutdown goes faster
+	// if its context does not last that long. Zero means 1,000.
 	DrainRate int
 
 	// Limits bounds what clients can make the hub hold. Zero means the default of each.
