@@ -2,14 +2,10 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/atrium-go/atrium/bench/process"
 )
@@ -37,7 +33,7 @@ func (l *rooms) connect(p place) error {
 	if err != nil {
 		return err
 	}
-	p.dialer.Control = shrinkBuffers
+	p.dialer.Control = process.ShrinkBuffers
 	if l.stalledOnes, err = enterAll(p, l.stalled); err != nil {
 		return err
 	}
@@ -60,17 +56,6 @@ func enterAll(p place, n int) ([]*process.Client, error) {
 		clients[i], err = p.enter()
 		return err
 	})
-}
-
-// shrinkBuffers has the kernels hold as little as they can for a connection, at the server too: its
-// buffer depends on the size of segments. Who does not read then holds the server up at 30 KB.
-func shrinkBuffers(_, _ string, rc syscall.RawConn) error {
-	var err error
-	control := rc.Control(func(fd uintptr) {
-		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 2048),
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 536))
-	})
-	return errors.Join(control, err)
 }
 
 // listen checks what a member hears, until the connection ends.

@@ -5,7 +5,6 @@ import (
 	"compress/flate"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -45,19 +44,14 @@ func deflaters(p place) (talker, error) {
 // A codec compresses and decompresses.
 type codec struct {
 	w   *flate.Writer
-	r   io.Reader
 	out bytes.Buffer
 }
 
 var codecs = sync.Pool{New: func() any {
 	w, err := flate.NewWriter(nil, flate.BestSpeed)
 	check(err)
-	return &codec{w: w, r: flate.NewReader(nil)}
+	return &codec{w: w}
 }}
-
-// tail is what a flush ends with, and messages do not have (RFC 7692 §7.2.1). The block behind it
-// is the last one, which lets a reader end.
-const tail, finalBlock = "\x00\x00\xff\xff", "\x01\x00\x00\xff\xff"
 
 func (d *deflater) turn() error {
 	z := codecs.Get().(*codec)
@@ -66,7 +60,7 @@ func (d *deflater) turn() error {
 	z.w.Write(d.document.bytes(d.sent))
 	z.w.Flush()
 	d.sent++
-	payload := bytes.TrimSuffix(z.out.Bytes(), []byte(tail))
+	payload := bytes.TrimSuffix(z.out.Bytes(), []byte(process.DeflateTail))
 	frame := process.Frame(process.OpText, string(payload))
 	frame[0] |= 0x40 // compressed
 	codecs.Put(z)
@@ -83,11 +77,8 @@ func (d *deflater) turn() error {
 	z = codecs.Get().(*codec)
 	defer codecs.Put(z)
 	z.out.Reset()
-	if err := z.r.(flate.Resetter).Reset(io.MultiReader(bytes.NewReader(got), strings.NewReader(tail+finalBlock)), nil); err != nil {
+	if err := process.Inflate(&z.out, got); err != nil {
 		return err
-	}
-	if _, err := z.out.ReadFrom(z.r); err != nil {
-		return fmt.Errorf("inflating: %w", err)
 	}
 	return d.heard.check(z.out.Bytes())
 }

@@ -3,11 +3,15 @@ package process
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Handshakes are two requests for a WebSocket: one of 200 bytes, as a program sends it, and one of
@@ -51,14 +55,29 @@ func (s *Server) Connect(overTLS bool, handshake, query string) *Client {
 var connections atomic.Int64
 
 // Dial connects to the server.
-func (s *Server) Dial(d net.Dialer, overTLS bool) (net.Conn, error) {
+func (s *Server) Dial(d net.Dialer, overTLS bool) (net.Conn, error) { return Dial(d, s.Addr, overTLS) }
+
+// Dial connects to a server of this machine.
+func Dial(d net.Dialer, addr string, overTLS bool) (net.Conn, error) {
 	// An address has ports for 28,000 connections, those included that were closed a minute ago.
 	d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(connections.Add(1)/10_000))}
-	nc, err := d.Dial("tcp", s.Addr)
+	nc, err := d.Dial("tcp", addr)
 	if overTLS && err == nil {
 		nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // the server's certificate is its own
 	}
 	return nc, err
+}
+
+// ShrinkBuffers is a Control of a Dialer. It has the kernels hold as little as they can for a
+// connection, at the server too: its buffer depends on the size of segments. Who does not read then
+// holds the server up at 30 KB.
+func ShrinkBuffers(_, _ string, rc syscall.RawConn) error {
+	var err error
+	control := rc.Control(func(fd uintptr) {
+		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 2048),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 536))
+	})
+	return errors.Join(control, err)
 }
 
 // NewClient makes a WebSocket of a connection with the request.

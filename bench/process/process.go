@@ -19,11 +19,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const variable = "ATRIUM_BENCH_SERVER"
+// The variables of the environment that make a process a server, and say that its listener is its
+// file number 3.
+const (
+	variable  = "ATRIUM_BENCH_SERVER"
+	inherited = "ATRIUM_BENCH_LISTENER"
+)
 
 // A Kind starts to serve on l. The command that it returns, which may be nil, is run at each
 // Command.
 type Kind func(l net.Listener) (command func(argument int))
+
+// Answer, if a server sets it before its Kind returns, answers Ask. Neither text has line breaks.
+var Answer func(question string) (answer string)
 
 // Serve never returns in a process that Start started: there it is the server. Call it first in
 // main.
@@ -32,8 +40,14 @@ func Serve(kinds map[string]Kind) {
 	if name == "" {
 		return
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(err)
+	var l net.Listener
+	var err error
+	if os.Getenv(inherited) != "" {
+		l = Inherited(0)
+	} else {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+		check(err)
+	}
 	command := kinds[name](l)
 	fmt.Println(l.Addr())
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
@@ -48,6 +62,8 @@ func Serve(kinds map[string]Kind) {
 			fmt.Println(stats.Mallocs)
 		case line == "wait":
 			fmt.Println()
+		case strings.HasPrefix(line, "ask "):
+			fmt.Println(Answer(line[len("ask "):]))
 		default:
 			_, err := fmt.Sscanf(line, "command %d", &argument)
 			check(err)
@@ -71,6 +87,13 @@ func Own() Memory {
 	}
 	runtime.ReadMemStats(&stats)
 	return Memory{resident(os.Getpid()), int64(stats.HeapAlloc), int64(stats.StackInuse), runtime.NumGoroutine()}
+}
+
+// Descriptors returns how many files this process has open.
+func Descriptors() int {
+	open, err := os.ReadDir("/proc/self/fd")
+	check(err)
+	return len(open) - 1 // without that of the directory
 }
 
 // resident returns the memory of a process that is in RAM, in bytes.
@@ -98,6 +121,41 @@ func Start(kind string, arguments ...string) *Server {
 	cmd := exec.Command(exe, arguments...)
 	cmd.Env = append(os.Environ(), variable+"="+kind)
 	return StartCommand(cmd)
+}
+
+// StartOn starts a server that listens on sockets of its parent, which outlive it: the first is its
+// Kind's, and the others it gets from Inherited.
+func StartOn(sockets []*os.File, kind string, arguments ...string) *Server {
+	exe, err := os.Executable()
+	check(err)
+	cmd := exec.Command(exe, arguments...)
+	cmd.Env = append(os.Environ(), variable+"="+kind, inherited+"=1")
+	cmd.ExtraFiles = sockets
+	return StartCommand(cmd)
+}
+
+// Inherited returns a listener on the i-th of the sockets of StartOn.
+func Inherited(i int) net.Listener {
+	f := os.NewFile(uintptr(3+i), "listener")
+	l, err := net.FileListener(f)
+	check(err)
+	check(f.Close())
+	return l
+}
+
+// Listen opens a socket for StartOn, and returns its address.
+func Listen() (socket *os.File, addr string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(err)
+	f, err := l.(*net.TCPListener).File()
+	check(err)
+	// A File that was made of a socket in blocking mode leaves the mode alone when a process gets
+	// it. Otherwise it would take it from the processes that have the socket already.
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	check(err)
+	socket, addr = os.NewFile(uintptr(fd), "listener"), l.Addr().String()
+	check(errors.Join(f.Close(), l.Close()))
+	return socket, addr
 }
 
 // StartCommand starts a server that is another program. It must do with its standard input and
@@ -174,6 +232,12 @@ func (s *Server) Command(argument int) { s.tell(fmt.Sprint("command ", argument)
 func (s *Server) Wait() {
 	s.tell("wait")
 	s.line()
+}
+
+// Ask returns what the server's Answer has to say.
+func (s *Server) Ask(question string) string {
+	s.tell("ask " + question)
+	return s.line()
 }
 
 func (s *Server) tell(line string) {
