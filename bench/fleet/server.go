@@ -38,8 +38,7 @@ type ServerOptions struct {
 	Level        int    // of compression; 0: none
 	Redis        string // its address; "": no Bus
 
-	// flaw is what a test has the server do wrong.
-	flaw string
+	Flaw string // what a test has the server do wrong
 }
 
 // Figures are a server's at a moment, after a garbage collection.
@@ -118,7 +117,7 @@ func (s *server) handle() {
 	})
 	// That a client has left is an event as well, because a Client's calls overtake events.
 	atrium.OnCall(s.hub, "leave", func(socket *atrium.Socket, v stay) (string, error) {
-		if s.options.flaw != "late" {
+		if s.options.Flaw != "late" {
 			socket.Leave(roomName(v.Room))
 		}
 		return socket.ID(), socket.Emit("left", strconv.Itoa(v.Number))
@@ -128,7 +127,7 @@ func (s *server) handle() {
 			return 0, atrium.Errorf("client: expected a number from 1 to %d", maxClients-1)
 		}
 		s.ledger.carryOut(v.Client, v.Key)
-		if s.options.flaw == "twice" {
+		if s.options.Flaw == "twice" {
 			s.ledger.carryOut(v.Client, v.Key)
 		}
 		return v.Key, nil
@@ -170,11 +169,11 @@ func (s *server) emit() {
 func (s *server) emitTo(room int, n uint64, padding string) {
 	to := s.hub.To(roomName(room))
 	tell := func(n uint64) { to.Emit("told", fmt.Sprint(s.options.Emitter, ".", n, ".", room, ".", padding)) }
-	if s.options.flaw == "" || n%5 != 0 {
+	if s.options.Flaw == "" || n%5 != 0 {
 		tell(n)
 		return
 	}
-	switch s.options.flaw {
+	switch s.options.Flaw {
 	case "lose":
 	case "double":
 		tell(n)
