@@ -16,6 +16,7 @@ type options struct {
 	clients, restarts int
 	drain, wide       time.Duration
 	seed              uint64
+	quick             bool
 }
 
 // kinds are those of the clients, in equal parts.
@@ -30,6 +31,8 @@ const (
 	pause = 3 * time.Second
 	// patience is how long what must come may take.
 	patience = time.Minute
+	// mostBusy is how many times as many connections as the mean the busiest second may have.
+	mostBusy = 2
 	// rest is the time after a restart, before the next.
 	rest = 3 * time.Second
 )
@@ -122,8 +125,14 @@ func (o options) restart(w io.Writer, f *fleet.Fleet, number int) error {
 		fmt.Fprintf(w, "    %6d %s\n", responses[what], what)
 	}
 	fmt.Fprintln(w)
-	if d.Left.Sockets > 0 {
+	switch {
+	case d.Left.Sockets > 0:
 		return errors.New("sockets are left in a hub that was shut down")
+	case o.quick:
+	case len(responses) > 0:
+		return errors.New("clients got HTTP errors")
+	case h.ratio() > mostBusy:
+		return fmt.Errorf("the busiest second has %.2f times as many connections as the mean", h.ratio())
 	}
 	return nil
 }

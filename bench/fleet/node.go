@@ -17,6 +17,8 @@ type Node struct {
 	options ServerOptions
 	sockets []*os.File
 
+	replacing sync.Mutex // held while one server follows another
+
 	mu     sync.Mutex // guards, also while a server is asked:
 	server *process.Server
 }
@@ -43,6 +45,8 @@ func (n *Node) start() *process.Server {
 // Replace starts the next server and lets the one before drain, beside each other, and returns when
 // that has ended.
 func (n *Node) Replace() (begun time.Time, d Drained) {
+	n.replacing.Lock()
+	defer n.replacing.Unlock()
 	next := n.start()
 	n.mu.Lock()
 	last := n.server

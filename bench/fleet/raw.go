@@ -81,15 +81,18 @@ func (l *rawLink) run() {
 			err = l.protocol.greet(w, l.c.hear)
 			if err == nil {
 				failures = 0
-				err = l.session(w)
+				l.note(l.session(w), "connection")
+			} else {
+				l.note(err, "attempt")
 			}
 			w.cut()
 			stop()
+		} else {
+			l.note(err, "attempt")
 		}
 		if l.c.leaving.Load() {
 			return
 		}
-		l.note(err)
 		delay := min(time.Second<<min(failures, 3), 5*time.Second)
 		select {
 		case <-time.After(time.Duration((0.5 + rand.Float64()) * float64(delay))):
@@ -114,14 +117,17 @@ func (l *rawLink) dial() (wire, error) {
 	}
 }
 
-// note counts how a connection or an attempt has ended.
-func (l *rawLink) note(err error) {
-	if e, ok := errors.AsType[httpError](err); ok {
+// note counts how a connection, or an attempt, has ended.
+func (l *rawLink) note(err error, what string) {
+	e, isHTTP := errors.AsType[httpError](err)
+	switch {
+	case l.c.leaving.Load():
+	case isHTTP:
 		l.c.fleet.noteHTTP(l.c.Kind.String(), e.Error())
-	} else if errors.Is(err, errEnded) {
-		l.c.fleet.Closed.Add(1)
-	} else {
+	case what == "attempt":
 		l.c.fleet.Refused.Add(1)
+	case errors.Is(err, errEnded):
+		l.c.fleet.Closed.Add(1)
 	}
 }
 

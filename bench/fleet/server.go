@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -46,6 +49,7 @@ type Figures struct {
 	Goroutines, Descriptors int
 	Heap, Resident          int64
 	Sockets                 int // that the hub has
+	Errors                  int // that it has logged, but for those of a Bus
 }
 
 // Drained is how a server has ended.
@@ -69,6 +73,7 @@ var Kinds = map[string]process.Kind{"fleet": func(l net.Listener) func(int) {
 type server struct {
 	options ServerOptions
 	ledger  *Ledger
+	log     *errorLog
 	hub     *atrium.Hub
 	redis   *redis.Client
 	http    []*http.Server
@@ -95,9 +100,11 @@ type (
 func newServer(o ServerOptions) *server {
 	ledger, err := OpenLedger(o.Ledger)
 	check(err)
-	s := &server{options: o, ledger: ledger, quiet: make(chan struct{})}
+	s := &server{options: o, ledger: ledger, log: newErrorLog(), quiet: make(chan struct{})}
 	options := hubOptions(o)
+	options.Logger = slog.New(s.log)
 	if o.Redis != "" {
+		redis.SetLogger(silent{})
 		s.redis = redis.NewClient(&redis.Options{Addr: o.Redis})
 		options.Bus = redisbus.New(s.redis)
 	}
@@ -194,7 +201,7 @@ func (s *server) count() int {
 func (s *server) serve(listeners ...net.Listener) {
 	for _, l := range listeners {
 		c := &counted{Listener: l, at: &s.accepts}
-		srv := &http.Server{Handler: s.hub, ReadHeaderTimeout: 10 * time.Second}
+		srv := &http.Server{Handler: s.hub, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 		s.listeners, s.http = append(s.listeners, c), append(s.http, srv)
 		go srv.Serve(c)
 	}
@@ -229,7 +236,7 @@ func (s *server) beQuiet() {
 
 func (s *server) figures() Figures {
 	m := process.Own()
-	return Figures{Goroutines: m.Goroutines, Descriptors: process.Descriptors(), Heap: m.Heap, Resident: m.Resident, Sockets: s.count()}
+	return Figures{Goroutines: m.Goroutines, Descriptors: process.Descriptors(), Heap: m.Heap, Resident: m.Resident, Sockets: s.count(), Errors: int(s.log.errors.Load())}
 }
 
 // drain lets the clients go, and returns when all have gone.

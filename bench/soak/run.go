@@ -58,10 +58,8 @@ type soak struct {
 	figures []moment
 
 	restarts, kills atomic.Int64 // of servers, of Redis
-
-	mu      sync.Mutex // guards:
-	clients []*fleet.Client
-	leaving sync.WaitGroup
+	clients         []*fleet.Client
+	leaving         sync.WaitGroup // clients and servers that are about to end
 }
 
 // moment are the figures of a node at a moment.
@@ -240,8 +238,7 @@ func (s *soak) restart(ctx context.Context) {
 		}
 	}
 	for i := 0; wait(every / 2); i++ {
-		s.fleet.Nodes[i%len(s.fleet.Nodes)].Replace()
-		s.restarts.Add(1)
+		s.leaving.Go(func() { s.replace(s.fleet.Nodes[i%len(s.fleet.Nodes)]) })
 		if !wait(every / 2) {
 			return
 		}
@@ -254,6 +251,14 @@ func (s *soak) restart(ctx context.Context) {
 				return
 			}
 		}
+	}
+}
+
+func (s *soak) replace(n *fleet.Node) {
+	_, d := n.Replace()
+	s.restarts.Add(1)
+	if d.Left.Sockets > 0 || d.Left.Errors > 0 || d.Left.Goroutines > s.figures[0].Goroutines+moreGoroutines {
+		s.fleet.Fail(fmt.Errorf("a server that was drained has left %+v, and said %q", d.Left, d.Error))
 	}
 }
 
@@ -277,6 +282,9 @@ func (s *soak) end() error {
 		nodes := len(s.fleet.Nodes)
 		for i, first := range s.figures[:nodes] {
 			last := s.figures[2*nodes+i]
+			if last.Errors > 0 {
+				s.fleet.Fail(fmt.Errorf("node %d has logged %d errors", i+1, last.Errors))
+			}
 			if last.Sockets > 0 || last.Goroutines > first.Goroutines+moreGoroutines ||
 				last.Descriptors > first.Descriptors+moreDescriptors || last.Heap > first.Heap+moreHeap {
 				time.Sleep(time.Second)
