@@ -214,7 +214,7 @@ func (a *Account) Complete() error {
 	return nil
 }
 
-// Rooms returns the rooms that the client is in, or may be in.
+// rooms returns the rooms that the client is in, or may be in.
 func (a *Account) rooms() (in []int, all int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -226,7 +226,7 @@ func (a *Account) rooms() (in []int, all int) {
 	return in, len(a.visits)
 }
 
-// visits reports whether the client is in a room, or joins or leaves it.
+// isIn reports whether the client is in a room, or joins or leaves it.
 func (a *Account) isIn(room int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

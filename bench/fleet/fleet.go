@@ -1,5 +1,5 @@
-// Package fleet is a crowd of clients of all kinds and the servers that they are connected to, which
-// check that everything comes that must: for the programs soak and drain.
+// Package fleet is a crowd of clients of all kinds and the servers that they are connected to. They
+// check that everything comes that must. The programs soak and drain share it.
 package fleet
 
 import (
@@ -84,7 +84,7 @@ func (f *Fleet) Fail(err error) {
 	}
 }
 
-// wait waits, or returns a failure.
+// Wait waits, or returns a failure.
 func (f *Fleet) Wait(d time.Duration) error {
 	select {
 	case err := <-f.failed:

@@ -42,7 +42,7 @@ func startFleet(t *testing.T, flaw string) *Fleet {
 	return f
 }
 
-// add adds a client that is stopped before the fleet is.
+// addFor adds a client that is stopped before the fleet is.
 func (f *Fleet) addFor(t *testing.T, k Kind) *Client {
 	c := f.Add(f.Nodes[0], k, 20*time.Millisecond, 1)
 	t.Cleanup(c.Stop)

@@ -23,7 +23,7 @@ func hubOptions(o ServerOptions) atrium.Options {
 // CanRecover is set if the servers keep their sessions over a restart.
 const CanRecover = false
 
-// errorLog writes and counts the errors that a server logs, but for those of a Bus, which is killed.
+// errorLog writes and counts the errors that a server logs, but for those of a Bus.
 type errorLog struct {
 	slog.Handler
 	errors atomic.Int64

@@ -14,8 +14,8 @@ import (
 	"github.com/atrium-go/atrium/bench/process"
 )
 
-// polling is HTTP long-polling as a wire: a GET that waits, and POSTs one after the other, each with
-// all that has been queued meanwhile.
+// polling is HTTP long-polling as a wire: a GET that waits, and POSTs one after the other, each
+// with all that has been queued meanwhile.
 type polling struct {
 	client *Client
 	http   *http.Transport

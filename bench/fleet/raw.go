@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// rawLink is the connection of a client that does no more than it must. It comes back as Socket.IO's
-// own clients do: after 1 s, and then 2, 4 and 5 s, each time up to half more or less.
+// rawLink is the connection of a client that does no more than it must. It comes back as
+// Socket.IO's own clients do: after 1 s, and then 2, 4 and 5 s, each time up to half more or less.
 type rawLink struct {
 	c        *Client
 	protocol protocol
