@@ -309,7 +309,7 @@ func (g *guest) request(method, body string) string {
 
 // poll takes what a GET brings, packet by packet, until one has the prefix.
 func (g *guest) poll(prefix string) {
-	for {
+	for range 20 {
 		for _, p := range strings.Split(g.request("GET", ""), "\x1e") {
 			g.note(p)
 			if strings.HasPrefix(p, prefix) {
@@ -317,6 +317,8 @@ func (g *guest) poll(prefix string) {
 			}
 		}
 	}
+	g.run.fail("polled in vain for %s: %q", prefix, g.heard)
+	g.quit()
 }
 
 // open begins a session of polling.

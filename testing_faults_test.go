@@ -103,7 +103,6 @@ type stream struct {
 	silent  bool  // what comes is lost
 	fin     bool  // behind buf there is the end
 	err     error // behind buf there is this
-	failing bool  // the next read fails, once
 	refused error // of writes
 }
 
@@ -135,6 +134,9 @@ func (n *faultNet) plan(f fault) (passed [2]int, at time.Time) {
 	defer n.mu.Unlock()
 	passed, at = n.passed, n.at
 	n.planned, n.passed, n.at = f, [2]int{}, time.Time{}
+	if f.kind == breakWrite {
+		return passed, at // it comes in a write
+	}
 	for _, w := range slices.Clone(n.wires) {
 		n.strike(w, f.dir)
 	}
@@ -171,7 +173,9 @@ func (n *faultNet) dial() (net.Conn, error) {
 		w.ends[dir] = faultConn{wire: w, side: dir}
 	}
 	n.wires = append(n.wires, w)
-	n.strike(w, n.planned.dir)
+	if n.planned.kind != breakWrite {
+		n.strike(w, n.planned.dir)
+	}
 	n.mu.Unlock()
 	select {
 	case n.arrive <- &w.ends[toClient]:
@@ -213,7 +217,7 @@ func (n *faultNet) strike(w *wire, dir int) bool {
 		back.lost += len(back.buf)
 		back.buf = nil
 	case breakRead:
-		forth.failing = true
+		forth.silent, forth.err = true, os.ErrDeadlineExceeded
 	}
 	w.changed.Broadcast()
 	return true
@@ -254,9 +258,6 @@ func (c *faultConn) Read(p []byte) (int, error) {
 			s.buf = s.buf[m:]
 			c.changed.Broadcast()
 			return m, nil
-		case s.failing:
-			s.failing = false
-			return 0, os.ErrDeadlineExceeded
 		case s.err != nil:
 			return 0, s.err
 		case s.fin:
