@@ -2,7 +2,10 @@
 
 package atrium
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
 // fastIO is for systems whose sockets Go can wait for without reading. There is none here: all
 // connections take the portable path.
@@ -13,3 +16,5 @@ func (*fastIO) open(net.Conn) bool { return false }
 func (*fastIO) write([]byte, bool) (int, error) { panic("atrium: no fast path") }
 
 func (*fastIO) wait([]byte, int) (int, *[]byte, error) { panic("atrium: no fast path") }
+
+func limitSilence(net.Conn, time.Duration) {}

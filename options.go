@@ -192,7 +192,9 @@ type Timeouts struct {
 	// are not pinged together. Zero means 25 seconds.
 	PingInterval time.Duration
 	// Ping is how long a client may send nothing at all after a ping before it counts as gone;
-	// after the first ping, what that was late is taken off. Zero means 20 seconds.
+	// after the first ping, what that was late is taken off. Linux is told, too: it cuts a client
+	// that was pinged and whose network takes nothing of what is sent for PingInterval and Ping
+	// together, even while it sends. Zero means 20 seconds.
 	Ping time.Duration
 	// Connect is how long a client may take from the handshake until it is accepted: its connect
 	// message, if it sends one, and the Use functions. Zero means 45 seconds.

@@ -61,6 +61,7 @@ type session struct {
 	conn     atomic.Pointer[Conn] // nil while the client polls
 	poll     *polling             // of a client that polls, or has upgraded from it
 	protocol protocol             // the codec's
+	watched  atomic.Bool          // limitSilence was called for conn
 	reading  reading
 	events   eventRate // used by the reader only
 	hub      *Hub

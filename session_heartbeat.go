@@ -180,6 +180,11 @@ var pingForms = func() (forms [protocols]*wireForm) {
 // queued although nobody has begun to close the connection, writing has failed and reading has not
 // noticed: ping ends the session and reports false.
 func (s *session) ping() bool {
+	if conn := s.conn.Load(); conn != nil && s.watched.CompareAndSwap(false, true) {
+		// Not in the handshake: clients come by the thousand, and most that go do so before a ping.
+		timeouts := &s.hub.options.Timeouts
+		limitSilence(conn.nc, timeouts.PingInterval+timeouts.Ping)
+	}
 	queued, wake := false, false
 	s.onTransport(func(t transport) {
 		if !queued {
