@@ -271,6 +271,10 @@ func (t *polling) failTooBig(r *http.Request, limit int64) *refusal {
 	}
 	t.session.logViolation(ReasonMessageTooBig, problem)
 	t.fail(ReasonMessageTooBig)
+	return payloadTooLarge(problem)
+}
+
+func payloadTooLarge(problem string) *refusal {
 	return &refusal{code: "3", status: http.StatusRequestEntityTooLarge, message: "Payload too large: " + problem}
 }
 
@@ -283,6 +287,9 @@ func (t *polling) receivePost(ctx context.Context, body payloadReader) *refusal 
 		if violated := t.receivePayload(body); violated != nil {
 			t.session.endViolated(violated)
 			t.end()
+			if errors.Is(violated, ErrMessageTooBig) {
+				return payloadTooLarge(violated.Message)
+			}
 			return errBadRequest
 		}
 		return nil

@@ -265,6 +265,50 @@ func TestPollingTooLarge(t *testing.T) {
 	e.wantOver(h, left, ReasonMessageTooBig)
 }
 
+// Before a client is accepted it learns of the smaller limit that holds then, and its attachments
+// count together, also those that come in several POSTs. Its GET is answered at once, and nobody
+// waits for another.
+func TestPollingTooLargeBeforeConnect(t *testing.T) {
+	const both = `52-["e",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`
+	attachment := "b" + strings.Repeat("x", 60_000) // 45,000 bytes
+	for _, row := range []struct {
+		name, says string
+		accepted   bool
+		posts      []string // the last is refused
+	}{
+		{"a message", "a payload of 70000 bytes is over the limit of 65536", false, []string{strings.Repeat("4", 70_000)}},
+		{"attachments", "a message with its attachments is over the limit of 65536 bytes", false, []string{"4" + both, attachment, attachment}},
+		{"attachments of one that is accepted", "a message with its attachments is over the limit of 80000 bytes", true, []string{"4" + both, attachment, attachment}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			noLeaks(t)
+			logger, out := newLog()
+			h := newHub(t, Options{Limits: Limits{MessageBytes: 80_000}, Logger: logger})
+			left := leavings(h)
+			e := serve(t, overTCP, h).polls(t)
+			if row.accepted {
+				e.say("40")
+				e.hear()
+			}
+			waiting := e.getting(h)
+			last := len(row.posts) - 1
+			for _, post := range row.posts[:last] {
+				e.post(post).want(t, 200, "ok")
+			}
+			e.post(row.posts[last]).want(t, 413, `{"code":3,"message":"Payload too large: `+row.says+`"}`)
+			within(t, waiting, "the GET").want(t, 200, "1")
+			e.wantOver(h, nil, "")
+			if row.accepted {
+				wantReason(t, left, ReasonMessageTooBig)
+			}
+			h.checkNobody(t)
+			if got := out.String(); strings.Count(got, row.says) != 1 {
+				t.Errorf("the log says %q", got)
+			}
+		})
+	}
+}
+
 func TestPollingPayloads(t *testing.T) {
 	noLeaks(t)
 	h := newEcho(t, Options{})
