@@ -167,6 +167,16 @@ func TestHalfOpenPeerIsFound(t *testing.T) {
 	})
 }
 
+// byteASecond takes a byte a second until the connection ends.
+func byteASecond(nc net.Conn) (done <-chan struct{}) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		readSlowly(nc, 1, time.Second)
+	}()
+	return ended
+}
+
 // A client that takes a byte a second of what it is sent holds its queue no longer than one that
 // takes nothing: the ping time-out finds it, because its pings wait behind the rest, or before that
 // its queue is over the bound.
@@ -188,17 +198,7 @@ func TestByteASecondReaderIsFound(t *testing.T) {
 				h.sockets(1)
 				h.Emit("e", strings.Repeat("x", row.bytes))
 				h.Emit("e")
-				start := time.Now()
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					for b := make([]byte, 1); ; {
-						if _, err := nc.Read(b); err != nil {
-							return
-						}
-						<-time.After(time.Second)
-					}
-				}()
+				start, done := time.Now(), byteASecond(nc)
 				if why, took := <-left, time.Since(start); why != row.reason || took > row.most {
 					t.Errorf("left for %q after %v, want %q after %v at most", why, took, row.reason, row.most)
 				}
@@ -207,4 +207,23 @@ func TestByteASecondReaderIsFound(t *testing.T) {
 			})
 		})
 	}
+}
+
+// One that polls, and takes its response so, is found as well: a response has 20 seconds.
+func TestByteASecondPollingReaderIsFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
+		left := leavings(h)
+		srv := serve(t, overPipe, h)
+		e := srv.joined(t)
+		h.Emit("e", strings.Repeat("x", 100_000))
+		nc := srv.raw(t)
+		go fmt.Fprintf(nc, "GET /socket.io/%s HTTP/1.1\r\nHost: example.com\r\n\r\n", e.query())
+		start, done := time.Now(), byteASecond(nc)
+		if why, took := <-left, time.Since(start); why != ReasonTransportError || took > pollWriteTimeout {
+			t.Errorf("left for %q after %v, want %q after %v at most", why, took, ReasonTransportError, pollWriteTimeout)
+		}
+		<-done
+		h.checkNobody(t)
+	})
 }
