@@ -77,7 +77,7 @@ class Socket {
   close() {
     if (this.state === 'open') this.#ws.send('41' + this.#prefix);
     this.#pid = undefined; // whoever connects next need not be the same person
-    this.#lose('io client disconnect', null, true);
+    this.#lose('io client disconnect', null, 0);
     for (const item of [...this.#queue]) this.#settle(item, failure('DisconnectedError', 'the socket was closed'));
     return this;
   }
@@ -120,7 +120,7 @@ class Socket {
     clearTimeout(this.#timer);
     this.#ws = Object.assign(new WebSocket(this.#url), {
       binaryType: 'arraybuffer',
-      onclose: () => this.#lose('transport close', failure('DisconnectedError', 'websocket error')),
+      onclose: ({ code }) => this.#lose('transport close', failure('DisconnectedError', 'websocket error'), code === 1012 && this.id && 0.25),
       onmessage: ({ data }) => {
         try {
           this.#receive(data);
@@ -160,8 +160,9 @@ class Socket {
     for (const item of this.#queue.splice(0)) (async () => this.#send(item))(); // what it throws, the browser reports
   }
 
-  // lose gives the connection up, for good or until the next try. A dead one would not end by itself for minutes.
-  #lose(reason, error = failure('DisconnectedError', reason), forGood = false) {
+  // lose gives the connection up, for good if next is 0, or until the next try. A dead one would not end by itself for
+  // minutes.
+  #lose(reason, error = failure('DisconnectedError', reason), next) {
     const before = this.state;
     const ws = this.#ws;
     clearTimeout(this.#timer);
@@ -179,22 +180,22 @@ class Socket {
     this.#queue = [...new Set([...this.#queue, ...waiting])]; // one that was to be sent again may be in both
 
     const { reconnect } = this.#options;
-    if (forGood || !reconnect || this.#failures >= (reconnect.attempts ?? Infinity)) {
+    if (next === 0 || !reconnect || this.#failures >= (reconnect.attempts ?? Infinity)) {
       this.#listening?.abort();
       this.#move('closed');
     } else {
-      this.#wait(reconnect);
+      this.#wait(reconnect, next);
     }
     if (before === 'open') this.#fire('disconnect', reason);
     else if (before === 'connecting' && error) this.#fire('connect_error', error);
   }
 
-  // wait leaves the delay partly to chance, so that not all come back in the same instant: as Backoff does, in Go.
-  #wait({ min = 1000, max = Math.max(5000, min), factor = 2, jitter = 0.5 }) {
-    const middle = min * factor ** this.#failures++;
+  // wait leaves the delay partly to chance, so that not all come back in the same instant: as Backoff does, in Go. next is
+  // the part of min to wait after no failure.
+  #wait({ min = 1000, max = Math.max(5000, min), factor = 2, jitter = 0.5 }, next) {
+    const middle = min * (next || factor ** this.#failures++);
     const low = Math.min(middle, max) * (1 - jitter);
-    const high = Math.min(middle * (1 + jitter), max);
-    const delay = low + (high - low) * Math.random();
+    const delay = low + (Math.min(middle * (1 + jitter), max) - low) * Math.random();
     this.#timer = later(() => this.#try(), delay);
     this.#move('waiting', delay);
   }
@@ -229,15 +230,13 @@ class Socket {
     const at = now();
     const date = Date.now();
     const wait = Math.min(this.#due - at, TICK);
-    const slept = () => Math.max(now() - at, Date.now() - date) > wait + TICK;
-    if (wait > 0) this.#timer = later(() => (slept() ? this.#probe() : this.#look()), wait);
+    if (wait > 0) this.#timer = later(() => (Math.max(now() - at, Date.now() - date) > wait + TICK ? this.#probe() : this.#look()), wait);
     else this.#lose('ping timeout');
   }
 
   #ready() {
-    const ready = () => this.state === 'open' && this.#ws?.readyState === 1;
-    if (ready() && this.#due <= now()) this.#look();
-    return ready();
+    if (this.state === 'open' && this.#due <= now()) this.#look();
+    return this.state === 'open' && this.#ws.readyState === 1;
   }
 
   #move(state, delay) {
@@ -334,7 +333,7 @@ class Socket {
     } else if (data[0] === '0') {
       const { pingInterval, pingTimeout, maxPayload } = JSON.parse(data.slice(1));
       this.#patience = pingInterval + pingTimeout;
-      if (!(this.#patience > 0)) throw new Error('expected pingInterval and pingTimeout');
+      if (!(this.#patience > 0)) throw alien(data);
       this.#limit = maxPayload; // of older servers undefined, than which nothing is more
       this.#answers = false;
       this.#greet(this.#ws);
@@ -369,9 +368,9 @@ class Socket {
     if (type === 0) {
       this.#welcome(data);
     } else if (type === 1) {
-      this.#lose('io server disconnect', undefined, true);
+      this.#lose('io server disconnect', undefined, 0);
     } else if (type === 4) {
-      this.#lose('', failure('RefusedError', data.message ?? data, data.data), true);
+      this.#lose('', failure('RefusedError', data.message ?? data, data.data), 0);
     } else if (!Array.isArray(data) || (type === 2 && RESERVED.test(data[0]))) {
       throw alien(text);
     } else if (type === 2) {

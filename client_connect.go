@@ -58,6 +58,7 @@ func (c *Client) Connect(ctx context.Context) error {
 type attempts struct {
 	cancel   func() // ends them; nil before Connect
 	delays   int    // those taken from the Backoff
+	restart  bool   // the server has said that it restarts: the next delay is not one after a failure
 	openedAt int64  // nanotime when the latest succeeded
 }
 
@@ -95,13 +96,19 @@ func (c *Client) establish(ctx context.Context, wait bool) error {
 
 // nextDelay returns the next delay of the Backoff.
 func (c *Client) nextDelay() time.Duration {
+	backoff := c.options.Backoff
 	c.mu.Lock()
 	taken := c.attempts.delays
-	c.attempts.delays++
+	if c.attempts.restart {
+		c.attempts.restart, taken = false, 0
+		backoff.Min /= 4
+	} else {
+		c.attempts.delays++
+	}
 	c.mu.Unlock()
-	delay := c.options.Backoff.Max
+	delay := backoff.Max
 	// Backoff.Rand is called without the lock: it may ask for the State.
-	guardApart(func() { delay = c.options.Backoff.Delay(taken) }, c.panicked("ClientOptions.Backoff.Rand"))
+	guardApart(func() { delay = backoff.Delay(taken) }, c.panicked("ClientOptions.Backoff.Rand"))
 	return delay
 }
 

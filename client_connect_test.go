@@ -1153,3 +1153,56 @@ func TestClientLogNamesFunction(t *testing.T) {
 		eventually(t, want, func() bool { return strings.Contains(log.String(), want) })
 	}
 }
+
+// A client whose server restarts has not failed: it comes back after a quarter of the first delay,
+// and the delays after that begin with the first. Before the server has let it in, and with any
+// other status, it waits as ever.
+func TestClientComesBackAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeServer(t, overPipe)
+		var dialed []time.Time
+		refuse := 0
+		c := newClient(t, func() (net.Conn, error) {
+			dialed = append(dialed, time.Now())
+			if refuse > 0 {
+				refuse--
+				return nil, errors.New("refused")
+			}
+			return f.kind.dial(f.listener)
+		}, ClientOptions{Backoff: Backoff{Min: time.Second, Max: 5 * time.Second, NoJitter: true}})
+		left := reasons(c)
+		connected := connecting(c)
+		s := f.accept(t)
+		s.send(engineHello)
+		s.want("40")
+		s.Close(StatusServiceRestart, "")
+		s = f.welcome(t)
+		if err := <-connected; err != nil {
+			t.Fatal(err)
+		}
+		for _, end := range []struct {
+			code    StatusCode
+			refused int // attempts that fail before the next connection
+		}{{StatusServiceRestart, 2}, {StatusGoingAway, 0}, {StatusServiceRestart, 0}} {
+			<-time.After(10 * time.Second) // so that the delays begin anew
+			refuse = end.refused
+			dialed = append(dialed, time.Now())
+			s.Close(end.code, "")
+			wantReason(t, left, ReasonTransportClose)
+			s = f.welcome(t)
+		}
+		var delays []time.Duration
+		for i := range dialed[1:] {
+			delays = append(delays, dialed[i+1].Sub(dialed[i]))
+		}
+		quarter := 250 * time.Millisecond
+		if want := []time.Duration{
+			time.Second, 10 * time.Second,
+			quarter, time.Second, 2 * time.Second, 10 * time.Second,
+			time.Second, 10 * time.Second,
+			quarter,
+		}; !slices.Equal(delays, want) {
+			t.Errorf("got  %v\nwant %v", delays, want)
+		}
+	})
+}

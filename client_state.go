@@ -81,6 +81,7 @@ func (c *Client) detach(l *link) {
 	var ctx context.Context
 	switch {
 	case again:
+		c.attempts.restart = l.conn.restarts()
 		failed = c.queue.requeue(c.options.CallRetries)
 		ctx, c.attempts.cancel = context.WithCancel(context.Background())
 		c.busy.Add(1)

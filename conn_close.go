@@ -167,6 +167,12 @@ func (c *Conn) discard() error {
 	return err
 }
 
+// restarts reports whether the peer has closed the connection because it restarts.
+func (c *Conn) restarts() bool {
+	e, ok := errors.AsType[*CloseError](c.in.err)
+	return ok && !c.in.violated && e.Code == StatusServiceRestart
+}
+
 // endReason returns the reason of a connection whose reading has ended with an error.
 func (c *Conn) endReason() Reason {
 	e, ok := errors.AsType[*CloseError](c.in.err)

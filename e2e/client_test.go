@@ -188,7 +188,7 @@ func TestClientScriptBadServer(t *testing.T) {
 	}{
 		{[]string{`{"event":"connect","data":{"sid":"x"}}`}, `connect_error expected Socket.IO, not {"event":"connect","data":{"sid":"x"}}`},
 		{[]string{""}, "connect_error expected Socket.IO, not "},
-		{[]string{"0{}"}, "connect_error expected pingInterval and pingTimeout"},
+		{[]string{"0{}"}, "connect_error expected Socket.IO, not 0{}"},
 		{[]string{"0nonsense"}, "connect_error "}, // and the browser's own words
 		{[]string{"\x00"}, "connect_error "},
 		{[]string{hello, "40"}, "connect_error expected a sid: Socket.IO 3 or 4"},
