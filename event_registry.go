@@ -35,6 +35,7 @@ type functions[S any] struct {
 	use            []func(S) error
 	onConnect      []func(S)
 	onDisconnect   []func(S, Reason)
+	onExpire       []func(S)
 	onConnectError []func(S, error)
 	onState        []func(S, State)
 	onEmit         []func(event string, args []json.RawMessage)

@@ -28,6 +28,8 @@ type Hub struct {
 	cluster  *cluster // nil without a Bus
 	nodes    Nodes
 
+	succession succession
+
 	mu         sync.Mutex // guards:
 	namespaces map[string]*Namespace
 	patterns   []pattern
@@ -60,9 +62,10 @@ func New(options Options) *Hub {
 		h.cluster = newCluster(h.options.Bus, h.node, h, h.sessions.clock, h.options.Recovery.MaxDisconnection, h.log)
 	}
 	h.nodes = Nodes{registry: newRegistry[string](), hub: h}
-	h.Namespace = newNamespace(h, "/", nil)
-	h.namespaces = map[string]*Namespace{"/": h.Namespace}
-	h.refs = 1
+	h.namespaces = make(map[string]*Namespace)
+	left := h.succeed()
+	h.Namespace = h.establish("/", nil)
+	h.adopt(left)
 	if h.cluster != nil {
 		h.cluster.start()
 	}
@@ -77,14 +80,32 @@ func (h *Hub) Of(name string) *Namespace {
 	if !validNamespace(name) {
 		panic(fmt.Sprintf("atrium: %.300q cannot be the name of a namespace", name))
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	n := h.namespaces[name]
-	if n == nil {
-		n = newNamespace(h, name, nil)
-		h.namespaces[name] = n
+	if n := h.retain(name); n != nil { // the application holds it: it stays
+		return n
 	}
-	n.refs++ // the application holds it: it stays
+	return h.establish(name, nil)
+}
+
+// establish returns the namespace of that name, which it makes if there is none, and retains it. A
+// new one gets what a predecessor of the hub has left for it.
+func (h *Hub) establish(name string, like *Namespace) *Namespace {
+	n := newNamespace(h, name, like)
+	n.recovery.lock() // a client that comes back waits until its like is there
+	defer n.recovery.unlock()
+	h.mu.Lock()
+	if existing := h.namespaces[name]; existing != nil {
+		existing.refs++
+		h.mu.Unlock()
+		return existing
+	}
+	h.namespaces[name] = n
+	n.refs++
+	left := h.succession.unclaimed[name]
+	delete(h.succession.unclaimed, name)
+	h.mu.Unlock()
+	if left != nil {
+		n.recovery.inherit(left)
+	}
 	return n
 }
 
@@ -131,15 +152,7 @@ func (h *Hub) enterable(name string) *Namespace {
 	if i < 0 {
 		return nil
 	}
-	n := newNamespace(h, name, patterns[i].like)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if existing := h.namespaces[name]; existing != nil {
-		n = existing
-	}
-	h.namespaces[name] = n
-	n.refs++
-	return n
+	return h.establish(name, patterns[i].like)
 }
 
 // matches calls an OfFunc's function. If that panics, or ends its goroutine, it does not match.
@@ -162,11 +175,12 @@ func (h *Hub) retain(name string) *Namespace {
 	return n
 }
 
-// release undoes retain. A namespace of OfFunc goes with its last socket.
+// release undoes retain. A namespace of OfFunc goes with its last socket, though not while a
+// predecessor of the hub may hand over clients that need its events.
 func (h *Hub) release(n *Namespace) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if n.refs--; n.refs == 0 {
+	if n.refs--; n.refs == 0 && !h.succession.pending.Load() {
 		delete(h.namespaces, n.name)
 	}
 }

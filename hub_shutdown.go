@@ -52,6 +52,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		}
 	}
 	h.mu.Unlock()
+	h.beginHandOver()
 	h.drain(ctx)
 	left := h.list()
 	for _, s := range left {
@@ -62,6 +63,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	if h.cluster != nil {
 		errs = append(errs, h.cluster.close(ctx)) // also if ctx has ended, or the others would wait 5 seconds for its answers
 	}
+	errs = append(errs, h.handOver(ctx))
 	return errors.Join(errs...)
 }
 

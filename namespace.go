@@ -78,6 +78,19 @@ func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
 	n.registry.add("OnDisconnect", f == nil, func(r *functions[*Socket]) { r.onDisconnect = append(r.onDisconnect, f) })
 }
 
+// OnExpire adds a function that is called once for each client that was connected and has gone for
+// good, to free what the application keeps for it: right after OnDisconnect if the client cannot
+// come back, which without Recovery and for plain clients is always so; otherwise when it is given
+// up, because its time is over, MaxBytes was reached, it was disconnected while it was away, or it
+// came back and had to begin anew. It is not called for clients that Shutdown has saved for the
+// hub's successor (Recovery.Path), nor for those whose time ends while no hub runs.
+//
+// The Socket has left: its ID, Rooms and values are what they were last, and sending does nothing. If
+// the client had been away, its Handshake and Context are empty. Shutdown waits for the functions.
+func (n *Namespace) OnExpire(f func(*Socket)) {
+	n.registry.add("OnExpire", f == nil, func(r *functions[*Socket]) { r.onExpire = append(r.onExpire, f) })
+}
+
 // Handle registers the handler of an event in its raw form; On, OnCall and OnAck are the typed
 // ones. The handler runs in the goroutine of its socket, which handles one event at a time, in
 // order; it may block, which holds up no other socket.

@@ -98,7 +98,9 @@ type Options struct {
 	//	       or one more than 100; a message over Limits.MessageBytes; events over
 	//	       Limits.EventsPerSecond, or while as many acknowledgements are owed as Limits.Calls;
 	//	       queues over Limits.TotalQueuedBytes; a client that did not take what was queued when it was
-	//	       disconnected; handlers that Shutdown waits for
+	//	       disconnected; handlers that Shutdown waits for; what the hub before this one has saved
+	//	       and cannot be used, another hub that holds Recovery.Path, and a type of values that
+	//	       cannot be saved
 	//	Info   an error of Accept that is no *Error; a request for a session that is not known here;
 	//	       a Bus that works again
 	//	Debug  an *Error of Accept; a client that comes during Shutdown; one that broke its protocol
@@ -243,6 +245,7 @@ func (o Options) normalize() Options {
 		setDefault(&o.Limits.ConnectionsPerClient, noBound, "Limits.ConnectionsPerClient"),
 		setDefault(&o.Recovery.MaxDisconnection, 0, "Recovery.MaxDisconnection"),
 		setDefault(&o.Recovery.MaxBytes, 16<<20, "Recovery.MaxBytes"),
+		o.Recovery.check(),
 		o.Compression.check(),
 		checkSubprotocols(o.Subprotocols),
 		origins,

@@ -2,6 +2,9 @@ package atrium
 
 import (
 	"container/list"
+	"context"
+	"io"
+	"sort"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -29,7 +32,7 @@ import (
 // client, the last: a string that says where in the order the event is.
 //
 // All is kept in this process: of several servers, a client must come back to its own (sticky
-// sessions).
+// sessions). With Path, or with Save and Load, it outlives a restart: see there.
 type Recovery struct {
 	// MaxDisconnection is how long a client may be away. Zero means that there is no recovery, and
 	// costs nothing.
@@ -40,12 +43,44 @@ type Recovery struct {
 	// one OfFunc stands for have one bound together, and each drops its own oldest. Zero means 16
 	// MiB.
 	MaxBytes int
+
+	// Path names a file by which a restart keeps what Recovery keeps. At its end Shutdown writes to
+	// it the clients that may come back, those that it has let go included, and the events. New
+	// reads it, and removes it, so that nothing is taken twice. A file that is missing is no error;
+	// one that is damaged, or of another program or version, is logged, and the clients begin anew,
+	// as they do after a crash.
+	//
+	// The two processes may overlap: start the new one, then end the old one. The old one holds a
+	// lock, the file Path+".lock", which the new one waits for in the background. A client that
+	// comes to the new one while the old one shuts down, with a connection that is not known here,
+	// waits until it has been handed over, for three quarters of Timeouts.Connect at most. It gets
+	// what either process has emitted: first what the old one has, then what the new one has since
+	// its New. Until then Join, Leave and Disconnect of the new process do not reach it. On systems
+	// without flock (Windows, Solaris) the processes must not overlap.
+	//
+	// Of the values that the application has Set, JSON is kept, from which Value makes what it was.
+	// A client with a value that JSON does not carry begins anew, and the log names the type:
+	// functions, channels, interfaces other than any, and fields that are not exported or left out,
+	// unless the type has methods for both directions (MarshalJSON and UnmarshalJSON, or those for
+	// text). Handshake and Context are those of the new connection.
+	//
+	// The file holds the clients' secrets: it has mode 0600. Its directory must exist. Each hub
+	// that runs at the same time for long needs a Path of its own. Zero means that a restart keeps
+	// nothing, unless Save and Load are set.
+	Path string
+	// Save and Load stand in place of Path, for those who keep the state elsewhere: Save is given
+	// it at the end of Shutdown, and Load returns it to New, once, or nil if there is none, or an
+	// error that matches fs.ErrNotExist. Each has 10 seconds, by its context. An error of Save is
+	// one of Shutdown, an error of Load is logged. New must not be called before Shutdown has
+	// returned in the process before. Zero means Path.
+	Save func(ctx context.Context, state io.Reader) error
+	Load func(ctx context.Context) (io.ReadCloser, error)
 }
 
 // recovery keeps what a namespace's clients need to come back.
 //
 // The events since a client went away are replayed, and of those before, the ones that it did not
-// get. Events are numbered from one, and a client knows the number of the last that it got: its
+// get. Events have rising numbers, and a client knows the number of the last that it got: its
 // offset. A client that got all that was ever queued for it needs no old events, however long ago
 // that was.
 type recovery struct {
@@ -62,6 +97,7 @@ type recovery struct {
 	away    map[string]*kept // by socket id: those without a connection
 	parked  list.List        // of *kept: those of them that wait for a claim, in the order of their parking
 	events  fifo[keptEvent]
+	newest  uint64 // the number of the last event
 	dropped uint64 // the number of the last event that is not kept any more
 	bytes   int    // of the events and of the parked
 	timed   bool   // the timer is set
@@ -81,14 +117,13 @@ type kept struct {
 	parked  *list.Element // in recovery.parked; nil unless parked
 	claim   *Socket       // the socket that is about to continue; nil unless claimed
 	gone    bool          // it is forgotten
+	saved   bool          // it is forgotten here, and kept for the hub's successor
 	until   int64         // nanotime at which a parked one is forgotten
 	sent    uint64        // the number of the last event that was queued for the client
 	left    uint64        // the number of the last event before the client went away
 	handled chan struct{} // closed when the functions of the last connection's socket have returned
 	expiry  *timer        // of Socket.DisconnectAt; nil if there is none
-	rooms   []stay        // while the client is away; else its socket has them
-	lapsed  []lapsed      // rooms that the client has left, in the order of its leaving
-	known   uint64        // the rooms that the client was in are known for the events after this one
+	stays
 }
 
 // values are what the application has set on a socket. With Recovery all sockets that a client has
@@ -100,10 +135,11 @@ type values struct {
 
 // keptEvent is an event and its recipients.
 type keptEvent struct {
-	to   recipients
-	form wireForm
-	size int
-	at   int64 // nanotime
+	number uint64
+	to     recipients
+	form   wireForm
+	size   int
+	at     int64 // nanotime
 }
 
 // The memory that is needed beside bytes and names, nearly, in bytes.
@@ -126,6 +162,8 @@ func newRecovery(n *Namespace) *recovery {
 		total:    new(atomic.Int64),
 		byPID:    make(map[string]*kept),
 		away:     make(map[string]*kept),
+		newest:   n.hub.succession.first,
+		dropped:  n.hub.succession.first,
 	}
 	r.timer.fire = r.sweep
 	return r
@@ -146,7 +184,7 @@ func (r *recovery) unlock() {
 
 // last returns the number of the last event. The caller holds the lock, here and in all methods
 // below that do not say otherwise.
-func (r *recovery) last() uint64 { return r.dropped + uint64(r.events.len()) }
+func (r *recovery) last() uint64 { return r.newest }
 
 // open begins to keep a new client.
 func (r *recovery) open(pid, id string, s *session) *kept {
@@ -158,35 +196,39 @@ func (r *recovery) open(pid, id string, s *session) *kept {
 
 // number gives the message its offset. It reports false if no client can ever ask for the event.
 func (r *recovery) number(m *message) bool {
-	if len(r.byPID) == 0 {
+	if len(r.byPID) == 0 && !r.ns.hub.succession.pending.Load() {
 		return false
 	}
-	number := r.last()
 	if !m.volatile {
-		number++
-		m.number = number
+		r.newest++
+		m.number = r.newest
 	}
-	m.offset = strconv.AppendQuote(m.offset, strconv.FormatUint(number, 10))
+	m.offset = strconv.AppendQuote(m.offset, strconv.FormatUint(r.newest, 10))
 	return true
 }
 
 // keep adds the event that was numbered.
 func (r *recovery) keep(m *message, to recipients) {
 	f := m.form(socketIOProtocol)
-	e := keptEvent{to: to, form: wireForm{whole: f.whole, payload: f.payload, base64: f.base64, bare: f.bare}, at: nanotime()}
-	e.size = eventOverhead + len(f.whole)
-	for _, attachment := range f.base64 {
-		e.size += len(attachment) + frameOverhead
-	}
-	for _, names := range [][]string{to.rooms, to.except} {
-		for _, name := range names {
-			e.size += len(name) + roomOverhead
-		}
-	}
+	e := keptEvent{number: m.number, to: to, form: wireForm{whole: f.whole, payload: f.payload, base64: f.base64, bare: f.bare}, at: nanotime()}
+	e.weigh()
 	r.events.push(e)
 	r.charge(e.size)
 	r.shrink()
 	r.arm()
+}
+
+// weigh sets the size.
+func (e *keptEvent) weigh() {
+	e.size = eventOverhead + len(e.form.whole)
+	for _, attachment := range e.form.base64 {
+		e.size += len(attachment) + frameOverhead
+	}
+	for _, names := range [][]string{e.to.rooms, e.to.except} {
+		for _, name := range names {
+			e.size += len(name) + roomOverhead
+		}
+	}
 }
 
 // leave notes that the connection has ended: the client is away.
@@ -196,14 +238,14 @@ func (r *recovery) leave(k *kept, reason Reason, rooms []stay) {
 		return
 	}
 	r.away[k.id] = k
-	if !reason.recoverable() {
+	if !reason.recoverable() && !(reason == ReasonShutdown && r.ns.hub.options.Recovery.saves()) {
 		r.forget(k)
 	}
 	r.park(k)
 }
 
-// recoverable reports whether the client may not know that it was disconnected. No client comes
-// back to a hub that is shut down.
+// recoverable reports whether the client may not know that it was disconnected. To a hub that is
+// shut down no client comes back, but to its successor.
 func (reason Reason) recoverable() bool {
 	switch reason {
 	case ReasonTransportClose, ReasonTransportError, ReasonMessageTooBig, ReasonPingTimeout, ReasonForcedServerClose:
@@ -245,13 +287,20 @@ func (r *recovery) forget(k *kept) {
 	if k.expiry != nil {
 		r.clock().stop(k.expiry)
 	}
+	r.expire(k)
 	r.ns.hub.release(r.ns)
-	if len(r.byPID) == 0 { // no client is left that could ask for an event
-		r.dropped = r.last()
-		r.charge(-r.bytes)
-		r.events, r.timed = fifo[keptEvent]{}, false
-		r.clock().stop(&r.timer)
+	r.dropUnwanted()
+}
+
+// dropUnwanted drops the events if no client is left that could ask for one.
+func (r *recovery) dropUnwanted() {
+	if len(r.byPID) > 0 || r.ns.hub.succession.pending.Load() {
+		return
 	}
+	r.dropped = r.last()
+	r.charge(-r.bytes)
+	r.events, r.timed = fifo[keptEvent]{}, false
+	r.clock().stop(&r.timer)
 }
 
 func (r *recovery) clock() *wheel { return r.ns.hub.sessions.clock }
@@ -290,14 +339,19 @@ func (r *recovery) missed(k *kept, offset uint64) (forms []*wireForm, sent uint6
 	}
 	bytes := 0
 	sent = k.sent
-	for number := offset + 1; number <= r.last(); number++ {
-		e := r.events.at(int(number - r.dropped - 1))
-		if e.to.include(k, number) {
-			forms, sent = append(forms, &e.form), number
+	for i := r.after(offset); i < r.events.len(); i++ {
+		if e := r.events.at(i); e.to.include(k, e.number) {
+			forms, sent = append(forms, &e.form), e.number
 			bytes += len(e.form.whole) + frameOverhead
 		}
 	}
 	return forms, sent, bytes <= r.ns.hub.options.Limits.QueuedBytes
+}
+
+// after returns how many of the events have this number or a lower one. There may be gaps between
+// the numbers.
+func (r *recovery) after(number uint64) int {
+	return sort.Search(r.events.len(), func(i int) bool { return r.events.at(i).number > number })
 }
 
 // resume makes s the connection of a claimed client.
@@ -330,7 +384,7 @@ func (r *recovery) dropEvent() {
 	e, _ := r.events.pop()
 	r.events.shrink(0)
 	r.charge(-e.size)
-	r.dropped++
+	r.dropped = e.number
 }
 
 // sweep drops what is too old. The timer calls it; it locks.

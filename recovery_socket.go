@@ -62,7 +62,11 @@ func (s *Socket) comeBack(auth []byte) bool {
 	if json.Unmarshal(auth, &asked) != nil || asked.PID == "" {
 		return false
 	}
+	awaited := s.ns.hub.succession.pending.Load()
 	k, handled, stale := r.claim(asked.PID, s)
+	if k == nil && awaited && s.ns.hub.awaitPredecessor(s.Context()) {
+		k, handled, stale = r.claim(asked.PID, s)
+	}
 	if k == nil {
 		return false
 	}
@@ -162,12 +166,17 @@ func (s *Socket) stays() []stay {
 }
 
 // handOver lets the client come back as another socket: the functions of this one have all
-// returned.
-func (s *Socket) handOver() {
+// returned. It reports whether the client has gone for good.
+func (s *Socket) handOver() (gone bool) {
+	r := s.ns.recovery
+	r.lock()
+	defer r.unlock()
 	s.mu.Lock()
 	k := s.kept
 	s.mu.Unlock()
-	if k != nil {
-		close(k.handled)
+	if k == nil {
+		return s.wasConnected()
 	}
+	close(k.handled)
+	return k.gone && !k.saved
 }

@@ -19,6 +19,13 @@ type lapsed struct {
 	until uint64 // the number of the last event before the socket left
 }
 
+// stays are the rooms that a client is and was in.
+type stays struct {
+	rooms  []stay   // while the client is away; else its socket has them
+	lapsed []lapsed // rooms that the client has left, in the order of its leaving
+	known  uint64   // the rooms that the client was in are known for the events after this one
+}
+
 // maxLapsed bounds the rooms that a client has left and that are kept. A client that has left more,
 // and missed an event from before, begins anew.
 const maxLapsed = 256

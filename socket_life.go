@@ -108,7 +108,9 @@ func (s *Socket) emptied() { s.session.settle() }
 
 // finished is called when all functions of the socket have returned.
 func (s *Socket) finished() {
-	s.handOver()
+	if s.handOver() {
+		s.expired()
+	}
 	s.ns.hub.release(s.ns)
 	s.session.finished(s)
 }

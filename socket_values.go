@@ -3,6 +3,7 @@ package atrium
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 )
 
 // maxPublicBytes bounds what SetPublic keeps of a socket, in bytes: keys and JSON values.
@@ -13,6 +14,10 @@ type publicValue struct {
 	value any
 	json  json.RawMessage
 }
+
+// restoredValue is a value that the hub's predecessor has saved and that nobody has asked for by its
+// type yet.
+type restoredValue struct{ json json.RawMessage }
 
 // lockValues returns the socket's values, locked. They are made on first use.
 func (s *Socket) lockValues() *values {
@@ -61,8 +66,18 @@ func (s *Socket) SetPublic(key string, value any) error {
 	return nil
 }
 
-// Get returns what was Set under the key.
+// Get returns what was Set under the key. After a restart (Recovery.Path) that is a json.RawMessage
+// until Value has been asked for it.
 func (s *Socket) Get(key string) (value any, ok bool) {
+	value, ok = s.value(key)
+	if restored, is := value.(*restoredValue); is {
+		value = restored.json
+	}
+	return value, ok
+}
+
+// value is Get, but for a restored value, which it returns as it is.
+func (s *Socket) value(key string) (value any, ok bool) {
 	if s.values.Load() == nil {
 		return nil, false
 	}
@@ -76,11 +91,51 @@ func (s *Socket) Get(key string) (value any, ok bool) {
 }
 
 // Value returns what was Set on the socket under the key. It reports false if there is nothing, or
-// something that is no T.
+// something that is no T. A value that has outlived a restart (Recovery.Path) is decoded from its
+// JSON when it is first asked for, and is of that T from then on, unless T is an interface.
 func Value[T any](s *Socket, key string) (T, bool) {
-	value, _ := s.Get(key)
-	v, ok := value.(T)
+	value, _ := s.value(key)
+	restored, is := value.(*restoredValue)
+	if !is {
+		v, ok := value.(T)
+		return v, ok
+	}
+	var decoded T
+	if raw, ok := any(&decoded).(*json.RawMessage); ok { // as Get
+		*raw = restored.json
+		return decoded, true
+	}
+	if json.Unmarshal(restored.json, &decoded) != nil { // without the lock: it may be the application's
+		var none T
+		return none, false
+	}
+	if reflect.TypeFor[T]().Kind() == reflect.Interface {
+		return decoded, true
+	}
+	v, ok := s.settleValue(key, restored, decoded).(T)
 	return v, ok
+}
+
+// settleValue puts what a restored value was decoded to in its place, unless somebody else has been
+// faster, and returns what is there.
+func (s *Socket) settleValue(key string, restored *restoredValue, decoded any) any {
+	v := s.lockValues()
+	defer v.mu.Unlock()
+	switch now := v.byKey[key].(type) {
+	case publicValue:
+		if now.value != any(restored) {
+			return now.value
+		}
+		v.byKey[key] = publicValue{decoded, now.json}
+	case *restoredValue:
+		if now != restored {
+			return decoded // another one was restored: this is what was asked for
+		}
+		v.byKey[key] = decoded
+	default:
+		return now
+	}
+	return decoded
 }
 
 // publicValues returns what SetPublic has set; nil if that is nothing.
