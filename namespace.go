@@ -85,8 +85,9 @@ func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
 // came back and had to begin anew. It is not called for clients that Shutdown has saved for the
 // hub's successor (Recovery.Path), nor for those whose time ends while no hub runs.
 //
-// The Socket has left: its ID, Rooms and values are what they were last, and sending does nothing. If
-// the client had been away, its Handshake and Context are empty. Shutdown waits for the functions.
+// The Socket has left: its ID, Rooms and values are what they were last, and sending does nothing.
+// If the client had been away, its Handshake and Context are empty. Shutdown waits for the
+// functions.
 func (n *Namespace) OnExpire(f func(*Socket)) {
 	n.registry.add("OnExpire", f == nil, func(r *functions[*Socket]) { r.onExpire = append(r.onExpire, f) })
 }

@@ -21,7 +21,7 @@ type awayModel struct {
 // modelGuest is one of them.
 type modelGuest struct {
 	*recoveryClient
-	first  *Socket // that it had when it was new
+	first  *Socket // that it had when it was new; nil while a hub has it that it has not been on
 	away   bool
 	rooms  map[string]bool
 	mail   []string // what it has to get yet
@@ -66,6 +66,9 @@ func (m *awayModel) comeBack(g *modelGuest) {
 		g.offset = offsetOf(m.t, back.missed[n-1])
 	}
 	g.recoveryClient, g.away, g.mail = back, false, nil
+	if g.first == nil {
+		g.first = back.socket
+	}
 	m.same(g, slices.Sorted(maps.Keys(g.rooms)), back.socket.Rooms())
 }
 
@@ -76,6 +79,7 @@ func (m *awayModel) forget(gone []*modelGuest) {
 			m.read(g, len(g.mail))
 			g.want("41")
 			within(m.t, m.l.went, "OnDisconnect")
+			g.CloseNow()
 		}
 		if back := m.l.enter(m.t, proof(g.pid, g.offset)); back.id == g.id || len(back.missed) > 0 {
 			m.t.Fatalf("event %d: %s was disconnected, and is back with %q", m.event, g.id, back.missed)
@@ -144,8 +148,7 @@ func (m *awayModel) act() {
 	join := func(rooms ...string) error { return target.Join(ctx, rooms...) }
 	leave := func(rooms ...string) error { return target.Leave(ctx, rooms...) }
 	disconnect := func() error { return target.Disconnect(ctx) }
-	if m.rng.IntN(3) == 0 {
-		g := m.all[m.rng.IntN(len(m.all))]
+	if g := m.all[m.rng.IntN(len(m.all))]; g.first != nil && m.rng.IntN(3) == 0 {
 		whom = []*modelGuest{g}
 		join = g.first.Join
 		leave = func(rooms ...string) error { g.first.Leave(rooms...); return nil }

@@ -43,8 +43,8 @@ type savedClient struct {
 const (
 	stateFormat  = "atrium recovery"
 	stateVersion = 1
-	// maxStateBytes bounds a state, in bytes. One takes a third more than Recovery.MaxBytes for each
-	// namespace, and the values.
+	// maxStateBytes bounds a state, in bytes. One takes a third more than Recovery.MaxBytes for
+	// each namespace, and the values.
 	maxStateBytes = 1 << 30
 )
 

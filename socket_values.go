@@ -15,8 +15,8 @@ type publicValue struct {
 	json  json.RawMessage
 }
 
-// restoredValue is a value that the hub's predecessor has saved and that nobody has asked for by its
-// type yet.
+// restoredValue is a value that the hub's predecessor has saved and that nobody has asked for by
+// its type yet.
 type restoredValue struct{ json json.RawMessage }
 
 // lockValues returns the socket's values, locked. They are made on first use.
