@@ -124,6 +124,7 @@ func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 		return false, false, false
 	}
 	s.assume(k)
+	s.session.accepted() // the bounds of a client that is not accepted yet are too small for what it has missed
 	for _, f := range missed {
 		w, tooSlow := s.session.push(f, false, forBroadcast)
 		wake, slow = wake || w, slow || tooSlow

@@ -732,6 +732,22 @@ func TestRecoveryBytesOfAllNamespaces(t *testing.T) {
 	eventually(t, "all to be forgotten", func() bool { return many.recovery.total.Load() == 0 })
 }
 
+// A client that has missed what may be queued for it gets it at once, although the bound of a
+// client that is not accepted yet is far below that.
+func TestRecoveryMissedMuch(t *testing.T) {
+	noLeaks(t)
+	l := newRecoveryHub(t, overTCP, Options{})
+	g := l.enter(t, "")
+	l.cut(g)
+	const events = 2000
+	for range events {
+		l.Emit("large", strings.Repeat("x", 1<<10))
+	}
+	if back := l.enter(t, proof(g.pid, "")); back.id != g.id || len(back.missed) != events {
+		t.Errorf("it came back with %d events, want %d", len(back.missed), events)
+	}
+}
+
 // A client that has missed more than may be queued for it begins anew, and is not a slow consumer.
 func TestRecoveryMissedTooMuch(t *testing.T) {
 	noLeaks(t)
