@@ -53,6 +53,7 @@ func (c *Conn) await() error {
 
 // handleInput handles all that was received.
 func (c *Conn) handleInput() error {
+	growStack()
 	for handled := 1; ; handled++ {
 		op, p, err := c.readHere()
 		if err == nil {

@@ -205,6 +205,7 @@ func (q *queue[T]) close() {
 
 // run handles items until there are no more.
 func (q *queue[T]) run() {
+	growStack()
 	returned := false
 	defer func() {
 		if !returned {
