@@ -86,7 +86,8 @@ func (h *Hub) target(in *clusterMessage) (t Target, ok bool) {
 	h.mu.Lock()
 	n := h.namespaces[in.namespace]
 	h.mu.Unlock()
-	return Target{ns: n, scoped: in.scoped, rooms: setOf(in.rooms), except: setOf(in.except),
+	// Rooms without scoped are no node's; a socket would be reached twice.
+	return Target{ns: n, scoped: in.scoped || len(in.rooms) > 0, rooms: setOf(in.rooms), except: setOf(in.except),
 		local: true, volatile: in.volatile, compress: compressRule(in.compress)}, n != nil
 }
 
