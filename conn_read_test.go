@@ -514,13 +514,16 @@ func TestReadMemory(t *testing.T) {
 	}
 }
 
-// A message that comes in many fragments takes no more memory than one that comes in one.
+// A message that comes in many fragments, empty ones too, takes no more memory than one that comes
+// in one.
 func TestReadMemoryOfFragments(t *testing.T) {
-	const size, n = 1000, 1000
-	wantAllocated(t, 4*size*n+32<<10, StatusAbnormalClosure, func(p *peer) []byte {
-		stream := p.part(opBinary, "")
-		return append(stream, bytes.Repeat(p.part(opContinuation, strings.Repeat("x", size)), n)...)
-	})
+	const n = 1000
+	for _, size := range []int{0, 1000} {
+		wantAllocated(t, 4*size*n+32<<10, StatusAbnormalClosure, func(p *peer) []byte {
+			stream := p.part(opBinary, "")
+			return append(stream, bytes.Repeat(p.part(opContinuation, strings.Repeat("x", size)), n)...)
+		})
+	}
 }
 
 // wantAllocated checks how many bytes it takes to read a stream that ends the connection with the
