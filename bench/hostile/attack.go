@@ -131,6 +131,8 @@ func verdict(nc net.Conn, wait time.Duration) string {
 		case r.status != 0:
 			return "HTTP " + strconv.Itoa(r.status)
 		case err == nil:
+		case isTimeout(err) && r.wrong:
+			return "an error, and served"
 		case isTimeout(err):
 			return "served"
 		case r.bytes == 0:

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/atrium-go/atrium"
@@ -30,19 +31,19 @@ func attacks(streams int, quick bool) []attack {
 		{name: "half of a handshake, then nothing", n: n(10_000, 500), width: 10_000, each: halfOpen},
 		{name: "a handshake, then no connect", n: n(2_000, 200), width: 2_000, each: neverConnects},
 		{name: "a byte a second", n: n(500, 50), width: 500, each: dribbles},
-		{name: "never read while 8 KB are broadcast 50 times a second", n: n(1000, 100), width: 1000,
+		{name: "never read while 64 KB are broadcast 50 times a second", n: n(1000, 100), width: 1000,
 			each:   func(a *attacker, i int) string { return neverReads(a, time.Duration(spray*float64(time.Second))) },
 			during: func(all *neighbours) { all.spray(spray) }},
-		{name: "send as fast as they can, and read", n: n(1000, 30), width: 1000, each: floods("/hub", flood, true)},
-		{name: "the same, and do not read the answers", n: n(1000, 30), width: 1000, each: floods("/hub", flood, false)},
-		{name: "the same, with Limits.EventsPerSecond: 100", n: n(1000, 30), width: 1000, each: floods("/limited", flood, true)},
+		{name: "send as fast as they can, and read", n: n(1000, 30), width: 1000, each: floods(n(1000, 30), "/hub", flood, true)},
+		{name: "the same, and do not read the answers", n: n(1000, 30), width: 1000, each: floods(n(1000, 30), "/hub", flood, false)},
+		{name: "the same, with Limits.EventsPerSecond: 100", n: n(1000, 30), width: 1000, each: floods(n(1000, 30), "/limited", flood, true)},
 	}
 	if quick {
 		each := func(a *attacker, i int) string { return bombs[i%len(bombs)].each(a, i) }
 		list = append(list, attack{name: "bombs of all kinds", n: len(bombs), width: 16, each: each})
 	} else {
 		for _, b := range bombs {
-			list = append(list, attack{name: "bomb: " + b.name, n: 200, width: 16, each: b.each})
+			list = append(list, attack{name: "bomb: " + b.name, n: 200, width: 32, each: b.each})
 		}
 	}
 	return append(list,
@@ -147,10 +148,14 @@ func (all *neighbours) spray(seconds float64) {
 	}
 }
 
-// floods sends events, many in a write, for so long.
-func floods(path string, long time.Duration, reads bool) func(*attacker, int) string {
+// floods sends events, many in a write, for so long, when all n of them are there.
+func floods(n int, path string, long time.Duration, reads bool) func(*attacker, int) string {
+	var missing sync.WaitGroup
+	missing.Add(n)
 	return func(a *attacker, _ int) string {
 		c, refused := a.upgraded(strings.Replace(plainHead, "/hub", path, 1))
+		missing.Done()
+		missing.Wait()
 		if c == nil {
 			return refused
 		}
@@ -253,10 +258,10 @@ type bomb struct {
 // bombs are small and become large, or seem to.
 var bombs = []bomb{
 	{"deflate, 1:1000", func(a *attacker, _ int) string {
-		return a.overWebSocket(plainHead+deflateHead, bytes.Repeat(compressedFrame(`{"event":"echo","data":"`+strings.Repeat("x", 1_000_000)+`"}`), 20))
+		return a.overWebSocket(plainHead+deflateHead, inflated[0]())
 	}},
 	{"deflate, over the limit", func(a *attacker, _ int) string {
-		return a.overWebSocket(plainHead+deflateHead, compressedFrame(strings.Repeat("x", 100_000_000)))
+		return a.overWebSocket(plainHead+deflateHead, inflated[1]())
 	}},
 	{"gzip in a POST", func(a *attacker, _ int) string { return a.overPolling(zipped, "Content-Encoding: gzip") }},
 	{"65,537 packets", func(a *attacker, _ int) string { return a.overPolling(strings.Repeat("3\x1e", 1<<16) + "3") }},
@@ -289,10 +294,13 @@ var bombs = []bomb{
 	{"fragments without end", func(a *attacker, _ int) string {
 		b := process.AppendHeader(nil, process.Header{Opcode: process.OpText, Masked: true, Unfinished: true})
 		empty := process.AppendHeader(nil, process.Header{Opcode: process.OpContinuation, Masked: true, Unfinished: true})
-		return a.overWebSocket(plainHead, append(b, bytes.Repeat(empty, 1_000_000)...))
+		nc := a.dial()
+		defer nc.Close()
+		go nc.Write(append([]byte(plainHead+"\r\n"), append(b, bytes.Repeat(empty, 1_000_000)...)...))
+		return verdict(nc, longest)
 	}},
-	{"a million pings", func(a *attacker, _ int) string {
-		return a.overWebSocket(plainHead, bytes.Repeat(process.Frame(process.OpPing, strings.Repeat("x", 125)), 1_000_000/100))
+	{"100,000 pings", func(a *attacker, _ int) string {
+		return a.overWebSocket(plainHead, bytes.Repeat(process.Frame(process.OpPing, strings.Repeat("x", 125)), 100_000))
 	}},
 	{"a header of Sec-WebSocket-Extensions of 60 KB", func(a *attacker, _ int) string {
 		return a.overWebSocket(plainHead+"Sec-WebSocket-Extensions: "+strings.Repeat(`a;b="\"",`, 7000)+"x\r\n", nil)
@@ -315,6 +323,14 @@ var bombs = []bomb{
 		}
 		return told
 	}},
+}
+
+// inflated are messages of 1 MB, and one of 100 MB.
+var inflated = []func() []byte{
+	sync.OnceValue(func() []byte {
+		return bytes.Repeat(compressedFrame(`{"event":"echo","data":"`+strings.Repeat("x", 1_000_000)+`"}`), 20)
+	}),
+	sync.OnceValue(func() []byte { return compressedFrame(strings.Repeat("x", 100_000_000)) }),
 }
 
 // zipped is 30 MB.
@@ -341,14 +357,34 @@ func (a *attacker) overWebSocket(head string, stream []byte) string {
 	return verdict(nc, a.look)
 }
 
+// overSocketIO sends a packet when the client has been let in: until then less is allowed.
 func (a *attacker) overSocketIO(packet string) string {
-	return a.overWebSocket(socketIOHead, append(process.Frame(process.OpText, "40"), process.Frame(process.OpText, packet)...))
+	c, refused := a.upgraded(socketIOHead)
+	if c == nil {
+		return refused
+	}
+	defer c.Close()
+	c.Expect(`0{`)
+	c.Send(process.OpText, "40")
+	c.Expect(`40{`)
+	go c.Write(process.Frame(process.OpText, packet))
+	return verdict(framed(c), a.look)
 }
 
-// overPolling sends the body of a POST of a client that has connected.
+// overPolling sends the body of a POST when the client has been let in.
 func (a *attacker) overPolling(body string, lines ...string) string {
 	nc, sid := a.polls()
 	defer nc.Close()
-	go io.WriteString(nc, post(sid, "40")+post(sid, body, lines...))
+	const get = "GET /hub?EIO=4&transport=polling&sid=%s HTTP/1.1\r\nHost: hub\r\n\r\n"
+	_, _ = io.WriteString(nc, post(sid, "40")+fmt.Sprintf(get, sid))
+	var told []byte
+	for b := make([]byte, 4096); !bytes.Contains(told, []byte("40{")); {
+		n, err := nc.Read(b)
+		if err != nil {
+			return "cut"
+		}
+		told = append(told, b[:n]...)
+	}
+	go io.WriteString(nc, post(sid, body, lines...))
 	return verdict(nc, a.look)
 }

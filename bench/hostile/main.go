@@ -13,7 +13,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"flag"
@@ -26,7 +25,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/atrium-go/atrium"
 	"github.com/atrium-go/atrium/bench/process"
 )
 
@@ -53,11 +51,10 @@ func main() {
 	quit, leave := context.WithCancel(context.Background())
 	all := &neighbours{addr: server.Addr, quit: quit}
 	all.moveIn(people)
-	r := round{server: server, attacker: attacker, all: all, quiet: 2 * time.Second, control: atrium.NewClient("http://"+server.Addr+"/hub", atrium.ClientOptions{})}
+	r := round{server: server, attacker: attacker, all: all, quiet: 2 * time.Second}
 	if *quick {
-		r.quiet = 300 * time.Millisecond
+		r.quiet = 200 * time.Millisecond
 	}
-	check(r.control.Connect(quit))
 	time.Sleep(r.quiet) // connections grow to what they need
 
 	printHead()
@@ -71,7 +68,6 @@ func main() {
 	all.mu.Unlock()
 	fmt.Printf("\n%d neighbours have heard %d ticks, each once and in order.\n", people, ticks)
 	leave()
-	r.control.Close()
 	attacker.Stop()
 	server.Stop()
 	if r.failed || len(all.wrong) > 0 {
@@ -80,8 +76,8 @@ func main() {
 	}
 }
 
-// serveAttacks is the attackers' process: its command runs an attack and prints what they were
-// told.
+// serveAttacks is the attackers' process, which is asked for an attack by its number and answers
+// what they were told.
 func serveAttacks(l net.Listener) func(int) {
 	check(l.Close())
 	// The priority is a thread's, and new threads have that of the one that makes them.
@@ -102,11 +98,12 @@ func serveAttacks(l net.Listener) func(int) {
 	streams, err := strconv.Atoi(os.Args[3])
 	check(err)
 	list := attacks(streams, a.quick)
-	return func(i int) {
+	process.Answer = func(number string) string {
+		i, err := strconv.Atoi(number)
+		check(err)
 		told, err := json.Marshal(a.run(list[i]))
 		check(err)
-		out := bufio.NewWriter(os.Stdout)
-		fmt.Fprintf(out, "%s\n", told)
-		check(out.Flush())
+		return string(told)
 	}
+	return nil
 }

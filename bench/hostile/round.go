@@ -1,19 +1,17 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
-	"github.com/atrium-go/atrium"
 	"github.com/atrium-go/atrium/bench/process"
 )
 
 // round runs attacks one by one and prints a line of the table for each.
 type round struct {
 	server, attacker *process.Server
-	control          *atrium.Client
 	all              *neighbours
 	quiet            time.Duration // how long the neighbours are listened to before and after
 	failed           bool
@@ -40,9 +38,8 @@ func (r *round) run(i int, t attack) {
 	r.all.latency()
 
 	began := time.Now()
-	r.attacker.Command(i)
 	done := make(chan string, 1)
-	go func() { done <- r.attacker.Line() }()
+	go func() { done <- r.attacker.Ask(strconv.Itoa(i)) }()
 	if t.during != nil {
 		t.during(r.all)
 	}
@@ -90,11 +87,8 @@ func (r *round) returned(before process.Memory) (after process.Memory, ok bool) 
 }
 
 // stats asks the server for its peaks since it was last asked.
-func (r *round) stats() stats {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	s, err := atrium.Call[stats](ctx, r.control, "stats")
-	check(err)
+func (r *round) stats() (s stats) {
+	check(json.Unmarshal([]byte(r.server.Ask("stats")), &s))
 	return s
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/bench/process"
 )
 
 const (
@@ -35,7 +37,6 @@ func serve(l net.Listener) func(int) {
 	if os.Args[1] == "true" { // -quick
 		patient = time.Second
 	}
-	s := new(stats)
 	var panics atomic.Int64
 	logger := slog.New(panicCounter{&panics})
 	options := atrium.Options{
@@ -47,11 +48,13 @@ func serve(l net.Listener) func(int) {
 	h := newHub(options)
 	peaks := make(chan *stats)
 	go sample(peaks)
-	atrium.OnCall(h, "stats", func(*atrium.Socket, any) (stats, error) {
-		*s = *<-peaks
+	process.Answer = func(string) string {
+		s := <-peaks
 		s.Panics = panics.Load()
-		return *s, nil
-	})
+		answer, err := json.Marshal(s)
+		check(err)
+		return string(answer)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/hub", h)
 	options.Limits.EventsPerSecond = 100
@@ -77,7 +80,7 @@ func newHub(options atrium.Options) *atrium.Hub {
 	atrium.OnCall(h, "neighbour", func(s *atrium.Socket, _ any) (any, error) { return nil, s.Join("neighbours") })
 	atrium.On(h, "listen", func(s *atrium.Socket, _ any) error { return s.Join("audience") })
 	atrium.OnCall(h, "spray", func(s *atrium.Socket, seconds float64) (any, error) {
-		text := strings.Repeat("x", 8<<10)
+		text := strings.Repeat("x", 64<<10)
 		for end := time.Now().Add(time.Duration(seconds * float64(time.Second))); time.Now().Before(end); time.Sleep(tickEvery / 5) {
 			if err := h.To("audience").Emit("spray", text); err != nil {
 				return nil, err

@@ -170,7 +170,7 @@ func StartCommand(cmd *exec.Cmd) *Server {
 	check(err)
 	s.out = bufio.NewReader(out)
 	check(s.cmd.Start())
-	s.Addr = s.Line()
+	s.Addr = s.line()
 	return s
 }
 
@@ -199,7 +199,7 @@ func Files(n int) int {
 // Memory asks the server for its memory.
 func (s *Server) Memory() (m Memory) {
 	s.tell("memory")
-	_, err := fmt.Sscan(s.Line(), &m.Resident, &m.Heap, &m.Stacks, &m.Goroutines)
+	_, err := fmt.Sscan(s.line(), &m.Resident, &m.Heap, &m.Stacks, &m.Goroutines)
 	check(err)
 	return m
 }
@@ -210,7 +210,7 @@ func (s *Server) Resident() int64 { return resident(s.cmd.Process.Pid) }
 // Allocations returns how often the server has allocated memory since it began.
 func (s *Server) Allocations() (n int64) {
 	s.tell("allocations")
-	_, err := fmt.Sscan(s.Line(), &n)
+	_, err := fmt.Sscan(s.line(), &n)
 	check(err)
 	return n
 }
@@ -231,7 +231,7 @@ func (s *Server) Command(argument int) { s.tell(fmt.Sprint("command ", argument)
 // Wait waits until the commands so far have been run.
 func (s *Server) Wait() {
 	s.tell("wait")
-	s.Line()
+	s.line()
 }
 
 // Ask returns what the server's Answer has to say.
@@ -245,8 +245,7 @@ func (s *Server) tell(line string) {
 	check(err)
 }
 
-// Line waits for a line that the server prints: a command may.
-func (s *Server) Line() string {
+func (s *Server) line() string {
 	line, err := s.out.ReadString('\n')
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("the server has ended: %v", s.cmd.Wait())
