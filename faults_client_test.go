@@ -89,9 +89,9 @@ func (v *visit) latest() int {
 	return 0
 }
 
-// come makes a Client that notes what comes.
-func (f *clientFaults) come(options ClientOptions) *visit {
-	options.Dial.DialContext = func(context.Context, string, string) (net.Conn, error) { return f.net.dial() }
+// newVisit makes a Client that notes what comes.
+func newVisit(n *faultNet, options ClientOptions) *visit {
+	options.Dial.DialContext = func(context.Context, string, string) (net.Conn, error) { return n.dial() }
 	options.Logger = slog.New(slog.DiscardHandler)
 	options.Backoff = Backoff{Min: 100 * time.Millisecond, Max: time.Second}
 	options.Timeout = 5 * time.Second
@@ -132,7 +132,7 @@ func (f *clientFaults) session(planned fault) {
 	f.t.Helper()
 	f.asked, f.told = nil, nil
 	f.net.plan(planned)
-	v := f.come(ClientOptions{CallRetries: 10, CallTimeout: time.Minute, Dial: DialOptions{Compression: Compression{Level: 1}}})
+	v := newVisit(f.net, ClientOptions{CallRetries: 10, CallTimeout: time.Minute, Dial: DialOptions{Compression: Compression{Level: 1}}})
 	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := v.Connect(ctx); err != nil {

@@ -67,7 +67,11 @@ func shapeOf(seed uint64) shape {
 	}
 	rng := rand.New(rand.NewPCG(seed, 0))
 	one := func(of ...int) int { return of[rng.IntN(len(of))] }
-	return shape{seed, one(0, 1, 3, 500), one(0, 1, 60, 2000), time.Duration(one(0, 0, 1, 30)) * time.Millisecond}
+	s := shape{seed, one(0, 1, 3, 500), one(0, 1, 60, 2000), time.Duration(one(0, 0, 1, 30)) * time.Millisecond}
+	if s.piece > 0 {
+		s.delay = min(s.delay, time.Millisecond) // or a handshake would take too long
+	}
+	return s
 }
 
 // faultNet is a network in memory whose connections break as planned. Its connections have buffers,
