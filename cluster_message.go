@@ -51,7 +51,9 @@ type clusterMessage struct {
 	part    int           // an answer's part, counted from 0
 	last    bool          // that is the last part
 	limit   time.Duration // how long the sockets that are called have to reply
-	after   uint64        // the marker behind which a request is answered, by number; 0: none
+	// mark is, of a request, the number of the marker behind which it is answered; of an event,
+	// what tells it from all others, for recovery. 0: none.
+	mark uint64
 
 	// The recipients: see Target.
 	namespace     string
@@ -125,8 +127,8 @@ func (m *clusterMessage) encode() []byte {
 	}
 	b = binary.AppendUvarint(b, uint64(len(m.args.json)))
 	b = append(b, m.args.json...)
-	if m.after != 0 { // releases without this field ignore it
-		b = binary.AppendUvarint(b, m.after)
+	if m.mark != 0 { // releases without this field ignore it
+		b = binary.AppendUvarint(b, m.mark)
 	}
 	return b
 }
@@ -179,7 +181,7 @@ func parseClusterMessage(b []byte) (m clusterMessage, ok bool) {
 	}
 	m.args.json = r.bytes()
 	if len(r.rest) > 0 {
-		m.after = r.uvarint(math.MaxUint64)
+		m.mark = r.uvarint(math.MaxUint64)
 	}
 	return m, !r.bad && len(m.from) == nodeIDLength && attachmentsFit(m.args)
 }

@@ -166,7 +166,7 @@ func (c *cluster) serve(m *clusterMessage, underWay *atomic.Int32) {
 // awaitEvents waits until the events that the request's node had sent to its target before have
 // been delivered: until the marker behind them has come. A marker that was lost costs maxHold.
 func (c *cluster) awaitEvents(m *clusterMessage) {
-	if m.after == 0 {
+	if m.mark == 0 {
 		return
 	}
 	most := maxHold
@@ -176,7 +176,7 @@ func (c *cluster) awaitEvents(m *clusterMessage) {
 	began := nanotime()
 	ctx, cancel := context.WithTimeout(c.topics.ctx, most)
 	defer cancel()
-	c.topics.awaitMark(ctx, m.topic(), m.from, m.after)
+	c.topics.awaitMark(ctx, m.topic(), m.from, m.mark)
 	m.limit -= time.Duration(nanotime() - began)
 }
 

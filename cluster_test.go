@@ -824,7 +824,7 @@ func TestClusterShutdown(t *testing.T) {
 // FuzzClusterMessage: what was encoded is read again, and nothing that is not panics.
 func FuzzClusterMessage(f *testing.F) {
 	m := clusterMessage{kind: clusterEvent, from: "abcde", namespace: "/", scoped: true, rooms: []string{"a", "b"},
-		eventData: dataOf("e", `"AQI=",1`, 2, noID, span{0, 6}), limit: time.Second, request: 7, part: 3, last: true, after: 5}
+		eventData: dataOf("e", `"AQI=",1`, 2, noID, span{0, 6}), limit: time.Second, request: 7, part: 3, last: true, mark: 5}
 	f.Add(m.encode())
 	m.args = args{[]byte(`"no base64",]}`), 7, []span{{0, 11}}}
 	f.Add(m.encode())

@@ -342,6 +342,13 @@ func (t *topic) fresh(node string, number uint64) bool {
 	return true
 }
 
+// names lists the topics.
+func (ts *topics) names() []string {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	return slices.Collect(maps.Keys(ts.byName))
+}
+
 func (ts *topics) count() int {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

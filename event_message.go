@@ -16,6 +16,8 @@ type message struct {
 	bare     bool   // it is not to be compressed
 	offset   []byte // the last argument for Socket.IO clients, see Recovery; empty: none
 	number   uint64 // the offset's number if the event is kept, 0 if not
+	mark     uint64 // what tells it from all other events of a cluster; 0: nothing
+	above    uint64 // see keptEvent
 
 	namespace string
 	forms     [protocols]wireForm
@@ -45,7 +47,7 @@ func newMessage(namespace, event string, values []any, maxAttachments int) (*mes
 func acquireMessage(namespace string, e eventData) *message {
 	m := messages.Get().(*message)
 	m.eventData, m.volatile, m.bare, m.namespace = e, false, false, namespace
-	m.offset, m.number = m.offset[:0], 0
+	m.offset, m.number, m.mark, m.above = m.offset[:0], 0, 0, 0
 	return m
 }
 

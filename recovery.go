@@ -32,7 +32,8 @@ import (
 // client, the last: a string that says where in the order the event is.
 //
 // All is kept in this process: of several servers, a client must come back to its own (sticky
-// sessions). With Path, or with Save and Load, it outlives a restart: see there.
+// sessions). With Path, or with Save and Load, it outlives a restart. With a Bus, what other nodes
+// emit while neither process runs is lost for the clients; see CLUSTER.md.
 type Recovery struct {
 	// MaxDisconnection is how long a client may be away. Zero means that there is no recovery, and
 	// costs nothing.
@@ -100,8 +101,10 @@ type recovery struct {
 	newest  uint64 // the number of the last event
 	dropped uint64 // the number of the last event that is not kept any more
 	bytes   int    // of the events and of the parked
-	timed   bool   // the timer is set
-	timer   timer
+
+	inherited map[uint64]bool // the marks of the predecessor's events, while some of these are kept
+	timed     bool            // the timer is set
+	timer     timer
 }
 
 // kept is what outlives the connections of a client: its socket's identity, and what it has been
@@ -136,6 +139,8 @@ type values struct {
 // keptEvent is an event and its recipients.
 type keptEvent struct {
 	number uint64
+	mark   uint64 // the message's
+	above  uint64 // clients that began at a lower number have it by the hub that they were on
 	to     recipients
 	form   wireForm
 	size   int
@@ -210,7 +215,7 @@ func (r *recovery) number(m *message) bool {
 // keep adds the event that was numbered.
 func (r *recovery) keep(m *message, to recipients) {
 	f := m.form(socketIOProtocol)
-	e := keptEvent{number: m.number, to: to, form: wireForm{whole: f.whole, payload: f.payload, base64: f.base64, bare: f.bare}, at: nanotime()}
+	e := keptEvent{number: m.number, mark: m.mark, above: m.above, to: to, form: wireForm{whole: f.whole, payload: f.payload, base64: f.base64, bare: f.bare}, at: nanotime()}
 	e.weigh()
 	r.events.push(e)
 	r.charge(e.size)
@@ -340,7 +345,7 @@ func (r *recovery) missed(k *kept, offset uint64) (forms []*wireForm, sent uint6
 	bytes := 0
 	sent = k.sent
 	for i := r.after(offset); i < r.events.len(); i++ {
-		if e := r.events.at(i); e.to.include(k, e.number) {
+		if e := r.events.at(i); k.start >= e.above && e.to.include(k, e.number) {
 			forms, sent = append(forms, &e.form), e.number
 			bytes += len(e.form.whole) + frameOverhead
 		}
@@ -384,7 +389,9 @@ func (r *recovery) dropEvent() {
 	e, _ := r.events.pop()
 	r.events.shrink(0)
 	r.charge(-e.size)
-	r.dropped = e.number
+	if r.dropped = e.number; r.dropped >= r.ns.hub.succession.first {
+		r.inherited = nil
+	}
 }
 
 // sweep drops what is too old. The timer calls it; it locks.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -36,11 +37,11 @@ type succession struct {
 	// first is the number that those of the hub's events are above: Unix time in microseconds, so
 	// that they are above those of its predecessors, too. Zero if nothing is saved.
 	first    uint64
-	lock     *os.File      // of Path; nil if there is none, or it cannot be made
-	stop     chan struct{} // closed to give the lock up
-	waited   chan struct{} // closed when the lock is had, or given up
-	pending  atomic.Bool   // a predecessor may still hand clients over: changed under Hub.mu
-	nodes    atomic.Pointer[[]string]
+	lock     *os.File                 // of Path; nil if there is none, or it cannot be made
+	stop     chan struct{}            // closed to give the lock up
+	waited   chan struct{}            // closed when the lock is had, or given up
+	pending  atomic.Bool              // a predecessor may still hand clients over: changed under Hub.mu
+	nodes    atomic.Pointer[[]string] // former nodes of the cluster that the ids of clients name
 	expiries *queue[expiry]
 	ending   sync.Once
 	failed   error // of the ending
@@ -49,6 +50,7 @@ type succession struct {
 	drains    bool                       // the predecessor does
 	changed   gate                       // opens when pending or drains changes
 	unclaimed map[string]*savedNamespace // by name: of namespaces that do not exist yet
+	unwanted  timer                      // drops them when nobody can come back any more
 }
 
 // saves reports whether a successor takes over from the hub.
@@ -149,10 +151,15 @@ func (h *Hub) lookAtPredecessor() (drains bool) {
 	n, _ := h.succession.lock.ReadAt(b, 0)
 	drains = string(b[:n]) == draining
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s := &h.succession; s.pending.Load() && s.drains != drains {
+	s := &h.succession
+	changed := s.pending.Load() && s.drains != drains
+	if changed {
 		s.drains = drains
 		s.changed.open()
+	}
+	h.mu.Unlock()
+	if changed && drains {
+		h.followTopics(io.NewSectionReader(s.lock, int64(len(draining)), maxTopicsBytes))
 	}
 	return drains
 }
@@ -211,6 +218,7 @@ func (h *Hub) load() savedState {
 
 // adopt gives the namespaces what the predecessor has left for them.
 func (h *Hub) adopt(left savedState) {
+	defer h.dropUnclaimed()
 	for _, saved := range left {
 		if saved.newest > h.succession.first {
 			h.log.warn("atrium: the events of the hub before this one have later numbers: its clients begin anew",
@@ -231,6 +239,19 @@ func (h *Hub) adopt(left savedState) {
 			n.recovery.unlock()
 			h.release(n)
 		}
+	}
+}
+
+// dropUnclaimed drops what was left for namespaces that do not exist when its time is over.
+func (h *Hub) dropUnclaimed() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &h.succession
+	now := nanotime()
+	maps.DeleteFunc(s.unclaimed, func(_ string, n *savedNamespace) bool { return !n.wanted(now) })
+	if len(s.unclaimed) > 0 {
+		s.unwanted.fire = h.dropUnclaimed
+		h.sessions.clock.schedule(&s.unwanted, after(h.options.Recovery.MaxDisconnection))
 	}
 }
 
@@ -270,6 +291,7 @@ func (r *recovery) inherit(left *savedNamespace) {
 		for i := range events {
 			r.charge(events[i].size)
 		}
+		r.noteInherited(left.events)
 		r.events = fifo[keptEvent]{items: append(slices.Clip(events), r.events.items[r.events.head:]...)}
 	}
 	var all []*kept
@@ -301,6 +323,7 @@ func (r *recovery) restore(c *savedClient) *kept {
 	}
 	r.byPID[k.pid], r.away[k.id] = k, k
 	r.ns.hub.retain(r.ns.name)
+	r.ns.subscribeRestored(k)
 	r.charge(k.size())
 	return k
 }

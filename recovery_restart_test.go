@@ -394,3 +394,59 @@ func TestRecoveryUnsavableValues(t *testing.T) {
 		t.Error("it came back without its value")
 	}
 }
+
+// On a cluster an event may reach both processes: a client that moves gets it once. What other
+// nodes emit to the socket's id, or to its rooms, reaches it where it is.
+func TestRecoveryOverlapOnACluster(t *testing.T) {
+	noLeaks(t)
+	path := filepath.Join(t.TempDir(), "state")
+	bus := new(MemoryBus)
+	other := newHub(t, Options{Bus: bus, Recovery: Recovery{MaxDisconnection: time.Minute, Path: path + "2"}})
+	known := func(nodes int) {
+		t.Helper()
+		eventually(t, "the nodes to know each other", func() bool { return len(other.Nodes().List()) == nodes })
+	}
+	old := successor(t, overTCP, path, Options{Bus: bus})
+	g, local := old.enter(t, ""), old.enter(t, "")
+	g.socket.Join("room", "only")
+	known(1)
+	old.Emit("first")
+	offset := offsetOf(t, g.next())
+
+	l := successor(t, overTCP, path, Options{Bus: bus})
+	mine := l.enter(t, "")
+	mine.socket.Join("room")
+	known(2)
+	emit := func(by *Hub, room, event string, n int) { // and wait until it has arrived everywhere
+		t.Helper()
+		if err := errors.Join(by.To(room).Emit(event, n), by.To(room).Leave(t.Context(), "none")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	emit(other, "room", "other", 1)
+	emit(old.Hub, "room", "old", 1)
+	emit(l.Hub, "room", "new", 1)
+	go g.answerPings()
+	go local.answerPings()
+	old.shutdown(t)
+	within(t, l.succession.waited, "the hand-over")
+	emit(other, "only", "other", 2) // a room that only those who are away are in
+	before := l.recovery.lastNumber()
+	other.To(g.id).Emit("other", 3)
+	eventually(t, "the event", func() bool { return l.recovery.lastNumber() > before })
+	back := l.enter(t, proof(g.pid, offset))
+	wantRecovered(t, back, g)
+	wantMissed(t, back, `42["other",1]`, `42["old",1]`, `42["new",1]`, `42["other",2]`, `42["other",3]`)
+	wantHears(t, mine, `~42\["other",1,"\d+"\]`, `~42\["old",1,"\d+"\]`, `~42\["new",1,"\d+"\]`)
+
+	other.To(g.id).Emit("id")
+	l.To(g.id).Emit("own")
+	got := []string{back.next(), back.next()}
+	if all := strings.Join(bare(t, got), " "); !strings.Contains(all, `42["id"]`) || !strings.Contains(all, `42["own"]`) {
+		t.Errorf("got %s", all)
+	}
+	if n, err := other.To(g.id).Count(limited(t)); n != 1 || err != nil {
+		t.Errorf("%d have the id, %v", n, err)
+	}
+	l.recovery.check(t)
+}

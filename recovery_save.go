@@ -17,6 +17,7 @@ import (
 // may be among those that it will be handed.
 func (h *Hub) beginHandOver() {
 	if s := &h.succession; s.lock != nil && !s.pending.Load() {
+		_, _ = s.lock.WriteAt(h.encodeTopics(), int64(len(draining)))
 		_, _ = s.lock.WriteAt([]byte(draining), 0) // without it the clients begin anew
 	}
 }
@@ -46,7 +47,9 @@ func (h *Hub) save(ctx context.Context) error {
 	if h.options.Recovery.saves() && failed == nil {
 		h.mu.Lock()
 		for _, one := range h.succession.unclaimed {
-			left = append(left, one)
+			if one.wanted(nanotime()) {
+				left = append(left, one)
+			}
 		}
 		h.mu.Unlock()
 		failed = h.write(left)
@@ -56,6 +59,7 @@ func (h *Hub) save(ctx context.Context) error {
 			c.of.giveUp(c.kept)
 		}
 	}
+	h.sessions.clock.stop(&h.succession.unwanted)
 	if h.succession.lock != nil {
 		h.succession.lock.Close()
 	}

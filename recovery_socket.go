@@ -19,6 +19,9 @@ func (t Target) deliverRecoverably(m *message, d *delivery) {
 		t.deliver(m, d)
 		return
 	}
+	if r.inherited[m.mark] {
+		m.above = r.ns.hub.succession.first
+	}
 	numbered := r.number(m)
 	t.deliver(m, d)
 	if numbered && !m.volatile {

@@ -40,6 +40,11 @@ type savedClient struct {
 	values map[string]savedValue
 }
 
+// wanted reports whether one of the clients may still come back.
+func (n *savedNamespace) wanted(now int64) bool {
+	return slices.ContainsFunc(n.clients, func(c savedClient) bool { return c.until > now })
+}
+
 const (
 	stateFormat  = "atrium recovery"
 	stateVersion = 1
@@ -71,6 +76,8 @@ type stateNamespace struct {
 // stateEvent is a keptEvent. Times are in milliseconds of Unix time, here and below.
 type stateEvent struct {
 	Number      uint64   `json:"n"`
+	Mark        uint64   `json:"mark,omitempty"`
+	Above       uint64   `json:"above,omitempty"`
 	At          int64    `json:"at"`
 	Packet      []byte   `json:"packet"`
 	Attachments []string `json:"attachments,omitempty"` // in base64
@@ -158,7 +165,7 @@ func (w *stateWriter) line(l stateLine) {
 }
 
 func (w *stateWriter) event(e *keptEvent) {
-	out := stateEvent{Number: e.number, At: w.clock.toUnix(e.at), Packet: e.form.payload, Bare: e.form.bare,
+	out := stateEvent{Number: e.number, Mark: e.mark, Above: e.above, At: w.clock.toUnix(e.at), Packet: e.form.payload, Bare: e.form.bare,
 		Only: e.to.only, Sender: e.to.sender, Scoped: e.to.scoped, Rooms: e.to.rooms, Except: e.to.except}
 	for _, text := range e.form.base64 {
 		out.Attachments = append(out.Attachments, string(text[len("b"):])) // as it travels by polling
@@ -285,7 +292,7 @@ func (r *stateReader) event(n *savedNamespace, in *stateEvent) error {
 	if len(in.Packet) == 0 {
 		return errors.New("event: it is empty")
 	}
-	e := keptEvent{number: in.Number, at: min(r.clock.toNano(in.At), r.clock.nano),
+	e := keptEvent{number: in.Number, mark: in.Mark, above: in.Above, at: min(r.clock.toNano(in.At), r.clock.nano),
 		to: recipients{only: in.Only, sender: in.Sender, scoped: in.Scoped, rooms: setOf(in.Rooms), except: setOf(in.Except)}}
 	e.form.set(append(newFrame(len(in.Packet)), in.Packet...))
 	e.form.bare = in.Bare

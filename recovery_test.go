@@ -52,6 +52,12 @@ func (r *recovery) check(t testing.TB) {
 	}
 }
 
+func (r *recovery) lastNumber() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last()
+}
+
 func (r *recovery) counts() (dropped uint64, bytes int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -134,6 +134,7 @@ func (t Target) Emit(event string, args ...any) error {
 	}
 	m.volatile = t.volatile
 	t.ns.emitted(m)
+	m.mark = t.ns.hub.newMark()
 	t.emit(m)
 	t.emitElsewhere(m)
 	m.release()
@@ -215,6 +216,9 @@ type delivery struct {
 var deliveries = sync.Pool{New: func() any { return new(delivery) }}
 
 func (d *delivery) push(s *Socket, m *message) {
+	if m.above != 0 && s.kept != nil && s.kept.start < m.above {
+		return
+	}
 	wake, slow := s.session.push(m.form(s.session.protocol), m.volatile, forBroadcast)
 	if m.number != 0 && s.kept != nil {
 		s.kept.sent = m.number

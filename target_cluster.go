@@ -54,7 +54,7 @@ func (t Target) elsewhere() (node string, may bool) {
 	}
 	node, _ = nodeOfID(t.rooms[0])
 	// Nobody is in a room whose name is refused, and a broker may hang up on a topic of any length.
-	return node, node != c.node && checkRoomName(t.rooms[0]) == nil
+	return node, node != c.node && !t.ns.hub.standsFor(node) && checkRoomName(t.rooms[0]) == nil
 }
 
 // message describes the target to other nodes.
@@ -72,7 +72,7 @@ func (t Target) emitElsewhere(m *message) {
 		return
 	}
 	out := t.message(clusterEvent)
-	out.eventData = m.eventData
+	out.eventData, out.mark = m.eventData, m.mark
 	topic := out.topic()
 	if node != "" {
 		topic = nodeTopic(node)
@@ -95,7 +95,7 @@ func (h *Hub) target(in *clusterMessage) (t Target, ok bool) {
 func (h *Hub) deliver(in *clusterMessage) {
 	if t, ok := h.target(in); ok {
 		m := acquireMessage(in.namespace, in.eventData)
-		m.volatile = in.volatile
+		m.volatile, m.mark = in.volatile, in.mark
 		t.emit(m)
 		m.release()
 	}
@@ -163,7 +163,7 @@ func (t Target) ask(ctx context.Context, limit time.Duration, m *clusterMessage,
 	defer cancel()
 	c := t.ns.hub.cluster
 	if node == "" && m.kind.followsEvents() {
-		m.after = c.send(m.topic(), &clusterMessage{kind: clusterHello})
+		m.mark = c.send(m.topic(), &clusterMessage{kind: clusterHello})
 	}
 	if m.kind == clusterCall {
 		deadline, _ := ctx.Deadline()
