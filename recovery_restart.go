@@ -123,9 +123,9 @@ func (h *Hub) awaitLock() {
 	defer tick.Stop()
 	for began, told := nanotime(), false; ; {
 		if had, err := tryLock(s.lock); had || err != nil {
-			_ = s.lock.Truncate(0)
 			h.adopt(h.load())
 			h.settle()
+			_ = s.lock.Truncate(0) // not before: clients wait as long as it says that somebody drains
 			if h.isClosing() {
 				h.beginHandOver()
 			}

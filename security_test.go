@@ -287,7 +287,7 @@ func TestBusGarbage(t *testing.T) {
 	topics := []string{everyNode, nodeTopic(h.node), roomTopic("/", "")}
 	for number := range 20_000 {
 		m := clusterMessage{kind: clusterKind(rng.IntN(15)), from: pick("other", "\xff\n\x00 x", "third", h.node), request: uint64(rng.IntN(3)), part: size(), last: rng.IntN(2) == 0,
-			limit: time.Duration(size()) * time.Microsecond, after: uint64(rng.IntN(2)), namespace: pick("/", "/", "/none", text()), scoped: rng.IntN(2) == 0,
+			limit: time.Duration(size()) * time.Microsecond, mark: uint64(rng.IntN(2)), namespace: pick("/", "/", "/none", text()), scoped: rng.IntN(2) == 0,
 			rooms: []string{text(), text()}[:rng.IntN(3)], except: []string{text(), text()}[:rng.IntN(3)], names: []string{text()}[:rng.IntN(2)], volatile: rng.IntN(2) == 0, compress: uint8(rng.IntN(256)),
 			eventData: eventData{name: text(), args: args{json: []byte(data()), n: size()}}}
 		if m.kind == clusterDisconnect {
