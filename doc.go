@@ -29,6 +29,7 @@
 //	mux := http.NewServeMux()
 //	mux.Handle("/ws", h)
 //	srv := &http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+//	err := h.Serve(ctx, srv, nil) // until ctx ends, by signal.NotifyContext for example
 //
 // # Model
 //

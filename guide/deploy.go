@@ -2,7 +2,7 @@ package guide
 
 import (
 	"context"
-	"errors"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -26,17 +26,15 @@ func (p *health) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// shutdown ends a node. It comes after SIGTERM: see signal.NotifyContext.
-func shutdown(p *health, srv *http.Server) error {
-	p.leaving.Store(true)
-	time.Sleep(5 * time.Second) // until the load balancer has asked
-
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	return errors.Join(
-		p.hub.Shutdown(ctx), // first: clients get what is queued for them, then are told to go
-		srv.Shutdown(ctx),   // knows of no WebSocket
-	)
+// serve serves until ctx ends, which SIGTERM does: see signal.NotifyContext.
+func serve(ctx context.Context, p *health, srv *http.Server, l net.Listener) error {
+	left, leave := context.WithCancel(context.Background())
+	defer leave()
+	context.AfterFunc(ctx, func() {
+		p.leaving.Store(true)
+		time.AfterFunc(5*time.Second, leave) // until the load balancer has asked
+	})
+	return p.hub.Serve(left, srv, l)
 	// now close what handlers and the Bus use: database, Redis, NATS
 }
 

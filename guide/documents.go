@@ -14,7 +14,7 @@ import (
 type Receipt struct{ At time.Time }
 
 // Hub is of the package comment.
-func Hub(userOf func(token string) (User, bool)) *http.Server {
+func Hub(ctx context.Context, userOf func(token string) (User, bool)) error {
 	// [package hub]
 	h := atrium.New(atrium.Options{})
 
@@ -44,8 +44,9 @@ func Hub(userOf func(token string) (User, bool)) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("/ws", h)
 	srv := &http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	err := h.Serve(ctx, srv, nil) // until ctx ends, by signal.NotifyContext for example
 	// [end]
-	return srv
+	return err
 }
 
 // Client is of the package comment.

@@ -199,10 +199,11 @@ func TestDeploy(t *testing.T) {
 		mux := http.NewServeMux()
 		mux.Handle("/socket.io/", h)
 		mux.Handle("/ready", p)
-		srv := atriumtest.NewServer(mux)
-		defer srv.Close()
+		l := atriumtest.Listen()
+		asking := &http.Client{Transport: &http.Transport{DialContext: l.DialContext}} // its connection stays when l is closed
+		defer asking.CloseIdleConnections()
 		status := func() int {
-			resp, err := srv.Client().Get(srv.URL + "/ready")
+			resp, err := asking.Get("http://example.com/ready")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -210,8 +211,12 @@ func TestDeploy(t *testing.T) {
 			return resp.StatusCode
 		}
 		gone := make(chan time.Time, 1)
-		c := device(t, srv, "7")
+		c := atrium.NewClient("http://example.com", atrium.ClientOptions{Dial: atrium.DialOptions{DialContext: l.DialContext}})
+		defer c.Close()
 		c.OnDisconnect(func(*atrium.Client, atrium.Reason) { gone <- time.Now() })
+		ctx, end := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- serve(ctx, p, &http.Server{Handler: mux}, l) }()
 		if err := c.Connect(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -219,8 +224,7 @@ func TestDeploy(t *testing.T) {
 			t.Errorf("before: %d", got)
 		}
 		began := time.Now()
-		done := make(chan error, 1)
-		go func() { done <- shutdown(p, srv.Config) }()
+		end()
 		synctest.Wait()
 		if got := status(); got != http.StatusServiceUnavailable {
 			t.Errorf("while it leaves: %d", got)

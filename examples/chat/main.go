@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -12,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/atrium-go/atrium"
@@ -29,17 +29,11 @@ func main() {
 		log.Fatalf("chat: %v (choose another address with -addr)", err)
 	}
 	srv := &http.Server{Handler: chatroom.Handler(h), ReadHeaderTimeout: 5 * time.Second}
-	go srv.Serve(ln)
-	fmt.Printf("Chat is open at http://%s/\n", ln.Addr())
-
-	// On interrupt: first the hub disconnects its clients, then the server waits for the remaining
-	// requests.
-	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	<-interrupted.Done()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := errors.Join(h.Shutdown(ctx), srv.Shutdown(ctx)); err != nil {
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	fmt.Printf("Chat is open at http://%s/\n", ln.Addr())
+	if err := h.Serve(ctx, srv, ln); err != nil {
 		log.Printf("chat: %v", err)
 	}
 }

@@ -21,6 +21,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/atrium-go/atrium"
@@ -53,24 +55,23 @@ func newBus(redisAddr, natsURL string) (bus atrium.Bus, closeClient func(), err 
 
 // node is a hub and its server: what one machine runs.
 type node struct {
-	hub    *atrium.Hub
-	server *http.Server
-	url    string
+	hub      *atrium.Hub
+	listener net.Listener
 }
 
-func start(addr, password string, bus atrium.Bus) (*node, error) {
-	h := chatroom.New(password, atrium.Options{Bus: bus}) // the only difference to examples/chat
+func listen(addr, password string, bus atrium.Bus) (*node, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	srv := &http.Server{Handler: chatroom.Handler(h), ReadHeaderTimeout: 5 * time.Second}
-	go srv.Serve(ln)
-	return &node{h, srv, "http://" + ln.Addr().String() + "/"}, nil
+	return &node{chatroom.New(password, atrium.Options{Bus: bus}), ln}, nil // the Bus is the only difference to examples/chat
 }
 
-func (n *node) shutdown(ctx context.Context) error {
-	return errors.Join(n.hub.Shutdown(ctx), n.server.Shutdown(ctx))
+func (n *node) url() string { return "http://" + n.listener.Addr().String() + "/" }
+
+func (n *node) serve(ctx context.Context) error {
+	srv := &http.Server{Handler: chatroom.Handler(n.hub), ReadHeaderTimeout: 5 * time.Second}
+	return n.hub.Serve(ctx, srv, n.listener)
 }
 
 func main() {
@@ -94,22 +95,24 @@ func main() {
 	defer closeClient()
 	var nodes []*node
 	for _, addr := range addrs {
-		n, err := start(addr, *password, bus)
+		n, err := listen(addr, *password, bus)
 		if err != nil {
 			log.Fatalf("cluster: %v (choose other addresses: cluster :9001 :9002)", err)
 		}
 		nodes = append(nodes, n)
-		fmt.Printf("Chat, node %s, is open at %s\n", n.hub.Nodes().Self(), n.url)
+		fmt.Printf("Chat, node %s, is open at %s\n", n.hub.Nodes().Self(), n.url())
 	}
 
-	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	<-interrupted.Done()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	var serving sync.WaitGroup
 	for _, n := range nodes {
-		if err := n.shutdown(ctx); err != nil {
-			log.Printf("cluster: %s: %v", n.url, err)
-		}
+		serving.Go(func() {
+			if err := n.serve(ctx); err != nil {
+				log.Printf("cluster: %s: %v", n.url(), err)
+			}
+		})
 	}
+	serving.Wait()
 }

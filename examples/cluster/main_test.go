@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ type person struct {
 
 func enter(t *testing.T, n *node, name string) *person {
 	t.Helper()
-	url := "ws" + strings.TrimPrefix(n.url, "http") + "socket.io/"
+	url := "ws" + strings.TrimPrefix(n.url(), "http") + "socket.io/"
 	conn, _, err := atrium.Dial(t.Context(), url, atrium.DialOptions{Subprotocols: []string{"atrium"}})
 	if err != nil {
 		t.Fatal(err)
@@ -108,13 +109,17 @@ func (p *person) hears(text string) {
 func TestThreeNodesAreOneChat(t *testing.T) {
 	bus := new(atrium.MemoryBus)
 	nodes := make([]*node, 3)
+	end := make([]func() error, 3) // of each node
 	for i := range nodes {
-		n, err := start("127.0.0.1:0", "secret", bus)
+		n, err := listen("127.0.0.1:0", "secret", bus)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { n.shutdown(context.Background()) })
-		nodes[i] = n
+		ctx, stop := context.WithCancel(context.Background())
+		served := make(chan error, 1)
+		go func() { served <- n.serve(ctx) }()
+		nodes[i], end[i] = n, sync.OnceValue(func() error { stop(); return <-served })
+		t.Cleanup(func() { end[i]() })
 	}
 	ada, bob, cy := enter(t, nodes[0], "Ada"), enter(t, nodes[1], "Bob"), enter(t, nodes[2], "Cy")
 	for _, p := range []*person{ada, bob, cy} {
@@ -124,7 +129,7 @@ func TestThreeNodesAreOneChat(t *testing.T) {
 	bob.hears("hello")
 	cy.hears("hello")
 
-	if err := nodes[0].shutdown(t.Context()); err != nil {
+	if err := end[0](); err != nil {
 		t.Error(err)
 	}
 	bob.sees("Bob", "Cy")

@@ -8,7 +8,6 @@ package main
 import (
 	"context"
 	"embed"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -19,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/atrium-go/atrium"
@@ -125,15 +125,11 @@ func main() {
 		log.Fatalf("socketio: %v (choose another address with -addr)", err)
 	}
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go srv.Serve(ln)
-	fmt.Printf("Open http://%s/ in two windows.\n", ln.Addr())
-
-	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	<-interrupted.Done()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := errors.Join(io.Shutdown(ctx), srv.Shutdown(ctx)); err != nil {
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	fmt.Printf("Open http://%s/ in two windows.\n", ln.Addr())
+	if err := io.Serve(ctx, srv, ln); err != nil {
 		log.Printf("socketio: %v", err)
 	}
 }
