@@ -127,7 +127,7 @@ func verdict(nc net.Conn, wait time.Duration) string {
 		r.feed(b[:n])
 		switch {
 		case r.code != 0:
-			return "close " + strconv.Itoa(r.code)
+			return strings.TrimSpace("close " + strconv.Itoa(r.code) + " " + r.reason)
 		case r.status != 0:
 			return "HTTP " + strconv.Itoa(r.status)
 		case err == nil:
@@ -159,6 +159,7 @@ type reading struct {
 	wrong  bool // an answer was an error
 	status int  // of the first response that is no success
 	code   int  // of a close frame
+	reason string
 }
 
 func (r *reading) feed(b []byte) {
@@ -176,6 +177,9 @@ func (r *reading) feed(b []byte) {
 			}
 			if h.Opcode == process.OpClose && h.Length >= 2 {
 				r.code = int(r.head[size])<<8 | int(r.head[size+1])
+				if reason := string(r.head[size+2 : size+h.Length]); !strings.ContainsAny(reason, ":0123456789") {
+					r.reason = reason // it does not depend on what was sent
+				}
 				return
 			}
 			r.skip, b, r.head = h.Length, slices.Clone(r.head[size:]), nil

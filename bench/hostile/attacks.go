@@ -132,7 +132,7 @@ func neverReads(a *attacker, long time.Duration) string {
 	_, err = nc.Write(process.Frame(process.OpText, `{"event":"listen"}`))
 	check(err)
 	time.Sleep(long + time.Second)
-	return verdict(nc, time.Second)
+	return verdict(nc, longest)
 }
 
 // spray has the server broadcast to the audience.
