@@ -41,7 +41,7 @@ func serve(l net.Listener) func(int) {
 	logger := slog.New(panicCounter{&panics})
 	options := atrium.Options{
 		Logger: logger, Compression: atrium.Compression{Level: 1},
-		Timeouts: atrium.Timeouts{PingInterval: patient, Ping: 2 * patient, Connect: patient, Message: patient},
+		Timeouts: atrium.Timeouts{PingInterval: patient, Ping: 10 * time.Second, Connect: patient, Message: patient},
 		Recovery: atrium.Recovery{MaxDisconnection: patient},
 		Limits:   atrium.Limits{TotalQueuedBytes: 128 << 20},
 	}
