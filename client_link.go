@@ -69,6 +69,9 @@ func (l *link) readEnded() {
 	l.client.busy.Done()
 }
 
+// claimed implements messageHandler: a Client's inbox gets items from others than the reader, too.
+func (l *link) claimed() inbox { return nil }
+
 // moreEvents implements messageHandler.
 func (l *link) moreEvents() bool { return l.client.reading.more.Load() }
 

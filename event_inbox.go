@@ -44,6 +44,10 @@ type reading struct {
 	// session.letGo. Of a Client it is never set.
 	draining atomic.Bool
 
+	// Of the reader of a WebSocket to a hub; Conn.serve says what for:
+	last    bool  // what it receives is the last that has come
+	claimed inbox // which the reader will run
+
 	// Until a client is accepted, all its inboxes and sockets have one bound together,
 	// maxBeforeConnect.
 	pending atomic.Bool  // it is not accepted yet; of a Client it is never set
@@ -64,6 +68,23 @@ func (r *reading) holds(bytes int) {
 	if bytes < 0 {
 		r.recheck()
 	}
+}
+
+// claim reports whether the reader itself will run a queue that is about to get its first item:
+// Conn.serve does, if nothing more has come behind that.
+func (r *reading) claim(q inbox) bool {
+	if !r.last {
+		return false
+	}
+	r.last, r.claimed = false, q
+	return true
+}
+
+// takeClaimed returns the inbox that the caller must run now.
+func (r *reading) takeClaimed() inbox {
+	q := r.claimed
+	r.claimed = nil
+	return q
 }
 
 // called counts a Call to the peer that begins (+1) or ends (-1).

@@ -19,7 +19,7 @@ type queue[T interface{ size() int }] struct {
 	reading *reading // of the connection that the items come by; nil if they come otherwise, and push is not called
 
 	mu       sync.Mutex // guards:
-	running  bool       // the goroutine exists
+	running  bool       // the goroutine exists, or the reader has claimed the queue
 	closed   bool       // push and offer add nothing any more
 	items    fifo[T]    // the first is being handled if since is set
 	since    int64      // nanotime when that began; 0: it has not begun, or there is no reading
@@ -76,6 +76,7 @@ func (q *queue[T]) push(item T) itemVerdict {
 	case q.full(2):
 		return itemRefused
 	}
+	q.running = q.running || q.reading.claim(q)
 	q.add(item)
 	return itemTaken
 }

@@ -216,10 +216,14 @@ func (s *session) start() {
 // receive implements messageHandler.
 func (s *session) receive(op opcode, p []byte) error {
 	if op != opContinuation {
+		s.reading.last = !s.conn.Load().moreInput.Load()
 		s.codec.receive(s, op, p)
 	}
 	return nil
 }
+
+// claimed implements messageHandler.
+func (s *session) claimed() inbox { return s.reading.takeClaimed() }
 
 // readEnded implements messageHandler: it ends the session after its connection.
 func (s *session) readEnded() {
