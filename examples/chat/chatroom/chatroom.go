@@ -67,8 +67,8 @@ func New(password string, options atrium.Options) *atrium.Hub {
 	})
 
 	// 3. The functions of one socket run in order, one at a time: Use, OnConnect, its events,
-	// OnDisconnect.
-	h.OnConnect(func(s *atrium.Socket) { board.change() })
+	// OnDisconnect. With Options.Recovery a client that comes back is in its rooms already.
+	h.OnConnect(func(s *atrium.Socket) { board.change(s.Rooms()...) })
 
 	// 4. On handles an event. If the client asks for an acknowledgement, it gets an empty one for
 	// nil, or the error. A room exists while it has members. A name that a client has chosen gets a

@@ -132,9 +132,10 @@ function comeIn() {
   showRoom(current);
 }
 
-// comeBack joins our rooms again. What was written meanwhile is sent behind that, and the server handles what we send in
-// order, so nothing here has to wait for an answer.
+// comeBack joins our rooms again, unless the server has kept us in them, and what was said. What was written meanwhile is
+// sent behind that, and the server handles what we send in order, so nothing here has to wait for an answer.
 function comeBack() {
+  if (socket.recovered) return;
   for (const room of rooms.values()) {
     socket.call('join', { room: room.name }).then(
       () => (room.joined ? notice(room, 'You are back. What others said meanwhile is not shown here.') : enterRoom(room)),
