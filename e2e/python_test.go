@@ -6,13 +6,12 @@ import (
 	"testing"
 )
 
+const python = "/usr/bin/python3" // Debian's, whatever else is in the PATH
+
 // TestPythonClient: python-socketio is much used, and shares no code with npm's client.
 func TestPythonClient(t *testing.T) {
 	t.Parallel()
-	const python = "/usr/bin/python3" // Debian's, whatever else is in the PATH
-	if exec.Command(python, "-c", "import socketio, requests, websocket").Run() != nil {
-		t.Fatal("python-socketio is not there: apt-get install python3-socketio python3-requests python3-websocket")
-	}
+	needPython(t)
 	for _, transports := range []string{"default", "polling", "websocket"} {
 		t.Run(transports, func(t *testing.T) {
 			t.Parallel()
@@ -23,5 +22,12 @@ func TestPythonClient(t *testing.T) {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
+	}
+}
+
+func needPython(t *testing.T) {
+	t.Helper()
+	if exec.Command(python, "-c", "import socketio, requests, websocket").Run() != nil {
+		t.Fatal("python-socketio is not there: apt-get install python3-socketio python3-requests python3-websocket")
 	}
 }

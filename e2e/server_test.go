@@ -55,8 +55,26 @@ type server struct {
 	ended   chan struct{} // closed when the process is gone; then err says how
 	err     error
 
-	mu     sync.Mutex
-	stderr bytes.Buffer // guarded by mu
+	stdout text // behind the first line
+	stderr text
+}
+
+// text is what a process has written so far.
+type text struct {
+	mu      sync.Mutex
+	written bytes.Buffer // guarded by mu
+}
+
+func (x *text) Write(b []byte) (int, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.written.Write(b)
+}
+
+func (x *text) String() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.written.String()
 }
 
 var opens = regexp.MustCompile(`http://(\S+?)/`)
@@ -73,7 +91,7 @@ func run(t *testing.T, path string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, ended: make(chan struct{})}
 	s.process = exec.Command(path, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
-	s.process.Stderr = s
+	s.process.Stderr = &s.stderr
 	stdout, err := s.process.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +104,7 @@ func run(t *testing.T, path string, args ...string) *server {
 		out := bufio.NewReader(stdout)
 		line, _ := out.ReadString('\n')
 		lines <- line
-		io.Copy(io.Discard, out) // what else it has to say
+		io.Copy(&s.stdout, out)
 		s.err = s.process.Wait()
 		close(s.ended)
 	}()
@@ -95,7 +113,7 @@ func run(t *testing.T, path string, args ...string) *server {
 	case line := <-lines:
 		found := opens.FindStringSubmatch(line)
 		if found == nil {
-			t.Fatalf("it printed %q instead of its address; stderr:\n%s", line, s.errors())
+			t.Fatalf("it printed %q instead of its address; stderr:\n%s", line, &s.stderr)
 		}
 		s.url, s.addr = found[0], found[1]
 	case <-time.After(patience):
@@ -132,22 +150,17 @@ func (s *server) interrupt() {
 			s.t.Errorf("it ended, interrupted, with: %v", s.err)
 		}
 	}
-	if wrong := s.errors(); wrong != "" {
+	if wrong := s.stderr.String(); wrong != "" {
 		s.t.Errorf("it complained:\n%s", wrong)
 	}
 }
 
-// Write collects the standard error of the process.
-func (s *server) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stderr.Write(b)
-}
-
-func (s *server) errors() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stderr.String()
+// take returns the text and forgets it.
+func (x *text) take() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	defer x.written.Reset()
+	return x.written.String()
 }
 
 // quietAddr returns an address for a server that ends and comes back. Its port is below those that
