@@ -24,8 +24,8 @@ import (
 
 var buildRestart = buildExample("restart")
 
-// TestRestartExample restarts the server of examples/restart twice while somebody says numbered messages,
-// and looks at what clients of all kinds notice; then it kills the server.
+// TestRestartExample restarts the server of examples/restart twice while somebody says numbered
+// messages, and looks at what clients of all kinds notice; then it kills the server.
 func TestRestartExample(t *testing.T) {
 	t.Parallel()
 	needNode(t, "socket.io-client")

@@ -39,7 +39,8 @@ type crowd struct {
 	problems []string                  // whatever else there was
 }
 
-// enter brings n clients into the lobby, every fifth a plain one, and lets them talk until ctx ends.
+// enter brings n clients into the lobby, every fifth a plain one, and lets them talk until ctx
+// ends.
 func (c *crowd) enter(ctx context.Context, n int) error {
 	c.said, c.heard = make(map[string]int), make(map[string]map[string]int)
 	talks := make([]func(), n)

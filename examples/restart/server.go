@@ -35,7 +35,8 @@ func serve(dir string) error {
 	defer stop()
 
 	// 1. Sessions outlive connections, and with a Path the process: whoever comes back within a
-	// minute continues, with id, rooms, values and all that was said meanwhile, by whichever process.
+	// minute continues, with id, rooms, values and all that was said meanwhile, whichever process
+	// it was said to.
 	h := chatroom.New(password, atrium.Options{
 		Recovery: atrium.Recovery{MaxDisconnection: time.Minute, Path: filepath.Join(dir, "sessions")},
 	})
