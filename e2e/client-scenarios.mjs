@@ -641,7 +641,7 @@ const scenarios = {
   // server is there.
   async 'delays'({ connect }) {
     globalThis.WebSocket = class {
-      constructor() { queueMicrotask(() => this.onclose?.()); }
+      constructor() { queueMicrotask(() => this.onclose?.({ code: 1006 })); }
       close() {}
     };
     for (const [reconnect, ...bounds] of [
@@ -667,6 +667,43 @@ const scenarios = {
       });
       equal(new Set(delays).size > 1000, reconnect.jitter !== 0, 'different delays');
     }
+  },
+
+  // A server that closes with 1012 restarts. Nothing has failed: the page comes back sooner, and the delays after that begin
+  // with the first. Before it has let the page in, it is an attempt that has failed.
+  async 'a server that restarts'({ connect }) {
+    const codes = [1012, 1006, 1012, 1006];
+    globalThis.WebSocket = class {
+      readyState = 1;
+      bufferedAmount = 0;
+      constructor() {
+        const code = codes.shift();
+        this.ends = () => queueMicrotask(() => this.onclose?.({ code }));
+        if (codes.length < 3) this.ends();
+        else queueMicrotask(() => this.onmessage({ data: '0{"pingInterval":25000,"pingTimeout":20000}' }));
+      }
+      send(message) {
+        if (message.startsWith('40')) queueMicrotask(() => this.onmessage({ data: '40{"sid":"x"}' }));
+        if (message === '3probe') this.ends(); // it is the last that a page sends when it is let in
+      }
+      close() {}
+    };
+    globalThis.setTimeout = (f, ms) => (ms > 4000 ? 0 : queueMicrotask(f));
+    const socket = connect('ws://nowhere/', { reconnect: { attempts: 2 }, autoConnect: false });
+    const heard = [];
+    const delays = [];
+    for (const event of ['connect', 'disconnect']) socket.on(event, (reason) => heard.push(reason ?? event));
+    await within(new Promise((resolve) => {
+      socket.onstate = (state, delay) => {
+        if (state === 'waiting') delays.push(delay);
+        if (state === 'closed') resolve();
+      };
+      socket.connect();
+    }), patience, 'giving up');
+    equal([heard.join(), delays.length], ['connect,transport close', 3], 'events and delays');
+    [[125, 375], [500, 1500], [1000, 3000]].forEach(([least, most], i) => {
+      if (!(least <= delays[i] && delays[i] <= most)) throw new Error(`delay ${i}: ${delays[i]}, want one from ${least} to ${most}`);
+    });
   },
 
   async 'close leaves nothing behind'({ start, connect }) {
