@@ -430,6 +430,7 @@ func TestRecoveryOverlapOnACluster(t *testing.T) {
 	go local.answerPings()
 	old.shutdown(t)
 	within(t, l.succession.waited, "the hand-over")
+	l.cluster.await(t.Context(), []string{roomTopic("/", "only"), nodeTopic(old.node)})
 	emit(other, "only", "other", 2) // a room that only those who are away are in
 	before := l.recovery.lastNumber()
 	other.To(g.id).Emit("other", 3)
