@@ -14,13 +14,20 @@ import (
 	"time"
 )
 
+// breakable is a network whose connections break: a faultNet, or a relay of real ones.
+type breakable interface {
+	plan(f fault) (passed [2]int, at time.Time)
+	dial() (net.Conn, error)
+}
+
 // clientFaults is a hub and, one after the other, Clients whose network breaks.
 type clientFaults struct {
 	t        *testing.T
 	hub      *Hub
-	net      *faultNet
+	net      breakable
 	recovers bool
-	bytes    [2]int // that the latest session took
+	pause    time.Duration // between two looks at what has come
+	bytes    [2]int        // that the latest session took
 
 	mu     sync.Mutex // guards:
 	asked  []int      // the calls that were handled
@@ -30,12 +37,12 @@ type clientFaults struct {
 	answer map[int]int
 }
 
-func newClientFaults(t *testing.T, s shape, recovers bool) *clientFaults {
+func newClientFaults(t *testing.T, recovers bool) *clientFaults {
 	options := Options{Compression: Compression{Level: 1}, Timeouts: Timeouts{PingInterval: 20 * time.Second, Ping: 10 * time.Second}}
 	if recovers {
 		options.Recovery.MaxDisconnection = 2 * time.Minute
 	}
-	f := &clientFaults{t: t, hub: newHub(t, options), net: newFaultNet(s), recovers: recovers}
+	f := &clientFaults{t: t, hub: newHub(t, options), recovers: recovers, pause: 200 * time.Millisecond}
 	h := f.hub
 	h.Use(func(s *Socket) error { return s.Join("room") })
 	count := func(by int) {
@@ -65,7 +72,6 @@ func newClientFaults(t *testing.T, s shape, recovers bool) *clientFaults {
 		f.told = append(f.told, n)
 		return nil
 	})
-	serve(t, f.net.over(), h)
 	return f
 }
 
@@ -90,10 +96,12 @@ func (v *visit) latest() int {
 }
 
 // newVisit makes a Client that notes what comes.
-func newVisit(n *faultNet, options ClientOptions) *visit {
+func newVisit(n breakable, options ClientOptions) *visit {
 	options.Dial.DialContext = func(context.Context, string, string) (net.Conn, error) { return n.dial() }
 	options.Logger = slog.New(slog.DiscardHandler)
-	options.Backoff = Backoff{Min: 100 * time.Millisecond, Max: time.Second}
+	if options.Backoff.Min == 0 {
+		options.Backoff = Backoff{Min: 100 * time.Millisecond, Max: time.Second}
+	}
 	options.Timeout = 5 * time.Second
 	v := &visit{Client: NewClient("http://localhost", options), got: [][]int{nil}}
 	v.Handle("n", func(e *Event) {
@@ -132,7 +140,7 @@ func (f *clientFaults) session(planned fault) {
 	f.t.Helper()
 	f.asked, f.told = nil, nil
 	f.net.plan(planned)
-	v := newVisit(f.net, ClientOptions{CallRetries: 10, CallTimeout: time.Minute, Dial: DialOptions{Compression: Compression{Level: 1}}})
+	v := newVisit(f.net, ClientOptions{CallRetries: 10, CallTimeout: time.Minute, Backoff: Backoff{Min: f.pause / 2, Max: 5 * f.pause}, Dial: DialOptions{Compression: Compression{Level: 1}}})
 	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := v.Connect(ctx); err != nil {
@@ -200,7 +208,7 @@ func (f *clientFaults) converse(planned fault, ctx context.Context, v *visit) (l
 		if time.Since(began) > 10*time.Minute {
 			f.t.Fatalf("%v: the client waits for %d, and has %v", planned, last, v.got)
 		}
-		<-time.After(200 * time.Millisecond)
+		<-time.After(f.pause)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -223,7 +231,7 @@ func (f *clientFaults) awaitNobody(planned fault) {
 		if time.Since(began) > 10*time.Minute {
 			f.t.Fatalf("%v: %d sockets are left", planned, open)
 		}
-		<-time.After(200 * time.Millisecond)
+		<-time.After(f.pause)
 	}
 }
 
@@ -235,7 +243,9 @@ func TestFaultsClient(t *testing.T) {
 		for kind := breakReset; int(kind) < breakages; kind++ {
 			forSeeds(t, fmt.Sprintf("recovery %v, %v", recovers, kind), func(t *testing.T, seed uint64) {
 				const step = 4
-				f := newClientFaults(t, shapeOf(seed), recovers)
+				f, n := newClientFaults(t, recovers), newFaultNet(shapeOf(seed))
+				serve(t, n.over(), f.hub)
+				f.net = n
 				f.session(fault{})
 				for dir, total := range f.bytes {
 					for at := (int(seed) + int(kind)) % step; at <= total; at += step {

@@ -200,8 +200,10 @@ func (m *faultModel) finish() {
 		began := time.Now()
 		for !c.has(c.mail) {
 			if time.Since(began) > 5*time.Minute {
+				state := c.State()
 				c.mu.Lock()
-				m.t.Fatalf("%s: got %v\nof %v, state %v", c.name, c.got, c.mail, c.Client.state)
+				defer c.mu.Unlock()
+				m.t.Fatalf("%s: got %v\nof %v, state %v", c.name, c.got, c.mail, state)
 			}
 			<-time.After(100 * time.Millisecond)
 		}
