@@ -308,8 +308,8 @@ func TestMaxPending(t *testing.T) {
 		wantRefused()
 	}
 	r := request(t, srv.raw(t), "GET /?EIO=4&transport=polling HTTP/1.1\r\nHost: example.com\r\n\r\n")
-	if r.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("one more that polls gets %s", r.Status)
+	if r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+		t.Errorf("one more that polls gets %s, Retry-After: %q", r.Status, r.Header.Get("Retry-After"))
 	}
 }
 
