@@ -485,7 +485,7 @@ func TestShutdownWithStalledClient(t *testing.T) {
 		if err == nil || err.Error() != "atrium: shutdown with 1 clients that did not take all that was queued for them" {
 			t.Errorf("Shutdown: %v", err)
 		}
-		if took := time.Since(start); took != stallTimeout {
+		if took := time.Since(start); took != stallTimeout && took != stallTimeout+time.Millisecond { // as first or second, at DrainRate
 			t.Errorf("Shutdown took %v", took)
 		}
 		if m, open := <-heard; !open || len(*m) < 100_000 {
