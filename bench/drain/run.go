@@ -45,7 +45,6 @@ func (o options) run(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	f.Recovers = fleet.CanRecover
 	clients := make([]*fleet.Client, o.clients)
 	for i := range clients {
 		clients[i] = f.Add(f.Nodes[0], kinds[i%len(kinds)], pause, o.seed)

@@ -215,7 +215,7 @@ func (c *Client) hello(emitter int, socket string) {
 	anew, err := c.account.Hello(emitter, socket)
 	c.fail(err)
 	switch {
-	case anew && c.Kind.recovers() && c.fleet.Recovers:
+	case anew && c.Kind.recovers():
 		c.fail(fmt.Errorf("began anew, after server %d", before))
 	case anew:
 		c.fleet.Anew.Add(1)

@@ -16,9 +16,6 @@ import (
 // A Fleet is all of it.
 type Fleet struct {
 	Nodes []*Node
-	// Recovers is set if a Socket.IO client that comes back always continues its socket, so that
-	// one that does not is a failure.
-	Recovers bool
 
 	ledger    *Ledger
 	directory string

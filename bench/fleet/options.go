@@ -14,14 +14,11 @@ import (
 func hubOptions(o ServerOptions) atrium.Options {
 	return atrium.Options{
 		Limits:      atrium.Limits{QueuedBytes: o.QueuedBytes},
-		Timeouts:    atrium.Timeouts{PingInterval: o.PingInterval, Ping: o.Ping},
-		Recovery:    atrium.Recovery{MaxDisconnection: o.Away},
+		Timeouts:    atrium.Timeouts{PingInterval: o.PingInterval, Ping: o.Ping, Drain: o.Drain},
+		Recovery:    atrium.Recovery{MaxDisconnection: o.Away, Path: o.Recovery},
 		Compression: atrium.Compression{Level: o.Level, Threshold: 64},
 	}
 }
-
-// CanRecover is set if the servers keep their sessions over a restart.
-const CanRecover = false
 
 // errorLog writes and counts the errors that a server logs, but for those of a Bus.
 type errorLog struct {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/atrium-go/atrium"
 	"github.com/atrium-go/atrium/bench/process"
@@ -76,13 +77,13 @@ type server struct {
 	log     *errorLog
 	hub     *atrium.Hub
 	redis   *redis.Client
-	http    []*http.Server
 
-	listeners []*counted
-	accepts   accepts
-	draining  atomic.Bool
-	quiet     chan struct{} // closed when it is to emit nothing more
-	emitting  sync.WaitGroup
+	stop     context.CancelFunc
+	serving  errgroup.Group
+	accepts  accepts
+	draining atomic.Bool
+	quiet    chan struct{} // closed when it is to emit nothing more
+	emitting sync.WaitGroup
 }
 
 // The arguments of the calls.
@@ -198,12 +199,13 @@ func (s *server) count() int {
 	return n
 }
 
+// serve serves by the listeners until the server is stopped.
 func (s *server) serve(listeners ...net.Listener) {
+	var ctx context.Context
+	ctx, s.stop = context.WithCancel(context.Background())
 	for _, l := range listeners {
-		c := &counted{Listener: l, at: &s.accepts}
 		srv := &http.Server{Handler: s.hub, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
-		s.listeners, s.http = append(s.listeners, c), append(s.http, srv)
-		go srv.Serve(c)
+		s.serving.Go(func() error { return s.hub.Serve(ctx, srv, &counted{l, &s.accepts}) })
 	}
 }
 
@@ -243,17 +245,10 @@ func (s *server) figures() Figures {
 func (s *server) drain() Drained {
 	start := time.Now()
 	s.draining.Store(true)
-	for _, l := range s.listeners {
-		l.Close()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.options.Drain)
-	defer cancel()
-	err := s.hub.Shutdown(ctx)
+	s.stop()
+	err := s.serving.Wait()
 	took := time.Since(start)
 	s.beQuiet()
-	for _, srv := range s.http {
-		srv.Shutdown(ctx)
-	}
 	d := Drained{Took: took, Left: s.figures()}
 	if err != nil {
 		d.Error = err.Error()

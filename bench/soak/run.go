@@ -87,7 +87,6 @@ func start(o options) (*soak, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.fleet.Recovers = fleet.CanRecover
 	return s, nil
 }
 
