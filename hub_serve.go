@@ -113,7 +113,7 @@ func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Valu
 		}
 	}
 	if query.Has("sid") {
-		return h.serveSession(w, r, query.Get("sid"), overWebSocket)
+		return h.servePolled(w, r, query.Get("sid"), overWebSocket)
 	}
 	return h.openSession(w, r, overWebSocket)
 }
@@ -137,6 +137,18 @@ func (h *Hub) openSession(w http.ResponseWriter, r *http.Request, overWebSocket 
 		return shuttingDown()
 	}
 	return poll.get(w, r)
+}
+
+// servePolled is serveSession for clients that Shutdown lets go as well: a POST that has crossed
+// the close packet is ignored, as what crosses a close frame is.
+func (h *Hub) servePolled(w http.ResponseWriter, r *http.Request, sid string, overWebSocket bool) *refusal {
+	refused := h.serveSession(w, r, sid, overWebSocket)
+	if refused == errSessionUnknown && r.Method == http.MethodPost && h.isClosing() {
+		w.Header().Set("Connection", "close")
+		writeOK(w)
+		return nil
+	}
+	return refused
 }
 
 // serveSession serves a request of a session that has begun.
