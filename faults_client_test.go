@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,7 +103,7 @@ func newVisit(n breakable, options ClientOptions) *visit {
 	if options.Backoff.Min == 0 {
 		options.Backoff = Backoff{Min: 100 * time.Millisecond, Max: time.Second}
 	}
-	options.Timeout = 5 * time.Second
+	options.Timeout = cmp.Or(options.Timeout, 5*time.Second)
 	v := &visit{Client: NewClient("http://localhost", options), got: [][]int{nil}}
 	v.Handle("n", func(e *Event) {
 		v.mu.Lock()

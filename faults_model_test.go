@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -49,13 +51,14 @@ func newFaultModel(t *testing.T, seed uint64, options Options, clients int) *fau
 	options.Timeouts.PingInterval, options.Timeouts.Ping = 20*time.Second, 10*time.Second
 	options.Recovery.MaxDisconnection = 5 * time.Minute
 	options.Compression = Compression{Level: 1}
+	options.Logger = slog.New(slog.DiscardHandler)
 	m := &faultModel{t: t, rng: rand.New(rand.NewPCG(seed, 1)), options: options, handled: make(map[int]int)}
 	m.hub = m.newHub()
 	m.serving.Store(m.hub)
 	for i := range clients {
 		c := &brokenClient{name: fmt.Sprintf("client%d", i), net: newFaultNet(shapeOf(seed + uint64(i))), rooms: make(map[string]bool)}
 		serve(t, c.net.over(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serving.Load().ServeHTTP(w, r) }))
-		c.visit = newVisit(c.net, ClientOptions{Auth: map[string]string{"name": c.name}, CallRetries: 1000, CallTimeout: time.Hour,
+		c.visit = newVisit(c.net, ClientOptions{Auth: map[string]string{"name": c.name}, CallRetries: 1000, CallTimeout: time.Hour, Timeout: time.Minute,
 			Dial: DialOptions{Compression: Compression{Level: 1}}})
 		t.Cleanup(func() { c.Close() })
 		mustConnect(t, c.Client)
@@ -66,7 +69,8 @@ func newFaultModel(t *testing.T, seed uint64, options Options, clients int) *fau
 
 // newHub starts a hub with the handlers.
 func (m *faultModel) newHub() *Hub {
-	h := newHub(m.t, m.options)
+	h := New(m.options)
+	m.t.Cleanup(func() { shutdownBroken(m.t, h) })
 	h.Use(func(s *Socket) error {
 		var auth struct{ Name string }
 		if s.Handshake().Bind(&auth); auth.Name == "" {
@@ -88,6 +92,17 @@ func (m *faultModel) newHub() *Hub {
 		return 2 * n, nil
 	})
 	return h
+}
+
+// shutdownBroken shuts a hub down that has clients whose networks may take nothing: who has missed
+// something is no failure.
+func shutdownBroken(t *testing.T, h *Hub) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := h.Shutdown(ctx); err != nil && !strings.Contains(err.Error(), "did not take all") {
+		t.Error(err)
+	}
+	h.Namespace.checkEmpty(t)
 }
 
 func (m *faultModel) someone() *brokenClient { return m.all[m.rng.IntN(len(m.all))] }
@@ -198,7 +213,7 @@ func (m *faultModel) finish() {
 	m.calls.Wait()
 	for _, c := range m.all {
 		began := time.Now()
-		for !c.has(c.mail) {
+		for !c.has(c.mail) || m.hub.socket(c.ID()) == nil {
 			if time.Since(began) > 5*time.Minute {
 				state := c.State()
 				c.mu.Lock()
@@ -345,4 +360,92 @@ func (m *faultModel) checkGoodbye(w *plainWitness) {
 	if i != 10 {
 		m.t.Errorf("the plain client got %d of 10", i)
 	}
+}
+
+// restart replaces the hub by its successor, which is made before, while or after the old one shuts
+// down. Both emit meanwhile.
+func (m *faultModel) restart() {
+	<-time.After(time.Second) // the clock is to be ahead of the events' numbers: see succession.first
+	old, first := m.hub, m.rng.IntN(3)
+	witnesses := []*plainWitness{newPlainWitness(m.t, old), newPlainWitness(m.t, old)} // the drain takes a second
+	var next *Hub
+	if first == 0 {
+		next = m.newHub()
+	}
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		done <- old.Shutdown(ctx)
+	}()
+	eventually(m.t, "the shutdown to begin", old.isClosing)
+	if first == 1 {
+		next = m.newHub()
+	}
+	if next != nil {
+		m.serving.Store(next)
+		m.overlap(old, next)
+	}
+	for range m.rng.IntN(4) {
+		m.breakOne()
+	}
+	err := <-done
+	if err != nil && !strings.Contains(err.Error(), "did not take all") {
+		m.t.Fatal(err)
+	}
+	for _, w := range witnesses {
+		if e, ok := errors.AsType[*CloseError](<-w.end); !ok || e.Code != StatusServiceRestart {
+			m.t.Errorf("the goodbye is %v", e)
+		}
+	}
+	if next == nil {
+		next = m.newHub()
+	}
+	m.hub = next
+	m.serving.Store(next)
+	eventually(m.t, "the clients to be handed over", func() bool { return !next.succession.pending.Load() })
+}
+
+// overlap has both hubs emit. What the old one emits comes first.
+func (m *faultModel) overlap(old, next *Hub) {
+	before := make([][]int, len(m.all))
+	take := func(into [][]int) {
+		for i, c := range m.all {
+			into[i], c.mail = c.mail, into[i]
+		}
+	}
+	after := make([][]int, len(m.all))
+	take(before)
+	for range m.rng.IntN(10) {
+		m.hub = old
+		into := before
+		if m.rng.IntN(2) == 0 {
+			m.hub, into = next, after
+		}
+		take(into)
+		m.emit()
+		take(into)
+	}
+	for i, c := range m.all {
+		c.mail = append(before[i], after[i]...)
+	}
+}
+
+// Clients whose networks break all the time, while the hub is restarted again and again at random
+// moments, overlapping or not: each gets what either hub has emitted for it, once and in order, is
+// in its rooms, and is answered.
+func TestFaultsModelOfRestarts(t *testing.T) {
+	forSeeds(t, "Clients", func(t *testing.T, seed uint64) {
+		for round := range uint64(4) {
+			options := Options{DrainRate: 1, Recovery: Recovery{Path: filepath.Join(t.TempDir(), "state")}}
+			m := newFaultModel(t, 100*seed+round, options, 4)
+			for range 3 {
+				for range m.rng.IntN(60) {
+					m.step()
+				}
+				m.restart()
+			}
+			m.finish()
+		}
+	})
 }

@@ -68,7 +68,7 @@ func shapeOf(seed uint64) shape {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	one := func(of ...int) int { return of[rng.IntN(len(of))] }
 	s := shape{seed, one(0, 1, 3, 500), one(0, 1, 60, 2000), time.Duration(one(0, 0, 1, 30)) * time.Millisecond}
-	if s.piece > 0 {
+	if s.piece > 0 || s.buffer > 0 {
 		s.delay = min(s.delay, time.Millisecond) // or a handshake would take too long
 	}
 	return s
@@ -241,6 +241,7 @@ func (c *faultConn) Read(p []byte) (int, error) {
 	n, s := c.net, &c.streams[1-c.side]
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	var until time.Time // when what has come may be read
 	for delayed := n.shape.delay == 0; ; {
 		switch {
 		case c.closed:
@@ -250,10 +251,11 @@ func (c *faultConn) Read(p []byte) (int, error) {
 		case len(s.buf) > 0 && !delayed:
 			delayed = true
 			pause := time.Duration(s.rng.Int64N(int64(n.shape.delay)))
-			n.mu.Unlock()
-			<-time.After(pause)
-			n.mu.Lock()
+			until = time.Now().Add(pause)
+			time.AfterFunc(pause, c.wakeAll)
 			continue
+		case len(s.buf) > 0 && time.Now().Before(until):
+			// wait
 		case len(s.buf) > 0:
 			if n.shape.piece > 0 {
 				p = p[:min(len(p), 1+s.rng.IntN(n.shape.piece))]
@@ -371,12 +373,15 @@ func (c *faultConn) setDeadline(by *time.Time, timer **time.Timer, when time.Tim
 	}
 	c.changed.Broadcast()
 	if wait := time.Until(when); !when.IsZero() && wait > 0 {
-		*timer = time.AfterFunc(wait, func() {
-			c.net.mu.Lock()
-			defer c.net.mu.Unlock()
-			c.changed.Broadcast()
-		})
+		*timer = time.AfterFunc(wait, c.wakeAll)
 	}
+}
+
+// wakeAll has whoever waits look again.
+func (w *wire) wakeAll() {
+	w.net.mu.Lock()
+	defer w.net.mu.Unlock()
+	w.changed.Broadcast()
 }
 
 // SetReadDeadline implements net.Conn.
