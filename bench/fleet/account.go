@@ -25,6 +25,7 @@ type Account struct {
 	emitter int        // the server that the client is connected to, or was last; 0: none
 	visits  map[int]*visit
 	missed  int // events of other servers
+	early   int // events of the next server from before a join, which come behind later ones
 	told    int
 }
 
@@ -48,9 +49,9 @@ type visit struct {
 
 // row is the events of one emitter that have come in a visit.
 type row struct {
-	emitter int
-	last    uint64
-	gaps    bool // are allowed before the next event
+	emitter     int
+	first, last uint64
+	gaps        bool // are allowed before the next event
 }
 
 func newAccount(e events, bus bool) *Account {
@@ -179,10 +180,15 @@ func (a *Account) Told(emitter int, number uint64, room int) error {
 	}
 	r := v.row(emitter)
 	if r == nil {
-		v.rows = append(v.rows, row{emitter: emitter, last: number})
+		v.rows = append(v.rows, row{emitter: emitter, first: number, last: number})
 		if v.joined && number > at(v.known, emitter)+1 && a.strict(v, emitter) {
 			return fmt.Errorf("lost or out of order: event %d of server %d to room %d came first, and since the client joined there were some from %d", number, emitter, room, at(v.known, emitter)+1)
 		}
+		return nil
+	}
+	if a.bus && emitter != a.emitter && number < r.first && number <= at(v.known, emitter) {
+		// The successor replays what it emitted to the room before the client joined it elsewhere.
+		a.early++
 		return nil
 	}
 	defer func() { r.last, r.gaps = number, false }()

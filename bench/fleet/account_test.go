@@ -87,6 +87,7 @@ func TestAccount(t *testing.T) {
 		"a bus, doubled by it":               {bus: true, script: joined + "2:1 2:1", want: "doubled"},
 		"a bus, out of order":                {bus: true, script: joined + "2:2 2:1", want: "out of order"},
 		"a bus, lost by the server":          {bus: true, script: joined + "1:4 1:6", want: "lost"},
+		"a bus, early":                       {bus: true, script: "hello1a +2:2 join joined-a 2:3 2:2 1:1 +1:1 complete"},
 		"a bus, the next server":             {bus: true, script: joined + "+1:3 2:1 +2:4 2:3 hello2a 2:5 2:6 +2:6 complete"},
 		"a bus, lost by the next server":     {bus: true, script: joined + "+1:3 2:1 hello2a 2:2 2:4", want: "lost"},
 	} {
