@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -15,7 +16,8 @@ import (
 // its socket. Of events between the begin of a join or leave and its acknowledgement, any may come.
 //
 // With a Bus a row may have gaps if its emitter is another server, because a Bus may lose events:
-// those are counted.
+// those are counted. The successor of a server has kept what the Bus has lost on the way to that
+// one, and replays it behind later events: those are counted, too.
 type Account struct {
 	events events
 	bus    bool
@@ -25,7 +27,7 @@ type Account struct {
 	emitter int        // the server that the client is connected to, or was last; 0: none
 	visits  map[int]*visit
 	missed  int // events of other servers
-	early   int // events of the next server from before a join, which come behind later ones
+	late    int // of those the ones that came behind later ones
 	told    int
 }
 
@@ -49,9 +51,24 @@ type visit struct {
 
 // row is the events of one emitter that have come in a visit.
 type row struct {
-	emitter     int
-	first, last uint64
-	gaps        bool // are allowed before the next event
+	emitter int
+	last    uint64
+	gaps    bool   // are allowed before the next event
+	missing []span // what has not come from another server
+}
+
+// span is the numbers from the first to the last.
+type span struct{ first, last uint64 }
+
+// fill reports whether a number is missing, and takes it from there.
+func (r *row) fill(number uint64) bool {
+	for i, s := range r.missing {
+		if s.first <= number && number <= s.last {
+			r.missing = slices.Replace(r.missing, i, i+1, span{s.first, number - 1}, span{number + 1, s.last})
+			return true
+		}
+	}
+	return false
 }
 
 func newAccount(e events, bus bool) *Account {
@@ -180,15 +197,15 @@ func (a *Account) Told(emitter int, number uint64, room int) error {
 	}
 	r := v.row(emitter)
 	if r == nil {
-		v.rows = append(v.rows, row{emitter: emitter, first: number, last: number})
+		v.rows = append(v.rows, row{emitter: emitter, last: number, missing: []span{{1, number - 1}}})
 		if v.joined && number > at(v.known, emitter)+1 && a.strict(v, emitter) {
 			return fmt.Errorf("lost or out of order: event %d of server %d to room %d came first, and since the client joined there were some from %d", number, emitter, room, at(v.known, emitter)+1)
 		}
 		return nil
 	}
-	if a.bus && emitter != a.emitter && number < r.first && number <= at(v.known, emitter) {
-		// The successor replays what it emitted to the room before the client joined it elsewhere.
-		a.early++
+	if a.bus && emitter != a.emitter && number < r.last && r.fill(number) {
+		// A successor replays what did not come to its predecessor by the Bus.
+		a.late++
 		return nil
 	}
 	defer func() { r.last, r.gaps = number, false }()
@@ -200,7 +217,10 @@ func (a *Account) Told(emitter int, number uint64, room int) error {
 	case number > r.last+1 && !r.gaps && (!a.bus || emitter == a.emitter):
 		return fmt.Errorf("lost or out of order: event %d of server %d to room %d came after %d", number, emitter, room, r.last)
 	}
-	a.missed += int(number - r.last - 1)
+	if number > r.last+1 {
+		a.missed += int(number - r.last - 1)
+		r.missing = append(r.missing, span{r.last + 1, number - 1})
+	}
 	return nil
 }
 

@@ -85,9 +85,11 @@ func TestAccount(t *testing.T) {
 		"the next server, one's end doubled": {script: joined + "1:4 +1:4 2:1 hello2a 1:4", want: "doubled"},
 		"a bus, lost by it":                  {bus: true, script: joined + "2:1 2:3 1:4 +1:4 complete"},
 		"a bus, doubled by it":               {bus: true, script: joined + "2:1 2:1", want: "doubled"},
-		"a bus, out of order":                {bus: true, script: joined + "2:2 2:1", want: "out of order"},
 		"a bus, lost by the server":          {bus: true, script: joined + "1:4 1:6", want: "lost"},
-		"a bus, early":                       {bus: true, script: "hello1a +2:2 join joined-a 2:3 2:2 1:1 +1:1 complete"},
+		"a bus, from before the join":        {bus: true, script: "hello1a +2:2 join joined-a 2:3 2:2 1:1 +1:1 complete"},
+		"a bus, lost by it, replayed":        {bus: true, script: joined + "2:1 2:5 2:3 2:2 2:4 2:6"},
+		"a bus, replayed twice":              {bus: true, script: joined + "2:1 2:5 2:3 2:3", want: "doubled"},
+		"a bus, replayed when it is there":   {bus: true, script: joined + "+1:3 2:1 2:5 hello2a 2:3", want: "out of order"},
 		"a bus, the next server":             {bus: true, script: joined + "+1:3 2:1 +2:4 2:3 hello2a 2:5 2:6 +2:6 complete"},
 		"a bus, lost by the next server":     {bus: true, script: joined + "+1:3 2:1 hello2a 2:2 2:4", want: "lost"},
 	} {

@@ -114,7 +114,7 @@ func (c *Client) Stop() {
 	c.down()
 	c.fleet.Told.Add(int64(c.account.told))
 	c.fleet.Missed.Add(int64(c.account.missed))
-	c.fleet.Early.Add(int64(c.account.early))
+	c.fleet.Late.Add(int64(c.account.late))
 	c.fleet.Known.Add(int64(c.fleet.ledger.calls[c.id].runs.Load() - c.fleet.ledger.calls[c.id].last.Load()))
 }
 

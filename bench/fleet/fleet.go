@@ -34,7 +34,7 @@ type Fleet struct {
 // Counts are what has happened.
 type Counts struct {
 	Told, Missed     atomic.Int64 // events; those of other nodes that a Bus has lost
-	Early            atomic.Int64 // events of a successor from before a join at its predecessor, behind later ones
+	Late             atomic.Int64 // of these the ones that a successor had kept, and that came behind later ones
 	Calls, Again     atomic.Int64 // acknowledged; sent again
 	Known            atomic.Int64 // orders whose handler ran once more, and knew the key
 	Recovered, Anew  atomic.Int64 // connections that continued a socket; that began another, of clients that had one

@@ -28,7 +28,7 @@ func (s *soak) counts() []count {
 	list := []count{
 		{"events were told", f.Told.Load()},
 		{"events of the other node were lost by the Bus, which promises no more", f.Missed.Load()},
-		{"events of a successor came out of order: it had emitted them before a join at its predecessor", f.Early.Load()},
+		{"of these had been kept by a successor, and came behind later ones", f.Late.Load()},
 		{"joins", f.Joins.Load()},
 		{"leaves", f.Leaves.Load()},
 		{"calls were acknowledged", f.Calls.Load()},
