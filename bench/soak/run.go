@@ -28,12 +28,14 @@ var kinds = []fleet.Kind{
 
 const (
 	rooms = 100
-	// away is how long a client that was cut may stay away. What is kept for those who do not come
-	// back is kept for that long as well, and must be gone at the end.
-	away         = 10 * time.Second
+	// drain is how long a server may take to let its clients go, also those that do not read, and
+	// away how long a client may be away: longer, because its sockets go on when that is over. What
+	// is kept for those who do not come back is kept for that long as well, and must be gone at the
+	// end.
+	drain        = 5 * time.Second
+	away         = 20 * time.Second
 	pingInterval = 5 * time.Second
 	ping         = 10 * time.Second
-	drain        = 10 * time.Second
 	// pause is the time between two things that a client does.
 	pause = 2 * time.Second
 	// churned is how many of a thousand clients are cut, or leave for good and are followed by
