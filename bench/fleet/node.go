@@ -30,10 +30,11 @@ func (f *Fleet) newNode(o ServerOptions) *Node {
 	secure, n.TLSAddr = process.Listen()
 	n.sockets = []*os.File{tcp, secure}
 	n.server = n.start()
+	n.server.Ask("serve")
 	return n
 }
 
-// start starts a server, which listens when start returns.
+// start starts a server, which does not serve yet.
 func (n *Node) start() *process.Server {
 	o := n.options
 	o.Emitter = int(n.fleet.emitters.Add(1))
@@ -43,17 +44,20 @@ func (n *Node) start() *process.Server {
 }
 
 // Replace starts the next server and lets the one before drain, beside each other, and returns when
-// that has ended.
+// that has ended. The next one serves as soon as the other has begun: a client that came to it
+// before, with the socket that it has at the other, would begin anew.
 func (n *Node) Replace() (begun time.Time, d Drained) {
 	n.replacing.Lock()
 	defer n.replacing.Unlock()
 	next := n.start()
+	begun = time.Now()
 	n.mu.Lock()
 	last := n.server
+	last.Ask("drain")
+	next.Ask("serve")
 	n.server = next
 	n.mu.Unlock()
-	begun = time.Now()
-	check(json.Unmarshal([]byte(last.Ask("drain")), &d))
+	check(json.Unmarshal([]byte(last.Ask("end")), &d))
 	last.Stop()
 	return begun, d
 }

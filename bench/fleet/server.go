@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -65,7 +66,7 @@ var Kinds = map[string]process.Kind{"fleet": func(l net.Listener) func(int) {
 	var o ServerOptions
 	check(json.Unmarshal([]byte(os.Args[1]), &o))
 	s := newServer(o)
-	s.serve(l, process.Secure(process.Inherited(1)))
+	s.listeners = []net.Listener{l, process.Secure(process.Inherited(1))}
 	process.Answer = s.answer
 	return nil
 }}
@@ -78,12 +79,14 @@ type server struct {
 	hub     *atrium.Hub
 	redis   *redis.Client
 
-	stop     context.CancelFunc
-	serving  errgroup.Group
-	accepts  accepts
-	draining atomic.Bool
-	quiet    chan struct{} // closed when it is to emit nothing more
-	emitting sync.WaitGroup
+	listeners []net.Listener
+	stop      context.CancelFunc
+	serving   errgroup.Group
+	accepts   accepts
+	draining  atomic.Bool
+	drained   time.Time     // when that began
+	quiet     chan struct{} // closed when it is to emit nothing more
+	emitting  sync.WaitGroup
 }
 
 // The arguments of the calls.
@@ -199,11 +202,11 @@ func (s *server) count() int {
 	return n
 }
 
-// serve serves by the listeners until the server is stopped.
-func (s *server) serve(listeners ...net.Listener) {
+// serve serves until the server is to drain.
+func (s *server) serve() {
 	var ctx context.Context
 	ctx, s.stop = context.WithCancel(context.Background())
-	for _, l := range listeners {
+	for _, l := range s.listeners {
 		srv := &http.Server{Handler: s.hub, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 		s.serving.Go(func() error { return s.hub.Serve(ctx, srv, &counted{l, &s.accepts}) })
 	}
@@ -219,8 +222,12 @@ func (s *server) answer(question string) string {
 		answer = s.accepts.list()
 	case "quiet":
 		s.beQuiet()
+	case "serve":
+		s.serve()
 	case "drain":
-		answer = s.drain()
+		s.drain()
+	case "end":
+		answer = s.end()
 	}
 	b, err := json.Marshal(answer)
 	check(err)
@@ -241,13 +248,21 @@ func (s *server) figures() Figures {
 	return Figures{Goroutines: m.Goroutines, Descriptors: process.Descriptors(), Heap: m.Heap, Resident: m.Resident, Sockets: s.count(), Errors: int(s.log.errors.Load())}
 }
 
-// drain lets the clients go, and returns when all have gone.
-func (s *server) drain() Drained {
-	start := time.Now()
+// drain begins to let the clients go, and returns when that is known to a successor.
+func (s *server) drain() {
+	s.drained = time.Now()
 	s.draining.Store(true)
 	s.stop()
+	for !errors.Is(s.hub.Ready(), atrium.ErrClosed) {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond) // Shutdown notes it beside Recovery.Path next
+}
+
+// end returns when all have gone.
+func (s *server) end() Drained {
 	err := s.serving.Wait()
-	took := time.Since(start)
+	took := time.Since(s.drained)
 	s.beQuiet()
 	d := Drained{Took: took, Left: s.figures()}
 	if err != nil {
