@@ -121,7 +121,7 @@ func (h *Hub) awaitLock() {
 	defer close(s.waited)
 	tick := time.NewTicker(lockInterval)
 	defer tick.Stop()
-	for began, told := nanotime(), false; ; {
+	for began, told, last := nanotime(), false, false; ; {
 		if had, err := tryLock(s.lock); had || err != nil {
 			h.adopt(h.load())
 			h.settle()
@@ -129,6 +129,9 @@ func (h *Hub) awaitLock() {
 			if h.isClosing() {
 				h.beginHandOver()
 			}
+			return
+		}
+		if last {
 			return
 		}
 		drains := h.lookAtPredecessor()
@@ -140,7 +143,7 @@ func (h *Hub) awaitLock() {
 		select {
 		case <-tick.C:
 		case <-s.stop:
-			return
+			last = true // the predecessor may have ended since the last look
 		}
 	}
 }
@@ -338,10 +341,7 @@ func (h *Hub) giveUpLock(ctx context.Context) error {
 	if s.waited == nil {
 		return nil
 	}
-	h.mu.Lock()
-	drains := s.drains
-	h.mu.Unlock()
-	if !drains {
+	if !h.lookAtPredecessor() {
 		ctx = ended
 	}
 	select {
