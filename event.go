@@ -76,7 +76,7 @@ func (e *Event) Reply(args ...any) error {
 		return ErrNoAck
 	}
 	e.sender.reply(e.ackID, answer)
-	e.later.settle() // not before: see session.settle
+	e.later.settle() // not before: see session.endIfAnswered
 	return nil
 }
 

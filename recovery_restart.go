@@ -124,7 +124,7 @@ func (h *Hub) awaitLock() {
 	for began, told, last := nanotime(), false, false; ; {
 		if had, err := tryLock(s.lock); had || err != nil {
 			h.adopt(h.load())
-			h.settle()
+			h.predecessorGone()
 			_ = s.lock.Truncate(0) // not before: clients wait as long as it says that somebody drains
 			if h.isClosing() {
 				h.beginHandOver()
@@ -258,8 +258,8 @@ func (h *Hub) dropUnclaimed() {
 	}
 }
 
-// settle notes that no predecessor hands over clients any more.
-func (h *Hub) settle() {
+// predecessorGone notes that no predecessor hands over clients any more.
+func (h *Hub) predecessorGone() {
 	h.mu.Lock()
 	if !h.succession.pending.Load() {
 		h.mu.Unlock()
@@ -341,25 +341,17 @@ func (h *Hub) giveUpLock(ctx context.Context) error {
 	if s.waited == nil {
 		return nil
 	}
-	if !h.lookAtPredecessor() {
-		ctx = ended
-	}
-	select {
-	case <-s.waited:
-	case <-ctx.Done():
+	if h.lookAtPredecessor() {
+		select {
+		case <-s.waited:
+		case <-ctx.Done():
+		}
 	}
 	close(s.stop)
 	<-s.waited
 	if s.pending.Load() {
-		h.settle()
+		h.predecessorGone()
 		return fmt.Errorf("atrium: %s.lock: %w", h.options.Recovery.Path, errStillHeld)
 	}
 	return nil
 }
-
-// ended is a context that has ended.
-var ended = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()

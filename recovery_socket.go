@@ -169,9 +169,9 @@ func (s *Socket) stays() []stay {
 	return list
 }
 
-// handOver lets the client come back as another socket: the functions of this one have all
+// allowReturn lets the client come back as another socket: the functions of this one have all
 // returned. It reports whether the client has gone for good.
-func (s *Socket) handOver() (gone bool) {
+func (s *Socket) allowReturn() (gone bool) {
 	r := s.ns.recovery
 	r.lock()
 	defer r.unlock()

@@ -295,12 +295,12 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 // nothing more is received, except while a Call to the client is pending; see queue.push.
 func (s *session) letGo() {
 	s.reading.draining.Store(true)
-	s.settle()
+	s.endIfAnswered()
 }
 
-// settle ends a session that was let go, unless it still owes its client something. It is called
-// whenever that may have changed.
-func (s *session) settle() {
+// endIfAnswered ends a session that was let go, unless it still owes its client something. It is
+// called whenever that may have changed.
+func (s *session) endIfAnswered() {
 	if s.reading.draining.Load() && !s.busy() {
 		s.endShutdown()
 	}

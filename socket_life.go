@@ -68,7 +68,7 @@ func (s *Socket) endTooFast(in incoming, limit int) {
 // owe counts acknowledgements of the socket's events that are to come later.
 func (s *Socket) owe(change int32) {
 	s.calls.owed.Add(change)
-	s.session.settle()
+	s.session.endIfAnswered()
 }
 
 // refuseOwed refuses an event because as many acknowledgements as may are to come later.
@@ -104,11 +104,11 @@ func (s *Socket) handle(in incoming) {
 }
 
 // emptied implements handler.
-func (s *Socket) emptied() { s.session.settle() }
+func (s *Socket) emptied() { s.session.endIfAnswered() }
 
 // finished is called when all functions of the socket have returned.
 func (s *Socket) finished() {
-	if s.handOver() {
+	if s.allowReturn() {
 		s.expired()
 	}
 	s.ns.hub.release(s.ns)
