@@ -110,6 +110,7 @@
 //	headers over 64 KiB, by a Hub                431
 //	connections over a bound that you set        503, 429
 //	more than 10,000 that are not accepted yet   503
+//	clients that come during Shutdown            503
 //	unmasked client frames                       close 1002  RFC 6455 §5.1
 //	reserved bits and opcodes                    close 1002  RFC 6455 §5.2
 //	a length not in its shortest form            close 1002  RFC 6455 §5.2
@@ -129,6 +130,7 @@
 //	text that is not UTF-8 when inflated         close 1007  RFC 6455 §8.1
 //	a message that takes over 60 seconds         close 1008
 //	silence for 45 seconds, pings included       close 1008
+//	events over a bound that you set             close 1008
 //
 // For invalid JSON, unknown events, wrong types and the like the client gets an error that says
 // what was expected, and stays connected. All limits are in [Options].

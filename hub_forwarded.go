@@ -16,10 +16,10 @@ import (
 //	ClientKey: atrium.ForwardedClient(netip.MustParsePrefix("10.0.0.0/8")),
 //
 // The client is the last address that no trusted network has: RemoteAddr, or else what the headers
-// say, from the right. What a client has put into them itself stands further to the left, and has
-// no say; nor has any of it if RemoteAddr is not trusted. Where there is no address, but "unknown",
-// an obfuscated identifier, which may be another one for each request, or garbage, the client is
-// the trusted proxy whose word that is.
+// say, from the right. What a client has put into them itself stands further to the left, and is
+// ignored; all of it is ignored if RemoteAddr is not trusted. Where there is no address, but
+// "unknown", an obfuscated identifier, which may be another one for each request, or garbage, the
+// client is the trusted proxy that has added it.
 //
 // Since a proxy may add to one header and let the other pass as the client sent it, a request that
 // has both counts as from its RemoteAddr, unless they agree on the client. A header's lines count

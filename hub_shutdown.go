@@ -35,6 +35,10 @@ import (
 // second also if ctx has ended, and for no longer than two seconds while the Bus fails; what was
 // not sent is an error. When Shutdown has returned nil, the Bus's client may be closed.
 //
+// With Recovery.Path or Save, what Recovery keeps is saved last, also if ctx has ended; if that
+// fails, it is an error. The clients that are not saved have gone for good: Shutdown waits for
+// their OnExpire functions until ctx ends.
+//
 // A handler that does not return is waited for: every 5 seconds the log names the handlers of those
 // who are to go, and so does the error. A handler that calls Shutdown waits for itself: it must
 // call it in another goroutine.

@@ -87,7 +87,7 @@ func (n *Namespace) OnDisconnect(f func(*Socket, Reason)) {
 //
 // The Socket has left: its ID, Rooms and values are what they were last, and sending does nothing.
 // If the client had been away, its Handshake and Context are empty. Shutdown waits for the
-// functions.
+// functions until its context ends.
 func (n *Namespace) OnExpire(f func(*Socket)) {
 	n.registry.add("OnExpire", f == nil, func(r *functions[*Socket]) { r.onExpire = append(r.onExpire, f) })
 }

@@ -91,16 +91,16 @@ type Options struct {
 	// Logger gets what the operator of a server should know. Zero means slog.Default().
 	//
 	//	Error  panics of the application's functions, with their stacks; errors that clients see as
-	//	       "internal error"; a Bus that fails
+	//	       "internal error"; a Bus that fails; an event of another node that cannot be handled
 	//	Warn   a refused origin, handshake or version of Engine.IO; a client over Limits.Connections,
 	//	       ConnectionsPerClient or Pending, or with headers over 64 KiB; a ResponseWriter that
 	//	       cannot be hijacked; offered subprotocols of which none is known; an unknown namespace,
 	//	       or one more than 100; a message over Limits.MessageBytes; events over
 	//	       Limits.EventsPerSecond, or while as many acknowledgements are owed as Limits.Calls;
 	//	       queues over Limits.TotalQueuedBytes; a client that did not take what was queued when it was
-	//	       disconnected; handlers that Shutdown waits for; what the hub before this one has saved
-	//	       and cannot be used, another hub that holds Recovery.Path, and a type of values that
-	//	       cannot be saved
+	//	       disconnected; handlers that Shutdown waits for; a Recovery.Path that cannot be used, or
+	//	       that another hub holds; what the hub before this one has saved and cannot be used; a
+	//	       type of values that cannot be saved
 	//	Info   an error of Accept that is no *Error; a request for a session that is not known here;
 	//	       a Bus that works again
 	//	Debug  an *Error of Accept; a client that comes during Shutdown; one that broke its protocol
@@ -212,9 +212,10 @@ type Timeouts struct {
 	// slow consumers the queue is dropped. The client's close frame has a second after ours has
 	// left. Zero means 30 seconds.
 	Close time.Duration
-	// Drain is how long Hub.Serve lets Shutdown take. What stops the process must wait longer:
-	// Kubernetes kills it 30 seconds after the signal (terminationGracePeriodSeconds), Docker after
-	// 10. Zero means 15 seconds.
+	// Drain is how long Hub.Serve lets Shutdown, and that of the http.Server after it, take
+	// together; a Bus may add two seconds to it, and Recovery.Save 10. What stops the process must
+	// wait longer: Kubernetes kills it 30 seconds after the signal (terminationGracePeriodSeconds),
+	// Docker after 10. Zero means 15 seconds.
 	Drain time.Duration
 }
 

@@ -33,7 +33,8 @@ func (s *Socket) lockValues() *values {
 // Set keeps a value for the socket's lifetime. It stays on this node, and is for this program
 // alone; SetPublic is for what others should know. Value is the typed way to get it back. With
 // Options.Recovery the values last until the client has gone for good: all Sockets that it comes
-// back as share them, so that a Set on an earlier one holds for the present one.
+// back as share them, so that a Set on an earlier one holds for the present one. Recovery.Path says
+// which values outlive a restart.
 func (s *Socket) Set(key string, value any) {
 	v := s.lockValues()
 	defer v.mu.Unlock()
