@@ -202,17 +202,18 @@ func TestFaultsSockets(t *testing.T) {
 	overNarrow(t, func(t *testing.T, k kind) {
 		for _, seed := range faultRounds(t) {
 			for _, kind := range []breakage{breakReset, breakEnd} {
-				noLeaks(t)
-				f := newClientFaults(t, true)
-				r := newRelay(t, k, serve(t, k, f.hub).listener, seed, 100)
-				f.net, f.pause = r, time.Millisecond
-				f.session(fault{})
-				const step = 61
-				for dir, total := range f.bytes {
-					for at := int(seed*7+uint64(kind)) % step; at <= total; at += step {
-						f.session(fault{kind, dir, at})
+				t.Run(fmt.Sprintf("%v, seed %d", kind, seed), func(t *testing.T) {
+					noLeaks(t)
+					f := newClientFaults(t, true)
+					f.net, f.pause = newRelay(t, k, serve(t, k, f.hub).listener, seed, 100), time.Millisecond
+					f.session(fault{})
+					const step = 61
+					for dir, total := range f.bytes {
+						for at := int(seed*7+uint64(kind)) % step; at <= total; at += step {
+							f.session(fault{kind, dir, at})
+						}
 					}
-				}
+				})
 			}
 		}
 	})
@@ -223,43 +224,45 @@ func TestFaultsSockets(t *testing.T) {
 func TestFaultsFullSockets(t *testing.T) {
 	overNarrow(t, func(t *testing.T, k kind) {
 		for _, seed := range faultRounds(t) {
-			noLeaks(t)
-			h := newHub(t, Options{Limits: Limits{QueuedBytes: 1 << 30, InboxBytes: 1 << 26}})
-			sum := make(chan error, 1000)
-			On(h, "up", func(s *Socket, text string) error { return s.Emit("down", text) })
-			r := newRelay(t, k, serve(t, k, h).listener, seed, 3000)
-			const clients, messages = 3, 60
-			rng := rand.New(rand.NewPCG(seed, 1))
-			var texts []string
-			for i := range messages {
-				texts = append(texts, numbered(i, 1<<rng.IntN(17)))
-			}
-			for range clients {
-				c := newClient(t, r.dial, ClientOptions{Dial: DialOptions{MaxQueuedBytes: 1 << 30}})
-				next := 0
-				On(c, "down", func(_ *Client, text string) error {
-					if next < messages && text != texts[next] {
-						sum <- fmt.Errorf("message %d is %.20q of %d bytes", next, text, len(text))
-					}
-					if next++; next == messages {
-						sum <- nil
-					}
-					return nil
-				})
-				mustConnect(t, c)
-				go func() {
-					for _, text := range texts {
-						if err := c.Emit("up", text); err != nil {
-							sum <- err
-						}
-					}
-				}()
-			}
-			for range clients {
-				if err := within(t, sum, "all of the messages"); err != nil {
-					t.Fatal(err)
+			t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+				noLeaks(t)
+				h := newHub(t, Options{Limits: Limits{QueuedBytes: 1 << 30, InboxBytes: 1 << 26}})
+				sum := make(chan error, 1000)
+				On(h, "up", func(s *Socket, text string) error { return s.Emit("down", text) })
+				r := newRelay(t, k, serve(t, k, h).listener, seed, 3000)
+				const clients, messages = 3, 60
+				rng := rand.New(rand.NewPCG(seed, 1))
+				var texts []string
+				for i := range messages {
+					texts = append(texts, numbered(i, 1<<rng.IntN(17)))
 				}
-			}
+				for range clients {
+					c := newClient(t, r.dial, ClientOptions{Dial: DialOptions{MaxQueuedBytes: 1 << 30}})
+					next := 0
+					On(c, "down", func(_ *Client, text string) error {
+						if next < messages && text != texts[next] {
+							sum <- fmt.Errorf("message %d is %.20q of %d bytes", next, text, len(text))
+						}
+						if next++; next == messages {
+							sum <- nil
+						}
+						return nil
+					})
+					mustConnect(t, c)
+					go func() {
+						for _, text := range texts {
+							if err := c.Emit("up", text); err != nil {
+								sum <- err
+							}
+						}
+					}()
+				}
+				for range clients {
+					if err := within(t, sum, "all of the messages"); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
 		}
 	})
 }
