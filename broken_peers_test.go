@@ -59,8 +59,9 @@ func TestBrokenPeersLeaveNothing(t *testing.T) {
 		{"a client that polls once and never again", pings, ReasonPingTimeout, func(t *testing.T, srv *server, nc net.Conn) {
 			srv.joined(t)
 		}},
-		{"a client that never reads", pings, ReasonPingTimeout, func(t *testing.T, srv *server, nc net.Conn) {
+		{"a client that stops reading", pings, ReasonPingTimeout, func(t *testing.T, srv *server, nc net.Conn) {
 			io.WriteString(nc, handshakeHead+"\r\n")
+			io.ReadFull(nc, make([]byte, len("HTTP/1.1 101"))) // it is let in
 		}},
 		{"a handshake byte by byte", Timeouts{}, "", func(t *testing.T, srv *server, nc net.Conn) {
 			for !trickle(nc, handshakeHead, time.Millisecond) { // ReadHeaderTimeout of the http.Server
