@@ -63,6 +63,10 @@ const (
 	// maxClientInboxEvents and maxClientInboxBytes bound what was received and is not handled yet.
 	maxClientInboxEvents = 256
 	maxClientInboxBytes  = 1 << 20
+	// maxClientReplayBytes bounds the same on a connection that comes back, to which the server may
+	// send at once as much as was missed: a hub up to Limits.QueuedBytes. A Call may be pending
+	// then, so that the connection has to be read to the end of it.
+	maxClientReplayBytes = defaultMaxQueued
 )
 
 // Handle registers the handler of an event in its raw form; On, OnCall and OnAck register typed

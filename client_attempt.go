@@ -155,6 +155,11 @@ func (l *link) start() bool {
 	}
 	c.busy.Add(1)
 	l.recovers = c.recovery.pid != "" // missed events come before the answer to CONNECT
+	if l.recovers {
+		c.inbox.bound(noBound, maxClientReplayBytes)
+	} else {
+		c.inbox.bound(maxClientInboxEvents, maxClientInboxBytes)
+	}
 	l.received.Store(nanotime())
 	go l.conn.serve()
 	return true

@@ -127,6 +127,55 @@ func TestClientFloodedAsksForTheRest(t *testing.T) {
 	eventually(t, "recovered", c.Recovered)
 }
 
+// A Client with a pending Call comes back whatever number of events it has missed: they come before
+// the answer to CONNECT, and the Call is sent again behind that.
+func TestClientMissedMuchWhileItCalls(t *testing.T) {
+	noLeaks(t)
+	f := newFakeServer(t, overTCP)
+	c := f.client(t, ClientOptions{CallRetries: 1})
+	release := make(chan struct{})
+	handled := make(chan int, 3*maxClientInboxEvents)
+	On(c, "e", func(_ *Client, n int) error {
+		<-release
+		handled <- n
+		return nil
+	})
+	result := connecting(c)
+	s := f.accept(t)
+	s.send(engineHello)
+	s.want("40")
+	s.send(`40{"sid":"socket","pid":"secret"}`)
+	if err := within(t, result, "Connect"); err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan error, 1)
+	go func() {
+		_, err := Call[int](context.Background(), c, "ask")
+		answer <- err
+	}()
+	s.want(`420["ask"]`)
+	s.CloseNow()
+
+	s = f.accept(t)
+	s.send(engineHello)
+	s.want(`40{"pid":"secret"}`)
+	for n := range cap(handled) {
+		s.send(fmt.Sprintf(`42["e",%d,"%d"]`, n, n+1))
+	}
+	s.send(`40{"sid":"socket","pid":"secret"}`)
+	s.want(`420["ask"]`)
+	s.send("430[1]")
+	if err := within(t, answer, "Call"); err != nil {
+		t.Error(err)
+	}
+	close(release)
+	for n := range cap(handled) {
+		if got := within(t, handled, "an event"); got != n {
+			t.Fatalf("event %d came as number %d", got, n)
+		}
+	}
+}
+
 // Backoff.Rand is the application's, and may ask the client something.
 func TestClientBackoffAsksClient(t *testing.T) {
 	noLeaks(t)
