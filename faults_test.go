@@ -101,9 +101,11 @@ func newFaultRun(t *testing.T, s shape, options Options) *faultRun {
 		e.Socket().Emit("bytes-back", b)
 		e.Reply(b)
 	})
-	f.witness = serve(t, overPipe, h).connect(t, nil)
-	f.witness.settle()
-	f.seen = f.witness.listen()
+	w := serve(t, overPipe, h).connect(t, nil)
+	w.settle()
+	f.mu.Lock()
+	f.witness, f.seen = w, w.listen()
+	f.mu.Unlock()
 	serve(t, f.net.over(), h)
 	return f
 }
