@@ -30,12 +30,11 @@ type clientFaults struct {
 	pause    time.Duration // between two looks at what has come
 	bytes    [2]int        // that the latest session took
 
-	mu     sync.Mutex // guards:
-	asked  []int      // the calls that were handled
-	told   []int      // the events of clients
-	open   int        // sockets
-	twice  int        // OnConnect or OnDisconnect out of turn
-	answer map[int]int
+	mu    sync.Mutex // guards:
+	asked []int      // the calls that were handled
+	told  []int      // the events of clients
+	open  int        // sockets
+	twice int        // OnConnect or OnDisconnect out of turn
 }
 
 func newClientFaults(t *testing.T, recovers bool) *clientFaults {
