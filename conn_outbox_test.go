@@ -651,6 +651,7 @@ func TestOutboxWriteFails(t *testing.T) {
 		}
 		began := time.Now()
 		<-time.After(2 * lingerTimeout)
+		synctest.Wait()
 		if after := g.closed.Sub(began); after != lingerTimeout {
 			t.Errorf("closed after %v, want %v", after, lingerTimeout)
 		}
