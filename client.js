@@ -235,8 +235,8 @@ class Socket {
   }
 
   #ready() {
-    if (this.state === 'open' && this.#due <= now()) this.#look();
-    return this.state === 'open' && this.#ws.readyState === 1;
+    if (this.state === 'open' && this.#ws && this.#due <= now()) this.#look();
+    return this.state === 'open' && this.#ws?.readyState === 1;
   }
 
   #move(state, delay) {
