@@ -141,11 +141,11 @@ func TestExpireInTime(t *testing.T) {
 		expired := expiries(l.Namespace)
 		g := l.enter(t, "")
 		l.cut(g)
-		time.Sleep(time.Minute - time.Second)
+		<-time.After(time.Minute - time.Second)
 		if synctest.Wait(); len(expired) > 0 {
 			t.Error("it has expired early")
 		}
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		wantExpired(t, expired, g.id, "a")
 		g = l.enter(t, "")
 		l.cut(g)
