@@ -56,8 +56,9 @@ type Recovery struct {
 	// comes to the new one while the old one shuts down, with a connection that is not known here,
 	// waits until it has been handed over, for three quarters of Timeouts.Connect at most. It gets
 	// what either process has emitted: first what the old one has, then what the new one has since
-	// its New. Until then Join, Leave and Disconnect of the new process do not reach it. On systems
-	// without flock (Windows, Solaris) the processes must not overlap.
+	// its New. Until then Join, Leave and Disconnect of the new process do not reach it. One that
+	// comes before the old process shuts down begins anew, so let the two overlap briefly. On
+	// systems without flock (Windows, Solaris) the processes must not overlap.
 	//
 	// Of the values that the application has Set, JSON is kept, from which Value makes what it was.
 	// A client with a value that JSON does not carry begins anew, and the log names the type:
