@@ -61,8 +61,9 @@ export interface Options {
 
 /**
  * The delay before attempt n is min * factor ** n, give or take the part of it that jitter says, and never over max: as of
- * Backoff in Go. When the server has closed the connection with status 1012, service restart, as Hub.Shutdown does, nothing
- * has failed: the first delay is a quarter of min, with its jitter, and does not count.
+ * Backoff in Go. A connection that has lasted for less than min counts as an attempt that has failed. When the server closes
+ * one that has lasted with status 1012, service restart, as Hub.Shutdown does, nothing has failed: the first delay is a
+ * quarter of min, with its jitter, and does not count.
  */
 export interface Reconnect {
   /** In milliseconds: 1000 if left out. */

@@ -35,7 +35,8 @@ class Socket {
   #ws;
   #timer; // connecting: our patience with this try; open: the next look at the heartbeat; waiting: the next try
   #listening; // to what the browser says about the network and the page; abort ends it
-  #failures = 0; // since the last welcome
+  #failures = 0; // attempts since a connection that has lasted
+  #since; // when it was opened
   #patience; // ms that the server may be silent
   #due; // when it will have been for too long
   #answers; // it has answered a probe
@@ -120,7 +121,7 @@ class Socket {
     clearTimeout(this.#timer);
     this.#ws = Object.assign(new WebSocket(this.#url), {
       binaryType: 'arraybuffer',
-      onclose: ({ code }) => this.#lose('transport close', failure('DisconnectedError', 'websocket error'), code === 1012 && this.id && 0.25),
+      onclose: ({ code }) => this.#lose('transport close', failure('DisconnectedError', 'websocket error'), code === 1012 && 0.25),
       onmessage: ({ data }) => {
         try {
           this.#receive(data);
@@ -150,7 +151,7 @@ class Socket {
     this.recovered = pid !== undefined && pid === this.#pid;
     if (!this.recovered) this.#offset = undefined;
     this.#pid = pid;
-    this.#failures = 0;
+    this.#since = now();
     this.#move('open');
     this.#ws.send('3probe'); // to know whether it answers
     this.#look();
@@ -180,18 +181,20 @@ class Socket {
     this.#queue = [...new Set([...this.#queue, ...waiting])]; // one that was to be sent again may be in both
 
     const { reconnect } = this.#options;
+    const lasted = before === 'open' && now() - this.#since >= (reconnect?.min ?? 1000);
+    if (lasted) this.#failures = 0;
     if (next === 0 || !reconnect || this.#failures >= (reconnect.attempts ?? Infinity)) {
       this.#listening?.abort();
       this.#move('closed');
     } else {
-      this.#wait(reconnect, next);
+      this.#wait(reconnect, lasted && next);
     }
     if (before === 'open') this.#fire('disconnect', reason);
     else if (before === 'connecting' && error) this.#fire('connect_error', error);
   }
 
   // wait leaves the delay partly to chance, so that not all come back in the same instant: as Backoff does, in Go. next is
-  // the part of min to wait after no failure.
+  // the part of min to wait if nothing has failed.
   #wait({ min = 1000, max = Math.max(5000, min), factor = 2, jitter = 0.5 }, next) {
     const middle = min * (next || factor ** this.#failures++);
     const low = Math.min(middle, max) * (1 - jitter);

@@ -1206,3 +1206,24 @@ func TestClientComesBackAfterARestart(t *testing.T) {
 		}
 	})
 }
+
+// A server that restarts at each connect is one that fails: the delays grow.
+func TestClientIsSentAwayByEachServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeServer(t, overPipe)
+		c, s := f.connected(t, ClientOptions{Backoff: Backoff{Min: time.Second, Max: 5 * time.Second, NoJitter: true}})
+		left := reasons(c)
+		var delays []time.Duration
+		for _, lasts := range []time.Duration{0, time.Second - 1, 0, time.Second, 0} {
+			<-time.After(lasts)
+			ended := time.Now()
+			s.Close(StatusServiceRestart, "")
+			wantReason(t, left, ReasonTransportClose)
+			s = f.welcome(t)
+			delays = append(delays, time.Since(ended))
+		}
+		if want := []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, time.Second / 4, 5 * time.Second}; !slices.Equal(delays, want) {
+			t.Errorf("got  %v\nwant %v", delays, want)
+		}
+	})
+}

@@ -36,9 +36,9 @@ type ClientOptions struct {
 	// Backoff gives the delays between attempts. It starts again when a connection has lasted for
 	// Backoff.Max, so that a server that ends connections at once is not asked again at once. A
 	// wait that the server asks for with a Retry-After header is added. When the server has closed
-	// the connection with status 1012, service restart, as Hub.Shutdown does, nothing has failed:
-	// the first delay is a quarter of Min, with its Jitter, and does not count. Zero means
-	// Socket.IO's: 1 to 5 seconds.
+	// a connection that had lasted for Backoff.Min with status 1012, service restart, as
+	// Hub.Shutdown does, nothing has failed: the first delay is a quarter of Min, with its Jitter,
+	// and does not count. Zero means Socket.IO's: 1 to 5 seconds.
 	Backoff Backoff
 	// MaxAttempts bounds how many attempts in a row may fail before the client stops. Zero means no
 	// bound.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 // attach makes l the client's connection, because the server has let the client in, and sends what
@@ -74,14 +75,15 @@ func (c *Client) detach(l *link) {
 	}
 	reason = l.reason
 	again := !c.closing && reason != ReasonServerDisconnect
-	if nanotime()-c.attempts.openedAt >= int64(c.options.Backoff.Max) {
+	lasted := time.Duration(nanotime() - c.attempts.openedAt)
+	if lasted >= c.options.Backoff.Max {
 		c.attempts.delays = 0
 	}
 	var failed []*clientCall
 	var ctx context.Context
 	switch {
 	case again:
-		c.attempts.restart = l.conn.restarts()
+		c.attempts.restart = l.conn.restarts() && lasted >= c.options.Backoff.Min
 		failed = c.queue.requeue(c.options.CallRetries)
 		ctx, c.attempts.cancel = context.WithCancel(context.Background())
 		c.busy.Add(1)

@@ -20,7 +20,7 @@ import (
 var clientSource []byte
 
 // ClientScript returns a handler that serves client.js, Atrium's client for browsers: a connection
-// to this or any other Socket.IO server that reconnects by itself, in less than 4 KB (gzipped),
+// to this or any other Socket.IO server that reconnects by itself, in less than 5 KB (gzipped),
 // without npm or a bundler.
 //
 //	mux.Handle("/socket.io/", hub)

@@ -670,40 +670,52 @@ const scenarios = {
   },
 
   // A server that closes with 1012 restarts. Nothing has failed: the page comes back sooner, and the delays after that begin
-  // with the first. Before it has let the page in, it is an attempt that has failed.
+  // with the first. Before it has let the page in, and right after, it is an attempt that has failed, for any code.
   async 'a server that restarts'({ connect }) {
-    const codes = [1012, 1006, 1012, 1006];
-    globalThis.WebSocket = class {
-      readyState = 1;
-      bufferedAmount = 0;
-      constructor() {
-        const code = codes.shift();
-        this.ends = () => queueMicrotask(() => this.onclose?.({ code }));
-        if (codes.length < 3) this.ends();
-        else queueMicrotask(() => this.onmessage({ data: '0{"pingInterval":25000,"pingTimeout":20000}' }));
-      }
-      send(message) {
-        if (message.startsWith('40')) queueMicrotask(() => this.onmessage({ data: '40{"sid":"x"}' }));
-        if (message === '3probe') this.ends(); // it is the last that a page sends when it is let in
-      }
-      close() {}
-    };
-    globalThis.setTimeout = (f, ms) => (ms > 4000 ? 0 : queueMicrotask(f));
-    const socket = connect('ws://nowhere/', { reconnect: { attempts: 2 }, autoConnect: false });
-    const heard = [];
-    const delays = [];
-    for (const event of ['connect', 'disconnect']) socket.on(event, (reason) => heard.push(reason ?? event));
-    await within(new Promise((resolve) => {
-      socket.onstate = (state, delay) => {
-        if (state === 'waiting') delays.push(delay);
-        if (state === 'closed') resolve();
+    const quarter = [125, 375];
+    const growing = [[500, 1500], [1000, 3000], [2000, 5000]];
+    for (const { codes, lasts, welcomes, events, bounds } of [
+      { codes: [1012, 1006, 1012, 1006], lasts: 1000, welcomes: 1, events: 'connect,transport close', bounds: [quarter, ...growing] },
+      { codes: [1006, 1006, 1012, 1006], lasts: 1000, welcomes: 1, events: 'connect,transport close', bounds: growing },
+      { codes: [1012, 1012, 1006, 1012], lasts: 999, welcomes: 3, events: Array(3).fill('connect,transport close').join(), bounds: growing },
+    ]) {
+      let clock = 0;
+      let opened = 0;
+      performance.now = () => clock;
+      globalThis.WebSocket = class {
+        readyState = 1;
+        bufferedAmount = 0;
+        constructor() {
+          const code = codes.shift();
+          this.ends = () => queueMicrotask(() => this.onclose?.({ code }));
+          if (++opened > welcomes) this.ends();
+          else queueMicrotask(() => this.onmessage({ data: '0{"pingInterval":25000,"pingTimeout":20000}' }));
+        }
+        send(message) {
+          if (message.startsWith('40')) queueMicrotask(() => this.onmessage({ data: '40{"sid":"x"}' }));
+          if (message !== '3probe') return; // the last that a page sends when it is let in
+          clock += lasts;
+          this.ends();
+        }
+        close() {}
       };
-      socket.connect();
-    }), patience, 'giving up');
-    equal([heard.join(), delays.length], ['connect,transport close', 3], 'events and delays');
-    [[125, 375], [500, 1500], [1000, 3000]].forEach(([least, most], i) => {
-      if (!(least <= delays[i] && delays[i] <= most)) throw new Error(`delay ${i}: ${delays[i]}, want one from ${least} to ${most}`);
-    });
+      globalThis.setTimeout = (f, ms) => (ms >= 5000 ? 0 : queueMicrotask(f));
+      const socket = connect('ws://nowhere/', { reconnect: { attempts: 3 }, timeout: 123_456, autoConnect: false });
+      const heard = [];
+      const delays = [];
+      for (const event of ['connect', 'disconnect']) socket.on(event, (reason) => heard.push(reason ?? event));
+      await within(new Promise((resolve) => {
+        socket.onstate = (state, delay) => {
+          if (state === 'waiting') delays.push(delay);
+          if (state === 'closed') resolve();
+        };
+        socket.connect();
+      }), patience, 'giving up');
+      equal([heard.join(), delays.length], [events, bounds.length], 'events and delays');
+      bounds.forEach(([least, most], i) => {
+        if (!(least <= delays[i] && delays[i] <= most)) throw new Error(`delay ${i}: ${delays[i]}, want one from ${least} to ${most}`);
+      });
+    }
   },
 
   async 'close leaves nothing behind'({ start, connect }) {
