@@ -43,10 +43,11 @@ type Conn struct {
 	pings     pings
 }
 
-// progress is what a heartbeat looks at. The reader writes it.
+// progress is what a heartbeat looks at, and what was received so far. The reader writes it.
 type progress struct {
 	reads        atomic.Uint32 // successful reads of the network
 	partialSince atomic.Int64  // nanotime since when the rest of a message is awaited; 0: none is begun
+	received     trafficCount  // the messages are counted by the handler
 }
 
 const (
@@ -79,6 +80,7 @@ func newConn(nc net.Conn, config connConfig) *Conn {
 	c.out.nc, c.out.limit = nc, cmp.Or(config.maxQueued, defaultMaxQueued)
 	if len(config.early) > 0 {
 		c.in.buf, c.in.w = config.early, len(config.early)
+		c.received.bytes.Store(uint64(len(config.early)))
 	}
 	if c.fast.open(nc) {
 		c.out.fast = &c.fast

@@ -37,6 +37,7 @@ type outbox struct {
 	later      bool    // there is a goroutine that will wake
 	blocked    bool    // the kernel has refused bytes, which the drainer is waiting to write
 	passed     int32   // see queueStatus.passedPings
+	sent       traffic // bytes that the network has taken; messages that were queued, but for a writer's
 	limit      int     // of cost (Limits.QueuedBytes)
 	frameQueue         // if closing, the last of it is the close frame
 	writing    int64   // nanotime when the drainer's write in progress began; 0: none
@@ -95,9 +96,19 @@ func (o *outbox) push(frame []byte, by pusher) (v pushResult, wake bool) {
 		v = pushOverLimit
 	}
 	o.add(frame)
+	if by != forWriter {
+		o.sent.messages++
+	}
 	fresh := o.state == writerIdle
 	wake = o.needsWake()
 	return v, wake && (fresh || by != forBroadcast)
+}
+
+// pushedMore counts messages that a frame had behind its first: attachments. It locks.
+func (o *outbox) pushedMore(messages int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sent.messages += uint64(messages)
 }
 
 // pushVolatile is push for a frame that is better dropped than late. It is dropped while the
@@ -316,6 +327,9 @@ func (o *outbox) respond(response []byte) error {
 	chunk := append(response, first...)
 	releaseBuffer(buf)
 	_, err := o.nc.Write(chunk)
+	if err != nil {
+		first = nil
+	}
 	o.wrote(len(first), err, false)
 	if rest, buf := o.take(true); rest != nil {
 		go o.drain(bytes.Clone(rest))
@@ -363,6 +377,7 @@ func (o *outbox) wrote(n int, err error, blocked bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.blocked = blocked
+	o.sent.bytes += uint64(n)
 	if err != nil && o.err == nil {
 		o.fail(err)
 		time.AfterFunc(lingerTimeout, func() { _ = o.nc.Close() })
@@ -421,13 +436,14 @@ type queueStatus struct {
 	cost        int   // what the queue takes of memory, in bytes; see Limits.QueuedBytes
 	slowAt      int64 // nanotime at which the peer is a slow consumer unless it takes something; 0: within the limit
 	passedPings int32 // writes that the network took while a ping waited
+	sent        traffic
 }
 
 // status returns what is queued. It locks.
 func (o *outbox) status() queueStatus {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s := queueStatus{bytes: o.bytes, cost: o.cost(), passedPings: o.passed}
+	s := queueStatus{bytes: o.bytes, cost: o.cost(), passedPings: o.passed, sent: o.sent}
 	if s.cost > o.limit && o.err == nil {
 		s.slowAt = cmp.Or(o.writing, nanotime()) + int64(stallTimeout)
 	}

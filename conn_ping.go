@@ -12,6 +12,8 @@ type pings struct {
 	mu      sync.Mutex // guards:
 	waiting []pendingPing
 	last    uint64 // number of the latest
+
+	heartbeat pingTimer // of a session's pings, which have no number; not guarded
 }
 
 type pendingPing struct {
@@ -66,8 +68,12 @@ func (p *pings) remove(ping pendingPing) {
 }
 
 // answered ends the wait of the ping that a pong has the payload of, and of those before it,
-// because a peer may answer only the latest of several pings (RFC 6455 §5.5.3).
+// because a peer may answer only the latest of several pings (RFC 6455 §5.5.3). A pong without a
+// payload answers a heartbeat.
 func (p *pings) answered(payload []byte) {
+	if len(payload) == 0 {
+		p.heartbeat.pong()
+	}
 	if len(payload) != 8 {
 		return
 	}

@@ -368,6 +368,7 @@ func (c *Conn) receive(ctx context.Context, p []byte) (n int, err error) {
 		return 0, c.readFailed(err)
 	}
 	c.reads.Add(1)
+	c.received.bytes.Add(uint64(n))
 	c.in.lastRead = n
 	return n, nil // an error that came along comes again
 }

@@ -67,6 +67,9 @@ const (
 	protocols = iota
 )
 
+// String returns the protocol's name in logs and figures.
+func (wire protocol) String() string { return [protocols]string{"plain", "socket.io"}[wire] }
+
 // form returns the message in the form for clients of the protocol.
 func (m *message) form(wire protocol) *wireForm {
 	f := &m.forms[wire]

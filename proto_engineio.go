@@ -70,6 +70,11 @@ func parseEngine(op opcode, text, scratch []byte) (enginePacket, *Error) {
 	return enginePacket{}, &Error{Message: "packet: expected a type from 0 to 6, or b"}
 }
 
+// isEnginePong reports whether a message is a pong.
+func isEnginePong(op opcode, p []byte) bool {
+	return op == opText && len(p) > 0 && engineType(p[0]) == enginePong
+}
+
 // appendEngine appends a packet in its text form: the data of engineBase64 is base64 already.
 func appendEngine(dst []byte, kind engineType, data []byte) []byte {
 	return append(append(dst, byte(kind)), data...)

@@ -216,7 +216,11 @@ func (s *session) start() {
 // receive implements messageHandler.
 func (s *session) receive(op opcode, p []byte) error {
 	if op != opContinuation {
-		s.reading.last = !s.conn.Load().moreInput.Load()
+		conn := s.conn.Load()
+		s.reading.last = !conn.moreInput.Load()
+		if s.protocol == plainProtocol || !isEnginePong(op, p) {
+			conn.received.messages.Add(1)
+		}
 		s.codec.receive(s, op, p)
 	}
 	return nil

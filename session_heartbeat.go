@@ -176,6 +176,15 @@ var pingForms = func() (forms [protocols]*wireForm) {
 	return forms
 }()
 
+// pong notes a pong of Engine.IO. One that comes by another transport than its ping is not timed.
+func (s *session) pong() {
+	if conn := s.conn.Load(); conn != nil {
+		conn.pings.heartbeat.pong()
+	} else {
+		s.poll.counts.roundTrip.pong()
+	}
+}
+
 // ping queues a ping; the pings that are due at a time leave like a broadcast. If it cannot be
 // queued although nobody has begun to close the connection, writing has failed and reading has not
 // noticed: ping ends the session and reports false.

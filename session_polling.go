@@ -26,6 +26,7 @@ type polling struct {
 	codec    *socketIOCodec // the session's
 	size     atomic.Int64   // limit of a POST, in bytes
 	received atomic.Uint32  // requests, and pieces of their bodies
+	counts   pollCounts
 
 	mu sync.Mutex // guards:
 	pollQueue
@@ -46,6 +47,13 @@ const (
 	pollUpgraded           // a WebSocket has taken over; no request is served
 	pollEnded              // no request is served, except for a GET that waits
 )
+
+// pollCounts count what has gone over the requests: as messages the packets but pings, pongs, and
+// what closes or upgrades, and as bytes the bodies of POSTs and of responses to GETs, compressed.
+type pollCounts struct {
+	received, sent trafficCount
+	roundTrip      pingTimer
+}
 
 // pollQueue holds the packets that wait for a GET. It has no lock: polling.mu guards it.
 type pollQueue struct {
@@ -131,6 +139,14 @@ func (f *wireForm) textPackets() [][]byte {
 
 // push implements transport.
 func (t *polling) push(f *wireForm, volatile bool, _ pusher) (v pushResult, wake bool) {
+	v, wake = t.pushUncounted(f, volatile)
+	if v <= pushOverLimit {
+		t.counts.sent.messages.Add(uint64(1 + len(f.base64)))
+	}
+	return v, wake
+}
+
+func (t *polling) pushUncounted(f *wireForm, volatile bool) (v pushResult, wake bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	status := t.pollQueue.status()
@@ -158,7 +174,8 @@ func (t *polling) pushPing(f *wireForm) (queued, wake bool) {
 	if waits {
 		return true, false
 	}
-	v, wake := t.push(f, false, forBroadcast)
+	t.counts.roundTrip.ping()
+	v, wake := t.pushUncounted(f, false)
 	return v != pushRefused, wake
 }
 

@@ -32,7 +32,8 @@ func (t *polling) writePayload(w http.ResponseWriter, r *http.Request, p payload
 		}
 		header.Set("Content-Length", strconv.Itoa(len(body)))
 	}
-	_, err := w.Write(body)
+	n, err := w.Write(body)
+	t.counts.sent.bytes.Add(uint64(max(n, 0)))
 	return err
 }
 

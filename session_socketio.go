@@ -113,6 +113,8 @@ func (c *socketIOCodec) receiveEngine(s *session, p enginePacket) *Error {
 		return &Error{Message: "packet: expected no ping, which is the server's to send"}
 	case p.kind == enginePong && string(p.data) == "probe":
 		s.sendText(append(newFrame(1), byte(engineNoop)))
+	case p.kind == enginePong:
+		s.pong()
 	}
 	return nil
 }

@@ -77,12 +77,18 @@ type webSocket struct{ *Conn }
 func (t webSocket) push(f *wireForm, volatile bool, by pusher) (v pushResult, wake bool) {
 	frame := f.frame(t.compression)
 	if volatile {
-		return t.out.pushVolatile(frame, by)
+		v, wake = t.out.pushVolatile(frame, by)
+	} else {
+		v, wake = t.out.push(frame, by)
 	}
-	return t.out.push(frame, by)
+	if attached := len(f.base64); attached > 0 && v <= pushOverLimit && by != forWriter {
+		t.out.pushedMore(attached)
+	}
+	return v, wake
 }
 
 func (t webSocket) pushPing(f *wireForm) (queued, wake bool) {
+	t.pings.heartbeat.ping()
 	return t.out.pushControl(opPing, f.whole)
 }
 func (t webSocket) agreed() compression                     { return t.compression }

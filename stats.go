@@ -45,7 +45,8 @@ type RefusedStats struct {
 	Use          uint64 `json:"use"`          // by a function of Namespace.Use
 	Full         uint64 `json:"full"`         // over Limits.Connections or Limits.Pending
 	PerClient    uint64 `json:"perClient"`    // over Limits.ConnectionsPerClient
-	Malformed    uint64 `json:"malformed"`    // what is no handshake, or has too large headers
+	Malformed    uint64 `json:"malformed"`    // what breaks a protocol or has too large headers
+	Unknown      uint64 `json:"unknown"`      // requests of polling for a session that is not known here
 	ShuttingDown uint64 `json:"shuttingDown"` // during Shutdown
 }
 
@@ -57,9 +58,16 @@ type NamespaceStats struct {
 
 // TrafficStats count what has gone in one direction.
 type TrafficStats struct {
-	Events   uint64 `json:"events"`   // with acknowledgements not among them
-	Messages uint64 `json:"messages"` // messages of WebSockets and packets of polling, heartbeats not among them
-	Bytes    uint64 `json:"bytes"`    // on the wire, with frame headers, before TLS
+	// Events are, of what was received, the events of clients, with those that cannot be handled,
+	// but without acknowledgements; of what was sent, Emits and Calls, each once, however many
+	// clients of this node it reaches: see Deliveries.
+	Events uint64 `json:"events"`
+	// Messages are messages of WebSockets and packets of polling, but for heartbeats and those that
+	// only close or upgrade. To clients they count when they are queued.
+	Messages uint64 `json:"messages"`
+	// Bytes are, of WebSockets, all that follows the handshake, before TLS; of polling, the bodies
+	// of POSTs and of the responses to GETs, compressed as they are.
+	Bytes uint64 `json:"bytes"`
 }
 
 // HandlerStats are of the application's functions that handle events.
