@@ -35,10 +35,14 @@ const everyNode = "nodes"
 
 func nodeTopic(node string) string { return "node:" + node }
 
-// roomTopic returns the topic of the events for a room, or for a whole namespace if room is empty.
+// roomTopic returns the topic of the events for a room, that of a user included, or for a whole
+// namespace if room is empty.
 func roomTopic(namespace, room string) string {
 	if room == "" {
 		return "namespace:" + namespace
+	}
+	if user, ok := userOf(room); ok {
+		return "user:" + namespace + "," + user
 	}
 	return "room:" + namespace + "," + room
 }

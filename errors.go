@@ -26,6 +26,10 @@ var (
 	ErrRoomName = errors.New("atrium: unusable room name")
 	// ErrTooManyRooms is returned when a socket would be in more rooms than Limits.Rooms allows.
 	ErrTooManyRooms = errors.New("atrium: too many rooms")
+	// ErrUserID is returned when the id of a user is empty, too long or not UTF-8.
+	ErrUserID = errors.New("atrium: unusable user id")
+	// ErrUserSet is returned when the user of a socket would change.
+	ErrUserSet = errors.New("atrium: the user of a socket does not change")
 	// ErrTooManyCalls is returned when as many Calls wait for a socket's answer as Limits.Calls
 	// allows.
 	ErrTooManyCalls = errors.New("atrium: too many calls wait for an answer")

@@ -80,3 +80,46 @@ func deleteNamed[E keyed](list []E, set []string, removed func(E)) []E {
 		return in
 	})
 }
+
+// userMark begins the name of a room whose members are the sockets of a user; the user's id
+// follows. UTF-8 has no such byte, so that Join refuses the name, and every other method that takes
+// names of rooms leaves it out: the application reaches these rooms by the id of the user alone. In
+// a set of names they come last.
+const userMark = "\xff"
+
+const maxUserID = 256 // in bytes
+
+// userRoom returns the name of the room of a user.
+func userRoom(id string) string { return userMark + id }
+
+// userOf returns the user whose room has that name. ok is false if the room is no user's.
+func userOf(room string) (id string, ok bool) { return strings.CutPrefix(room, userMark) }
+
+// userAmong returns the user whose room is in the list, of which a socket's has one at most; ""
+// without one.
+func userAmong[E keyed](rooms []E) string {
+	if n := len(rooms); n > 0 {
+		if user, ok := userOf(rooms[n-1].key()); ok {
+			return user
+		}
+	}
+	return ""
+}
+
+// withoutUsers returns the names but for those of users' rooms. It does not change names.
+func withoutUsers(names []string) []string {
+	isUser := func(name string) bool { return strings.HasPrefix(name, userMark) }
+	if slices.ContainsFunc(names, isUser) {
+		return slices.DeleteFunc(slices.Clone(names), isUser)
+	}
+	return names
+}
+
+// splitUsers splits a set of names into those of rooms, and the users whose rooms the others are.
+func splitUsers(set []string) (rooms, users []string) {
+	at, _ := slices.BinarySearch(set, userMark)
+	for _, room := range set[at:] {
+		users = append(users, room[len(userMark):])
+	}
+	return set[:at], users
+}

@@ -20,11 +20,11 @@ type Namespace struct {
 	registry *registry[*Socket] // shared by the namespaces that one OfFunc stands for
 	everyone *room
 
-	// mu may be taken while a room's lock is held, never the other way round. It guards the two
-	// maps.
-	mu    sync.RWMutex
-	byID  map[string]*Socket
-	rooms map[string]*room
+	// mu may be taken while a room's lock is held, never the other way round. It guards the maps.
+	mu     sync.RWMutex
+	byID   map[string]*Socket
+	rooms  map[string]*room
+	places map[string][]*Socket // of users, by id, those that came first first; empty without Limits.SocketsPerUser
 
 	recovery *recovery // nil: off
 	refs     int       // the sockets, and one for Of: at zero the namespace goes; guarded by the hub's lock
@@ -33,7 +33,7 @@ type Namespace struct {
 // newNamespace makes a namespace. It shares the registered functions and the bound of Recovery with
 // like, the namespace of an OfFunc, unless that is nil.
 func newNamespace(h *Hub, name string, like *Namespace) *Namespace {
-	n := &Namespace{hub: h, name: name, byID: make(map[string]*Socket), rooms: make(map[string]*room)}
+	n := &Namespace{hub: h, name: name, byID: make(map[string]*Socket), rooms: make(map[string]*room), places: make(map[string][]*Socket)}
 	n.everyone = newRoom(n, "")
 	n.recovery = newRecovery(n)
 	if like == nil {
@@ -147,6 +147,9 @@ func (n *Namespace) LocalRooms() []RoomInfo {
 	n.mu.RUnlock()
 	list := make([]RoomInfo, 0, len(rooms))
 	for _, r := range rooms {
+		if _, isUser := userOf(r.name); isUser {
+			continue
+		}
 		if members := r.count(); members > 0 {
 			list = append(list, RoomInfo{r.name, members})
 		}

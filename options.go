@@ -65,6 +65,12 @@ type Options struct {
 	// if its context does not last that long. Zero means 1,000.
 	DrainRate int
 
+	// ReplaceOldest lets a client in whose user has as many sockets as Limits.SocketsPerUser
+	// allows, and disconnects the one of them that has been connected longest, in the way of
+	// DisconnectWith(1008, "connected elsewhere"): OnDisconnect is told ReasonReplaced. Zero means
+	// that the client is refused.
+	ReplaceOldest bool
+
 	// Limits bounds what clients can make the hub hold. Zero means the default of each.
 	Limits Limits
 	// Timeouts bounds how long things may take, and sets how often clients are pinged. Zero means
@@ -97,6 +103,7 @@ type Options struct {
 	//	       cannot be hijacked; offered subprotocols of which none is known; an unknown namespace,
 	//	       or one more than 100; a message over Limits.MessageBytes; events over
 	//	       Limits.EventsPerSecond, or while as many acknowledgements are owed as Limits.Calls;
+	//	       a client whose user has as many sockets as Limits.SocketsPerUser;
 	//	       queues over Limits.TotalQueuedBytes; a client that did not take what was queued when it was
 	//	       disconnected; handlers that Shutdown waits for; a Recovery.Path that cannot be used, or
 	//	       that another hub holds; what the hub before this one has saved and cannot be used; a
@@ -144,6 +151,14 @@ type Limits struct {
 	Attachments int
 	// Rooms bounds the rooms that one socket is in. Zero means 1000.
 	Rooms int
+	// SocketsPerUser bounds the sockets that one user (Socket.SetUser) has in a namespace at a time
+	// on this hub: on a cluster each node counts its own. One more is refused, when its Use
+	// functions have passed, with a message that says so; with Options.ReplaceOldest the oldest
+	// ends instead. Clients that are away (Options.Recovery) do not count, and one that comes back
+	// when others have its place begins anew, to be refused like others. What a broken connection
+	// has left counts until that is noticed, but not against the client that comes back to it by
+	// Recovery. Zero means no bound.
+	SocketsPerUser int
 
 	// InboxEvents bounds the events of one socket that were received and not yet handled. While
 	// they are that many, its client is not read from. A Socket.IO client may have up to 100
@@ -236,6 +251,7 @@ func (o Options) normalize() Options {
 		setDefault(&o.Limits.QueuedBytes, defaultMaxQueued, "Limits.QueuedBytes"),
 		setDefault(&o.Limits.TotalQueuedBytes, noBound, "Limits.TotalQueuedBytes"),
 		setDefault(&o.Limits.Rooms, 1000, "Limits.Rooms"),
+		setDefault(&o.Limits.SocketsPerUser, noBound, "Limits.SocketsPerUser"),
 		setDefault(&o.Limits.InboxEvents, 256, "Limits.InboxEvents"),
 		setDefault(&o.Limits.InboxBytes, 1<<20, "Limits.InboxBytes"),
 		setDefault(&o.Limits.EventsPerSecond, 0, "Limits.EventsPerSecond"),

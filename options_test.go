@@ -20,6 +20,7 @@ func TestOptionsDefaults(t *testing.T) {
 			MessageBytes:         1 << 20,
 			Attachments:          10,
 			Rooms:                1000,
+			SocketsPerUser:       noBound,
 			InboxEvents:          256,
 			InboxBytes:           1 << 20,
 			Calls:                1000,
@@ -119,7 +120,7 @@ func TestOptionsNumbers(t *testing.T) {
 	}, func(o ClientOptions, want string) {
 		wantPanic(t, want, "atrium: ClientOptions."+want, func() { NewClient("http://localhost", o) })
 	})
-	if hub != 25 || upgrade != 5 || dial != 6 || client != 16 {
+	if hub != 26 || upgrade != 5 || dial != 6 || client != 16 {
 		t.Errorf("%d, %d, %d, %d numeric options: is the new one normalized?", hub, upgrade, dial, client)
 	}
 }

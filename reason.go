@@ -34,6 +34,9 @@ const (
 	// message took longer than Timeouts.Message, or events came far faster than they were handled,
 	// or than Limits.EventsPerSecond allows.
 	ReasonForcedServerClose Reason = "forced server close"
+	// ReasonReplaced means that a later client of the same user has taken the socket's place; see
+	// Options.ReplaceOldest.
+	ReasonReplaced Reason = "connected elsewhere"
 	// ReasonSlowConsumer means that the client does not read fast enough; see Limits.QueuedBytes.
 	ReasonSlowConsumer Reason = "slow consumer"
 )

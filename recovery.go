@@ -12,7 +12,7 @@ import (
 )
 
 // Recovery says whether and how Socket.IO clients get back, after their connection broke, what they
-// had before: the same Socket.ID, rooms and values, and the events that were emitted for them
+// had before: the same Socket.ID, user, rooms and values, and the events that were emitted for them
 // meanwhile, in order and each once. It is Socket.IO's "connection state recovery", and
 // Socket.Recovered says that it took place.
 //

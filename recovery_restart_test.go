@@ -244,7 +244,7 @@ func TestRecoveryUnusableFile(t *testing.T) {
 		"empty":       {func([]byte) []byte { return nil }, "line 1: the end is missing"},
 		"foreign":     {func([]byte) []byte { return []byte("root:x:0:0:\n") }, "line 1: it is no JSON"},
 		"other JSON":  {func([]byte) []byte { return []byte("{}\n") }, "line 1: it was not written by a hub"},
-		"old version": {func(b []byte) []byte { return bytes.Replace(b, []byte(`"version":1`), []byte(`"version":7`), 1) }, "it has version 7, this release reads 1"},
+		"old version": {func(b []byte) []byte { return bytes.Replace(b, []byte(`"version":2`), []byte(`"version":7`), 1) }, "it has version 7, this release reads 1 to 2"},
 		"cut off":     {func(b []byte) []byte { return b[:len(b)-len(`"}`)-66] }, "the end is missing"},
 		"half":        {func(b []byte) []byte { return b[:bytes.LastIndexByte(b[:len(b)-1], '\n')+1] }, "the end is missing"},
 		"changed":     {func(b []byte) []byte { return bytes.Replace(b, []byte(`"until":1`), []byte(`"until":2`), 1) }, "the checksum is wrong"},

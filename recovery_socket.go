@@ -126,6 +126,10 @@ func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 		r.forget(k)
 		return false, false, false
 	}
+	if !s.acquirePlace(userAmong(k.rooms)) { // it is refused when the Use functions have passed
+		r.forget(k)
+		return false, false, false
+	}
 	s.assume(k)
 	s.session.accepted() // the bounds of a client that is not accepted yet are too small for what it has missed
 	for _, f := range missed {

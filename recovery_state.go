@@ -46,8 +46,9 @@ func (n *savedNamespace) wanted(now int64) bool {
 }
 
 const (
-	stateFormat  = "atrium recovery"
-	stateVersion = 1
+	stateFormat = "atrium recovery"
+	// stateVersion is 2 since sockets have users. Version 1 is read, too: it has none.
+	stateVersion = 2
 	// maxStateBytes bounds a state, in bytes. One takes a third more than Recovery.MaxBytes for
 	// each namespace, and the values.
 	maxStateBytes = 1 << 30
@@ -86,12 +87,15 @@ type stateEvent struct {
 	Sender      string   `json:"sender,omitempty"`
 	Scoped      bool     `json:"scoped,omitempty"`
 	Rooms       []string `json:"rooms,omitempty"`
+	Users       []string `json:"users,omitempty"`
 	Except      []string `json:"except,omitempty"`
+	ExceptUsers []string `json:"exceptUsers,omitempty"`
 }
 
 type stateClient struct {
 	PID    string                     `json:"pid"`
 	ID     string                     `json:"id"`
+	User   string                     `json:"user,omitempty"`
 	Start  uint64                     `json:"start"`
 	Sent   uint64                     `json:"sent"`
 	Left   uint64                     `json:"left"`
@@ -166,7 +170,9 @@ func (w *stateWriter) line(l stateLine) {
 
 func (w *stateWriter) event(e *keptEvent) {
 	out := stateEvent{Number: e.number, Mark: e.mark, Above: e.above, At: w.clock.toUnix(e.at), Packet: e.form.payload, Bare: e.form.bare,
-		Only: e.to.only, Sender: e.to.sender, Scoped: e.to.scoped, Rooms: e.to.rooms, Except: e.to.except}
+		Only: e.to.only, Sender: e.to.sender, Scoped: e.to.scoped}
+	out.Rooms, out.Users = splitUsers(e.to.rooms)
+	out.Except, out.ExceptUsers = splitUsers(e.to.except)
 	for _, text := range e.form.base64 {
 		out.Attachments = append(out.Attachments, string(text[len("b"):])) // as it travels by polling
 	}
@@ -174,12 +180,14 @@ func (w *stateWriter) event(e *keptEvent) {
 }
 
 func (w *stateWriter) client(c *savedClient) {
-	out := stateClient{PID: c.pid, ID: c.id, Start: c.start, Sent: c.sent, Left: c.left, Known: c.known, Until: w.clock.toUnix(c.until)}
+	out := stateClient{PID: c.pid, ID: c.id, User: userAmong(c.rooms), Start: c.start, Sent: c.sent, Left: c.left, Known: c.known, Until: w.clock.toUnix(c.until)}
 	if c.expiry != 0 {
 		out.Expiry = w.clock.toUnix(c.expiry)
 	}
 	for _, room := range c.rooms {
-		out.Rooms = append(out.Rooms, stateStay{Name: room.name, Since: room.since})
+		if _, isUser := userOf(room.name); !isUser {
+			out.Rooms = append(out.Rooms, stateStay{Name: room.name, Since: room.since})
+		}
 	}
 	for _, room := range c.lapsed {
 		out.Lapsed = append(out.Lapsed, stateStay{room.name, room.since, room.until})
@@ -236,8 +244,8 @@ func (h *stateHeader) check() error {
 	switch {
 	case h == nil || h.Format != stateFormat:
 		return errors.New("it was not written by a hub's Shutdown")
-	case h.Version != stateVersion:
-		return fmt.Errorf("it has version %d, this release reads %d", h.Version, stateVersion)
+	case h.Version < 1 || h.Version > stateVersion:
+		return fmt.Errorf("it has version %d, this release reads 1 to %d", h.Version, stateVersion)
 	}
 	return nil
 }
@@ -293,7 +301,7 @@ func (r *stateReader) event(n *savedNamespace, in *stateEvent) error {
 		return errors.New("event: it is empty")
 	}
 	e := keptEvent{number: in.Number, mark: in.Mark, above: in.Above, at: min(r.clock.toNano(in.At), r.clock.nano),
-		to: recipients{only: in.Only, sender: in.Sender, scoped: in.Scoped, rooms: setOf(in.Rooms), except: setOf(in.Except)}}
+		to: recipients{only: in.Only, sender: in.Sender, scoped: in.Scoped, rooms: union(in.Rooms, userRooms(in.Users)), except: union(in.Except, userRooms(in.ExceptUsers))}}
 	e.form.set(append(newFrame(len(in.Packet)), in.Packet...))
 	e.form.bare = in.Bare
 	for _, text := range in.Attachments {
@@ -330,6 +338,12 @@ func (r *stateReader) client(n *savedNamespace, in *stateClient) error {
 			return err
 		}
 		c.rooms = append(c.rooms, stay{room.Name, room.Since})
+	}
+	if in.User != "" {
+		if err := checkUserID(in.User); err != nil {
+			return err
+		}
+		c.rooms = append(c.rooms, stay{name: userRoom(in.User)})
 	}
 	for _, room := range in.Lapsed {
 		if err := checkRoom(room, nil); err != nil {

@@ -30,12 +30,12 @@ const stateHead = `{"state":{"format":"atrium recovery","version":1}}` + "\n"
 // exampleState is one of everything.
 func exampleState() savedState {
 	now := nanotime()
-	e := keptEvent{number: 7, at: now, to: recipients{scoped: true, rooms: []string{"a", "b"}, except: []string{"c"}, sender: "s"}}
+	e := keptEvent{number: 7, at: now, to: recipients{scoped: true, rooms: []string{"a", "b", userRoom("ü")}, except: []string{"c", userRoom("7")}, sender: "s"}}
 	e.form.encode(socketIOProtocol, newPacket(packetEvent, "/", "x", []byte(`"é"`)), []byte(`"7"`))
 	return savedState{
 		{name: "/", newest: 9, dropped: 3, events: []keptEvent{e}, clients: []savedClient{{
 			pid: strings.Repeat("p", pidLength), id: newSocketID("nodes"), start: 1, sent: 7, left: 8, until: now + int64(time.Minute), expiry: now + int64(time.Hour),
-			stays:  stays{rooms: []stay{{"a", 0}, {"b", 4}}, lapsed: []lapsed{{stay{"c", 1}, 2}}, known: 5},
+			stays:  stays{rooms: []stay{{"a", 0}, {"b", 4}, {userRoom("ü"), 0}}, lapsed: []lapsed{{stay{"c", 1}, 2}}, known: 5},
 			values: map[string]savedValue{"k": {json: json.RawMessage(`{"a":1}`)}, "p": {json.RawMessage(`"x"`), true}},
 		}}},
 		{name: "/empty"},

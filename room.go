@@ -166,10 +166,14 @@ func (n roomNames) fit(id string, most int) error {
 }
 
 // roomsToJoin returns those of the set that are to be added to a list of rooms: all that are not in
-// it or, with an error, none.
+// it or, with an error, none. The room of the socket's user does not count.
 func roomsToJoin[E keyed](list []E, rooms []string, most int) ([]string, error) {
 	added := notNamed(list, rooms)
-	if n := len(list) + len(added); n > most {
+	n := len(list) + len(added)
+	if userAmong(list) != "" {
+		n--
+	}
+	if n > most {
 		return nil, tooManyRooms(most, n)
 	}
 	return added, nil

@@ -17,11 +17,17 @@ import (
 type modelMember struct {
 	mailbox
 	live  bool
+	user  string
 	rooms map[string]bool
 }
 
 func (m *modelMember) inAny(names []string) bool {
 	return m.live && slices.ContainsFunc(names, func(name string) bool { return name == m.id || m.rooms[name] })
+}
+
+// is reports whether the socket is of one of the users.
+func (m *modelMember) is(users []string) bool {
+	return m.live && m.user != "" && slices.Contains(users, m.user)
 }
 
 type roomsModel struct {
@@ -61,6 +67,13 @@ func (m *roomsModel) someNames(most int) []string {
 	return names
 }
 
+// enter adds a socket of no user, or of one whose id is the name of a room.
+func (m *roomsModel) enter() {
+	users := append(modelRooms[:3:3], "")
+	user := users[m.rng.IntN(len(users))]
+	m.all = append(m.all, &modelMember{newMailboxOf(m.t, m.h, user), true, user, map[string]bool{}})
+}
+
 func (m *roomsModel) change() {
 	s := m.all[m.rng.IntN(len(m.all))]
 	switch op := m.rng.IntN(20); {
@@ -86,7 +99,7 @@ func (m *roomsModel) change() {
 		s.drop()
 		s.live = false
 	case len(m.live()) < 2*fewMembers: // so that rooms get an index, or need none
-		m.all = append(m.all, &modelMember{newMailbox(m.t, m.h), true, map[string]bool{}})
+		m.enter()
 	}
 }
 
@@ -101,7 +114,7 @@ func (m *roomsModel) emit() {
 	names := m.someNames(3)
 	toNames := func(s *modelMember) bool { return s.inAny(names) }
 	others := func(s *modelMember) bool { return s != sender }
-	switch m.rng.IntN(6) {
+	switch m.rng.IntN(8) {
 	case 0:
 		target, what = m.h.Except(), "everyone"
 	case 1:
@@ -115,9 +128,22 @@ func (m *roomsModel) emit() {
 		more := m.someNames(2)
 		target, what = m.h.To(names...).To(more...), fmt.Sprintf("To%q.To%q", names, more)
 		to = func(s *modelMember) bool { return s.inAny(names) || s.inAny(more) }
+	case 6:
+		target, what = m.h.ToUser(names...), fmt.Sprintf("ToUser%q", names)
+		to = func(s *modelMember) bool { return s.is(names) }
+	case 7:
+		more := m.someNames(2)
+		target, what = sender.ToUser(names...).To(more...), fmt.Sprintf("%s.ToUser%q.To%q", sender.id, names, more)
+		to = func(s *modelMember) bool { return others(s) && (s.is(names) || s.inAny(more)) }
 	case 5:
 		target, what = sender.alone(), sender.id
 		to = func(s *modelMember) bool { return s == sender }
+	}
+	if m.rng.IntN(4) == 0 {
+		except := m.someNames(2)
+		target, what = target.ExceptUser(except...), what+fmt.Sprintf(".ExceptUser%q", except)
+		before := to
+		to = func(s *modelMember) bool { return before(s) && !s.is(except) }
 	}
 	if m.rng.IntN(2) == 0 {
 		except := m.someNames(2)
@@ -205,7 +231,7 @@ func TestRoomsModel(t *testing.T) {
 				}
 			})
 			for range 3 {
-				m.all = append(m.all, &modelMember{newMailbox(t, m.h), true, map[string]bool{}})
+				m.enter()
 			}
 			for m.step = range 1000 {
 				if m.rng.IntN(2) == 0 {

@@ -88,7 +88,7 @@ type codec interface {
 	// refuse tells a client that its socket is not connected, and why; disconnect, that it was
 	// disconnected. Each has the socket leave, and decides whether the connection goes on.
 	refuse(s *Socket, message string, data []byte)
-	disconnect(s *Socket, status closeStatus)
+	disconnect(s *Socket, reason Reason, status closeStatus)
 }
 
 // closeStatus is the status code and the reason that a client is told when its socket is

@@ -88,9 +88,9 @@ func (c *plainCodec) refuse(s *Socket, message string, data []byte) {
 }
 
 // disconnect implements codec.
-func (c *plainCodec) disconnect(s *Socket, status closeStatus) {
+func (c *plainCodec) disconnect(s *Socket, reason Reason, status closeStatus) {
 	if status.Code == 0 {
-		status = closeStatus{StatusNormalClosure, string(ReasonServerDisconnect)}
+		status = closeStatus{StatusNormalClosure, string(reason)}
 	}
-	s.session.end(ReasonServerDisconnect, status.Code, status.Reason)
+	s.session.end(reason, status.Code, status.Reason)
 }

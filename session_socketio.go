@@ -201,8 +201,8 @@ func (c *socketIOCodec) refuse(s *Socket, message string, data []byte) {
 // disconnect implements codec: the client stays in its other namespaces. One that is not connected
 // yet is refused. A DISCONNECT packet has no payload, so that the status travels in an event ahead
 // of it.
-func (c *socketIOCodec) disconnect(s *Socket, status closeStatus) {
-	s.leave(ReasonServerDisconnect)
+func (c *socketIOCodec) disconnect(s *Socket, reason Reason, status closeStatus) {
+	s.leave(reason)
 	c.left.add(s.ns.name)
 	if !s.session.remove(s) {
 		return

@@ -133,7 +133,7 @@ func (s *Socket) joinRooms(rooms []string) error {
 
 // Leave takes the socket out of the rooms. Nothing that is emitted to them after Leave has returned
 // reaches it through them.
-func (s *Socket) Leave(rooms ...string) { s.member().leave(setOf(rooms)) }
+func (s *Socket) Leave(rooms ...string) { s.member().leave(setOf(withoutUsers(rooms))) }
 
 // leaveRooms is Leave for callers with the recovery's lock.
 func (s *Socket) leaveRooms(rooms []string) {
@@ -157,9 +157,11 @@ func (s *Socket) leaveRooms(rooms []string) {
 func (s *Socket) Rooms() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	names := make([]string, len(s.rooms))
-	for i, m := range s.rooms {
-		names[i] = m.name
+	names := make([]string, 0, len(s.rooms))
+	for _, m := range s.rooms {
+		if _, isUser := userOf(m.name); !isUser {
+			names = append(names, m.name)
+		}
 	}
 	return names
 }
@@ -169,7 +171,8 @@ func (s *Socket) In(room string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, in := findNamed(s.rooms, room)
-	return in
+	_, isUser := userOf(room)
+	return in && !isUser
 }
 
 // Disconnect disconnects the socket: it leaves its rooms at once, what was emitted to it before is

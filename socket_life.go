@@ -57,7 +57,7 @@ func (s *Socket) receive(in incoming) {
 // endTooFast ends the session because of an event over Limits.EventsPerSecond.
 func (s *Socket) endTooFast(in incoming, limit int) {
 	s.ns.hub.log.warn("atrium: a client sent too many events", slog.Int("limit", limit), clientText("event", in.name),
-		slog.String("socket", s.id), hint("Limits.EventsPerSecond is the limit"))
+		s.who(), hint("Limits.EventsPerSecond is the limit"))
 	problem := fmt.Sprintf("too many events: expected at most %d a second", limit)
 	if s.isConnected() { // nothing goes ahead of the connect message
 		s.replyError(in.name, in.ackID, problem, nil)
@@ -74,7 +74,7 @@ func (s *Socket) owe(change int32) {
 // refuseOwed refuses an event because as many acknowledgements as may are to come later.
 func (s *Socket) refuseOwed(e *Event, limit int) {
 	s.ns.hub.log.warn("atrium: refused an event over Limits.Calls", slog.Int("limit", limit), clientText("event", e.name),
-		slog.String("socket", s.id), hint("the handlers of so many of the socket's events have called Later, or are OnAck's, and not replied yet"))
+		s.who(), hint("the handlers of so many of the socket's events have called Later, or are OnAck's, and not replied yet"))
 	e.ReplyError(Errorf("too many events wait for their acknowledgements: expected at most %d", limit))
 }
 
@@ -142,12 +142,12 @@ func (s *Socket) run(in incoming, e *Event) {
 
 // logger implements sender.
 func (s *Socket) logger(event string) *slog.Logger {
-	return s.ns.hub.options.Logger.With(clientText("event", event), slog.String("socket", s.id))
+	return s.ns.hub.options.Logger.With(clientText("event", event), s.who())
 }
 
 // functionLogger is logger for a function that is not called for an event.
 func (s *Socket) functionLogger(name string) *slog.Logger {
-	return s.ns.hub.options.Logger.With(slog.String("function", name), slog.String("socket", s.id))
+	return s.ns.hub.options.Logger.With(slog.String("function", name), s.who())
 }
 
 // loggerOf returns the logger for the function that is running for the item.
@@ -201,13 +201,15 @@ func (s *Socket) enterAtOnce() {
 }
 
 // enter puts the socket into delivery, and the connect message ahead of everything delivered. It
-// reports false if the client has gone meanwhile. The connect message leaves when the socket is in
-// the rooms that it joined in Use.
+// reports false if the client has gone meanwhile, or is refused because its user has as many
+// sockets as may be. The connect message leaves when the socket is in the rooms that it joined in
+// Use.
 func (s *Socket) enter() bool {
 	r := s.ns.recovery
 	r.lock()
 	s.mu.Lock()
-	in := !s.hasLeft()
+	left := s.hasLeft()
+	in := !left && s.acquirePlace(userAmong(s.rooms))
 	wake := false
 	if in {
 		if r != nil && s.session.protocol == socketIOProtocol {
@@ -217,6 +219,10 @@ func (s *Socket) enter() bool {
 	}
 	s.mu.Unlock()
 	r.unlock()
+	if !in && !left {
+		s.refusePlace()
+		return false
+	}
 	s.awaitAll()
 	if wake {
 		s.session.transport().wake()
@@ -268,6 +274,7 @@ func (s *Socket) leaveLocked(reason Reason) {
 	if s.isConnected() {
 		state = socketLeft
 		s.ns.exit(s)
+		s.releasePlace()
 		for i, m := range s.rooms {
 			s.ns.leave(s, m.room)
 			s.rooms[i].room = nil

@@ -72,7 +72,7 @@ func (m member) leave(rooms []string) {
 // disconnect disconnects the member, for good.
 func (m member) disconnect(status closeStatus) {
 	if s := m.dismiss(); s != nil {
-		s.session.codec.disconnect(s, status)
+		s.session.codec.disconnect(s, ReasonServerDisconnect, status)
 	}
 }
 

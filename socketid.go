@@ -28,7 +28,7 @@ func newSocketID(node string) string {
 
 // nodeOfID returns the node that a socket id names. ok is false if name is not a socket id.
 func nodeOfID(name string) (node string, ok bool) {
-	if len(name) != socketIDLength {
+	if len(name) != socketIDLength || name[0] == userMark[0] {
 		return "", false
 	}
 	const checked = socketIDLength - idCheckLength

@@ -10,9 +10,9 @@ import (
 )
 
 // Target is a set of sockets to emit to, or to do something to: everyone in a namespace, the
-// members of rooms, or one socket, less those who are excepted. It is a value that does not change:
-// To, Except, Volatile, Compress and Local return another Target. All other methods act on the
-// sockets that belong to it when they are called.
+// members of rooms, the sockets of users, or one socket, less those who are excepted. It is a value
+// that does not change: To, ToUser, Except, ExceptUser, Volatile, Compress and Local return another
+// Target. All other methods act on the sockets that belong to it when they are called.
 //
 //	h.To("room-1", "room-2").Except(s.ID()).Volatile().Emit("cursor", x, y)
 //
@@ -69,7 +69,9 @@ func (n *Namespace) LocalSockets() []*Socket { return Target{ns: n}.LocalSockets
 // in. The first To narrows a target from everyone to the members of its rooms: To without rooms is
 // a target of nobody, so that s.To(s.Rooms()...) is right for a socket in no room, too. A socket's
 // id is a room for it alone.
-func (t Target) To(rooms ...string) Target {
+func (t Target) To(rooms ...string) Target { return t.to(withoutUsers(rooms)) }
+
+func (t Target) to(rooms []string) Target {
 	if t.only != nil {
 		t.only, t.sender = nil, t.only // s.Volatile().To("room") is s.To("room").Volatile()
 	}
@@ -80,7 +82,7 @@ func (t Target) To(rooms ...string) Target {
 
 // Except leaves out the members of the rooms, and sockets by their ids.
 func (t Target) Except(rooms ...string) Target {
-	t.except = union(t.except, rooms)
+	t.except = union(t.except, withoutUsers(rooms))
 	return t
 }
 
@@ -327,7 +329,7 @@ func (t Target) Join(ctx context.Context, rooms ...string) error {
 // does. Its error is ctx's, or a *ClusterError if nodes have not answered.
 func (t Target) Leave(ctx context.Context, rooms ...string) error {
 	m := t.message(clusterLeave)
-	m.names = setOf(rooms)
+	m.names = setOf(withoutUsers(rooms))
 	return t.everywhere(ctx, &m, func(context.Context) error {
 		for _, who := range t.members() {
 			who.leave(m.names)
@@ -375,6 +377,7 @@ func (t Target) LocalSockets() []*Socket {
 // SocketInfo describes a socket.
 type SocketInfo struct {
 	ID     string                     `json:"id"`
+	User   string                     `json:"user,omitempty"`   // see Socket.SetUser
 	Rooms  []string                   `json:"rooms"`            // by name
 	Values map[string]json.RawMessage `json:"values,omitempty"` // what SetPublic has set, as JSON
 }
@@ -389,7 +392,7 @@ func (t Target) sockets() []SocketInfo {
 	list := t.LocalSockets()
 	infos := make([]SocketInfo, len(list))
 	for i, s := range list {
-		infos[i] = SocketInfo{ID: s.id, Rooms: s.Rooms(), Values: s.publicValues()}
+		infos[i] = SocketInfo{ID: s.id, User: s.User(), Rooms: s.Rooms(), Values: s.publicValues()}
 	}
 	return infos
 }

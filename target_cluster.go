@@ -38,7 +38,14 @@ func (n *Namespace) subscribeAway(rooms []string) {
 func (s *Socket) awaitAll() {
 	if c := s.ns.hub.cluster; c != nil {
 		c.await(context.Background(), []string{everyNode, nodeTopic(c.node), roomTopic(s.ns.name, "")})
-		s.ns.await(context.Background(), s.Rooms())
+		s.mu.Lock()
+		stays := s.stays()
+		s.mu.Unlock()
+		rooms := make([]string, len(stays))
+		for i, stay := range stays {
+			rooms[i] = stay.name
+		}
+		s.ns.await(context.Background(), rooms)
 	}
 }
 
@@ -53,8 +60,9 @@ func (t Target) elsewhere() (node string, may bool) {
 		return "", true
 	}
 	node, _ = nodeOfID(t.rooms[0])
+	_, isUser := userOf(t.rooms[0])
 	// Nobody is in a room whose name is refused, and a broker may hang up on a topic of any length.
-	return node, node != c.node && !t.ns.hub.standsFor(node) && checkRoomName(t.rooms[0]) == nil
+	return node, node != c.node && !t.ns.hub.standsFor(node) && (isUser || checkRoomName(t.rooms[0]) == nil)
 }
 
 // message describes the target to other nodes.

@@ -125,11 +125,22 @@ type mailbox struct{ *Socket }
 
 func newMailbox(t testing.TB, h *Hub) mailbox {
 	t.Helper()
+	return newMailboxOf(t, h, "")
+}
+
+// newMailboxOf returns a mailbox of a user, unless that is empty.
+func newMailboxOf(t testing.TB, h *Hub, user string) mailbox {
+	t.Helper()
 	near, far := net.Pipe()
 	t.Cleanup(func() { near.Close(); far.Close() })
 	conn := newConn(far, connConfig{readLimit: 1 << 16, maxQueued: 1 << 30})
 	conn.out.state = writerWriting
 	s := h.newPlain(conn, &Handshake{}, context.Background())
+	if user != "" {
+		if err := s.SetUser(user); err != nil {
+			t.Fatal(err)
+		}
+	}
 	h.quota.acquire("")
 	if !h.add(s.session, "") || !s.enter() {
 		t.Fatal("the socket was not let in")
