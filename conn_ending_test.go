@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -102,6 +103,14 @@ func TestCloseWaitsForALateReaderOverTCP(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
 			c, p := setup{k, false}.start(t, UpgradeOptions{MaxQueuedBytes: 1 << 20})
+			// Little is left to be read when the close frame has left: then there is answerTimeout.
+			under := p.nc
+			if overTLS, ok := under.(*tls.Conn); ok {
+				under = overTLS.NetConn()
+			}
+			if err := under.(*net.TCPConn).SetReadBuffer(256 << 10); err != nil {
+				t.Fatal(err)
+			}
 			n := fill(t, c, 64<<10)
 			done := closing(c, StatusNormalClosure, "")
 			<-time.After(answerTimeout + 500*time.Millisecond)
