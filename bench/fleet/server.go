@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,7 +51,7 @@ type ServerOptions struct {
 type Figures struct {
 	Goroutines, Descriptors int
 	Heap, Resident          int64
-	Sockets                 int // that the hub has
+	Sockets, Timers         int // that the hub has
 	Errors                  int // that it has logged, but for those of a Bus
 }
 
@@ -245,7 +246,17 @@ func (s *server) beQuiet() {
 
 func (s *server) figures() Figures {
 	m := process.Own()
-	return Figures{Goroutines: m.Goroutines, Descriptors: process.Descriptors(), Heap: m.Heap, Resident: m.Resident, Sockets: s.count(), Errors: int(s.log.errors.Load())}
+	return Figures{
+		Goroutines: m.Goroutines, Descriptors: process.Descriptors(), Heap: m.Heap, Resident: m.Resident,
+		Sockets: s.count(), Timers: s.timers(), Errors: int(s.log.errors.Load()),
+	}
+}
+
+// timers returns how many time-outs the hub has scheduled, which it tells nobody. It reads without
+// the lock of their wheel: a figure may be a little old.
+func (s *server) timers() int {
+	wheel := reflect.ValueOf(s.hub).Elem().FieldByName("sessions").FieldByName("clock").Elem()
+	return int(wheel.FieldByName("count").Int())
 }
 
 // drain begins to let the clients go, and returns when that is known to a successor.

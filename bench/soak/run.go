@@ -267,6 +267,7 @@ func (s *soak) replace(n *fleet.Node) {
 const (
 	moreGoroutines  = 8
 	moreDescriptors = 8
+	moreTimers      = 8
 	moreHeap        = 4 << 20
 )
 
@@ -286,7 +287,7 @@ func (s *soak) end() error {
 			if last.Errors > 0 {
 				s.fleet.Fail(fmt.Errorf("node %d has logged %d errors", i+1, last.Errors))
 			}
-			if last.Sockets > 0 || last.Goroutines > first.Goroutines+moreGoroutines ||
+			if last.Sockets > 0 || last.Goroutines > first.Goroutines+moreGoroutines || last.Timers > first.Timers+moreTimers ||
 				last.Descriptors > first.Descriptors+moreDescriptors || last.Heap > first.Heap+moreHeap {
 				time.Sleep(time.Second)
 				return false

@@ -7,9 +7,9 @@ import (
 
 // print prints the figures as markdown, and what has happened.
 func (s *soak) print(w io.Writer) {
-	fmt.Fprintln(w, "| when | node | sockets | goroutines | descriptors | heap, KB | resident, KB |\n|---|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| when | node | sockets | goroutines | timers | descriptors | heap, KB | resident, KB |\n|---|---|---|---|---|---|---|---|")
 	for _, m := range s.figures {
-		fmt.Fprintf(w, "| %s | %d | %d | %d | %d | %d | %d |\n", m.When, m.Node, m.Sockets, m.Goroutines, m.Descriptors, m.Heap>>10, m.Resident>>10)
+		fmt.Fprintf(w, "| %s | %d | %d | %d | %d | %d | %d | %d |\n", m.When, m.Node, m.Sockets, m.Goroutines, m.Timers, m.Descriptors, m.Heap>>10, m.Resident>>10)
 	}
 	fmt.Fprintln(w)
 	for _, c := range s.counts() {
