@@ -60,7 +60,7 @@ func (a *admitted) release() {
 // check checks a request by itself, before the application is asked.
 func (h *Hub) check(r *http.Request) *refusal {
 	if h.isClosing() {
-		return shuttingDown()
+		return errShuttingDown
 	}
 	if size := handshakeSize(r); size > maxHandshake {
 		return &refusal{
@@ -71,10 +71,17 @@ func (h *Hub) check(r *http.Request) *refusal {
 	return checkOrigin(r, h.origins)
 }
 
-func shuttingDown() *refusal {
+var errShuttingDown = &refusal{
+	status: http.StatusServiceUnavailable, message: "the server is shutting down", header: append(retryIn("1"), "Connection", "close"),
+	entry: logEntry{level: slog.LevelDebug, message: "atrium: refused a client during Shutdown"},
+}
+
+// elsewhere sends a client to the same address by another connection. It has come by one that it
+// had kept: new ones are made to the next process.
+func elsewhere(r *http.Request) *refusal {
 	return &refusal{
-		status: http.StatusServiceUnavailable, message: "the server is shutting down", header: append(retryIn("1"), "Connection", "close"),
-		entry: logEntry{level: slog.LevelDebug, message: "atrium: refused a client during Shutdown"},
+		status: http.StatusTemporaryRedirect, message: errShuttingDown.message,
+		header: []string{"Location", "?" + r.URL.RawQuery, "Connection", "close"}, entry: errShuttingDown.entry,
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 // notice least:
 //
 //  1. It closes the listener, so that new connections are made to the next process. Those that are
-//     open stay: clients that poll go on with theirs.
+//     open stay: clients that poll go on with theirs. One that would begin a session by such a
+//     connection is sent to the same address by a new one, with 307.
 //  2. It calls Shutdown, which has Timeouts.Drain.
 //  3. It calls Shutdown of srv, which waits for other requests for the rest of that time, and then
 //     its Close.
@@ -35,7 +36,7 @@ func (h *Hub) Serve(ctx context.Context, srv *http.Server, l net.Listener) error
 		l, failed = net.Listen("tcp", cmp.Or(srv.Addr, defaultAddr(overTLS)))
 	}
 	if failed == nil {
-		failed = serveUntil(ctx, srv, l, overTLS)
+		failed = h.serveUntil(ctx, srv, l, overTLS)
 	}
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.options.Timeouts.Drain)
 	defer cancel()
@@ -58,7 +59,7 @@ func defaultAddr(overTLS bool) string {
 
 // serveUntil serves until ctx ends or srv is closed, and then returns nil, or until it fails. It
 // closes l, and leaves open the connections that have come by it.
-func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, overTLS bool) error {
+func (h *Hub) serveUntil(ctx context.Context, srv *http.Server, l net.Listener, overTLS bool) error {
 	ended := make(chan error, 1)
 	go func() {
 		if overTLS {
@@ -71,6 +72,7 @@ func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, overTLS b
 	case <-ctx.Done():
 		_ = l.Close()
 		<-ended // with the error of a closed listener
+		h.leave()
 		return nil
 	case err := <-ended:
 		_ = l.Close()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 )
 
 // ServeHTTP accepts WebSocket and Engine.IO clients. Other requests, and refused ones, get an HTTP
@@ -123,6 +124,9 @@ func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Valu
 func (h *Hub) openSession(w http.ResponseWriter, r *http.Request, overWebSocket bool) *refusal {
 	a, refused := h.admit(r)
 	if refused != nil {
+		if refused == errShuttingDown && !overWebSocket && h.hasLeft() {
+			return elsewhere(r)
+		}
 		return refused
 	}
 	defer a.release()
@@ -134,21 +138,36 @@ func (h *Hub) openSession(w http.ResponseWriter, r *http.Request, overWebSocket 
 	}
 	poll := newPolling(h, newSocketIOCodec(r, a.base, ""))
 	if !a.begin(poll.session) {
-		return shuttingDown()
+		return errShuttingDown
 	}
 	return poll.get(w, r)
 }
 
-// servePolled is serveSession for clients that Shutdown lets go as well: a POST that has crossed
-// the close packet is ignored, as what crosses a close frame is.
+// servePolled is serveSession for clients that move from one process to the next as well. Their
+// requests may come to either, by a connection that was kept or by a new one: a GET to the process
+// without their session gets the close packet, after which they come back.
+//
+// What a POST brings there is lost, as what crosses the close packet is. It is answered when no
+// predecessor can have the session any more: if the session went on, it would with a gap.
 func (h *Hub) servePolled(w http.ResponseWriter, r *http.Request, sid string, overWebSocket bool) *refusal {
 	refused := h.serveSession(w, r, sid, overWebSocket)
-	if refused == errSessionUnknown && r.Method == http.MethodPost && h.isClosing() {
-		w.Header().Set("Connection", "close")
-		writeOK(w)
-		return nil
+	closing := h.isClosing()
+	if refused != errSessionUnknown || overWebSocket || !closing && !h.succeeds() {
+		return refused
 	}
-	return refused
+	if closing {
+		w.Header().Set("Connection", "close")
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.options.Timeouts.Connect + pollWriteTimeout))
+	switch {
+	case r.Method == http.MethodGet:
+		writeClose(w)
+	case h.predecessorEnds(r.Context()):
+		writeOK(w)
+	default:
+		return refused
+	}
+	return nil
 }
 
 // serveSession serves a request of a session that has begun.

@@ -11,6 +11,7 @@ type liveSessions struct {
 	clients map[*session]string // the keys in the quota
 	polls   map[string]*polling // by Engine.IO session id, those whose clients have begun by polling
 	closing bool                // the hub is shutting down
+	left    bool                // and no longer listens: see Serve
 	missed  int                 // clients that ended since then without all that was queued for them
 	empty   chan struct{}       // closed when closing and no session is left
 }
@@ -19,6 +20,19 @@ func (h *Hub) isClosing() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.live.closing
+}
+
+// leave notes that new connections are not made to this hub any more.
+func (h *Hub) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.live.left = true
+}
+
+func (h *Hub) hasLeft() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.live.left
 }
 
 // list returns the live sessions.

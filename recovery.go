@@ -56,7 +56,8 @@ type Recovery struct {
 	// comes to the new one while the old one shuts down, with a connection that is not known here,
 	// waits until it has been handed over, for three quarters of Timeouts.Connect at most. It gets
 	// what either process has emitted: first what the old one has, then what the new one has since
-	// its New. Until then Join, Leave and Disconnect of the new process do not reach it. One that
+	// its New. A request of a session that polls, which is not known here either, gets the end of
+	// that session, so that its client comes back. Until then Join, Leave and Disconnect of the new process do not reach it. One that
 	// comes before the old process shuts down begins anew, so let the two overlap briefly. On
 	// systems without flock (Windows, Solaris) the processes must not overlap.
 	//

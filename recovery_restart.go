@@ -48,6 +48,7 @@ type succession struct {
 
 	// Guarded by Hub.mu.
 	drains    bool                       // the predecessor does
+	until     int64                      // nanotime until which its clients may come
 	changed   gate                       // opens when pending or drains changes
 	unclaimed map[string]*savedNamespace // by name: of namespaces that do not exist yet
 	unwanted  timer                      // drops them when nobody can come back any more
@@ -79,6 +80,7 @@ func (h *Hub) succeed() (left savedState) {
 		return nil
 	}
 	s.first = uint64(time.Now().UnixMicro())
+	s.until = after(h.options.Recovery.MaxDisconnection)
 	had := true
 	if o.Path != "" {
 		var err error
@@ -167,14 +169,34 @@ func (h *Hub) lookAtPredecessor() (drains bool) {
 	return drains
 }
 
+// succeeds reports whether clients of a predecessor may come.
+func (h *Hub) succeeds() bool {
+	if !h.options.Recovery.saves() {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &h.succession
+	return s.pending.Load() || nanotime() < s.until
+}
+
 // awaitPredecessor waits while the predecessor drains, for a client that is not known: it may be
 // one of those that are handed over. It reports false if that has taken too long, or ctx has ended.
 func (h *Hub) awaitPredecessor(ctx context.Context) bool {
 	h.lookAtPredecessor()
-	ctx, cancel := context.WithTimeout(ctx, h.options.Timeouts.Connect/4*3) // at the end of Connect it is cut
-	defer cancel()
 	s := &h.succession
-	return s.changed.await(ctx, &h.mu, func() bool { return !s.pending.Load() || !s.drains }) == nil
+	return h.awaitSuccession(ctx, func() bool { return !s.pending.Load() || !s.drains })
+}
+
+// predecessorEnds waits until the predecessor has ended, and reports likewise.
+func (h *Hub) predecessorEnds(ctx context.Context) bool {
+	return h.awaitSuccession(ctx, func() bool { return !h.succession.pending.Load() })
+}
+
+func (h *Hub) awaitSuccession(ctx context.Context, holds func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, h.options.Timeouts.Connect/4*3) // at the end of Connect a client is cut
+	defer cancel()
+	return h.succession.changed.await(ctx, &h.mu, holds) == nil
 }
 
 // load returns what the predecessor has left; nil if there is nothing that can be used. It is there
@@ -266,6 +288,7 @@ func (h *Hub) predecessorGone() {
 		return
 	}
 	h.succession.pending.Store(false)
+	h.succession.until = after(h.options.Recovery.MaxDisconnection)
 	h.succession.changed.open()
 	var all []*Namespace
 	for name, n := range h.namespaces {

@@ -13,8 +13,8 @@ const (
 	// pollLinger is how long a closed session waits for a GET to respond to, at most. A client that
 	// is still there sends its next one as soon as it has the response to the last.
 	pollLinger = 5 * time.Second
-	// leaveLinger is how long a session that its client has closed waits for a GET that may have
-	// been sent before.
+	// leaveLinger is how long a session waits for a GET that may have been sent before, when its
+	// client has closed it, or comes back to the next process for what it has missed.
 	leaveLinger = time.Second
 )
 
@@ -256,7 +256,7 @@ func (t *polling) awaitGet() {
 	}
 	wait := pollLinger
 	switch {
-	case t.code == noCloseFrame:
+	case t.code == noCloseFrame || t.handedOver():
 		wait = leaveLinger
 	case t.mode == deliverQueued:
 		wait = min(wait, t.session.hub.options.Timeouts.Close)
@@ -264,10 +264,15 @@ func (t *polling) awaitGet() {
 	t.linger = time.AfterFunc(wait, t.expire)
 }
 
+// handedOver reports whether the client gets what it misses from the next process.
+func (t *polling) handedOver() bool {
+	return t.code == StatusServiceRestart && t.session.hub.options.Recovery.saves()
+}
+
 // expire ends a closed session whose client has not come for what is queued. It locks.
 func (t *polling) expire() {
 	t.mu.Lock()
-	if len(t.packets) > 1 { // more than the close packet
+	if len(t.packets) > 1 && !t.handedOver() { // more than the close packet
 		t.unsent = notSent(t.bytes)
 	}
 	t.mu.Unlock()

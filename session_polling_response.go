@@ -17,11 +17,14 @@ import (
 // minGzip is the size in bytes from which a response is compressed.
 const minGzip = 1 << 10
 
+// pollContent is the type of a response to a GET.
+const pollContent = "text/plain; charset=UTF-8"
+
 // writePayload writes packets as the response to a GET.
 func (t *polling) writePayload(w http.ResponseWriter, r *http.Request, p payload) error {
 	body := appendPayload(nil, p.packets)
 	header := w.Header()
-	setContent(header, "text/plain; charset=UTF-8")
+	setContent(header, pollContent)
 	if !encodesResponses(header) {
 		if len(body) >= minGzip && !p.bare && !t.session.hub.options.DisablePollingCompression {
 			header.Add("Vary", "Accept-Encoding")
@@ -70,6 +73,12 @@ func (t *polling) parting(w http.ResponseWriter) {
 func writeOK(w http.ResponseWriter) {
 	setContent(w.Header(), "text/html")
 	_, _ = io.WriteString(w, "ok") // the client's next request tells whether it got it
+}
+
+// writeClose writes the close packet as the response to a GET of no session.
+func writeClose(w http.ResponseWriter) {
+	setContent(w.Header(), pollContent)
+	_, _ = w.Write([]byte{byte(engineClose)}) // a client that does not get it sends no other request
 }
 
 // maxLead bounds how long before its deadline a request gets its response.

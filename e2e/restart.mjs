@@ -6,6 +6,7 @@ import './restart-witness.js';
 const url = process.argv[2];
 watchSocketIO('Node', io, url);
 watchSocketIO('Node, WebSocket', io, url, ['websocket']);
+watchSocketIO('Node, polling', io, url, ['polling']);
 createInterface({ input: process.stdin })
   .on('line', () => console.log(JSON.stringify(witnesses)))
   .on('close', () => process.exit());

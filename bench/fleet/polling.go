@@ -63,7 +63,7 @@ func (p *polling) ask(method, body string) (string, error) {
 	if method == "POST" {
 		r.Header.Set("Content-Type", "text/plain;charset=UTF-8")
 	}
-	response, err := p.http.RoundTrip(r)
+	response, err := (&http.Client{Transport: p.http}).Do(r) // which follows a 307
 	if err != nil {
 		return "", err
 	}
