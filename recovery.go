@@ -57,9 +57,10 @@ type Recovery struct {
 	// waits until it has been handed over, for three quarters of Timeouts.Connect at most. It gets
 	// what either process has emitted: first what the old one has, then what the new one has since
 	// its New. A request of a session that polls, which is not known here either, gets the end of
-	// that session, so that its client comes back. Until then Join, Leave and Disconnect of the new process do not reach it. One that
-	// comes before the old process shuts down begins anew, so let the two overlap briefly. On
-	// systems without flock (Windows, Solaris) the processes must not overlap.
+	// that session, so that its client comes back. Until then Join, Leave and Disconnect of the new
+	// process do not reach it. One that comes before the old process shuts down begins anew, so let
+	// the two overlap briefly. On systems without flock (Windows, Solaris) the processes must not
+	// overlap.
 	//
 	// Of the values that the application has Set, JSON is kept, from which Value makes what it was.
 	// A client with a value that JSON does not carry begins anew, and the log names the type:
