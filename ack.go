@@ -38,7 +38,7 @@ func (t Target) call(ctx context.Context, m *message) []Reply {
 	c := &call{id: h.calls.Add(1) - 1, waiting: 1, done: make(chan struct{})}
 	m.ackID = c.id
 	t.deflate(m)
-	d := deliveries.Get().(*delivery)
+	d := acquireDelivery(h)
 	c.mu.Lock()
 	t.each(func(s *Socket) {
 		if c.expect(s) {
@@ -183,6 +183,7 @@ func (s *Socket) acknowledge(id int64, answer args, fail *Error) bool {
 	if id >= s.ns.hub.calls.Load() {
 		return false
 	}
+	s.record(tappedAck, false, eventData{args: answer, ackID: id})
 	if c, pending := s.calls.remove(id); pending {
 		c.reply(c.index, newReply(answer, fail))
 	}

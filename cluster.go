@@ -235,7 +235,7 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		c.answered(&m)
 	case clusterCall: // it lasts as long as one client does not reply
 		c.serve(&m, &c.requests.calling)
-	case clusterJoin, clusterLeave, clusterDisconnect, clusterSockets, clusterCount, clusterRooms:
+	case clusterJoin, clusterLeave, clusterDisconnect, clusterSockets, clusterCount, clusterRooms, clusterStats:
 		c.serve(&m, &c.requests.answering)
 	default:
 		c.counts.malformed.Add(1)

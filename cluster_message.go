@@ -32,6 +32,7 @@ const (
 	clusterSockets    // values: a SocketInfo each
 	clusterCount      // values: one number
 	clusterRooms      // values: a RoomInfo each
+	clusterStats      // values: one nodeStats
 )
 
 // followsEvents reports whether the request must not overtake the events that its sender has

@@ -148,6 +148,13 @@ func (q *queue[T]) current() (item T, since int64, ok bool) {
 	return *q.items.at(0), q.since, true
 }
 
+// length returns how many items are in the queue, that included which is being handled.
+func (q *queue[T]) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.items.len()
+}
+
 // idle reports whether nothing is in the queue, nor being handled.
 func (q *queue[T]) idle() bool {
 	q.mu.Lock()

@@ -29,6 +29,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *Hub) logRefusal(r *http.Request, e logEntry) {
 	if e.message != "" {
+		h.log.lately.add(e.message, r.RemoteAddr, e.attrs...)
 		attrs := append(slices.Clip(e.attrs), clientText("path", r.URL.Path), clientText("remote", r.RemoteAddr))
 		h.log.log(e.level, e.message, attrs...)
 	}

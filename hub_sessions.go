@@ -13,6 +13,8 @@ type liveSessions struct {
 	closing bool                // the hub is shutting down
 	left    bool                // and no longer listens: see Serve
 	missed  int                 // clients that ended since then without all that was queued for them
+	over    bool                // Shutdown has ended
+	inspect map[*inspector]bool // that have viewers
 	empty   chan struct{}       // closed when closing and no session is left
 }
 

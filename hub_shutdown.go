@@ -68,6 +68,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		errs = append(errs, h.cluster.close(ctx)) // also if ctx has ended, or the others would wait 5 seconds for its answers
 	}
 	errs = append(errs, h.handOver(ctx))
+	h.endInspectors(ctx)
 	return errors.Join(errs...)
 }
 
@@ -119,16 +120,20 @@ func (h *Hub) runningHandlers() []runningHandler {
 	return running
 }
 
-func (r runningHandler) String() string {
-	what := "OnDisconnect"
-	switch r.in.kind {
+// function names the function of the application that handles an item.
+func (in incoming) function() string {
+	switch in.kind {
 	case incomingConnect:
-		what = "Use or OnConnect"
+		return "Use or OnConnect"
 	case incomingEvent, incomingProblem:
-		what = fmt.Sprintf("event %.100q", r.in.name)
+		return fmt.Sprintf("event %.100q", in.name)
 	}
+	return "OnDisconnect"
+}
+
+func (r runningHandler) String() string {
 	since := time.Duration(nanotime() - r.since)
-	return fmt.Sprintf("%s of socket %s, for %v", what, r.id, since.Round(time.Millisecond))
+	return fmt.Sprintf("%s of socket %s, for %v", r.in.function(), r.id, since.Round(time.Millisecond))
 }
 
 // describeHandlers returns the first of a list, as text.

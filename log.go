@@ -25,6 +25,7 @@ const (
 // Its methods are safe for concurrent use.
 type limitedLog struct {
 	logger *slog.Logger
+	lately incidents // of a hub: what it has refused, whether it was logged or not
 
 	mu    sync.Mutex // guards:
 	kinds map[string]*logKind

@@ -123,6 +123,13 @@ func (r *room) each(visit func(*Socket)) {
 	}
 }
 
+// list returns the members.
+func (r *room) list() []*Socket {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Clone(r.members)
+}
+
 func (r *room) count() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

@@ -24,6 +24,7 @@ func (reason Reason) closeMode() closeMode {
 type sessionShared struct {
 	clock       *wheel
 	flusher     *flusher
+	taps        taps // changed under Hub.mu
 	timeouts    timeouts
 	compression compression                 // before any handshake
 	windows     [protocols][16]atomic.Int32 // by windowBits: how many clients have agreed on compression
@@ -289,7 +290,12 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 		return
 	}
 	s.hub.sessions.clock.stop(&s.timer)
-	for _, socket := range s.present() {
+	sockets := s.present()
+	if reason.blames() && len(sockets) > 0 {
+		s.hub.log.lately.add("disconnected a client: "+string(reason), sockets[0].handshake.remote,
+			clientText("problem", text), slog.String("socket", sockets[0].id))
+	}
+	for _, socket := range sockets {
 		socket.leave(reason)
 	}
 	s.onTransport(func(t transport) { t.close(code, text, reason.closeMode()) })

@@ -169,11 +169,13 @@ func (c *socketIOCodec) connect(s *session, p packet) *Error {
 		return nil
 	}
 	if s.crowded() {
+		s.hub.log.lately.add("refused a client one more namespace", c.handshake.remote, clientText("namespace", p.namespace))
 		s.hub.log.warn("atrium: refused a client one more namespace", clientText("namespace", p.namespace), slog.Int("limit", maxSockets))
 		return refuse(fmt.Sprintf("namespace: expected at most %d for one client", maxSockets))
 	}
 	n := s.hub.enterable(p.namespace)
 	if n == nil {
+		s.hub.log.lately.add("refused a client an unknown namespace", c.handshake.remote, clientText("namespace", p.namespace))
 		s.hub.log.warn("atrium: refused a client an unknown namespace", clientText("namespace", p.namespace),
 			hint("Hub.Of makes one, Hub.OfFunc many"))
 		return refuse("Invalid namespace")

@@ -49,6 +49,9 @@ func (s *Socket) receive(in incoming) {
 		s.endTooFast(in, limits.EventsPerSecond)
 		return
 	}
+	if in.kind == incomingEvent {
+		s.record(tappedEvent, false, in.eventData)
+	}
 	if s.inbox.push(in) == itemRefused {
 		s.session.end(ReasonForcedServerClose, StatusPolicyViolation, "too many events are waiting")
 	}
@@ -185,6 +188,8 @@ func (s *Socket) letIn(functions []func(*Socket) error) bool {
 	for _, use := range functions {
 		if err := errorOf(use(s)); err != nil {
 			message, data := publicError(err, s.functionLogger("Use"))
+			s.ns.hub.log.lately.add("refused a client by a Use function", s.handshake.remote,
+				clientText("namespace", s.ns.name), clientText("message", message))
 			s.session.codec.refuse(s, message, data)
 			return false
 		}
@@ -263,6 +268,7 @@ func (s *Socket) leave(reason Reason) {
 	s.mu.Unlock()
 	r.unlock()
 	if first {
+		s.record(tappedLeft, false, eventData{name: string(reason), ackID: noID})
 		s.calls.close()
 		s.inbox.pushLast(incoming{kind: incomingLeave, reason: reason})
 	}
@@ -312,5 +318,10 @@ func (s *Socket) send(p packet) {
 		return
 	}
 	p.namespace = s.ns.name
+	kind := tappedEvent
+	if p.kind == packetAck {
+		kind = tappedAck
+	}
+	s.record(kind, true, p.eventData)
 	s.session.sendPacket(p)
 }

@@ -159,7 +159,7 @@ func (n *Namespace) emitted(m *message) {
 
 // emit sends a message to the sockets of this node.
 func (t Target) emit(m *message) {
-	d := deliveries.Get().(*delivery)
+	d := acquireDelivery(t.ns.hub)
 	if t.ns.recovery == nil {
 		t.deliver(m, d)
 	} else {
@@ -213,9 +213,16 @@ func (t Target) single() *Socket {
 type delivery struct {
 	wake []waker
 	slow []*session
+	taps *tapTable
 }
 
 var deliveries = sync.Pool{New: func() any { return new(delivery) }}
+
+func acquireDelivery(h *Hub) *delivery {
+	d := deliveries.Get().(*delivery)
+	d.taps = h.sessions.taps.current.Load()
+	return d
+}
 
 func (d *delivery) push(s *Socket, m *message) {
 	if m.above != 0 && s.kept != nil && s.kept.start < m.above {
@@ -224,6 +231,13 @@ func (d *delivery) push(s *Socket, m *message) {
 	wake, slow := s.session.push(m.form(s.session.protocol), m.volatile, forBroadcast)
 	if m.number != 0 && s.kept != nil {
 		s.kept.sent = m.number
+	}
+	if d.taps != nil {
+		kind := tappedEvent
+		if m.volatile {
+			kind = tappedVolatile
+		}
+		d.taps.record(s.id, kind, true, m.eventData)
 	}
 	if wake {
 		d.wake = append(d.wake, s.session.transport())

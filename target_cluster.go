@@ -111,6 +111,9 @@ func (h *Hub) deliver(in *clusterMessage) {
 
 // answer implements clusterHost.
 func (h *Hub) answer(q *clusterMessage) [][]byte {
+	if q.kind == clusterStats {
+		return encodeAll([]nodeStats{h.nodeStats()})
+	}
 	t, ok := h.target(q)
 	if !ok {
 		return nil
