@@ -69,7 +69,7 @@ func TestTypesAreSmall(t *testing.T) {
 
 // Each mutex is one more place in the order of ARCHITECTURE.md.
 func TestMutexesAreFew(t *testing.T) {
-	const most = 25
+	const most = 26
 	var mutexes []string
 	forEachStruct(t, func(at token.Position, name string, fields []*ast.Field) {
 		for _, field := range fields {

@@ -57,32 +57,35 @@ type viewed struct {
 // socketRow is a socket in a list.
 type socketRow struct {
 	socket    *Socket
-	ID        string `json:"id"`
-	Namespace string `json:"namespace"`
-	Protocol  string `json:"protocol"`
-	Transport string `json:"transport"`
-	Remote    string `json:"remote"`
-	Rooms     int    `json:"rooms"`
-	Queued    int    `json:"queued"`    // bytes to the client
-	Waiting   int    `json:"waiting"`   // events of the client that are not handled yet
-	Connected int64  `json:"connected"` // Unix time in milliseconds
+	ID        string        `json:"id"`
+	User      string        `json:"user,omitempty"`
+	Namespace string        `json:"namespace"`
+	Protocol  string        `json:"protocol"`
+	Transport string        `json:"transport"`
+	Remote    string        `json:"remote"`
+	Rooms     int           `json:"rooms"`
+	Queued    int           `json:"queued"`    // bytes to the client
+	Waiting   int           `json:"waiting"`   // events of the client that are not handled yet
+	RoundTrip time.Duration `json:"roundTrip"` // nanoseconds; 0: not known
+	Received  uint64        `json:"received"`  // bytes, of the client's connection
+	Sent      uint64        `json:"sent"`
+	Connected int64         `json:"connected"` // Unix time in milliseconds
 }
 
 // newSocketRow describes a socket. It takes the socket's own locks, one after the other.
 func newSocketRow(s *Socket) socketRow {
+	f := s.session.figures()
 	row := socketRow{
-		socket: s, ID: s.id, Namespace: s.ns.name, Protocol: "plain", Transport: "WebSocket",
-		Remote: s.handshake.remote, Queued: s.Buffered(), Waiting: s.inbox.length(), Connected: s.handshake.time / int64(time.Millisecond),
-	}
-	if s.session.protocol == socketIOProtocol {
-		row.Protocol = "Socket.IO"
-	}
-	if s.session.conn.Load() == nil {
-		row.Transport = "polling"
+		socket: s, ID: s.id, Namespace: s.ns.name, Remote: s.handshake.remote, Protocol: f.protocol, Transport: f.transport,
+		Queued: f.queued, RoundTrip: f.roundTrip, Received: f.received.bytes, Sent: f.sent.bytes,
+		Waiting: s.inbox.length(), Connected: s.handshake.time / int64(time.Millisecond),
 	}
 	s.mu.Lock()
-	row.Rooms = len(s.rooms)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	row.User, row.Rooms = userAmong(s.rooms), len(s.rooms)
+	if row.User != "" {
+		row.Rooms-- // which is the user's
+	}
 	return row
 }
 
@@ -217,10 +220,10 @@ func (l *inspection) matchingSockets(v view) []*socketRow {
 	return rows
 }
 
-// matches reports whether a socket has the text, in small letters, in its id, its address or the
-// name of one of its rooms.
+// matches reports whether a socket has the text, in small letters, in its id, its address, its
+// user's id or the name of one of its rooms.
 func (row *socketRow) matches(search string) bool {
-	if search == "" || contains(row.ID, search) || contains(row.Remote, search) {
+	if search == "" || contains(row.ID, search) || contains(row.Remote, search) || contains(row.User, search) {
 		return true
 	}
 	return slices.ContainsFunc(row.socket.Rooms(), func(name string) bool { return contains(name, search) })
@@ -255,6 +258,8 @@ var socketOrders = map[string]func(a, b *socketRow) int{
 	"protocol":  func(a, b *socketRow) int { return strings.Compare(a.Protocol, b.Protocol) },
 	"transport": func(a, b *socketRow) int { return strings.Compare(a.Transport, b.Transport) },
 	"remote":    func(a, b *socketRow) int { return strings.Compare(a.Remote, b.Remote) },
+	"user":      func(a, b *socketRow) int { return strings.Compare(a.User, b.User) },
+	"roundTrip": func(a, b *socketRow) int { return cmp.Compare(a.RoundTrip, b.RoundTrip) },
 	"rooms":     func(a, b *socketRow) int { return cmp.Compare(a.Rooms, b.Rooms) },
 	"queued":    func(a, b *socketRow) int { return cmp.Compare(a.Queued, b.Queued) },
 	"waiting":   func(a, b *socketRow) int { return cmp.Compare(a.Waiting, b.Waiting) },

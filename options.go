@@ -107,7 +107,8 @@ type Options struct {
 	//	       queues over Limits.TotalQueuedBytes; a client that did not take what was queued when it was
 	//	       disconnected; handlers that Shutdown waits for; a Recovery.Path that cannot be used, or
 	//	       that another hub holds; what the hub before this one has saved and cannot be used; a
-	//	       type of values that cannot be saved
+	//	       type of values that cannot be saved; a request to Inspect that is not allowed; each
+	//	       action of Inspect, without a limit to their number
 	//	Info   an error of Accept that is no *Error; a request for a session that is not known here;
 	//	       a Bus that works again
 	//	Debug  an *Error of Accept; a client that comes during Shutdown; one that broke its protocol

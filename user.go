@@ -163,6 +163,7 @@ func (s *Socket) releasePlace() {
 // refusePlace refuses the client because its user has as many sockets as may be.
 func (s *Socket) refusePlace() {
 	most := s.ns.hub.options.Limits.SocketsPerUser
+	s.ns.hub.log.lately.add("refused a client over Limits.SocketsPerUser", s.handshake.remote, s.who(), slog.Int("limit", most))
 	s.ns.hub.log.warn("atrium: refused a client over Limits.SocketsPerUser", s.who(), slog.Int("limit", most),
 		hint("Options.ReplaceOldest disconnects the oldest instead"))
 	s.session.codec.refuse(s, fmt.Sprintf("user: expected at most %d connections at a time", most), nil)

@@ -1,7 +1,7 @@
 // The lists below the charts: sockets, rooms, what was refused, nodes. The hub searches, sorts and cuts them into pages of
 // 100 rows.
 
-import { bytes, count, lasting, make, nanoseconds, named, printable, put, rate, time } from './text.js';
+import { bytes, count, lasting, make, nanoseconds, named, printable, proper, put, rate, time } from './text.js';
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 100;
@@ -13,8 +13,8 @@ const COLUMNS = {
     { title: 'Socket', sort: 'id', cell: (row) => named(row.id), opens: true },
     { title: 'User', sort: 'user', cell: (row) => named(row.user ?? ''), minor: true, only: (rows) => rows.some((row) => row.user) },
     { title: 'Address', sort: 'remote', cell: (row) => named(row.remote), minor: true },
-    { title: 'Protocol', sort: 'protocol', cell: (row) => row.protocol, minor: true },
-    { title: 'Transport', sort: 'transport', cell: (row) => row.transport, minor: true },
+    { title: 'Protocol', sort: 'protocol', cell: (row) => proper(row.protocol), minor: true },
+    { title: 'Transport', sort: 'transport', cell: (row) => proper(row.transport), minor: true },
     { title: 'Namespace', sort: 'namespace', cell: (row) => named(row.namespace), minor: true, only: (rows) => rows.some((row) => row.namespace !== '/') },
     { title: 'Rooms', sort: 'rooms', cell: (row) => count(row.rooms), number: true, minor: true },
     { title: 'Queued', sort: 'queued', cell: (row) => bytes(row.queued), number: true },
@@ -116,7 +116,7 @@ export class Lists {
 
   // turn goes to the list that the address names.
   #turn() {
-    const list = location.hash.slice(1) in NAMES ? location.hash.slice(1) : 'sockets';
+    const list = Object.hasOwn(NAMES, location.hash.slice(1)) ? location.hash.slice(1) : 'sockets';
     const turned = list !== this.#view.list;
     for (const tab of document.querySelectorAll('.tabs a')) {
       if (tab.hash === '#' + list) tab.setAttribute('aria-current', 'page');
@@ -127,7 +127,7 @@ export class Lists {
     $('counts').hidden = list !== 'lately';
     $('counts').replaceChildren();
     if (list !== 'sockets') $('namespace').value = '';
-    $('search').placeholder = list === 'rooms' ? 'Room' : 'Id, room or address';
+    $('search').placeholder = list === 'rooms' ? 'Room' : 'Id, user, room or address';
     if (turned) $('search').value = '';
     const [sort, descending] = SORTS[list];
     const kept = list === 'sockets' ? { room: this.#view.room, namespace: this.#view.namespace } : { room: '', namespace: '' };

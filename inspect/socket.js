@@ -1,6 +1,6 @@
 // The dialog about one socket: what it is, the rooms it is in, its events as they come, and what can be done to it.
 
-import { bytes, lasting, make, nanoseconds, named, put, time } from './text.js';
+import { bytes, lasting, make, nanoseconds, named, proper, put, time } from './text.js';
 
 const $ = (id) => document.getElementById(id);
 const KEPT = 200; // events
@@ -73,10 +73,11 @@ export class SocketDialog {
     const facts = {
       Address: named(socket.remote),
       User: socket.user && named(socket.user),
-      Protocol: `${socket.protocol} over ${socket.transport}${socket.compression ? ', compressed' : ''}${socket.secure ? ', TLS' : ''}`,
+      Protocol: `${proper(socket.protocol)} over ${proper(socket.transport)}${socket.compression ? ', compressed' : ''}${socket.secure ? ', TLS' : ''}`,
       Namespace: named(socket.namespace),
       Connected: lasting(Date.now() - socket.connected) + (socket.recovered ? ', came back' : ''),
       'Round trip': socket.roundTrip ? nanoseconds(socket.roundTrip) : '–',
+      Traffic: `${bytes(socket.received)} in, ${bytes(socket.sent)} out`,
       'Queued for it': bytes(socket.queued),
       'Events to handle': `${socket.waiting}`,
       'Handling now': socket.handling ? `${socket.handling}, for ${lasting(socket.since)}` : 'nothing',

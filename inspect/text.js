@@ -34,6 +34,9 @@ export const rate = (n) => (n < 10_000 ? (n < 10 ? short(n) : whole.format(n)) :
 export const bytes = (n) => scaled(n, 1024, ['B', 'KiB', 'MiB', 'GiB']);
 export const nanoseconds = (n) => (n < 1e9 ? scaled(n / 1000, 1000, ['µs', 'ms', 's']) : `${short(n / 1e9)}\u202fs`);
 
+// What the hub calls protocols and transports is what people call so.
+export const proper = (name) => ({ 'socket.io': 'Socket.IO', websocket: 'WebSocket' })[name] ?? name;
+
 // lasting says how long milliseconds are, in its two largest units.
 export function lasting(ms) {
   let s = Math.max(0, Math.floor(ms / 1000));

@@ -28,11 +28,15 @@ func main() {
 	if err != nil {
 		log.Fatalf("chat: %v (choose another address with -addr)", err)
 	}
-	srv := &http.Server{Handler: chatroom.Handler(h), ReadHeaderTimeout: 5 * time.Second}
+	mux := http.NewServeMux()
+	mux.Handle("/", chatroom.Handler(h))
+	mux.Handle("/debug/atrium/", atrium.Inspect(h, nil)) // what the hub does: for this machine only
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	fmt.Printf("Chat is open at http://%s/\n", ln.Addr())
+	fmt.Printf("See what happens in it at http://%s/debug/atrium/\n", ln.Addr())
 	if err := h.Serve(ctx, srv, ln); err != nil {
 		log.Printf("chat: %v", err)
 	}

@@ -12,7 +12,7 @@ import (
 // maxIncidents is how many incidents a hub keeps.
 const maxIncidents = 64
 
-// incident is something that a client was refused, or was disconnected for. Its texts are printable.
+// incident is something that a client was refused, or was disconnected for. Its texts print.
 type incident struct {
 	Time   int64  `json:"time"` // Unix time in milliseconds
 	What   string `json:"what"`
