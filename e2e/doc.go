@@ -4,7 +4,8 @@
 // Python; and compression against Node: its zlib, and npm's ws as client and as server. It is a
 // module apart, so that what drives the browser never reaches a user of Atrium.
 //
-// The tests need Chromium or Chrome and Node in the PATH and nothing beyond the loopback interface.
+// The tests need Chromium or Chrome and Node in the PATH, Debian's nginx, caddy and haproxy for
+// those of proxies, and nothing beyond the loopback interface.
 // The one with Python is skipped unless Debian's python3-socketio, python3-requests and
 // python3-websocket are there:
 //

@@ -23,7 +23,7 @@ var fence = regexp.MustCompile("(?m)^(?:<!-- (\\S+)(?:: ([^>]+))? -->\n)?```(\\w
 // compiles and is tested.
 func TestSnippetsAreCode(t *testing.T) {
 	shown := make(map[string]bool)
-	for _, document := range []string{"GUIDE.md", "README.md", "CLUSTER.md", "SOCKETIO.md", "SECURITY.md"} {
+	for _, document := range []string{"GUIDE.md", "README.md", "CLUSTER.md", "SOCKETIO.md", "SECURITY.md", "RUNNING.md"} {
 		path := filepath.Join("..", document)
 		text, err := os.ReadFile(path)
 		if err != nil {
