@@ -47,7 +47,7 @@ func (t Target) call(ctx context.Context, m *message) []Reply {
 	})
 	c.settle()
 	c.mu.Unlock()
-	d.finish(h.sessions.flusher)
+	d.finish(h)
 
 	if _, ok := ctx.Deadline(); !ok {
 		clock := h.sessions.clock
@@ -115,6 +115,7 @@ func (c *call) settle() {
 func (c *call) giveUp(err error) {
 	for i, s := range c.sockets {
 		if _, pending := s.calls.remove(c.id); pending {
+			s.ns.hub.sessions.counters.unanswered.Add(1)
 			c.reply(i, Reply{Err: err})
 		}
 	}
@@ -164,9 +165,9 @@ func (p *pendingCalls) remove(id int64) (pendingCall, bool) {
 	return c, ok
 }
 
-// close sets ErrDisconnected as the reply to all calls, and lets none be added. The socket has
-// left.
-func (p *pendingCalls) close() {
+// close sets ErrDisconnected as the reply to all calls, and lets none be added. It returns how many
+// that were. The socket has left.
+func (p *pendingCalls) close() (unanswered int) {
 	p.mu.Lock()
 	pending := p.byID
 	p.byID, p.closed = nil, true
@@ -174,6 +175,7 @@ func (p *pendingCalls) close() {
 	for _, c := range pending {
 		c.reply(c.index, Reply{Err: ErrDisconnected})
 	}
+	return len(pending)
 }
 
 // acknowledge handles an acknowledgement from the client, in the goroutine that reads the
@@ -185,6 +187,7 @@ func (s *Socket) acknowledge(id int64, answer args, fail *Error) bool {
 	}
 	s.record(tappedAck, false, eventData{args: answer, ackID: id})
 	if c, pending := s.calls.remove(id); pending {
+		s.ns.hub.sessions.counters.answered.Add(1)
 		c.reply(c.index, newReply(answer, fail))
 	}
 	return true

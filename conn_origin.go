@@ -90,7 +90,7 @@ func checkOrigin(r *http.Request, allowed originList) *refusal {
 		if r.Header.Get("Sec-Fetch-Site") != "cross-site" || allowed.any {
 			return nil
 		}
-		return &refusal{status: http.StatusForbidden, message: "a cross-site request without an Origin header is refused",
+		return &refusal{kind: refusedOrigin, status: http.StatusForbidden, message: "a cross-site request without an Origin header is refused",
 			entry: warning("atrium: refused a cross-site request without an Origin", clientText("host", r.Host))}
 	}
 	if len(origins) == 1 && (isHost(origins[0], r) || allowed.allows(origins[0])) {
@@ -102,6 +102,7 @@ func checkOrigin(r *http.Request, allowed originList) *refusal {
 	}
 	sent := strings.Join(origins, ", ")
 	return &refusal{
+		kind:    refusedOrigin,
 		status:  http.StatusForbidden,
 		message: fmt.Sprintf("the origin %q may not connect to the host %q: list it in AllowedOrigins if it should", cutText(sent, maxLogged), cutText(r.Host, maxLogged)),
 		entry:   warning("atrium: refused an origin", clientText("origin", sent), clientText("host", r.Host), hint(origin.mend(r))),

@@ -14,8 +14,25 @@ type refusal struct {
 	code    json.Number // Engine.IO's; empty: 4, forbidden
 	header  []string    // that the status asks for: names and values in turn
 	detail  string      // for the server's side only, appended to Error
+	kind    refusalKind // as what it counts
 	entry   logEntry
 }
+
+// refusalKind is as what a hub counts a refusal; see RefusedStats.
+type refusalKind uint8
+
+const (
+	refusedUncounted refusalKind = iota // of a session that has begun: it counts by its Reason
+	refusedOrigin
+	refusedAccept
+	refusedUse
+	refusedFull
+	refusedPerClient
+	refusedMalformed
+	refusedUnknown
+	refusedShuttingDown
+	refusalKinds
+)
 
 // logEntry is what a Hub's log is told of a refusal, beside the request's path and remote address.
 // It never has what may be a secret: a query, a cookie, an offered subprotocol. A refusal without a

@@ -16,8 +16,13 @@ func (t traffic) plus(more traffic) traffic {
 	return traffic{t.messages + more.messages, t.bytes + more.bytes}
 }
 
-// trafficCount is traffic that is counted by one goroutine and read by others.
+// trafficCount is traffic that is counted in some goroutines and read in others.
 type trafficCount struct{ messages, bytes atomic.Uint64 }
+
+func (c *trafficCount) add(messages, bytes int) {
+	c.messages.Add(uint64(messages))
+	c.bytes.Add(uint64(bytes))
+}
 
 func (c *trafficCount) load() traffic { return traffic{c.messages.Load(), c.bytes.Load()} }
 

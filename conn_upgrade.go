@@ -117,7 +117,7 @@ func malformed(status int, problem, mend string, header ...string) *refusal {
 	if mend != "" {
 		entry.attrs = append(entry.attrs, hint(mend))
 	}
-	return &refusal{status: status, message: problem, header: header, entry: entry}
+	return &refusal{kind: refusedMalformed, status: status, message: problem, header: header, entry: entry}
 }
 
 func validKey(key string) bool {
@@ -198,6 +198,7 @@ func switchProtocols(w http.ResponseWriter, r *http.Request, config connConfig, 
 func notHijacked(w http.ResponseWriter, err error) *refusal {
 	writer := fmt.Sprintf("%T", hijackedWriter(w))
 	return &refusal{
+		kind:    refusedMalformed,
 		status:  http.StatusNotImplemented,
 		message: "this server cannot hand its connection over to a WebSocket: " + err.Error(),
 		detail:  ", by the ResponseWriter " + writer,

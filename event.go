@@ -85,6 +85,9 @@ func (e *Event) Reply(args ...any) error {
 // acknowledgement. The sender gets the message and data of an *Error; any other error is logged,
 // and the sender gets "internal error".
 func (e *Event) ReplyError(err error) {
+	if sender, ok := e.sender.(interface{ countError() }); ok { // a *Socket
+		sender.countError()
+	}
 	message, data := publicError(err, e.sender.logger(e.name))
 	e.fail(message, data)
 }

@@ -26,7 +26,7 @@ type inboxOwner struct {
 
 func (o *inboxOwner) emptied() {}
 
-func (o *inboxOwner) handle(in incoming) {
+func (o *inboxOwner) handle(in incoming, _ handling) {
 	<-o.gate
 	o.handled = append(o.handled, in.ackID)
 }

@@ -18,20 +18,31 @@ type queue[T interface{ size() int }] struct {
 	handler handler[T]
 	reading *reading // of the connection that the items come by; nil if they come otherwise, and push is not called
 
-	mu       sync.Mutex // guards:
-	running  bool       // the goroutine exists, or the reader has claimed the queue
-	closed   bool       // push and offer add nothing any more
-	items    fifo[T]    // the first is being handled if since is set
-	since    int64      // nanotime when that began; 0: it has not begun, or there is no reading
-	bytes    int        // of the items
+	mu       sync.Mutex      // guards:
+	running  bool            // the goroutine exists, or the reader has claimed the queue
+	closed   bool            // push and offer add nothing any more
+	items    fifo[queued[T]] // the first is being handled if since is set
+	since    int64           // nanotime when that began; 0: it has not begun, or there is no reading
+	bytes    int             // of the items
 	maxCount int
 	maxBytes int
 }
 
+// queued is an item and the nanotime at which it was pushed; 0 if it was not, or is handled at once
+// by the goroutine that has read it.
+type queued[T any] struct {
+	item T
+	at   int64
+}
+
+// handling says when the handling of an item began, by nanotime, and how many nanoseconds the item
+// had waited since it was pushed. Without a reading it is zero.
+type handling struct{ began, waited int64 }
+
 // handler handles the items of a queue.
 type handler[T any] interface {
 	// handle handles one item, in the queue's goroutine. It may call runtime.Goexit.
-	handle(item T)
+	handle(item T, at handling)
 	// emptied is called when all items are handled, in that goroutine, without locks.
 	emptied()
 }
@@ -39,8 +50,8 @@ type handler[T any] interface {
 // handlerFunc makes a function a handler.
 type handlerFunc[T any] func(T)
 
-func (f handlerFunc[T]) handle(item T) { f(item) }
-func (f handlerFunc[T]) emptied()      {}
+func (f handlerFunc[T]) handle(item T, _ handling) { f(item) }
+func (f handlerFunc[T]) emptied()                  {}
 
 // newQueue returns a queue for what comes by no connection, bounded in bytes.
 func newQueue[T interface{ size() int }](maxBytes int, handle func(T)) *queue[T] {
@@ -67,6 +78,10 @@ const (
 func (q *queue[T]) push(item T) itemVerdict {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	var at int64
+	if q.running {
+		at = nanotime()
+	}
 	if q.holdsBack() {
 		q.waitForRoom()
 	}
@@ -76,8 +91,12 @@ func (q *queue[T]) push(item T) itemVerdict {
 	case q.full(2):
 		return itemRefused
 	}
-	q.running = q.running || q.reading.claim(q)
-	q.add(item)
+	if !q.running && q.reading.claim(q) {
+		q.running = true
+	} else if at == 0 {
+		at = nanotime()
+	}
+	q.add(item, at)
 	return itemTaken
 }
 
@@ -91,7 +110,7 @@ func (q *queue[T]) offer(item T) itemVerdict {
 	case q.items.len() >= q.maxCount, q.items.len() > 0 && q.bytes+item.size() > q.maxBytes:
 		return itemRefused
 	}
-	q.add(item)
+	q.add(item, 0)
 	return itemTaken
 }
 
@@ -99,14 +118,14 @@ func (q *queue[T]) offer(item T) itemVerdict {
 func (q *queue[T]) put(item T) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.add(item)
+	q.add(item, 0)
 }
 
 // pushLast adds an item, as put does, and closes the queue.
 func (q *queue[T]) pushLast(item T) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.add(item)
+	q.add(item, 0)
 	q.close()
 }
 
@@ -125,7 +144,7 @@ func (q *queue[T]) drop() (dropped int) {
 	defer q.mu.Unlock()
 	q.close()
 	dropped = q.items.len()
-	q.items, q.bytes = fifo[T]{}, 0
+	q.items, q.bytes = fifo[queued[T]]{}, 0
 	return dropped
 }
 
@@ -145,7 +164,14 @@ func (q *queue[T]) current() (item T, since int64, ok bool) {
 	if q.since == 0 {
 		return item, 0, false
 	}
-	return *q.items.at(0), q.since, true
+	return q.items.at(0).item, q.since, true
+}
+
+// size returns the bytes of the items.
+func (q *queue[T]) size() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes
 }
 
 // length returns how many items are in the queue, that included which is being handled.
@@ -188,8 +214,8 @@ func (q *queue[T]) waitForRoom() {
 	r.endWait()
 }
 
-func (q *queue[T]) add(item T) {
-	q.items.push(item)
+func (q *queue[T]) add(item T, at int64) {
+	q.items.push(queued[T]{item, at})
 	q.bytes += item.size()
 	q.reading.holds(item.size())
 	if !q.running {
@@ -200,10 +226,11 @@ func (q *queue[T]) add(item T) {
 
 // pop removes the first item.
 func (q *queue[T]) pop() T {
-	item, _ := q.items.pop()
-	q.bytes -= item.size()
-	q.reading.holds(-item.size())
-	return item
+	first, _ := q.items.pop()
+	size := first.item.size()
+	q.bytes -= size
+	q.reading.holds(-size)
+	return first.item
 }
 
 func (q *queue[T]) close() {
@@ -221,11 +248,11 @@ func (q *queue[T]) run() {
 		}
 	}()
 	for handled := 1; ; handled++ {
-		item, ok := q.next()
+		item, at, ok := q.next()
 		if !ok {
 			break
 		}
-		q.handler.handle(item)
+		q.handler.handle(item, at)
 		if handled%maxTurn == 0 {
 			runtime.Gosched()
 		}
@@ -236,7 +263,7 @@ func (q *queue[T]) run() {
 
 // next returns the item to handle next. The handling of the one before is over. If it reports false
 // there is none, and the goroutine ends.
-func (q *queue[T]) next() (item T, ok bool) {
+func (q *queue[T]) next() (item T, at handling, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r := q.reading
@@ -250,14 +277,19 @@ func (q *queue[T]) next() (item T, ok bool) {
 	if q.items.len() == 0 {
 		q.items.shrink(0)
 		q.running = false
-		return item, false
+		return item, at, false
 	}
 	if r == nil {
-		return q.pop(), true
+		return q.pop(), at, true
 	}
 	q.since = nanotime()
 	if more := q.items.len() > 1; r.more.Load() != more {
 		r.more.Store(more)
 	}
-	return *q.items.at(0), true
+	first := q.items.at(0)
+	at.began = q.since
+	if first.at != 0 {
+		at.waited = q.since - first.at
+	}
+	return first.item, at, true
 }

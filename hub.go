@@ -44,11 +44,11 @@ func New(options Options) *Hub {
 		options: options.normalize(),
 		node:    randomText(nodeIDLength),
 		live: liveSessions{
-			clients: make(map[*session]string),
-			polls:   make(map[string]*polling),
-			empty:   make(chan struct{}),
+			polls: make(map[string]*polling),
+			empty: make(chan struct{}),
 		},
 	}
+	h.sessions.counters.init()
 	h.options.Logger = guardedLogger(h.options.Logger)
 	h.log = newLimitedLog(h.options.Logger)
 	h.origins, _ = parseOrigins(h.options.AllowedOrigins) // normalize has seen the error
@@ -64,7 +64,7 @@ func New(options Options) *Hub {
 	h.nodes = Nodes{registry: newRegistry[string](), hub: h}
 	h.namespaces = make(map[string]*Namespace)
 	left := h.succeed()
-	h.Namespace = h.establish("/", nil)
+	h.Namespace = h.Of("/")
 	h.adopt(left)
 	if h.cluster != nil {
 		h.cluster.start()
@@ -80,10 +80,14 @@ func (h *Hub) Of(name string) *Namespace {
 	if !validNamespace(name) {
 		panic(fmt.Sprintf("atrium: %.300q cannot be the name of a namespace", name))
 	}
-	if n := h.retain(name); n != nil { // the application holds it: it stays
-		return n
+	n := h.retain(name) // the application holds it: it stays
+	if n == nil {
+		n = h.establish(name, nil)
 	}
-	return h.establish(name, nil)
+	if !n.named.Load() { // read only, mostly: Of is called often
+		n.named.Store(true)
+	}
+	return n
 }
 
 // establish returns the namespace of that name, which it makes if there is none, and retains it. A
@@ -159,6 +163,7 @@ func (h *Hub) enterable(name string) *Namespace {
 func (h *Hub) matches(p pattern, name string) bool {
 	matched := false
 	guardApart(func() { matched = p.match(name) }, func(what ...any) {
+		h.sessions.counters.panics.Add(1)
 		h.log.error("atrium: the function of an OfFunc panicked", append(what, clientText("namespace", name))...)
 	})
 	return matched

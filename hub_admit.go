@@ -43,6 +43,7 @@ func (a *admitted) begin(s *session) bool {
 	if a.begun {
 		s.start()
 	} else if conn := s.conn.Load(); conn != nil {
+		a.hub.sessions.counters.refused[refusedShuttingDown].Add(1)
 		go conn.Close(StatusServiceRestart, string(ReasonShutdown))
 	}
 	return a.begun
@@ -64,7 +65,7 @@ func (h *Hub) check(r *http.Request) *refusal {
 	}
 	if size := handshakeSize(r); size > maxHandshake {
 		return &refusal{
-			status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB",
+			kind: refusedMalformed, status: http.StatusRequestHeaderFieldsTooLarge, message: "the request's headers are over 64 KiB",
 			entry: warning("atrium: refused a request with large headers", slog.Int("bytes", size), slog.Int("limit", maxHandshake)),
 		}
 	}
@@ -72,7 +73,7 @@ func (h *Hub) check(r *http.Request) *refusal {
 }
 
 var errShuttingDown = &refusal{
-	status: http.StatusServiceUnavailable, message: "the server is shutting down", header: append(retryIn("1"), "Connection", "close"),
+	kind: refusedShuttingDown, status: http.StatusServiceUnavailable, message: "the server is shutting down", header: append(retryIn("1"), "Connection", "close"),
 	entry: logEntry{level: slog.LevelDebug, message: "atrium: refused a client during Shutdown"},
 }
 
@@ -80,7 +81,7 @@ var errShuttingDown = &refusal{
 // had kept: new ones are made to the next process.
 func elsewhere(r *http.Request) *refusal {
 	return &refusal{
-		status: http.StatusTemporaryRedirect, message: errShuttingDown.message,
+		kind: refusedShuttingDown, status: http.StatusTemporaryRedirect, message: errShuttingDown.message,
 		header: []string{"Location", "?" + r.URL.RawQuery, "Connection", "close"}, entry: errShuttingDown.entry,
 	}
 }
@@ -104,7 +105,7 @@ func (h *Hub) accept(r *http.Request) (context.Context, *refusal) {
 // logged at a higher level.
 func notAccepted(err error) *refusal {
 	refused := &refusal{
-		status: http.StatusForbidden, message: "the server refuses this client",
+		kind: refusedAccept, status: http.StatusForbidden, message: "the server refuses this client",
 		entry: logEntry{slog.LevelInfo, "atrium: Options.Accept failed", []any{slog.Any("error", err)}},
 	}
 	if e, ok := asError(err); ok {
@@ -174,18 +175,18 @@ func (q *quota) acquire(client string) *refusal {
 	switch {
 	case q.total >= q.limits.Connections:
 		return &refusal{
-			status: http.StatusServiceUnavailable, message: "the server has as many connections as it may have", header: retryIn("10"),
+			kind: refusedFull, status: http.StatusServiceUnavailable, message: "the server has as many connections as it may have", header: retryIn("10"),
 			entry: warning("atrium: refused a client over Limits.Connections", slog.Int("limit", q.limits.Connections)),
 		}
 	case q.byClient[client] >= q.limits.ConnectionsPerClient:
 		return &refusal{
-			status: http.StatusTooManyRequests, message: "this client has as many connections as it may have", header: retryIn("10"),
+			kind: refusedPerClient, status: http.StatusTooManyRequests, message: "this client has as many connections as it may have", header: retryIn("10"),
 			entry: warning("atrium: refused a client over Limits.ConnectionsPerClient", slog.Int("limit", q.limits.ConnectionsPerClient),
 				clientText("client", client), hint("behind a proxy all clients have its address, unless Options.ClientKey tells them apart, as ForwardedClient does")),
 		}
 	case q.pending >= q.limits.Pending:
 		return &refusal{
-			status: http.StatusServiceUnavailable, message: "the server is letting in as many clients as it may at a time", header: retryIn("5"),
+			kind: refusedFull, status: http.StatusServiceUnavailable, message: "the server is letting in as many clients as it may at a time", header: retryIn("5"),
 			entry: warning("atrium: refused a client over Limits.Pending", slog.Int("limit", q.limits.Pending)),
 		}
 	}

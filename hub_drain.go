@@ -3,6 +3,7 @@ package atrium
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 )
 
@@ -64,7 +65,9 @@ func (h *Hub) drain(ctx context.Context) {
 // for come first, and otherwise it is random, so that those of one user do not go together.
 func (h *Hub) idleFirst() []*session {
 	var idle, busy []*session
-	for _, s := range h.list() { // in the order of a map
+	list := h.list()
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	for _, s := range list {
 		if s.busy() || s.transport().status().bytes > 0 {
 			busy = append(busy, s)
 		} else {

@@ -16,15 +16,21 @@ import (
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if query := r.URL.Query(); speaksEngine(query) {
 		if refused := h.serveEngine(w, r, query); refused != nil {
-			h.logRefusal(r, refused.entry)
+			h.noteRefusal(r, refused)
 			refused.writeEngine(w)
 		}
 		return
 	}
 	if refused := h.servePlain(w, r); refused != nil {
-		h.logRefusal(r, refused.entry)
+		h.noteRefusal(r, refused)
 		refused.writePlain(w)
 	}
+}
+
+// noteRefusal counts and logs a refusal.
+func (h *Hub) noteRefusal(r *http.Request, refused *refusal) {
+	h.sessions.counters.refused[refused.kind].Add(1)
+	h.logRefusal(r, refused.entry)
 }
 
 func (h *Hub) logRefusal(r *http.Request, e logEntry) {
@@ -77,7 +83,7 @@ func (h *Hub) switchProtocols(w http.ResponseWriter, r *http.Request, subprotoco
 		closeTimeout: h.options.Timeouts.Close,
 	}, begin)
 	if refused, ok := errors.AsType[*refusal](err); ok {
-		h.logRefusal(r, refused.entry)
+		h.noteRefusal(r, refused)
 	}
 }
 
@@ -110,7 +116,7 @@ func (h *Hub) serveEngine(w http.ResponseWriter, r *http.Request, query url.Valu
 	if overWebSocket {
 		if refused := checkHandshake(r); refused != nil {
 			e := *errBadRequest
-			e.entry = refused.entry
+			e.kind, e.entry = refused.kind, refused.entry
 			return &e
 		}
 	}
@@ -190,7 +196,7 @@ func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, sid string, o
 
 var (
 	errTransportUnknown = badEngine("0", "Transport unknown")
-	errSessionUnknown   = &refusal{code: "1", status: http.StatusBadRequest, message: "Session ID unknown", entry: logEntry{
+	errSessionUnknown   = &refusal{kind: refusedUnknown, code: "1", status: http.StatusBadRequest, message: "Session ID unknown", entry: logEntry{
 		slog.LevelInfo, "atrium: refused a request of an unknown session",
 		[]any{hint("its session has ended, or is another server's: without sticky sessions Socket.IO clients cannot poll")},
 	}}
@@ -201,7 +207,7 @@ var (
 // badEngine refuses a request that breaks Engine.IO's protocol.
 func badEngine(code json.Number, message string) *refusal {
 	return &refusal{
-		code: code, status: http.StatusBadRequest, message: message,
+		kind: refusedMalformed, code: code, status: http.StatusBadRequest, message: message,
 		entry: warning("atrium: refused a malformed Engine.IO request", slog.String("problem", message)),
 	}
 }
@@ -209,7 +215,7 @@ func badEngine(code json.Number, message string) *refusal {
 // unknownVersion refuses a version of Engine.IO.
 func unknownVersion(version string) *refusal {
 	return &refusal{
-		code: "5", status: http.StatusBadRequest, message: "Unsupported protocol version",
+		kind: refusedMalformed, code: "5", status: http.StatusBadRequest, message: "Unsupported protocol version",
 		entry: warning("atrium: refused a version of Engine.IO", clientText("EIO", version),
 			hint("expected EIO=4, which Socket.IO clients of version 3 and later send; EIO=3 is version 2's")),
 	}

@@ -51,7 +51,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.live.closing {
 		h.live.closing = true
-		if len(h.live.clients) == 0 {
+		if len(h.live.sessions) == 0 {
 			close(h.live.empty)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Namespace is an isolated set of sockets, rooms and handlers in a Hub. A Hub is its own main
@@ -26,8 +27,9 @@ type Namespace struct {
 	rooms  map[string]*room
 	places map[string][]*Socket // of users, by id, those that came first first; empty without Limits.SocketsPerUser
 
-	recovery *recovery // nil: off
-	refs     int       // the sockets, and one for Of: at zero the namespace goes; guarded by the hub's lock
+	recovery *recovery   // nil: off
+	named    atomic.Bool // by a call of Of; otherwise it is an OfFunc's
+	refs     int         // the sockets, and one for Of: at zero the namespace goes; guarded by the hub's lock
 }
 
 // newNamespace makes a namespace. It shares the registered functions and the bound of Recovery with

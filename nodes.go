@@ -57,6 +57,7 @@ func (h *Hub) notice(m *clusterMessage) {
 	from := &otherNode{name: m.from, log: h.options.Logger}
 	e := &Event{sender: from, eventData: m.eventData}
 	guard(func() { h.nodes.registry.dispatch(m.from, e) }, func(what ...any) {
+		h.sessions.counters.panics.Add(1)
 		from.logger(m.name).Error("atrium: a handler panicked", what...)
 	})
 }

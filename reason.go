@@ -40,3 +40,9 @@ const (
 	// ReasonSlowConsumer means that the client does not read fast enough; see Limits.QueuedBytes.
 	ReasonSlowConsumer Reason = "slow consumer"
 )
+
+// allReasons are those of both, in an order for counters.
+var allReasons = [...]Reason{
+	ReasonServerDisconnect, ReasonClientDisconnect, ReasonPingTimeout, ReasonTransportClose, ReasonTransportError,
+	ReasonMessageTooBig, ReasonParseError, ReasonShutdown, ReasonForcedServerClose, ReasonSlowConsumer,
+}

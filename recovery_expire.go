@@ -46,7 +46,10 @@ func (s *Socket) expired() {
 		for _, f := range s.ns.registry.current.Load().onExpire {
 			f(s)
 		}
-	}, func(what ...any) { s.functionLogger("OnExpire").Error("atrium: a handler panicked", what...) })
+	}, func(what ...any) {
+		s.ns.hub.sessions.counters.panics.Add(1)
+		s.functionLogger("OnExpire").Error("atrium: a handler panicked", what...)
+	})
 }
 
 // awaitExpiries waits until the OnExpire functions have returned for all that has expired so far,

@@ -65,10 +65,25 @@ func (s *Socket) comeBack(auth []byte) bool {
 	if json.Unmarshal(auth, &asked) != nil || asked.PID == "" {
 		return false
 	}
+	count := &s.ns.hub.sessions.counters.recovery
+	count.tried.Add(1)
+	back := s.comeBackAs(asked.PID, asked.Offset)
+	switch {
+	case back:
+		count.recovered.Add(1)
+	case !s.hasLeft():
+		count.anew.Add(1)
+	}
+	return back
+}
+
+// comeBackAs is comeBack for a client that has asked for it.
+func (s *Socket) comeBackAs(pid string, offset *string) bool {
+	r := s.ns.recovery
 	awaited := s.ns.hub.succession.pending.Load()
-	k, handled, stale := r.claim(asked.PID, s)
+	k, handled, stale := r.claim(pid, s)
 	if k == nil && awaited && s.ns.hub.awaitPredecessor(s.Context()) {
-		k, handled, stale = r.claim(asked.PID, s)
+		k, handled, stale = r.claim(pid, s)
 	}
 	if k == nil {
 		return false
@@ -82,7 +97,7 @@ func (s *Socket) comeBack(auth []byte) bool {
 	case <-handled: // the functions of one id run one at a time
 	case <-s.Context().Done():
 	}
-	return s.reenter(k, asked.Offset)
+	return s.reenter(k, offset)
 }
 
 // reenter is enter for a socket whose client comes back. What the client has missed goes first.
@@ -133,9 +148,10 @@ func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 	s.assume(k)
 	s.session.accepted() // the bounds of a client that is not accepted yet are too small for what it has missed
 	for _, f := range missed {
-		w, tooSlow := s.session.push(f, false, forBroadcast)
-		wake, slow = wake || w, slow || tooSlow
+		v, w := s.session.push(f, false, forBroadcast)
+		wake, slow = wake || w, slow || v == pushTooSlow
 	}
+	s.session.counters().deliveries.Add(uint64(len(missed)))
 	r.resume(k, s.session, sent)
 	return s.enterLocked() || wake, slow, true
 }

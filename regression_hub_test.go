@@ -25,8 +25,8 @@ type gatedOwner struct {
 	gate chan struct{}
 }
 
-func (o gatedOwner) handle(incoming) { <-o.gate }
-func (o gatedOwner) emptied()        {}
+func (o gatedOwner) handle(incoming, handling) { <-o.gate }
+func (o gatedOwner) emptied()                  {}
 
 // An inbox that never runs empty, as that of a client which the reader resumes at half, does not
 // grow.

@@ -25,6 +25,7 @@ type sessionShared struct {
 	clock       *wheel
 	flusher     *flusher
 	taps        taps // changed under Hub.mu
+	counters    counters
 	timeouts    timeouts
 	compression compression                 // before any handshake
 	windows     [protocols][16]atomic.Int32 // by windowBits: how many clients have agreed on compression
@@ -62,12 +63,14 @@ type session struct {
 	conn     atomic.Pointer[Conn] // nil while the client polls
 	poll     *polling             // of a client that polls, or has upgraded from it
 	protocol protocol             // the codec's
+	shard    uint16               // of the hub's counters
 	watched  atomic.Bool          // limitSilence was called for conn
 	reading  reading
 	events   eventRate // used by the reader only
 	hub      *Hub
 	codec    codec
 	timer    timer
+	live     liveEntry
 
 	ended atomic.Bool  // the client has left, or was made to; no socket is added any more
 	parts atomic.Int32 // what still runs; see part
@@ -103,6 +106,7 @@ type closeStatus struct {
 // still to be set.
 func newSession(h *Hub, conn *Conn, codec codec) *session {
 	s := &session{hub: h, codec: codec, protocol: codec.protocol(), heartbeat: newSessionHeartbeat(nanotime(), &h.sessions.timeouts)}
+	s.shard = uint16(h.sessions.counters.next.Add(1))
 	s.parts.Store(1)
 	s.reading.pending.Store(true)
 	if conn != nil {
@@ -289,6 +293,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 	if !s.ended.CompareAndSwap(false, true) {
 		return
 	}
+	s.hub.sessions.counters.ended(reason)
 	s.hub.sessions.clock.stop(&s.timer)
 	sockets := s.present()
 	if reason.blames() && len(sockets) > 0 {
@@ -338,18 +343,21 @@ func (s *session) part() {
 	}
 }
 
+// counters returns where the session counts.
+func (s *session) counters() *counterShard { return s.hub.sessions.counters.shard(uint32(s.shard)) }
+
 // push queues a message, and may be called under a room's lock. If wake is true the caller must
-// wake the transport, and if slow is true, end the session.
-func (s *session) push(f *wireForm, volatile bool, by pusher) (wake, slow bool) {
+// wake the transport, and after pushTooSlow, end the session.
+func (s *session) push(f *wireForm, volatile bool, by pusher) (v pushResult, wake bool) {
 	t := s.transport()
-	v, wake := t.push(f, volatile, by)
+	v, wake = t.push(f, volatile, by)
 	if v == pushRefused && t != s.transport() { // the client has upgraded meanwhile
 		v, wake = s.transport().push(f, volatile, by)
 	}
 	if v == pushOverLimit {
 		s.hub.sessions.clock.scheduleBefore(&s.timer, nanotime()+int64(stallTimeout))
 	}
-	return wake, v == pushTooSlow
+	return v, wake
 }
 
 // sendText sends a payload, which is in newFrame's buffer, as a text message.
@@ -371,12 +379,12 @@ func (s *session) send(f *wireForm) {
 	if z := s.transport().agreed(); len(f.payload) >= int(z.threshold) {
 		f.deflate(z)
 	}
-	wake, slow := s.push(f, false, forEmitter)
+	v, wake := s.push(f, false, forEmitter)
 	f.release()
 	if wake {
 		s.transport().wake()
 	}
-	if slow {
+	if v == pushTooSlow {
 		s.endSlow()
 	}
 }

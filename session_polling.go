@@ -55,6 +55,16 @@ type pollCounts struct {
 	roundTrip      pingTimer
 }
 
+func (t *polling) countReceived(messages, bytes int) {
+	t.counts.received.add(messages, bytes)
+	t.session.hub.sessions.counters.polled.received.add(messages, bytes)
+}
+
+func (t *polling) countSent(messages, bytes int) {
+	t.counts.sent.add(messages, bytes)
+	t.session.hub.sessions.counters.polled.sent.add(messages, bytes)
+}
+
 // pollQueue holds the packets that wait for a GET. It has no lock: polling.mu guards it.
 type pollQueue struct {
 	limit int // of cost
@@ -141,7 +151,7 @@ func (f *wireForm) textPackets() [][]byte {
 func (t *polling) push(f *wireForm, volatile bool, _ pusher) (v pushResult, wake bool) {
 	v, wake = t.pushUncounted(f, volatile)
 	if v <= pushOverLimit {
-		t.counts.sent.messages.Add(uint64(1 + len(f.base64)))
+		t.countSent(1+len(f.base64), 0)
 	}
 	return v, wake
 }

@@ -320,7 +320,7 @@ func (t *polling) receivePost(ctx context.Context, body payloadReader) *refusal 
 func (t *polling) receivePayload(r payloadReader) *Error {
 	for r.next() {
 		if k := r.packet.kind; k != enginePong && k != engineClose {
-			t.counts.received.messages.Add(1)
+			t.countReceived(1, 0)
 		}
 		if r.packet.kind == engineClose {
 			t.session.end(ReasonTransportClose, noCloseFrame, "")
@@ -339,6 +339,6 @@ type bodyReads polling
 
 func (l *bodyReads) Write(p []byte) (int, error) {
 	l.received.Add(1)
-	l.counts.received.bytes.Add(uint64(len(p)))
+	(*polling)(l).countReceived(0, len(p))
 	return len(p), nil
 }

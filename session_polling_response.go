@@ -36,7 +36,7 @@ func (t *polling) writePayload(w http.ResponseWriter, r *http.Request, p payload
 		header.Set("Content-Length", strconv.Itoa(len(body)))
 	}
 	n, err := w.Write(body)
-	t.counts.sent.bytes.Add(uint64(max(n, 0)))
+	t.countSent(0, max(n, 0))
 	return err
 }
 

@@ -104,6 +104,7 @@ func (t *polling) upgrade(conn *Conn) bool {
 	ws.permit(t.size.Load(), t.limit)
 	conn.reads.Add(t.received.Load()) // so that the heartbeat's count goes on
 	t.session.attach(conn)
+	t.session.hub.upgraded()
 	t.state, t.closed, t.probing = pollUpgraded, closed, nil
 	t.arrived.open()
 	t.room.open()

@@ -44,6 +44,9 @@ func newSocket(ns *Namespace, session *session, handshake *Handshake, base conte
 // receive queues something that the client has sent; see queue.push. The goroutine that reads the
 // connection calls it.
 func (s *Socket) receive(in incoming) {
+	if in.kind != incomingConnect {
+		s.session.counters().events.Add(1)
+	}
 	if limits := &s.ns.hub.options.Limits; limits.EventsPerSecond > 0 && in.kind != incomingConnect &&
 		!s.session.events.take(nanotime(), limits.EventsPerSecond, limits.EventBurst) {
 		s.endTooFast(in, limits.EventsPerSecond)
@@ -89,15 +92,17 @@ func (e *Event) Socket() *Socket {
 
 // handle implements handler: it calls the application's functions for one item of the inbox and
 // recovers their panics.
-func (s *Socket) handle(in incoming) {
+func (s *Socket) handle(in incoming, at handling) {
 	var e *Event
 	if in.kind == incomingEvent {
 		e = &Event{sender: s, eventData: in.eventData}
+		defer s.session.counters().handled(at)
 	}
 	if in.kind == incomingLeave {
 		defer s.finished()
 	}
 	guard(func() { s.run(in, e) }, func(what ...any) {
+		s.ns.hub.sessions.counters.panics.Add(1)
 		s.loggerOf(in).Error("atrium: a handler panicked", what...)
 		if e != nil {
 			e.fail("internal error", nil)
@@ -105,6 +110,9 @@ func (s *Socket) handle(in incoming) {
 		s.session.end(ReasonForcedServerClose, StatusInternalError, "internal error")
 	})
 }
+
+// countError counts an error that an event is answered with.
+func (s *Socket) countError() { s.ns.hub.sessions.counters.errors.Add(1) }
 
 // emptied implements handler.
 func (s *Socket) emptied() { s.session.endIfAnswered() }
@@ -187,6 +195,7 @@ func (s *Socket) connect(auth []byte) {
 func (s *Socket) letIn(functions []func(*Socket) error) bool {
 	for _, use := range functions {
 		if err := errorOf(use(s)); err != nil {
+			s.ns.hub.sessions.counters.refused[refusedUse].Add(1)
 			message, data := publicError(err, s.functionLogger("Use"))
 			s.ns.hub.log.lately.add("refused a client by a Use function", s.handshake.remote,
 				clientText("namespace", s.ns.name), clientText("message", message))
@@ -246,7 +255,7 @@ func (s *Socket) enterLocked() (wake bool) {
 	}
 	var f wireForm
 	f.encode(s.session.protocol, newPacket(packetConnect, s.ns.name, "", append(data, '}')), nil)
-	wake, _ = s.session.push(&f, false, forEmitter)
+	_, wake = s.session.push(&f, false, forEmitter)
 	s.state.Store(socketConnected)
 	s.ns.enter(s)
 	for i, m := range s.rooms {
@@ -269,7 +278,7 @@ func (s *Socket) leave(reason Reason) {
 	r.unlock()
 	if first {
 		s.record(tappedLeft, false, eventData{name: string(reason), ackID: noID})
-		s.calls.close()
+		s.ns.hub.sessions.counters.unanswered.Add(uint64(s.calls.close()))
 		s.inbox.pushLast(incoming{kind: incomingLeave, reason: reason})
 	}
 }
@@ -279,6 +288,7 @@ func (s *Socket) leaveLocked(reason Reason) {
 	state := socketRefused
 	if s.isConnected() {
 		state = socketLeft
+		s.ns.hub.sessions.counters.leave(reason)
 		s.ns.exit(s)
 		s.releasePlace()
 		for i, m := range s.rooms {

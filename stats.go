@@ -1,6 +1,10 @@
 package atrium
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // Stats are the figures of a hub: counters, which only grow, since New, and gauges, which say how
 // much there is at the moment. On a cluster they are this node's alone.
@@ -72,23 +76,24 @@ type TrafficStats struct {
 
 // HandlerStats are of the application's functions that handle events.
 type HandlerStats struct {
-	Panics   uint64    `json:"panics"`
-	Errors   uint64    `json:"errors"`   // errors that they have returned
-	Duration Histogram `json:"duration"` // from the call of a handler to its return
-	Wait     Histogram `json:"wait"`     // from the receipt of an event to the call of its handler
+	Panics   uint64    `json:"panics"`   // of all functions of the application
+	Errors   uint64    `json:"errors"`   // that handlers, UseEvent and Validate have returned, or the like: see Event.ReplyError
+	Duration Histogram `json:"duration"` // from the call of an event's handlers to their return
+	Wait     Histogram `json:"wait"`     // from the receipt of an event to that call
 }
 
 // CallStats are of calls to clients, with Call and Target.Call: one for each client.
 type CallStats struct {
 	Pending  int    `json:"pending"`
-	Answered uint64 `json:"answered"`
+	Answered uint64 `json:"answered"` // an error is an answer, too
 	TimedOut uint64 `json:"timedOut"` // or given up, or their client left
 }
 
-// QueueStats are of queues of one kind, one for each client.
+// QueueStats are of the queues of one kind: an outbox for each client, an inbox for each socket.
+// Bytes are of memory, as Limits.QueuedBytes and Limits.InboxBytes count them.
 type QueueStats struct {
 	Bytes   int `json:"bytes"`   // in all of them
-	Largest int `json:"largest"` // in the largest, in bytes
+	Largest int `json:"largest"` // in the largest
 }
 
 // RecoveryStats are of clients that came back; see Options.Recovery.
@@ -114,7 +119,89 @@ var HistogramBounds = [...]time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 }
 
-// Stats returns the figures of the hub at the moment.
+// Stats returns the figures of the hub at the moment. It may be called from any goroutine, and
+// often: it holds no lock for long. The figures are of moments that lie close together, not of one:
+// what happens meanwhile may be in some of them and not in others. Counters never decrease.
 func (h *Hub) Stats() Stats {
-	return Stats{Cluster: h.nodes.Stats()}
+	c := &h.sessions.counters
+	s := Stats{
+		Start:       clockStart.Add(time.Duration(c.start)),
+		Refused:     c.refusedStats(),
+		Namespaces:  make(map[string]NamespaceStats),
+		Disconnects: make(map[Reason]uint64, len(allReasons)),
+		Cluster:     h.nodes.Stats(),
+	}
+	for i, reason := range allReasons {
+		s.Disconnects[reason] = c.left[i].Load()
+	}
+	c.addShards(&s)
+	s.Handlers.Panics, s.Handlers.Errors = c.panics.Load(), c.errors.Load()
+	s.Calls.Answered, s.Calls.TimedOut = c.answered.Load(), c.unanswered.Load()
+	s.Recovery.Tried, s.Recovery.Recovered, s.Recovery.Anew = c.recovery.tried.Load(), c.recovery.recovered.Load(), c.recovery.anew.Load()
+	h.addClients(&s)
+	h.addNamespaces(&s)
+	return s
+}
+
+// addClients adds up what sessions count for themselves. Those that are removed meanwhile are in
+// the list, and not yet among those that have gone.
+func (h *Hub) addClients(s *Stats) {
+	h.mu.Lock()
+	sessions := slices.Clone(h.live.sessions)
+	open, gone := h.live.open, h.live.gone
+	pending := h.quota.pending
+	h.mu.Unlock()
+
+	c := &h.sessions.counters
+	s.Clients = ClientStats{
+		Plain: open.plain, SocketIO: open.socketIO, WebSocket: open.plain + open.socketIO - open.polling, Polling: open.polling,
+		Pending: pending,
+		Opened:  c.opened.Load(), Upgraded: c.upgraded.Load(), Slow: c.slow.Load(), Silent: c.silent.Load(),
+	}
+	received, sent := gone.received.plus(c.polled.received.load()), gone.sent.plus(c.polled.sent.load())
+	for _, session := range sessions {
+		t := session.transport()
+		status := t.status()
+		s.Outboxes.add(status.cost)
+		s.Calls.Pending += int(session.reading.calls.Load())
+		if ws, ok := t.(webSocket); ok {
+			received, sent = received.plus(ws.received.load()), sent.plus(status.sent)
+		}
+		session.mu.Lock()
+		for _, socket := range session.sockets {
+			s.Inboxes.add(socket.inbox.size())
+		}
+		session.mu.Unlock()
+	}
+	s.Received.Messages, s.Received.Bytes = received.messages, received.bytes
+	s.Sent.Messages, s.Sent.Bytes = sent.messages, sent.bytes
+}
+
+func (q *QueueStats) add(bytes int) {
+	q.Bytes += bytes
+	q.Largest = max(q.Largest, bytes)
+}
+
+// addNamespaces adds the sizes of the namespaces, and who is away in them.
+func (h *Hub) addNamespaces(s *Stats) {
+	h.mu.Lock()
+	namespaces := slices.Collect(maps.Values(h.namespaces))
+	h.mu.Unlock()
+	for _, n := range namespaces {
+		name := "*"
+		if n.named.Load() {
+			name = n.name
+		}
+		sum := s.Namespaces[name]
+		n.mu.RLock()
+		sum.Sockets += len(n.byID)
+		sum.Rooms += len(n.rooms)
+		n.mu.RUnlock()
+		s.Namespaces[name] = sum
+		if r := n.recovery; r != nil {
+			r.mu.Lock()
+			s.Recovery.Away += len(r.away)
+			r.mu.Unlock()
+		}
+	}
 }

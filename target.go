@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 )
 
 // Target is a set of sockets to emit to, or to do something to: everyone in a namespace, the
@@ -152,6 +153,7 @@ func (n *Namespace) emitted(m *message) {
 	args := m.args.values()
 	for _, f := range listeners {
 		guard(func() { f(m.name, args) }, func(what ...any) {
+			n.hub.sessions.counters.panics.Add(1)
 			n.hub.log.error("atrium: OnEmit panicked", append(what, slog.String("event", m.name))...)
 		})
 	}
@@ -165,7 +167,7 @@ func (t Target) emit(m *message) {
 	} else {
 		t.deliverRecoverably(m, d)
 	}
-	d.finish(t.ns.hub.sessions.flusher)
+	d.finish(t.ns.hub)
 }
 
 // deliver queues the message for everyone in the target.
@@ -214,9 +216,15 @@ type delivery struct {
 	wake []waker
 	slow []*session
 	taps *tapTable
+
+	queued, dropped uint64 // events
+	shard           uint32 // of a hub's counters
 }
 
-var deliveries = sync.Pool{New: func() any { return new(delivery) }}
+// deliveries are pooled, and so mostly used on one processor: each counts in the same shard always.
+var deliveries = sync.Pool{New: func() any { return &delivery{shard: deliveryShards.Add(1)} }}
+
+var deliveryShards atomic.Uint32
 
 func acquireDelivery(h *Hub) *delivery {
 	d := deliveries.Get().(*delivery)
@@ -228,7 +236,7 @@ func (d *delivery) push(s *Socket, m *message) {
 	if m.above != 0 && s.kept != nil && s.kept.start < m.above {
 		return
 	}
-	wake, slow := s.session.push(m.form(s.session.protocol), m.volatile, forBroadcast)
+	v, wake := s.session.push(m.form(s.session.protocol), m.volatile, forBroadcast)
 	if m.number != 0 && s.kept != nil {
 		s.kept.sent = m.number
 	}
@@ -242,7 +250,12 @@ func (d *delivery) push(s *Socket, m *message) {
 	if wake {
 		d.wake = append(d.wake, s.session.transport())
 	}
-	if slow {
+	switch v {
+	case pushQueued, pushOverLimit:
+		d.queued++
+	case pushDropped:
+		d.dropped++
+	case pushTooSlow:
 		d.slow = append(d.slow, s.session)
 	}
 }
@@ -250,10 +263,17 @@ func (d *delivery) push(s *Socket, m *message) {
 // flushedHere is how many sockets an emitter writes to itself; more are left to the flusher.
 const flushedHere = 16
 
-// finish wakes those that have something queued, ends the sessions of slow ones, and releases d.
-func (d *delivery) finish(f *flusher) {
+// finish wakes those that have something queued, ends the sessions of slow ones, counts an emit and
+// its deliveries, and releases d.
+func (d *delivery) finish(h *Hub) {
+	count := h.sessions.counters.shard(d.shard)
+	count.emits.Add(1)
+	count.deliveries.Add(d.queued)
+	if d.dropped > 0 {
+		count.dropped.Add(d.dropped)
+	}
 	if len(d.wake) > flushedHere {
-		f.add(d.wake...)
+		h.sessions.flusher.add(d.wake...)
 	} else {
 		for _, o := range d.wake {
 			o.wake()
@@ -264,7 +284,7 @@ func (d *delivery) finish(f *flusher) {
 	}
 	clear(d.wake)
 	clear(d.slow)
-	d.wake, d.slow = d.wake[:0], d.slow[:0]
+	d.wake, d.slow, d.queued, d.dropped = d.wake[:0], d.slow[:0], 0, 0
 	deliveries.Put(d)
 }
 
