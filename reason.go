@@ -44,5 +44,6 @@ const (
 // allReasons are those of both, in an order for counters.
 var allReasons = [...]Reason{
 	ReasonServerDisconnect, ReasonClientDisconnect, ReasonPingTimeout, ReasonTransportClose, ReasonTransportError,
-	ReasonMessageTooBig, ReasonParseError, ReasonShutdown, ReasonForcedServerClose, ReasonSlowConsumer,
+	ReasonMessageTooBig, ReasonParseError, ReasonShutdown, ReasonForcedServerClose, ReasonReplaced,
+	ReasonSlowConsumer,
 }
