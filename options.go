@@ -212,7 +212,9 @@ type Timeouts struct {
 	// Ping is how long a client may send nothing at all after a ping before it counts as gone;
 	// after the first ping, what that was late is taken off. Linux is told, too: it cuts a client
 	// that was pinged and whose network takes nothing of what is sent for PingInterval and Ping
-	// together, even while it sends. Zero means 20 seconds.
+	// together, even while it sends. After the process stood still, with its machine or for want of
+	// processor time, nobody is ended for silence until Ping is over: what clients have sent
+	// meanwhile is still to be read. Zero means 20 seconds.
 	Ping time.Duration
 	// Connect is how long a client may take from the handshake until it is accepted: its connect
 	// message, if it sends one, and the Use functions. Zero means 45 seconds.

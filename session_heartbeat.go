@@ -39,7 +39,11 @@ type sessionSigns struct {
 	pending bool   // no socket of the client was accepted yet
 	pauses  uint32 // reading.pauses
 	paused  bool   // the connection is not read at the moment, because an inbox is full
+	spared  int64  // nanotime until which nobody is ended for silence, because the process stood still
 }
+
+// deadline returns when a client that should have said something by then is ended.
+func (seen *sessionSigns) deadline(by int64) int64 { return max(by, seen.spared) }
 
 // heartbeatAction is what a check leads to.
 type heartbeatAction uint8
@@ -57,9 +61,9 @@ const (
 // next check.
 func (h *sessionHeartbeat) next(now int64, t *timeouts, seen sessionSigns) (do heartbeatAction, look int64) {
 	switch {
-	case seen.pending && now-h.born >= int64(t.Connect):
+	case seen.pending && now >= seen.deadline(h.born+int64(t.Connect)):
 		return actConnectTimeout, 0
-	case seen.unfinished != 0 && now-seen.unfinished >= int64(t.Message):
+	case seen.unfinished != 0 && now >= seen.deadline(seen.unfinished+int64(t.Message)):
 		return actMessageTimeout, 0
 	case seen.slowAt != 0 && now >= seen.slowAt:
 		return actSlowConsumer, 0
@@ -80,7 +84,7 @@ func (h *sessionHeartbeat) next(now int64, t *timeouts, seen sessionSigns) (do h
 			// The ping waits for the end of a long frame, which the client reads. The timeout
 			// begins anew.
 			h.pingAt, h.passedPings = now, seen.passedPings
-		case now >= h.pongBy(t):
+		case now >= seen.deadline(h.pongBy(t)):
 			return actPingTimeout, 0
 		}
 	}
@@ -109,7 +113,7 @@ func (h *sessionHeartbeat) nextCheck(now int64, t *timeouts, seen sessionSigns) 
 	if h.awaitingPong {
 		// An answer that has come, early or late, must not make the next ping late.
 		intervals := (now-h.pingAt)/int64(t.PingInterval) + 1
-		next = min(next+intervals*int64(t.PingInterval), h.pongBy(t))
+		next = min(next+intervals*int64(t.PingInterval), seen.deadline(h.pongBy(t)))
 		if seen.paused {
 			// The peer's TCP answers a first ping with a reset, and only then does writing a second
 			// fail.
@@ -118,10 +122,10 @@ func (h *sessionHeartbeat) nextCheck(now int64, t *timeouts, seen sessionSigns) 
 	}
 	next = min(next, now+int64(t.Message))
 	if seen.pending {
-		next = min(next, h.born+int64(t.Connect))
+		next = min(next, seen.deadline(h.born+int64(t.Connect)))
 	}
 	if seen.unfinished != 0 {
-		next = min(next, seen.unfinished+int64(t.Message))
+		next = min(next, seen.deadline(seen.unfinished+int64(t.Message)))
 	}
 	if seen.slowAt != 0 {
 		next = min(next, seen.slowAt)
@@ -132,7 +136,9 @@ func (h *sessionHeartbeat) nextCheck(now int64, t *timeouts, seen sessionSigns) 
 // observe returns what a check sees.
 func (s *session) observe() sessionSigns {
 	paused, pauses := s.reading.pause()
-	return sessionSigns{s.transport().status(), s.reading.pending.Load(), pauses, paused}
+	sessions := &s.hub.sessions
+	spared := sessions.clock.lastStall() + int64(sessions.timeouts.Ping)
+	return sessionSigns{s.transport().status(), s.reading.pending.Load(), pauses, paused, spared}
 }
 
 // check enforces the session's deadlines. It runs when the timer fires, and may be called at any

@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -25,6 +26,7 @@ func TestHeartbeat(t *testing.T) {
 	paused := func(pauses uint32, queued int) sessionSigns {
 		return sessionSigns{transportStatus: transportStatus{queueStatus: queueStatus{bytes: queued}}, pauses: pauses, paused: pauses%2 != 0}
 	}
+	spared := func(until int64, s sessionSigns) sessionSigns { s.spared = until * second; return s }
 	pinged := sessionHeartbeat{pingAt: 9 * second, awaitingPong: true} // for the first time, a second late
 	again := sessionHeartbeat{pingAt: 30 * second, awaitingPong: true} // not the first
 	for _, test := range []struct {
@@ -55,6 +57,11 @@ func TestHeartbeat(t *testing.T) {
 		{"half a message for long", sessionHeartbeat{pingAt: 10 * second}, 7, unfinished(2), actMessageTimeout, 0},
 		{"over the limit", sessionHeartbeat{pingAt: 10 * second}, 5, slow(6), actNothing, 6},
 		{"over the limit for long", sessionHeartbeat{pingAt: 10 * second}, 6, slow(6), actSlowConsumer, 0},
+		{"no answer in a stall", again, 36, spared(37, quiet), actNothing, 37},
+		{"no answer after it", again, 37, spared(37, quiet), actPingTimeout, 0},
+		{"has not connected in a stall", sessionHeartbeat{pingAt: 30 * second}, 25, spared(27, sessionSigns{pending: true}), actNothing, 27},
+		{"half a message in a stall", sessionHeartbeat{pingAt: 10 * second}, 7, spared(8, unfinished(2)), actNothing, 8},
+		{"over the limit in a stall", sessionHeartbeat{pingAt: 10 * second}, 6, spared(9, slow(6)), actSlowConsumer, 0},
 		{"a message may begin", sessionHeartbeat{pingAt: 30 * second}, 1, quiet, actNothing, 6},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -81,4 +88,41 @@ func TestHeartbeatSpread(t *testing.T) {
 	if len(times) < 50 {
 		t.Errorf("100 first pings at only %d times", len(times))
 	}
+}
+
+// A process that stood still for longer than the ping timeout, with its machine for example, ends
+// nobody before it can have read what has come meanwhile. Who stays silent is gone a ping timeout
+// later.
+func TestHeartbeatAfterAStall(t *testing.T) {
+	const interval, timeout, stall = 8 * time.Second, 6 * time.Second, time.Minute
+	synctest.Test(t, func(t *testing.T) {
+		h := newEcho(t, Options{Timeouts: Timeouts{PingInterval: interval, Ping: timeout}})
+		srv := serve(t, overPipe, h)
+		left := leavings(h)
+		lives, silent, polls := srv.direct(t), srv.direct(t), srv.joined(t)
+		for _, c := range []*client{lives, silent} {
+			c.send("40")
+			c.next()
+		}
+		lives.want("2")
+		silent.want("2")
+		polls.get().want(t, 200, "2")
+		stalled := &timer{fire: func() { <-time.After(stall) }}
+		h.sessions.clock.schedule(stalled, nanotime())
+		<-time.After(stall / 2)
+		polls.post("3").want(t, 200, "ok") // it comes before the clock notices
+		<-time.After(stall / 2)
+		start := time.Now()
+		<-time.After(timeout / 2)
+		lives.send("3")
+		polls.post("3").want(t, 200, "ok")
+		wantReason(t, left, ReasonPingTimeout)
+		if took, ticks := time.Since(start), 2*time.Duration(h.sessions.clock.tick); took < timeout || took > timeout+ticks {
+			t.Errorf("the silent one is gone %v after the stall", took)
+		}
+		polls.get().want(t, 200, "2")
+		lives.want("2")
+		lives.send(`42["message"]`)
+		lives.want(`42["message-back"]`)
+	})
 }

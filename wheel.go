@@ -45,7 +45,12 @@ type wheel struct {
 	count   int                    // timers scheduled
 	turning *time.Timer            // nil until first used
 	armed   bool                   // turn is scheduled or running
+	due     int64                  // nanotime at which it was to begin
+	stalled int64                  // nanotime at which it was last seen to be late
 }
+
+// stallTicks is how late a turn is, in ticks, only if the process, or the machine, stood still.
+const stallTicks = 4
 
 // timer is one deadline, embedded in what it times. A zero timer with fire set can be scheduled.
 type timer struct {
@@ -59,7 +64,23 @@ type timer struct {
 }
 
 func newWheel(tick time.Duration) *wheel {
-	return &wheel{tick: int64(max(tick, time.Millisecond))}
+	return &wheel{tick: int64(max(tick, time.Millisecond)), stalled: math.MinInt64 / 2}
+}
+
+// lastStall returns the nanotime until which the process last stood still, as far as the wheel can
+// tell: it does while timers are scheduled.
+func (w *wheel) lastStall() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.noteStall(nanotime())
+	return w.stalled
+}
+
+// noteStall looks whether turn is late. w.mu is held.
+func (w *wheel) noteStall(now int64) {
+	if w.armed && now-w.due > stallTicks*w.tick {
+		w.stalled = now
+	}
 }
 
 // schedule sets t to fire at when, a nanotime, in place of its previous deadline.
@@ -137,8 +158,8 @@ func (w *wheel) arm() {
 	if w.armed || w.count == 0 {
 		return
 	}
-	w.armed = true
-	wait := time.Duration((w.turned+1)*w.tick - nanotime())
+	w.armed, w.due = true, (w.turned+1)*w.tick
+	wait := time.Duration(w.due - nanotime())
 	if w.turning == nil {
 		w.turning = time.AfterFunc(wait, w.turn)
 	} else {
@@ -152,6 +173,7 @@ func (w *wheel) turn() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := nanotime()
+	w.noteStall(now)
 	for current := floorDiv(now, w.tick); w.turned < current; {
 		// After a long sleep of the machine one round visits every slot.
 		w.turned = max(w.turned+1, current-wheelSlots+1)
