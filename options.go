@@ -172,8 +172,9 @@ type Limits struct {
 	// sockets together, and EventBurst how many at a time after a pause. Acknowledgements are no
 	// events. The first event over the bound is answered with an error that names it, in the
 	// acknowledgement if one was asked for, else in an event named error; then the connection ends
-	// with status 1008, and its sockets with ReasonForcedServerClose. What came before is still
-	// handled.
+	// with status 1008, and its sockets with ReasonForcedServerClose. A client that was not
+	// accepted yet gets the status alone: nothing goes ahead of its connect message. What came
+	// before is still handled.
 	//
 	// Set it well above what an honest client sends, since a network that stalls brings the events
 	// of seconds at once: 100 for a chat, 1,000 for a game that sends each move. Zero means no

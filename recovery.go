@@ -66,11 +66,12 @@ type Recovery struct {
 	// A client with a value that JSON does not carry begins anew, and the log names the type:
 	// functions, channels, interfaces other than any, and fields that are not exported or left out,
 	// unless the type has methods for both directions (MarshalJSON and UnmarshalJSON, or those for
-	// text). Handshake and Context are those of the new connection.
+	// text); and strings with invalid UTF-8. Handshake and Context are those of the new connection.
 	//
-	// The file holds the clients' secrets: it has mode 0600. Its directory must exist. Each hub
-	// that runs at the same time for long needs a Path of its own. Zero means that a restart keeps
-	// nothing, unless Save and Load are set.
+	// The file holds the clients' secrets: it has mode 0600, and so has Path+".new", which is it
+	// while it is written. Its directory must exist; anything but a regular file at Path is neither
+	// read nor replaced. Each hub that runs at the same time for long needs a Path of its own. Zero
+	// means that a restart keeps nothing, unless Save and Load are set.
 	Path string
 	// Save and Load stand in place of Path, for those who keep the state elsewhere: Save is given
 	// it at the end of Shutdown, and Load returns it to New, once, or nil if there is none, or an

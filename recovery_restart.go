@@ -40,6 +40,7 @@ type succession struct {
 	lock     *os.File                 // of Path; nil if there is none, or it cannot be made
 	stop     chan struct{}            // closed to give the lock up
 	waited   chan struct{}            // closed when the lock is had, or given up
+	unusable error                    // why it is given up, if it cannot be had; set before waited is closed
 	pending  atomic.Bool              // a predecessor may still hand clients over: changed under Hub.mu
 	nodes    atomic.Pointer[[]string] // former nodes of the cluster that the ids of clients name
 	expiries *queue[expiry]
@@ -85,7 +86,7 @@ func (h *Hub) succeed() (left savedState) {
 	if o.Path != "" {
 		var err error
 		if s.lock, had, err = openLock(o.Path + ".lock"); err != nil {
-			h.log.warn("atrium: Recovery.Path cannot be used", slog.Any("error", err), hint("its directory must exist, and this process write there"))
+			h.pathUnusable(err)
 			return nil
 		}
 	}
@@ -100,6 +101,11 @@ func (h *Hub) succeed() (left savedState) {
 		s.first = max(s.first, n.newest)
 	}
 	return left
+}
+
+// pathUnusable logs why the lock of Recovery.Path cannot be had.
+func (h *Hub) pathUnusable(err error) {
+	h.log.warn("atrium: Recovery.Path cannot be used", slog.Any("error", err), hint("its directory must exist, and this process write there"))
 }
 
 // openLock opens the file and tries to lock it.
@@ -124,7 +130,14 @@ func (h *Hub) awaitLock() {
 	tick := time.NewTicker(lockInterval)
 	defer tick.Stop()
 	for began, told, last := nanotime(), false, false; ; {
-		if had, err := tryLock(s.lock); had || err != nil {
+		had, err := tryLock(s.lock)
+		if err != nil { // the file is left to whoever has the lock
+			s.unusable = fmt.Errorf("atrium: Recovery.Path: %w", err)
+			h.predecessorGone()
+			h.pathUnusable(err)
+			return
+		}
+		if had {
 			h.adopt(h.load())
 			h.predecessorGone()
 			_ = s.lock.Truncate(0) // not before: clients wait as long as it says that somebody drains
@@ -209,7 +222,10 @@ func (h *Hub) load() savedState {
 	var from io.ReadCloser
 	err := error(nil)
 	if o.Path != "" {
-		from, err = os.Open(o.Path)
+		if err = mustBeRegular(o.Path); err == nil {
+			from, err = os.Open(o.Path)
+		}
+		_ = os.Remove(o.Path + asideSuffix) // of a hub that has crashed
 	} else {
 		err = callApart("Recovery.Load", func() (err error) {
 			ctx, cancel := context.WithTimeout(context.Background(), saveTimeout)
@@ -372,6 +388,9 @@ func (h *Hub) giveUpLock(ctx context.Context) error {
 	}
 	close(s.stop)
 	<-s.waited
+	if s.unusable != nil {
+		return s.unusable
+	}
 	if s.pending.Load() {
 		h.predecessorGone()
 		return fmt.Errorf("atrium: %s.lock: %w", h.options.Recovery.Path, errStillHeld)

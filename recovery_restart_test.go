@@ -248,7 +248,7 @@ func TestRecoveryUnusableFile(t *testing.T) {
 		"cut off":     {func(b []byte) []byte { return b[:len(b)-len(`"}`)-66] }, "the end is missing"},
 		"half":        {func(b []byte) []byte { return b[:bytes.LastIndexByte(b[:len(b)-1], '\n')+1] }, "the end is missing"},
 		"changed":     {func(b []byte) []byte { return bytes.Replace(b, []byte(`"until":1`), []byte(`"until":2`), 1) }, "the checksum is wrong"},
-		"a directory": {nil, "is a directory"},
+		"a directory": {nil, "is no regular file"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,7 +17,7 @@ import (
 // beginHandOver tells a successor that waits that this hub drains: clients that it does not know
 // may be among those that it will be handed.
 func (h *Hub) beginHandOver() {
-	if s := &h.succession; s.lock != nil && !s.pending.Load() {
+	if s := &h.succession; s.lock != nil && !s.pending.Load() && s.unusable == nil {
 		_, _ = s.lock.WriteAt(h.encodeTopics(), int64(len(draining)))
 		_, _ = s.lock.WriteAt([]byte(draining), 0) // without it the clients begin anew
 	}
@@ -161,16 +162,37 @@ func (h *Hub) write(left savedState) error {
 	return nil
 }
 
+// asideSuffix is that of the file that is put in the place of Recovery.Path.
+const asideSuffix = ".new"
+
+// mustBeRegular returns an error if there is something at the path that is no regular file: opening
+// a named pipe waits for who writes to it, and a device must not be replaced by a file.
+func mustBeRegular(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", path)
+	}
+	return err
+}
+
 // writeFile writes the state to a file beside the one of that name, and puts it in its place.
 func writeFile(path string, left savedState) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // with mode 0600
+	if err = mustBeRegular(path); err != nil {
+		return err
+	}
+	aside := path + asideSuffix
+	_ = os.Remove(aside) // of a hub that has crashed
+	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
 			f.Close()
-			os.Remove(f.Name())
+			os.Remove(aside)
 		}
 	}()
 	if err = errors.Join(left.write(f), f.Sync()); err != nil {
@@ -179,5 +201,12 @@ func writeFile(path string, left savedState) (err error) {
 	if err = f.Close(); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err = os.Rename(aside, path); err != nil {
+		return err
+	}
+	if dir, failed := os.Open(filepath.Dir(path)); failed == nil {
+		_ = dir.Sync() // so that the new name outlives a power cut, too; Windows has no such thing
+		dir.Close()
+	}
+	return nil
 }

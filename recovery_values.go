@@ -1,12 +1,15 @@
 package atrium
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
 	"sync"
+	"unicode/utf8"
 )
 
 // The values of sockets outlive a restart as JSON.
@@ -41,6 +44,9 @@ func (v *values) save() (map[string]savedValue, *unsavable) {
 			value = public.value
 		}
 		encoded, err := encodeValue(value)
+		if !utf8.ValidString(key) {
+			err = errInvalidUTF8
+		}
 		if err != nil {
 			return nil, &unsavable{key, reflect.TypeOf(value), err}
 		}
@@ -61,11 +67,25 @@ func encodeValue(value any) (encoded json.RawMessage, err error) {
 	if why := lossOf(reflect.TypeOf(value)); why != "" {
 		return nil, fmt.Errorf("JSON does not carry %s", why)
 	}
-	err = callApart("MarshalJSON of a value", func() (err error) {
+	err = callApart("MarshalJSON or UnmarshalJSON of a value", func() (err error) {
 		encoded, err = json.Marshal(value)
+		if err == nil && bytes.Contains(encoded, replacement) && !comesBack(value, encoded) {
+			err = errInvalidUTF8
+		}
 		return err
 	})
 	return encoded, err
+}
+
+// replacement is what json.Marshal writes for invalid UTF-8; a U+FFFD in a string stays as it is.
+var replacement = []byte(`\ufffd`)
+
+var errInvalidUTF8 = errors.New("JSON does not carry strings with invalid UTF-8")
+
+// comesBack reports whether the JSON is decoded to the same value again.
+func comesBack(value any, encoded []byte) bool {
+	decoded := reflect.New(reflect.TypeOf(value))
+	return json.Unmarshal(encoded, decoded.Interface()) == nil && reflect.DeepEqual(value, decoded.Elem().Interface())
 }
 
 // restoreValues is the opposite of save.
@@ -73,12 +93,9 @@ func restoreValues(saved map[string]savedValue) *values {
 	v := &values{byKey: make(map[string]any, len(saved))}
 	for key, value := range saved {
 		restored := &restoredValue{value.json}
-		switch {
-		case value.public:
+		if value.public {
 			v.byKey[key] = publicValue{restored, value.json}
-		case string(value.json) == "null":
-			v.byKey[key] = nil
-		default:
+		} else {
 			v.byKey[key] = restored
 		}
 	}
@@ -145,4 +162,13 @@ func codesItself(t reflect.Type) bool {
 	p := reflect.PointerTo(t)
 	return p.Implements(jsonMarshaler) && p.Implements(jsonUnmarshaler) ||
 		p.Implements(textMarshaler) && p.Implements(textUnmarshaler)
+}
+
+// hasNull reports whether null is JSON of a value of the type.
+func hasNull(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Interface:
+		return true
+	}
+	return codesItself(t)
 }

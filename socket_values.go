@@ -19,6 +19,9 @@ type publicValue struct {
 // its type yet.
 type restoredValue struct{ json json.RawMessage }
 
+// isNull reports whether it was nil, of whatever type.
+func (r *restoredValue) isNull() bool { return string(r.json) == "null" }
+
 // lockValues returns the socket's values, locked. They are made on first use.
 func (s *Socket) lockValues() *values {
 	v := s.values.Load()
@@ -67,12 +70,15 @@ func (s *Socket) SetPublic(key string, value any) error {
 	return nil
 }
 
-// Get returns what was Set under the key. After a restart (Recovery.Path) that is a json.RawMessage
-// until Value has been asked for it.
+// Get returns what was Set under the key. After a restart (Recovery.Path) that is a
+// json.RawMessage, or nil for a nil of any type, until Value has been asked for it.
 func (s *Socket) Get(key string) (value any, ok bool) {
 	value, ok = s.value(key)
 	if restored, is := value.(*restoredValue); is {
 		value = restored.json
+		if restored.isNull() {
+			value = nil
+		}
 	}
 	return value, ok
 }
@@ -93,7 +99,8 @@ func (s *Socket) value(key string) (value any, ok bool) {
 
 // Value returns what was Set on the socket under the key. It reports false if there is nothing, or
 // something that is no T. A value that has outlived a restart (Recovery.Path) is decoded from its
-// JSON when it is first asked for, and is of that T from then on, unless T is an interface.
+// JSON when it is first asked for, and is of that T from then on, unless T is an interface. A nil
+// that has is one of each T that has a nil.
 func Value[T any](s *Socket, key string) (T, bool) {
 	value, _ := s.value(key)
 	restored, is := value.(*restoredValue)
@@ -105,6 +112,9 @@ func Value[T any](s *Socket, key string) (T, bool) {
 	if raw, ok := any(&decoded).(*json.RawMessage); ok { // as Get
 		*raw = restored.json
 		return decoded, true
+	}
+	if restored.isNull() && !hasNull(reflect.TypeFor[T]()) {
+		return decoded, false
 	}
 	if json.Unmarshal(restored.json, &decoded) != nil { // without the lock: it may be the application's
 		var none T

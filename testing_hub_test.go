@@ -305,6 +305,7 @@ func (g *recoveryClient) hello() {
 	for {
 		m := g.next()
 		data, ok := strings.CutPrefix(m, "40")
+		data = data[max(strings.Index(data, "{"), 0):] // behind the namespace
 		if !ok {
 			g.missed = append(g.missed, m)
 			continue
