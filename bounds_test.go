@@ -51,7 +51,7 @@ func TestBoundsCountMemory(t *testing.T) {
 			return out.status().cost, m
 		},
 		"packets to one that polls": func(t *testing.T) (int, any) {
-			codec := new(socketIOCodec)
+			codec := &socketIOCodec{handshake: new(Handshake)}
 			p := newPolling(newHub(t, Options{Limits: Limits{QueuedBytes: bound}}), codec)
 			p.permit(1<<20, bound)
 			for p.cost() < bound {
@@ -224,7 +224,7 @@ func TestPendingClientIsBounded(t *testing.T) {
 // What is queued for a client that nobody has let in is bounded, too: it is a slow consumer long
 // before another is.
 func TestRefusalsAreBounded(t *testing.T) {
-	codec := new(socketIOCodec)
+	codec := &socketIOCodec{handshake: new(Handshake)}
 	h := newHub(t, Options{})
 	p := newPolling(h, codec)
 	h.quota.acquire("")
@@ -377,7 +377,7 @@ func TestMaxQueuedTotalCountsWhoLeaves(t *testing.T) {
 // What waits for clients that poll counts, too.
 func TestMaxQueuedTotalOfPolling(t *testing.T) {
 	h := newHub(t, Options{Limits: Limits{TotalQueuedBytes: 100_000}})
-	p := newPolling(h, new(socketIOCodec))
+	p := newPolling(h, &socketIOCodec{handshake: new(Handshake)})
 	h.quota.acquire("")
 	h.add(p.session, "")
 	p.session.accepted()

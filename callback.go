@@ -16,7 +16,7 @@ func guard(f func(), failed func(what ...any)) {
 			p = "runtime.Goexit"
 		}
 		if p != nil {
-			failed(slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			failed(slog.Any("panic", loggedPanic{p}), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	f()
@@ -51,6 +51,11 @@ func callApart(function string, f func() error) (err error) {
 // panicAsError, when deferred, sets err to an error for a panic of the function of that name.
 func panicAsError(function string, err *error) {
 	if p := recover(); p != nil {
-		*err = fmt.Errorf("atrium: %s panicked: %v\n%s", function, p, debug.Stack())
+		*err = &panicError{fmt.Sprintf("atrium: %s panicked: %v", function, p), string(debug.Stack())}
 	}
 }
+
+// panicError is the panic of a function of the application, as an error.
+type panicError struct{ text, stack string }
+
+func (e *panicError) Error() string { return e.text + "\n" + e.stack }

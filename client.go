@@ -23,8 +23,8 @@ import (
 type Client struct {
 	registry *registry[*Client]
 	options  ClientOptions
-	address  string // of the WebSocket
-	wrong    error  // what is wrong with the URL or the options
+	log      *limitedLog // options.Logger, for what the server causes
+	endpoint endpoint
 
 	inbox   queue[incoming]
 	reading reading
@@ -43,6 +43,12 @@ type Client struct {
 	queue      clientQueue
 }
 
+// endpoint is what a Client connects to.
+type endpoint struct {
+	address string // of the WebSocket
+	wrong   error  // what is wrong with the URL or the options
+}
+
 // NewClient returns a client of the server at the URL, whose scheme is http, https, ws or wss. The
 // URL's path is the endpoint; none, or "/", means "/socket.io/", as Socket.IO servers have it. Its
 // query is sent along. NewClient does nothing with the network, and leaves it to Connect to return
@@ -50,8 +56,9 @@ type Client struct {
 func NewClient(url string, options ClientOptions) *Client {
 	c := &Client{registry: newRegistry[*Client](), options: options.normalize(), state: StateClosed}
 	c.options.Logger = guardedLogger(c.options.Logger)
-	if c.address, c.wrong = webSocketURL(url); c.wrong == nil {
-		c.wrong = c.options.check(c.address)
+	c.log = newLimitedLog(c.options.Logger)
+	if c.endpoint.address, c.endpoint.wrong = webSocketURL(url); c.endpoint.wrong == nil {
+		c.endpoint.wrong = c.options.check(c.endpoint.address)
 	}
 	c.inbox.handler = handlerFunc[incoming](func(in incoming) { in.note() }) // every item is a note
 	c.inbox.reading = &c.reading
@@ -184,6 +191,6 @@ func (c *Client) tellError(err error) {
 		}
 	})
 	if c.inbox.offer(note) != itemTaken {
-		c.options.Logger.Warn("atrium: could not connect", slog.Any("error", err))
+		c.log.warn("atrium: could not connect", loggedFailure(err)...)
 	}
 }

@@ -26,7 +26,7 @@ func (c *Client) attempt(ctx context.Context) attempted {
 	if err != nil {
 		return attempted{err: fmt.Errorf("atrium: connecting to %s: %w", c.host(), err)}
 	}
-	conn, _, err := Dial(ctx, c.address, c.options.Dial)
+	conn, _, err := Dial(ctx, c.endpoint.address, c.options.Dial)
 	if err != nil {
 		return notDialed(timedOut(err))
 	}

@@ -33,8 +33,8 @@ var errConnecting = errors.New("atrium: the client is connected, or connecting, 
 // after a refusal later on, which OnConnectError gets, and after ReasonServerDisconnect; it is an
 // error to call it while the client is connected or connecting.
 func (c *Client) Connect(ctx context.Context) error {
-	if c.wrong != nil {
-		return fmt.Errorf("atrium: cannot connect: %w", c.wrong)
+	if c.endpoint.wrong != nil {
+		return fmt.Errorf("atrium: cannot connect: %w", c.endpoint.wrong)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -137,6 +137,6 @@ func (c *Client) interrupted(ctx context.Context, last error) error {
 
 // host returns the server's host, for errors: the rest of its URL may hold secrets.
 func (c *Client) host() string {
-	u, _ := url.Parse(c.address) // NewClient has parsed it
+	u, _ := url.Parse(c.endpoint.address) // NewClient has parsed it
 	return u.Host
 }

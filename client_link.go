@@ -254,7 +254,7 @@ func (l *link) receiveEvent(p packet) error {
 	}
 	switch c.inbox.push(incoming{kind: incomingNote, eventData: p.eventData, note: note}) {
 	case itemRefused:
-		c.options.Logger.Warn("atrium: the server sends far faster than its events are handled", clientText("event", p.name))
+		c.log.warn("atrium: the server sends far faster than its events are handled", clientText("event", p.name))
 		return l.end(ReasonTransportError)
 	case itemTaken:
 		if offset != "" {
@@ -285,7 +285,7 @@ func (l *link) reply(id int64, answer args) {
 	err := c.tooBig(m)
 	c.mu.Unlock()
 	if err != nil {
-		c.options.Logger.Warn("atrium: an answer is bigger than the server takes", slog.Any("error", err))
+		c.log.warn("atrium: an answer is bigger than the server takes", loggedFailure(err)...)
 		ack.args = ackError(err.Error(), nil)
 		m = newParcel(ack)
 	}
@@ -298,7 +298,7 @@ func (l *link) maxAttachments() int { return l.client.options.MaxAttachments }
 // replyError implements sender. Without an acknowledgement there is no way to tell a server.
 func (l *link) replyError(event string, id int64, message string, data []byte) {
 	if id == noID {
-		l.logger(event).Warn("atrium: an event could not be handled", slog.String("error", message))
+		l.client.log.warn("atrium: an event could not be handled", clientText("event", event), clientText("error", message))
 		return
 	}
 	l.reply(id, ackError(message, data))

@@ -63,7 +63,8 @@ type ClientOptions struct {
 	CallRetries int
 
 	// Logger gets the panics of handlers, with their stacks, the errors that servers see as
-	// "internal error", and those that no server and no function gets. Zero means slog.Default().
+	// "internal error", and those that no server and no function gets. LOGS.md lists its entries.
+	// Zero means slog.Default().
 	Logger *slog.Logger
 }
 

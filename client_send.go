@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"fmt"
-	"log/slog"
 	"time"
 )
 
@@ -118,5 +117,5 @@ func (c *Client) refuse(m *parcel, err error) {
 		failCalls([]*clientCall{m.call}, err)
 		return
 	}
-	c.options.Logger.Warn("atrium: an event was dropped that is bigger than the server takes", slog.Any("error", err))
+	c.log.warn("atrium: an event was dropped that is bigger than the server takes", loggedFailure(err)...)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 )
 
@@ -95,7 +94,7 @@ func (c *Client) detach(l *link) {
 	c.mu.Unlock()
 	failCalls(failed, ErrDisconnected)
 	if l.wrong != nil {
-		c.options.Logger.Warn("atrium: disconnected", slog.Any("error", l.wrong))
+		c.log.warn("atrium: the server broke the protocol", loggedFailure(l.wrong)...)
 	}
 	c.tell("OnDisconnect", func(r *functions[*Client]) {
 		for _, f := range r.onDisconnect {

@@ -1,7 +1,9 @@
 package atrium
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -76,10 +78,15 @@ func (c *cluster) noteFault(f busFault, err error) {
 	lasted := c.health.set(f, err)
 	c.mu.Unlock()
 	if lasted > 0 {
-		c.topics.log.info("atrium: the bus works again", slog.Duration("after", lasted))
+		c.topics.log.info("atrium: the bus works again", slog.Duration("duration", lasted))
 	}
-	if err != nil {
-		c.topics.log.error("atrium: the bus fails", slog.Any("error", err))
+	switch {
+	case err == nil:
+	case errors.Is(err, fs.ErrPermission):
+		c.topics.log.warn("atrium: the bus refuses this node", append(loggedFailure(err), hint("its account at the broker must be allowed to publish "+
+			"and to subscribe to all topics: see Permissions in the package of the Bus"))...)
+	default:
+		c.topics.log.error("atrium: the bus fails", loggedFailure(err)...)
 	}
 }
 

@@ -83,7 +83,7 @@ func (c *cluster) published(o outgoing, err error) {
 	case len(o.msg) > sureToFit && !errors.Is(err, context.DeadlineExceeded): // the broker may have a bound on the size
 		c.counts.lost.Add(1)
 		c.counts.failed.Add(1)
-		c.topics.log.error("atrium: the bus does not take a message", slog.Any("error", err), slog.Int("bytes", len(o.msg)))
+		c.topics.log.error("atrium: the bus does not take a message", append(loggedFailure(err), slog.Int("bytes", len(o.msg)), hint("the broker has a bound on the size of a message"))...)
 	default:
 		c.counts.lost.Add(1)
 		c.outcome(publishFault, err)

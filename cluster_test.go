@@ -557,7 +557,7 @@ func TestClusterOutage(t *testing.T) {
 						t.Errorf("%+v; ready: %v", s, h.Ready())
 					}
 				}
-				if n := strings.Count(log.String(), "the bus works again"); n < 2 || !strings.Contains(log.String(), "after=1m3") {
+				if n := strings.Count(log.String(), "the bus works again"); n < 2 || !strings.Contains(log.String(), "duration=1m3") {
 					t.Errorf("%d entries:\n%s", n, log.String())
 				}
 			})

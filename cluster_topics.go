@@ -3,7 +3,6 @@ package atrium
 import (
 	"container/list"
 	"context"
-	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -297,7 +296,7 @@ func (ts *topics) callSubscribe(ctx context.Context, t *topic) (cancel func(), e
 	})
 	cancel = func() {
 		guardApart(end, func(what ...any) {
-			ts.log.error("atrium: a subscription's cancel panicked", append(what, slog.String("topic", t.name))...)
+			ts.log.error("atrium: a subscription's cancel panicked", append(what, clientText("topic", t.name))...)
 		})
 	}
 	return cancel, err

@@ -437,13 +437,14 @@ type queueStatus struct {
 	slowAt      int64 // nanotime at which the peer is a slow consumer unless it takes something; 0: within the limit
 	passedPings int32 // writes that the network took while a ping waited
 	sent        traffic
+	since       int64 // nanotime since when the network has taken nothing; 0: nothing waits for it
 }
 
 // status returns what is queued. It locks.
 func (o *outbox) status() queueStatus {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s := queueStatus{bytes: o.bytes, cost: o.cost(), passedPings: o.passed, sent: o.sent}
+	s := queueStatus{bytes: o.bytes, cost: o.cost(), passedPings: o.passed, sent: o.sent, since: o.writing}
 	if s.cost > o.limit && o.err == nil {
 		s.slowAt = cmp.Or(o.writing, nanotime()) + int64(stallTimeout)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,7 @@ type inbound struct {
 
 	// The data frame in progress. Control frames are handled whole.
 	frame     frameHeader
-	remaining int64 // payload bytes still to come
+	remaining int64 // payload bytes still to come; of a message over the limit, all its bytes that are known of
 	inFrame   bool
 
 	// The message in progress.
@@ -229,6 +230,7 @@ func (c *Conn) checkHeader(h frameHeader) error {
 		limit = compressedLimit(limit)
 	}
 	if h.Length > limit-int64(in.message.size()) {
+		in.remaining = int64(min(uint64(h.Length)+uint64(in.message.size()), math.MaxInt64)) // for the log
 		return tooBig(h, in.message.size(), c.readLimit.Load())
 	}
 	return nil

@@ -80,8 +80,5 @@ func warning(message string, attrs ...any) logEntry {
 	return logEntry{slog.LevelWarn, message, attrs}
 }
 
-// hint is an attribute that says what to set, or to mend.
-func hint(text string) slog.Attr { return slog.String("hint", text) }
-
 // retryIn returns the header of a refusal that may be over soon.
 func retryIn(seconds string) []string { return []string{"Retry-After", seconds} }

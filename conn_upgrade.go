@@ -203,7 +203,7 @@ func notHijacked(w http.ResponseWriter, err error) *refusal {
 		message: "this server cannot hand its connection over to a WebSocket: " + err.Error(),
 		detail:  ", by the ResponseWriter " + writer,
 		entry: warning("atrium: a ResponseWriter does not hand its connection over to a WebSocket", slog.String("writer", writer),
-			slog.Any("error", err), hint("its middleware must not wrap this handler, or its ResponseWriter needs a method Hijack, or Unwrap; "+
+			slog.Any("error", loggedError{err}), hint("its middleware must not wrap this handler, or its ResponseWriter needs a method Hijack, or Unwrap; "+
 				"until then Socket.IO clients stay with polling, and others cannot connect")),
 	}
 }

@@ -54,12 +54,12 @@ func TestAnyEnvelope(t *testing.T) {
 				}
 			}
 		}
-		c.send("{\"event\":\"\xff\"}")
-		c.wantClosed(StatusInvalidPayload)
-		bystander.settle()
 		if got := log.String(); got != "" {
 			t.Errorf("log: %s", got)
 		}
+		c.send("{\"event\":\"\xff\"}")
+		c.wantClosed(StatusInvalidPayload)
+		bystander.settle()
 	})
 }
 

@@ -78,6 +78,16 @@ func (e *CloseError) Is(target error) bool {
 	return target == ErrClosed || target == ErrMessageTooBig && e.Code == StatusMessageTooBig
 }
 
+// oversized is the error of a message that is over a limit, with what is known of it.
+type oversized struct {
+	event string // empty: not known
+	bytes int64  // at least; 0: not known
+	limit int64
+}
+
+func (e *oversized) Error() string        { return ErrMessageTooBig.Error() }
+func (e *oversized) Is(target error) bool { return target == ErrMessageTooBig }
+
 // timedOut returns the error of a context that has ended. After a deadline it matches ErrTimeout,
 // too.
 func timedOut(err error) error {

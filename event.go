@@ -115,13 +115,13 @@ func (e *Event) finish() {
 func publicError(err error, log *slog.Logger) (message string, data []byte) {
 	e, ok := asError(err)
 	if !ok {
-		log.Error("atrium: a handler failed", slog.Any("error", err))
+		log.Error("atrium: a handler failed", loggedFailure(err)...)
 		return "internal error", nil
 	}
 	if e.Data != nil {
 		encoded, err := encodeArgs([]any{e.Data}, noBound)
 		if err != nil {
-			log.Error("atrium: the data of an error cannot be encoded", slog.Any("error", err))
+			log.Error("atrium: the data of an error cannot be encoded", loggedFailure(err)...)
 			return e.Message, nil
 		}
 		data = encoded.json

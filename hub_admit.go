@@ -106,7 +106,7 @@ func (h *Hub) accept(r *http.Request) (context.Context, *refusal) {
 func notAccepted(err error) *refusal {
 	refused := &refusal{
 		kind: refusedAccept, status: http.StatusForbidden, message: "the server refuses this client",
-		entry: logEntry{slog.LevelInfo, "atrium: Options.Accept failed", []any{slog.Any("error", err)}},
+		entry: logEntry{slog.LevelError, "atrium: Options.Accept failed", loggedFailure(err)},
 	}
 	if e, ok := asError(err); ok {
 		refused.message = e.Message

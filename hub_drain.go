@@ -55,7 +55,7 @@ func (h *Hub) drain(ctx context.Context) {
 			}
 		case <-patience.C:
 			if running := h.runningHandlers(); len(running) > 0 {
-				h.log.warn("atrium: Shutdown waits for handlers", slog.String("handlers", describeHandlers(running)))
+				h.log.warn("atrium: Shutdown waits for handlers", slog.Int("count", len(running)), slog.String("handlers", printable(describeHandlers(running), maxLoggedError)))
 			}
 		}
 	}

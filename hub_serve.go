@@ -197,7 +197,7 @@ func (h *Hub) serveSession(w http.ResponseWriter, r *http.Request, sid string, o
 var (
 	errTransportUnknown = badEngine("0", "Transport unknown")
 	errSessionUnknown   = &refusal{kind: refusedUnknown, code: "1", status: http.StatusBadRequest, message: "Session ID unknown", entry: logEntry{
-		slog.LevelInfo, "atrium: refused a request of an unknown session",
+		slog.LevelWarn, "atrium: refused a request of an unknown session",
 		[]any{hint("its session has ended, or is another server's: without sticky sessions Socket.IO clients cannot poll")},
 	}}
 	errHandshakeMethod = badEngine("2", "Bad handshake method")
@@ -216,7 +216,7 @@ func badEngine(code json.Number, message string) *refusal {
 func unknownVersion(version string) *refusal {
 	return &refusal{
 		kind: refusedMalformed, code: "5", status: http.StatusBadRequest, message: "Unsupported protocol version",
-		entry: warning("atrium: refused a version of Engine.IO", clientText("EIO", version),
+		entry: warning("atrium: refused a version of Engine.IO", clientText("version", version),
 			hint("expected EIO=4, which Socket.IO clients of version 3 and later send; EIO=3 is version 2's")),
 	}
 }

@@ -1,7 +1,6 @@
 package atrium
 
 import (
-	"log/slog"
 	"slices"
 )
 
@@ -18,6 +17,7 @@ type liveSessions struct {
 	over    bool                // Shutdown has ended
 	inspect map[*inspector]bool // that have viewers
 	empty   chan struct{}       // closed when closing and no session is left
+	silence silence
 }
 
 // liveEntry is what a session is among the live ones. Hub.mu guards it.
@@ -135,7 +135,7 @@ func (h *Hub) upgraded() {
 func (h *Hub) remove(s *session) {
 	missed := s.transport().missed()
 	if missed != nil {
-		h.log.warn("atrium: a client was disconnected without what was queued for it", slog.Any("error", missed))
+		h.log.warn("atrium: a client was disconnected without what was queued for it", s.logged(loggedFailure(missed)...)...)
 	}
 	var received, sent traffic
 	if conn := s.conn.Load(); conn != nil {

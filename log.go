@@ -2,9 +2,12 @@ package atrium
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -14,8 +17,12 @@ const (
 	// logInterval and logBurst bound the entries of one kind: at most logBurst in logInterval.
 	logInterval = time.Minute
 	logBurst    = 5
-	// maxLogged bounds a client's text in a log entry, in bytes.
-	maxLogged = 256
+	// maxLogged bounds a client's text in a log entry, and maxLoggedError that of an error or a
+	// panic, in bytes.
+	maxLogged      = 256
+	maxLoggedError = 1024
+	// levelInterval is how often a Handler is asked whether it wants entries at level Debug.
+	levelInterval = time.Second
 )
 
 // limitedLog limits log entries that clients or the network can cause in any number. Entries with
@@ -26,6 +33,9 @@ const (
 type limitedLog struct {
 	logger *slog.Logger
 	lately incidents // of a hub: what it has refused, whether it was logged or not
+
+	asked  atomic.Int64 // nanotime at which the Handler was last asked about level Debug; 0: never
+	debugs atomic.Bool  // what it answered
 
 	mu    sync.Mutex // guards:
 	kinds map[string]*logKind
@@ -53,18 +63,43 @@ func (l *limitedLog) error(message string, attrs ...any) { l.log(slog.LevelError
 
 // log logs at a level. message must be a constant: it is the entry's kind.
 func (l *limitedLog) log(level slog.Level, message string, attrs ...any) {
-	ctx := context.Background()
-	if !l.logger.Enabled(ctx, level) {
+	if !l.logger.Enabled(context.Background(), level) {
 		return
 	}
-	leftOut, ok := l.admit(message)
+	if leftOut, ok := l.admit(message); ok {
+		l.write(level, message, leftOut, attrs)
+	}
+}
+
+// logApart is log for callers that must not wait for the Handler: the clock's, and those that
+// deliver. It writes in a goroutine of its own, of which there are as many as entries.
+func (l *limitedLog) logApart(level slog.Level, message string, attrs ...any) {
+	if leftOut, ok := l.admit(message); ok {
+		go l.write(level, message, leftOut, attrs)
+	}
+}
+
+func (l *limitedLog) write(level slog.Level, message string, leftOut int, attrs []any) {
 	if leftOut > 0 {
 		attrs = append(attrs, slog.Int("left_out", leftOut))
 	}
-	if ok {
-		l.logger.Log(ctx, level, message, attrs...)
-	}
+	l.logger.Log(context.Background(), level, message, attrs...)
 }
+
+// debugging reports whether entries at level Debug are written. It is for those that each client
+// causes: the Handler, which is the application's and may take its time, is asked once in
+// levelInterval.
+func (l *limitedLog) debugging() bool {
+	now := nanotime()
+	asked := l.asked.Load()
+	if (asked == 0 || now-asked >= int64(levelInterval)) && l.asked.CompareAndSwap(asked, now) {
+		l.debugs.Store(l.logger.Enabled(context.Background(), slog.LevelDebug))
+	}
+	return l.debugs.Load()
+}
+
+// debug logs at level Debug, without a limit. Its caller has asked debugging.
+func (l *limitedLog) debug(message string, attrs ...any) { l.logger.Debug(message, attrs...) }
 
 // admit reports whether an entry of the kind may be written now, and how many were left out before
 // it.
@@ -90,14 +125,60 @@ func (l *limitedLog) admit(kind string) (leftOut int, ok bool) {
 }
 
 // clientText returns an attribute with text that a client, or another node, chose.
-func clientText(key, text string) slog.Attr { return slog.String(key, printable(text)) }
+func clientText(key, text string) slog.Attr { return slog.String(key, printable(text, maxLogged)) }
 
-// printable returns the first maxLogged bytes of a text that goes into the log, as valid UTF-8.
-// What does not print is replaced: line breaks and terminal controls, which not every slog.Handler
-// escapes, and marks of writing direction, which make a line read as another.
-func printable(text string) string {
-	if len(text) > maxLogged {
-		text = cutText(text, maxLogged) + "…"
+// loggedFailure returns the attributes of an error, in whose text a client may have had a hand: the
+// error and, if it is the panic of a function, the stack.
+func loggedFailure(err error) []any {
+	attrs := []any{slog.Any("error", loggedError{err})}
+	if stack := stackIn(err); stack != "" {
+		attrs = append(attrs, slog.String("stack", stack))
+	}
+	return attrs
+}
+
+// stackIn returns the stack of a panic that is in an error; "" if there is none.
+func stackIn(err error) (stack string) {
+	defer func() { _ = recover() }() // the error is the application's: a nil *Error in it has no Unwrap
+	if p, ok := errors.AsType[*panicError](err); ok {
+		stack = p.stack
+	}
+	return stack
+}
+
+// loggedError is an error as the log has it. A slog.Handler may look behind its text.
+type loggedError struct{ error }
+
+func (e loggedError) Error() string {
+	text := fmt.Sprint(e.error) // which survives what the error's own method does
+	if stack := stackIn(e.error); stack != "" {
+		text = strings.Replace(text, "\n"+stack, "", 1) // it is an attribute of its own
+	}
+	return printable(text, maxLoggedError)
+}
+
+func (e loggedError) Unwrap() error { return e.error }
+
+// loggedPanic is the value of a panic as the log has it. It is an error, so that every slog.Handler
+// takes its text, and not what it is made of.
+type loggedPanic struct{ value any }
+
+func (p loggedPanic) Error() string { return printable(fmt.Sprint(p.value), maxLoggedError) }
+
+func (p loggedPanic) Unwrap() error {
+	err, _ := p.value.(error)
+	return err
+}
+
+// hint is an attribute that says what to set, or to mend.
+func hint(text string) slog.Attr { return slog.String("hint", text) }
+
+// printable returns a text that goes into the log, cut to most bytes, as valid UTF-8. What does not
+// print is replaced: line breaks and terminal controls, which not every slog.Handler escapes, and
+// marks of writing direction, which make a line read as another.
+func printable(text string, most int) string {
+	if len(text) > most {
+		text = cutText(text, most) + "…"
 	}
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -29,7 +29,7 @@ type incidents struct {
 
 // add adds an incident. The message and the attributes are those of a log entry.
 func (l *incidents) add(message, remote string, attrs ...any) {
-	in := &incident{Time: time.Now().UnixMilli(), What: strings.TrimPrefix(message, "atrium: "), Remote: printable(remote)}
+	in := &incident{Time: time.Now().UnixMilli(), What: strings.TrimPrefix(message, "atrium: "), Remote: printable(remote, maxLogged)}
 	var details []string
 	for _, a := range attrs {
 		if a, ok := a.(slog.Attr); !ok {
@@ -40,7 +40,7 @@ func (l *incidents) add(message, remote string, attrs ...any) {
 			details = append(details, fmt.Sprintf("%s: %v", a.Key, a.Value))
 		}
 	}
-	in.Detail = printable(strings.Join(details, ", "))
+	in.Detail = printable(strings.Join(details, ", "), maxLogged)
 	l.last[(l.count.Add(1)-1)%maxIncidents].Store(in)
 }
 

@@ -72,7 +72,7 @@ type otherNode struct {
 func (n *otherNode) reply(int64, args) {}
 
 func (n *otherNode) replyError(event string, _ int64, message string, _ []byte) {
-	n.logger(event).Error("atrium: an event of another node was refused", slog.String("error", message))
+	n.logger(event).Error("atrium: an event of another node was refused", clientText("error", message))
 }
 
 func (n *otherNode) logger(event string) *slog.Logger {

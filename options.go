@@ -94,30 +94,22 @@ type Options struct {
 	// around the hub has set Content-Encoding, or Vary: Accept-Encoding, before.
 	DisablePollingCompression bool
 
-	// Logger gets what the operator of a server should know. Zero means slog.Default().
+	// Logger gets what the operator of a server should know. LOGS.md lists each entry with its level,
+	// its attributes and what to do:
 	//
 	//	Error  panics of the application's functions, with their stacks; errors that clients see as
-	//	       "internal error"; a Bus that fails; an event of another node that cannot be handled
-	//	Warn   a refused origin, handshake or version of Engine.IO; a client over Limits.Connections,
-	//	       ConnectionsPerClient or Pending, or with headers over 64 KiB; a ResponseWriter that
-	//	       cannot be hijacked; offered subprotocols of which none is known; an unknown namespace,
-	//	       or one more than 100; a message over Limits.MessageBytes; events over
-	//	       Limits.EventsPerSecond, or while as many acknowledgements are owed as Limits.Calls;
-	//	       a client whose user has as many sockets as Limits.SocketsPerUser;
-	//	       queues over Limits.TotalQueuedBytes; a client that did not take what was queued when it was
-	//	       disconnected; handlers that Shutdown waits for; a Recovery.Path that cannot be used, or
-	//	       that another hub holds; what the hub before this one has saved and cannot be used; a
-	//	       type of values that cannot be saved; a request to Inspect that is not allowed; each
-	//	       action of Inspect, without a limit to their number
-	//	Info   an error of Accept that is no *Error; a request for a session that is not known here;
-	//	       a Bus that works again
-	//	Debug  an *Error of Accept; a client that comes during Shutdown; one that broke its protocol
+	//	       "internal error"; a Bus that fails
+	//	Warn   what was refused, and which option or header to set; clients that were disconnected
+	//	       because they broke a rule or a limit, or did not take what was sent; many that went
+	//	       silent at a time; what Shutdown waits for; what Recovery cannot save or use
+	//	Info   a Bus that works again
+	//	Debug  each connect and disconnect of a socket; clients that Accept or Use refused
 	//
-	// An entry says what was expected and, as "hint", what to set. Of what clients can cause, 5
-	// entries with the same message are written a minute; the next has the number of the others, as
-	// "left_out". Entries have a request's path and remote address, its Origin and Host, but never
-	// its query, cookies, other headers or auth value. If its handler panics, or ends its
-	// goroutine, the entry is lost, and nothing else.
+	// Of what clients can cause, 5 entries with the same message are written a minute; the next has
+	// the number of the others, as "left_out". Entries have a request's path and remote address, its
+	// Origin and Host, but never its query, cookies, other headers or auth value; what clients have
+	// chosen is cut, and one line. If its handler panics, or ends its goroutine, the entry is lost,
+	// and nothing else. Zero means slog.Default().
 	Logger *slog.Logger
 }
 

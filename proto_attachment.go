@@ -98,7 +98,8 @@ func (a *assembly) add(attachment []byte) (p packet, done bool, err *Error) {
 	if !refused {
 		if a.room -= len(attachment); a.room < 0 {
 			return packet{}, false, &Error{
-				Message: fmt.Sprintf("a message with its attachments is over the limit of %d bytes", a.limits.bytes), Err: ErrMessageTooBig,
+				Message: fmt.Sprintf("a message with its attachments is over the limit of %d bytes", a.limits.bytes),
+				Err:     &oversized{event: a.packet.name, bytes: int64(a.limits.bytes) - int64(a.room), limit: int64(a.limits.bytes)},
 			}
 		}
 		a.attachments = append(a.attachments, attachment)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -105,7 +104,7 @@ func (h *Hub) succeed() (left savedState) {
 
 // pathUnusable logs why the lock of Recovery.Path cannot be had.
 func (h *Hub) pathUnusable(err error) {
-	h.log.warn("atrium: Recovery.Path cannot be used", slog.Any("error", err), hint("its directory must exist, and this process write there"))
+	h.log.warn("atrium: Recovery.Path cannot be used", append(loggedFailure(err), clientText("file", h.options.Recovery.Path), hint("its directory must exist, and this process write there"))...)
 }
 
 // openLock opens the file and tries to lock it.
@@ -152,7 +151,7 @@ func (h *Hub) awaitLock() {
 		drains := h.lookAtPredecessor()
 		if !drains && !told && nanotime()-began > int64(lockPatience) {
 			told = true
-			h.log.warn("atrium: another hub holds Recovery.Path, and does not shut down", slog.String("path", h.options.Recovery.Path),
+			h.log.warn("atrium: another hub holds Recovery.Path, and does not shut down", clientText("file", h.options.Recovery.Path),
 				hint("give each hub that runs for long a Path of its own"))
 		}
 		select {
@@ -217,7 +216,7 @@ func (h *Hub) awaitSuccession(ctx context.Context, holds func() bool) bool {
 func (h *Hub) load() savedState {
 	o := &h.options.Recovery
 	unusable := func(err error) {
-		h.log.warn("atrium: what the hub before this one has saved cannot be used: its clients begin anew", slog.Any("error", err))
+		h.log.warn("atrium: what the hub before this one has saved cannot be used: its clients begin anew", loggedFailure(err)...)
 	}
 	var from io.ReadCloser
 	err := error(nil)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -130,8 +129,8 @@ func (h *Hub) encodeClients(n *savedNamespace, clients []saving) (saved []saving
 			c.of.giveUp(c.kept)
 			if !told[err.kind] {
 				told[err.kind] = true
-				h.log.warn("atrium: a client begins anew after the restart: a value of its socket cannot be saved", slog.Any("error", err),
-					hint("Set what JSON carries, or give its type MarshalJSON and UnmarshalJSON"))
+				h.log.warn("atrium: a client begins anew after the restart: a value of its socket cannot be saved", append(loggedFailure(err),
+					hint("Set what JSON carries, or give its type MarshalJSON and UnmarshalJSON"))...)
 			}
 			continue
 		}

@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"errors"
-	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -84,6 +83,8 @@ type session struct {
 type codec interface {
 	// protocol is the form in which the client gets events.
 	protocol() protocol
+	// request is what the client connected with.
+	request() *Handshake
 	// begin is called before the first message is received.
 	begin(s *session)
 	// receive handles one message.
@@ -240,7 +241,11 @@ func (s *session) readEnded() {
 	conn := s.conn.Load()
 	reason := conn.endReason()
 	if e, ok := errors.AsType[*CloseError](conn.in.err); ok && conn.in.violated && !s.ended.Load() {
-		s.logViolation(reason, e.Reason)
+		if reason == ReasonMessageTooBig {
+			s.logTooBig(e.Reason, &oversized{bytes: conn.in.remaining, limit: conn.readLimit.Load()})
+		} else {
+			s.logViolation(e.Reason)
+		}
 	}
 	s.end(reason, noCloseFrame, "")
 	conn.finish()
@@ -257,41 +262,15 @@ func (s *session) countWindow(change int32) {
 	}
 }
 
-// logViolation logs that the session ends because its client broke a rule.
-func (s *session) logViolation(reason Reason, problem string) {
-	attrs := []any{clientText("problem", problem)}
-	if conn := s.conn.Load(); conn != nil {
-		attrs = append(attrs, slog.Any("remote", conn.nc.RemoteAddr()))
-	}
-	switch {
-	case reason != ReasonMessageTooBig:
-		s.hub.log.log(slog.LevelDebug, "atrium: a client broke its protocol", attrs...) // nothing here can mend that
-	case !s.reading.pending.Load():
-		s.hub.log.warn("atrium: a client sent too big a message", append(attrs, hint("Limits.MessageBytes is the limit"))...)
-	default:
-		s.hub.log.warn("atrium: a client sent too big a message", append(attrs, hint("before a client is accepted the limit is 64 KiB at most"))...)
-	}
-}
-
-// endViolated ends the session because its client sent a message against its protocol.
-func (s *session) endViolated(err *Error) {
-	reason, code := ReasonParseError, StatusPolicyViolation
-	if errors.Is(err, ErrMessageTooBig) {
-		reason, code = ReasonMessageTooBig, StatusMessageTooBig
-	}
-	s.logViolation(reason, err.Message)
-	s.end(reason, code, err.Message)
-}
-
 // noCloseFrame stands for no close frame: the connection has ended, or is closing.
 const noCloseFrame StatusCode = 0
 
 // end disconnects the client, once: its sockets leave delivery at once, what is queued and the
 // close frame are still sent, events already received are still handled, and after them the
-// leaving. It does not wait.
-func (s *session) end(reason Reason, code StatusCode, text string) {
+// leaving. It does not wait. It reports false if the session has ended before.
+func (s *session) end(reason Reason, code StatusCode, text string) bool {
 	if !s.ended.CompareAndSwap(false, true) {
-		return
+		return false
 	}
 	s.hub.sessions.counters.ended(reason)
 	s.hub.sessions.clock.stop(&s.timer)
@@ -304,6 +283,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) {
 		socket.leave(reason)
 	}
 	s.onTransport(func(t transport) { t.close(code, text, reason.closeMode()) })
+	return true
 }
 
 // letGo ends the session as soon as all that was received is handled and answered. Until then
@@ -387,8 +367,4 @@ func (s *session) send(f *wireForm) {
 	if v == pushTooSlow {
 		s.endSlow()
 	}
-}
-
-func (s *session) endSlow() {
-	s.end(ReasonSlowConsumer, StatusPolicyViolation, string(ReasonSlowConsumer))
 }

@@ -153,16 +153,18 @@ func (s *session) check() {
 	s.mu.Unlock()
 	switch do {
 	case actConnectTimeout:
-		s.end(ReasonForcedServerClose, StatusPolicyViolation, "connect timeout")
+		s.endLate("connect timeout", "Timeouts.Connect", s.hub.options.Timeouts.Connect)
 		return
 	case actMessageTimeout:
-		s.end(ReasonForcedServerClose, StatusPolicyViolation, "message timeout")
+		s.endLate("message timeout", "Timeouts.Message", s.hub.options.Timeouts.Message)
 		return
 	case actSlowConsumer:
 		s.endSlow()
 		return
 	case actPingTimeout:
-		s.end(ReasonPingTimeout, StatusPolicyViolation, string(ReasonPingTimeout))
+		if s.end(ReasonPingTimeout, StatusPolicyViolation, string(ReasonPingTimeout)) {
+			s.hub.noteSilent()
+		}
 		return
 	case actPing:
 		if !s.ping() {

@@ -16,6 +16,9 @@ type plainCodec struct {
 // protocol implements codec.
 func (c *plainCodec) protocol() protocol { return plainProtocol }
 
+// request implements codec.
+func (c *plainCodec) request() *Handshake { return c.socket.handshake }
+
 // begin implements codec: it asks to connect for a client that does not do so itself.
 func (c *plainCodec) begin(s *session) {
 	if s.conn.Load().Subprotocol() != plainSubprotocol {
@@ -32,7 +35,7 @@ func (c *plainCodec) receive(s *session, op opcode, p []byte) {
 		// What comes after the close is ignored.
 	case op == opBinary:
 		const problem = "expected text messages: a plain client sends JSON"
-		s.logViolation(ReasonParseError, problem)
+		s.logViolation(problem)
 		s.end(ReasonParseError, StatusUnsupportedData, problem)
 	case !c.asked:
 		c.receiveConnect(p)

@@ -103,7 +103,7 @@ func (q *pollQueue) cost() int { return q.bytes + len(q.packets)*frameOverhead }
 
 // status is as that of an outbox. No ping overtakes what is queued.
 func (q *pollQueue) status() queueStatus {
-	s := queueStatus{bytes: q.bytes, cost: q.cost()}
+	s := queueStatus{bytes: q.bytes, cost: q.cost(), since: q.since}
 	if s.cost > q.limit {
 		s.slowAt = q.since + int64(stallTimeout)
 	}

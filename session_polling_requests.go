@@ -265,11 +265,13 @@ func (t *polling) readPost(w http.ResponseWriter, r *http.Request) (payloadReade
 // failTooBig ends the session because of a POST over the limit: Socket.IO's client ends it as well.
 // It locks.
 func (t *polling) failTooBig(r *http.Request, limit int64) *refusal {
+	size := &oversized{limit: limit}
 	problem := fmt.Sprintf("a payload is over the limit of %d bytes", limit)
 	if r.ContentLength >= 0 {
 		problem = fmt.Sprintf("a payload of %d bytes is over the limit of %d", r.ContentLength, limit)
+		size.bytes = r.ContentLength
 	}
-	t.session.logViolation(ReasonMessageTooBig, problem)
+	t.session.logTooBig(problem, size)
 	t.fail(ReasonMessageTooBig)
 	return payloadTooLarge(problem)
 }

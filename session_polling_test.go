@@ -24,14 +24,14 @@ func TestPollQueue(t *testing.T) {
 		first := nanotime()
 		<-time.After(time.Second)
 		q.push([]byte("4c"), []byte("2"))
-		if got, want := q.status(), (queueStatus{bytes: 6, cost: 6 + 3*frameOverhead, slowAt: first + int64(stallTimeout)}); got != want {
+		if got, want := q.status(), (queueStatus{bytes: 6, cost: 6 + 3*frameOverhead, slowAt: first + int64(stallTimeout), since: first}); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 		if diff := cmp.Diff([][]byte{[]byte("4ab"), []byte("4c"), []byte("2")}, q.popAll().packets); diff != "" {
 			t.Error(diff)
 		}
 		q.push([]byte("6"))
-		if got, want := q.status(), (queueStatus{bytes: 1, cost: 1 + frameOverhead}); got != want || q.since == first {
+		if got, want := q.status(), (queueStatus{bytes: 1, cost: 1 + frameOverhead, since: q.since}); got != want || q.since == first {
 			t.Errorf("got %+v since %d, want %+v", got, q.since, want)
 		}
 	})

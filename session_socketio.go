@@ -59,6 +59,9 @@ func (l *recentlyLeft) has(namespace string) bool {
 // protocol implements codec.
 func (c *socketIOCodec) protocol() protocol { return socketIOProtocol }
 
+// request implements codec.
+func (c *socketIOCodec) request() *Handshake { return c.handshake }
+
 // begin implements codec: it sends the Engine.IO handshake.
 func (c *socketIOCodec) begin(s *session) {
 	b := append(newFrame(128), `0{"sid":`...)
@@ -170,14 +173,14 @@ func (c *socketIOCodec) connect(s *session, p packet) *Error {
 	}
 	if s.crowded() {
 		s.hub.log.lately.add("refused a client one more namespace", c.handshake.remote, clientText("namespace", p.namespace))
-		s.hub.log.warn("atrium: refused a client one more namespace", clientText("namespace", p.namespace), slog.Int("limit", maxSockets))
+		s.hub.log.warn("atrium: refused a client one more namespace", s.logged(clientText("namespace", p.namespace), slog.Int("limit", maxSockets))...)
 		return refuse(fmt.Sprintf("namespace: expected at most %d for one client", maxSockets))
 	}
 	n := s.hub.enterable(p.namespace)
 	if n == nil {
 		s.hub.log.lately.add("refused a client an unknown namespace", c.handshake.remote, clientText("namespace", p.namespace))
-		s.hub.log.warn("atrium: refused a client an unknown namespace", clientText("namespace", p.namespace),
-			hint("Hub.Of makes one, Hub.OfFunc many"))
+		s.hub.log.warn("atrium: refused a client an unknown namespace", s.logged(clientText("namespace", p.namespace),
+			hint("Hub.Of makes one, Hub.OfFunc many"))...)
 		return refuse("Invalid namespace")
 	}
 	handshake := *c.handshake // each socket has its own auth value

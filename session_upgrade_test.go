@@ -501,7 +501,7 @@ func TestUpgradeKeepsOrder(t *testing.T) {
 func TestUpgradeTakesOver(t *testing.T) {
 	h := newHub(t, Options{})
 	open := func() (*session, *polling, *Conn) {
-		p := newPolling(h, new(socketIOCodec))
+		p := newPolling(h, &socketIOCodec{handshake: new(Handshake)})
 		conn := newConn(&scriptedConn{}, connConfig{})
 		conn.out.state = writerWriting // nobody writes
 		return p.session, p, conn

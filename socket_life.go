@@ -56,14 +56,16 @@ func (s *Socket) receive(in incoming) {
 		s.record(tappedEvent, false, in.eventData)
 	}
 	if s.inbox.push(in) == itemRefused {
+		s.ns.hub.log.warn("atrium: a client sends far faster than its events are handled", s.logged(clientText("event", in.name),
+			hint("Limits.InboxEvents and InboxBytes are the limits; while a Call waits for the client they are twice as large"))...)
 		s.session.end(ReasonForcedServerClose, StatusPolicyViolation, "too many events are waiting")
 	}
 }
 
 // endTooFast ends the session because of an event over Limits.EventsPerSecond.
 func (s *Socket) endTooFast(in incoming, limit int) {
-	s.ns.hub.log.warn("atrium: a client sent too many events", slog.Int("limit", limit), clientText("event", in.name),
-		s.who(), hint("Limits.EventsPerSecond is the limit"))
+	s.ns.hub.log.warn("atrium: a client sent too many events", s.logged(slog.Int("limit", limit), clientText("event", in.name),
+		hint("Limits.EventsPerSecond is the limit"))...)
 	problem := fmt.Sprintf("too many events: expected at most %d a second", limit)
 	if s.isConnected() { // nothing goes ahead of the connect message
 		s.replyError(in.name, in.ackID, problem, nil)
@@ -79,8 +81,8 @@ func (s *Socket) owe(change int32) {
 
 // refuseOwed refuses an event because as many acknowledgements as may are to come later.
 func (s *Socket) refuseOwed(e *Event, limit int) {
-	s.ns.hub.log.warn("atrium: refused an event over Limits.Calls", slog.Int("limit", limit), clientText("event", e.name),
-		s.who(), hint("the handlers of so many of the socket's events have called Later, or are OnAck's, and not replied yet"))
+	s.ns.hub.log.warn("atrium: refused an event over Limits.Calls", s.logged(slog.Int("limit", limit), clientText("event", e.name),
+		hint("the handlers of so many of the socket's events have called Later, or are OnAck's, and not replied yet"))...)
 	e.ReplyError(Errorf("too many events wait for their acknowledgements: expected at most %d", limit))
 }
 
@@ -145,6 +147,7 @@ func (s *Socket) run(in incoming, e *Event) {
 	case incomingProblem:
 		s.replyError(in.name, in.ackID, string(in.args.json), nil)
 	case incomingLeave:
+		s.logDisconnected(in.reason)
 		for _, f := range s.ns.registry.current.Load().onDisconnect {
 			f(s, in.reason)
 		}
@@ -153,12 +156,12 @@ func (s *Socket) run(in incoming, e *Event) {
 
 // logger implements sender.
 func (s *Socket) logger(event string) *slog.Logger {
-	return s.ns.hub.options.Logger.With(clientText("event", event), s.who())
+	return s.ns.hub.options.Logger.With(s.logged(clientText("event", event))...)
 }
 
 // functionLogger is logger for a function that is not called for an event.
 func (s *Socket) functionLogger(name string) *slog.Logger {
-	return s.ns.hub.options.Logger.With(slog.String("function", name), s.who())
+	return s.ns.hub.options.Logger.With(s.logged(slog.String("function", name))...)
 }
 
 // loggerOf returns the logger for the function that is running for the item.
@@ -186,6 +189,7 @@ func (s *Socket) connect(auth []byte) {
 			return
 		}
 	}
+	s.logConnected()
 	for _, f := range functions.onConnect {
 		f(s)
 	}
@@ -196,6 +200,7 @@ func (s *Socket) letIn(functions []func(*Socket) error) bool {
 	for _, use := range functions {
 		if err := errorOf(use(s)); err != nil {
 			s.ns.hub.sessions.counters.refused[refusedUse].Add(1)
+			s.logRefused(err)
 			message, data := publicError(err, s.functionLogger("Use"))
 			s.ns.hub.log.lately.add("refused a client by a Use function", s.handshake.remote,
 				clientText("namespace", s.ns.name), clientText("message", message))

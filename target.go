@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 )
@@ -154,7 +153,7 @@ func (n *Namespace) emitted(m *message) {
 	for _, f := range listeners {
 		guard(func() { f(m.name, args) }, func(what ...any) {
 			n.hub.sessions.counters.panics.Add(1)
-			n.hub.log.error("atrium: OnEmit panicked", append(what, slog.String("event", m.name))...)
+			n.hub.log.error("atrium: OnEmit panicked", append(what, clientText("event", m.name))...)
 		})
 	}
 }

@@ -109,15 +109,6 @@ func (t Target) ExceptUser(ids ...string) Target {
 	return t
 }
 
-// who returns the attributes of log entries that tell whose socket it is.
-func (s *Socket) who() slog.Attr {
-	id := slog.String("socket", s.id)
-	if user := s.User(); user != "" {
-		return slog.Group("", id, clientText("user", user))
-	}
-	return id
-}
-
 // acquirePlace has the socket, which is about to be connected, count among those of its user. It
 // reports false if there are as many as may be, none of which is to be replaced. The caller holds
 // s.mu.
@@ -163,9 +154,9 @@ func (s *Socket) releasePlace() {
 // refusePlace refuses the client because its user has as many sockets as may be.
 func (s *Socket) refusePlace() {
 	most := s.ns.hub.options.Limits.SocketsPerUser
-	s.ns.hub.log.lately.add("refused a client over Limits.SocketsPerUser", s.handshake.remote, s.who(), slog.Int("limit", most))
-	s.ns.hub.log.warn("atrium: refused a client over Limits.SocketsPerUser", s.who(), slog.Int("limit", most),
-		hint("Options.ReplaceOldest disconnects the oldest instead"))
+	s.ns.hub.log.lately.add("refused a client over Limits.SocketsPerUser", s.handshake.remote, s.logged(slog.Int("limit", most))...)
+	s.ns.hub.log.warn("atrium: refused a client over Limits.SocketsPerUser", s.logged(slog.Int("limit", most),
+		hint("Options.ReplaceOldest disconnects the oldest instead"))...)
 	s.session.codec.refuse(s, fmt.Sprintf("user: expected at most %d connections at a time", most), nil)
 }
 
