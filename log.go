@@ -177,15 +177,17 @@ func hint(text string) slog.Attr { return slog.String("hint", text) }
 // print is replaced: line breaks and terminal controls, which not every slog.Handler escapes, and
 // marks of writing direction, which make a line read as another.
 func printable(text string, most int) string {
-	if len(text) > most {
-		text = cutText(text, most) + "…"
-	}
-	return strings.Map(func(r rune) rune {
+	begin := cutText(text, most)
+	printed := strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return utf8.RuneError
 		}
 		return r
-	}, text)
+	}, begin)
+	if len(begin) < len(text) || len(printed) > most { // a replaced byte takes three
+		printed = cutText(printed, most) + "…"
+	}
+	return printed
 }
 
 // guardedLogger returns l with a handler that may panic or call runtime.Goexit without

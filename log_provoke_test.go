@@ -142,8 +142,17 @@ var hubProvocations = map[string]provocation{
 		e.get()
 		e.leave()
 	},
+	"atrium: refused a client over Limits.SocketsPerUser": func(t *testing.T, p *logProbe) {
+		h, srv := p.hub(t, Options{Limits: Limits{SocketsPerUser: 1}})
+		h.Use(func(s *Socket) error { return s.SetUser(evilName) })
+		p.join(t, srv)
+		c := p.open(t, srv)
+		c.send(`40{"token":"` + secret + `"}`)
+		c.next()
+	},
 	"atrium: a socket was disconnected": func(t *testing.T, p *logProbe) {
-		_, srv := p.hub(t, Options{})
+		h, srv := p.hub(t, Options{})
+		h.Use(func(s *Socket) error { return s.SetUser(evilName) })
 		p.join(t, srv).CloseNow()
 	},
 	"atrium: Use refused a client": func(t *testing.T, p *logProbe) {

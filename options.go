@@ -94,8 +94,8 @@ type Options struct {
 	// around the hub has set Content-Encoding, or Vary: Accept-Encoding, before.
 	DisablePollingCompression bool
 
-	// Logger gets what the operator of a server should know. LOGS.md lists each entry with its level,
-	// its attributes and what to do:
+	// Logger gets what the operator of a server should know. LOGS.md lists each entry with its
+	// level, its attributes and what to do:
 	//
 	//	Error  panics of the application's functions, with their stacks; errors that clients see as
 	//	       "internal error"; a Bus that fails
@@ -106,10 +106,10 @@ type Options struct {
 	//	Debug  each connect and disconnect of a socket; clients that Accept or Use refused
 	//
 	// Of what clients can cause, 5 entries with the same message are written a minute; the next has
-	// the number of the others, as "left_out". Entries have a request's path and remote address, its
-	// Origin and Host, but never its query, cookies, other headers or auth value; what clients have
-	// chosen is cut, and one line. If its handler panics, or ends its goroutine, the entry is lost,
-	// and nothing else. Zero means slog.Default().
+	// the number of the others, as "left_out". Entries have a request's path and remote address,
+	// its Origin and Host, but never its query, cookies, other headers or auth value; what clients
+	// have chosen is cut, and one line. If its handler panics, or ends its goroutine, the entry is
+	// lost, and nothing else. Zero means slog.Default().
 	Logger *slog.Logger
 }
 
