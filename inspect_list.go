@@ -110,8 +110,8 @@ func newSocketDetail(s *Socket) socketDetail {
 	header := s.handshake.Header()
 	names := s.Rooms()
 	d := socketDetail{
-		socketRow: newSocketRow(s), Names: names[:min(len(names), maxRoomsShown)], Path: printable(s.handshake.URL().Path),
-		Agent: printable(header.Get("User-Agent")), Origin: printable(header.Get("Origin")), Secure: s.handshake.secure,
+		socketRow: newSocketRow(s), Names: names[:min(len(names), maxRoomsShown)], Path: printable(s.handshake.URL().Path, maxLogged),
+		Agent: printable(header.Get("User-Agent"), maxLogged), Origin: printable(header.Get("Origin"), maxLogged), Secure: s.handshake.secure,
 		Compression: s.session.transport().agreed().agreed(), Recovered: s.recovered,
 	}
 	if in, since, running := s.inbox.current(); running {

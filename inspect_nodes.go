@@ -38,7 +38,7 @@ func (h *Hub) askNodes(ctx context.Context) []nodeStats {
 		}
 	}
 	for i := range others {
-		others[i].Node = printable(others[i].Node)
+		others[i].Node = printable(others[i].Node, maxLogged)
 	}
 	return append([]nodeStats{self}, others...)
 }

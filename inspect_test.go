@@ -456,7 +456,7 @@ func TestInspectLately(t *testing.T) {
 	for _, row := range rows {
 		texts += row.What + "|" + row.Detail + "|" + row.Remote + "\n"
 		for _, text := range []string{row.What, row.Detail, row.Remote, row.Hint} {
-			if text != printable(text) {
+			if text != printable(text, maxLogged) {
 				t.Errorf("%q is shown", text)
 			}
 		}

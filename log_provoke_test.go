@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -187,6 +188,20 @@ var hubProvocations = map[string]provocation{
 		p.ask(t, srv, "GET", "")
 	},
 
+	"atrium: refused a request to Inspect": func(t *testing.T, p *logProbe) {
+		h, _ := p.hub(t, Options{})
+		r := httptest.NewRequest("GET", evilPath+"?token="+secret, nil)
+		r.Host, r.RemoteAddr = evil, "192.0.2.1:80"
+		Inspect(h, nil).ServeHTTP(httptest.NewRecorder(), r)
+	},
+	"atrium: an action of Inspect": func(t *testing.T, p *logProbe) {
+		h, srv := p.hub(t, Options{})
+		s := h.Namespace.socket(p.join(t, srv).sid)
+		i := &inspector{hub: h, options: InspectOptions{Actions: true}}
+		if err := i.act(s, s.ID(), "disconnect", func(*Socket) error { return nil }); err != nil {
+			t.Error(err)
+		}
+	},
 	"atrium: a client took too long": func(t *testing.T, p *logProbe) {
 		_, srv := p.hub(t, Options{})
 		c := p.open(t, srv)

@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
