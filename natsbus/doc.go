@@ -30,7 +30,8 @@
 //
 // The client needs permission to publish and to subscribe to everything under the [Prefix]. A
 // server reports a refusal a moment later, and the client passes it to nats.ErrorHandler only;
-// Subscribe and [Bus.Flush] check the last error of the connection. If permissions are revoked
+// Subscribe and [Bus.Flush] check the last error of the connection, and return one that matches
+// fs.ErrPermission. If permissions are revoked
 // later, the hub notices that its own messages do not come back.
 //
 // # Limits

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"strconv"
 	"strings"
@@ -209,7 +210,7 @@ func (b *Bus) confirmed(ctx context.Context) (broke bool, err error) {
 func (b *Bus) refused(what string, before error) error {
 	err := b.conn.LastError()
 	if err != before && errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), what+` to "`+b.prefix) {
-		return err
+		return fmt.Errorf("%w: %w", fs.ErrPermission, err) // so that the hub can tell it apart
 	}
 	return nil
 }

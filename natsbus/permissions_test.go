@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func TestRefusedSubscription(t *testing.T) {
 	s := start(t, users(&server.Permissions{Subscribe: &server.SubjectPermission{Deny: []string{"atrium.secret"}}}))
 	bus := natsbus.New(connectAs(t, s, "less"))
 	for i := range 20 {
-		if _, err := bus.Subscribe(t.Context(), "secret", func([]byte) {}); !errors.Is(err, nats.ErrPermissionViolation) {
+		if _, err := bus.Subscribe(t.Context(), "secret", func([]byte) {}); !errors.Is(err, nats.ErrPermissionViolation) || !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("Subscribe to what is forbidden: %v", err)
 		}
 		cancel, err := bus.Subscribe(t.Context(), fmt.Sprint("open ", i), func([]byte) {})
@@ -61,7 +62,7 @@ func TestRefusedPublish(t *testing.T) {
 	if err := bus.Publish(t.Context(), "secret", nil); err != nil {
 		t.Error(err)
 	}
-	if err := bus.Flush(t.Context()); !errors.Is(err, nats.ErrPermissionViolation) {
+	if err := bus.Flush(t.Context()); !errors.Is(err, nats.ErrPermissionViolation) || !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Flush: %v", err)
 	}
 	if err := bus.Publish(t.Context(), "open", nil); err != nil {

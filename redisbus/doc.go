@@ -27,7 +27,7 @@
 // With access rules, the client's user needs access to the channels under the [Prefix]
 // ("&atrium:*"), or in a cluster with sharded pub/sub to those that begin with a brace and the
 // prefix ("&{atrium:*"). Subscribe fails at once if the server refuses a channel; for Publish, the
-// next Publish or Flush fails.
+// next Publish or Flush fails. The error matches fs.ErrPermission.
 //
 // # Connections
 //

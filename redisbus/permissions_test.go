@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -37,14 +38,14 @@ func TestRefused(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	for range 3 {
-		if _, err := bus.Subscribe(ctx, "topic", func([]byte) {}); !redis.HasErrorPrefix(err, "NOPERM") {
+		if _, err := bus.Subscribe(ctx, "topic", func([]byte) {}); !redis.HasErrorPrefix(err, "NOPERM") || !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("Subscribe: %v", err)
 		}
 	}
 	if err := bus.Publish(ctx, "topic", nil); err != nil {
 		t.Errorf("Publish: %v", err)
 	}
-	if err := bus.Flush(ctx); !redis.HasErrorPrefix(err, "NOPERM") || !strings.Contains(err.Error(), "1 messages") {
+	if err := bus.Flush(ctx); !redis.HasErrorPrefix(err, "NOPERM") || !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "1 messages") {
 		t.Errorf("Flush: %v", err)
 	}
 	if err := bus.Flush(ctx); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -129,7 +130,7 @@ func (b *Bus) Publish(ctx context.Context, topic string, msg []byte) error {
 	}
 	if s.refused != nil {
 		s.told = s.lost
-		return fmt.Errorf("redisbus: publish: %w", s.refused)
+		return fmt.Errorf("redisbus: publish: %w", forbidden(s.refused))
 	}
 	return nil
 }
@@ -141,7 +142,7 @@ func (b *Bus) Flush(ctx context.Context) error {
 	var failed []error
 	for _, s := range b.slots {
 		if err := s.flush(ctx); err != nil {
-			failed = append(failed, fmt.Errorf("redisbus: flush: %w", err))
+			failed = append(failed, fmt.Errorf("redisbus: flush: %w", forbidden(err)))
 		}
 	}
 	return errors.Join(failed...)
@@ -163,9 +164,18 @@ func (b *Bus) Subscribe(ctx context.Context, topic string, deliver func(msg []by
 	})
 	if err := s.enter(ctx, channel); err != nil {
 		cancel()
-		return nil, fmt.Errorf("redisbus: subscribe: %w", err)
+		return nil, fmt.Errorf("redisbus: subscribe: %w", forbidden(err))
 	}
 	return cancel, nil
+}
+
+// forbidden makes an error match fs.ErrPermission if it is that of the broker's access rules, so
+// that the hub can tell it apart.
+func forbidden(err error) error {
+	if redis.HasErrorPrefix(err, "NOPERM") {
+		return fmt.Errorf("%w: %w", fs.ErrPermission, err)
+	}
+	return err
 }
 
 // slot has the topics of one slot of a cluster, or all topics of a single server. Slots are
