@@ -13,7 +13,10 @@
 //			return atrium.Errorf("Auth failed") // shown to the client
 //		}
 //		s.Set("user", user)
-//		return s.Join("user:"+user.ID, "room:lobby")
+//		if err := s.SetUser(user.ID); err != nil {
+//			return err
+//		}
+//		return s.Join("room:lobby")
 //	})
 //	atrium.OnCall(h, "send", func(s *atrium.Socket, m Message) (Receipt, error) {
 //		room := "room:" + m.Room
@@ -79,11 +82,19 @@
 //
 // # Rooms from clients
 //
-// To, Except, Join and Leave take names of one name space: rooms, the room of a user ("user:7"),
-// ids of sockets. The package does not check whether a client may use a name. So a handler that
-// gets the name of a room from a client puts a prefix before it ("room:"+name), which excludes all
-// other names; checks [Socket.In] before it emits to the room; and checks who may join before it
-// calls [Socket.Join]. Without these three checks every client can reach every other.
+// To, Except, Join and Leave take names of one name space: rooms, those of your own among them
+// ("staff"), and ids of sockets. The package does not check whether a client may use a name. So a
+// handler that gets the name of a room from a client puts a prefix before it ("room:"+name), which
+// excludes all other names; checks [Socket.In] before it emits to the room; and checks who may join
+// before it calls [Socket.Join]. Without these three checks every client can reach every other.
+//
+// # Users
+//
+// A user may have several sockets: tabs, devices. [Socket.SetUser], called in Use, says whose a
+// socket is; then h.ToUser("7") is a target as h.To("room") is, on every node, and
+// h.To("room").ExceptUser("7") leaves that user's sockets out. No name of a room reaches a user,
+// and no id of a user a room. [Limits].SocketsPerUser bounds how many sockets one has, and
+// [Options].ReplaceOldest says which of them must go.
 //
 // # Guarantees
 //

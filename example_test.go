@@ -378,7 +378,7 @@ func ExampleSocket_DisconnectWith() {
 // is in it.
 func ExampleSocket_In() {
 	h := atrium.New(atrium.Options{})
-	h.Use(func(s *atrium.Socket) error { return s.Join("user:7", "room:lobby") })
+	h.Use(func(s *atrium.Socket) error { return s.Join("staff", "room:lobby") })
 	atrium.OnCall(h, "say", func(s *atrium.Socket, m struct{ Room, Text string }) (string, error) {
 		room := "room:" + m.Room
 		if !s.In(room) {
@@ -396,13 +396,51 @@ func ExampleSocket_In() {
 	if err := c.Connect(ctx); err != nil {
 		log.Fatal(err)
 	}
-	for _, room := range []string{"lobby", "kitchen", "user:7"} {
+	for _, room := range []string{"lobby", "kitchen", "staff"} {
 		fmt.Println(atrium.Call[string](ctx, c, "say", map[string]string{"room": room, "text": "hello"}))
 	}
 	// Output:
 	// delivered <nil>
 	//  room: you are not in it
 	//  room: you are not in it
+}
+
+// A user on two devices: what one has read is read on the other.
+func ExampleSocket_SetUser() {
+	h := atrium.New(atrium.Options{})
+	h.Use(func(s *atrium.Socket) error {
+		var auth struct{ User string } // in earnest: a token, or what Accept has found
+		if err := s.Handshake().Bind(&auth); err != nil {
+			return err
+		}
+		return s.SetUser(auth.User)
+	})
+	atrium.OnCall(h, "read", func(s *atrium.Socket, message int) (string, error) {
+		return "ok", s.ToUser(s.User()).Emit("read", message) // to the user's other sockets
+	})
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	auth := map[string]string{"user": "7"}
+	phone := atrium.NewClient(srv.URL, atrium.ClientOptions{Auth: auth})
+	desk := atrium.NewClient(srv.URL, atrium.ClientOptions{Auth: auth})
+	read := make(chan int, 1)
+	atrium.On(phone, "read", func(_ *atrium.Client, message int) error { read <- message; return nil })
+	for _, c := range []*atrium.Client{phone, desk} {
+		defer c.Close()
+		if err := c.Connect(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(atrium.Call[string](ctx, desk, "read", 41))
+	fmt.Println(<-read)
+	fmt.Println(h.ToUser("7").Count(ctx))
+	// Output:
+	// ok <nil>
+	// 41
+	// 2 <nil>
 }
 
 // The raw form of a handler sees all arguments and answers by itself.

@@ -28,7 +28,10 @@ func Hub(ctx context.Context, userOf func(token string) (User, bool)) error {
 			return atrium.Errorf("Auth failed") // shown to the client
 		}
 		s.Set("user", user)
-		return s.Join("user:"+user.ID, "room:lobby")
+		if err := s.SetUser(user.ID); err != nil {
+			return err
+		}
+		return s.Join("room:lobby")
 	})
 	atrium.OnCall(h, "send", func(s *atrium.Socket, m ChatMessage) (Receipt, error) {
 		room := "room:" + m.Room

@@ -3,6 +3,7 @@ package guide
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -45,7 +46,7 @@ func TestBigMessages(t *testing.T) {
 
 func TestRooms(t *testing.T) {
 	h := atrium.New(atrium.Options{})
-	h.Use(func(s *atrium.Socket) error { return s.Join("user:7") })
+	h.Use(func(s *atrium.Socket) error { return errors.Join(s.SetUser("7"), s.Join("staff")) })
 	handleRooms(h, func(_ User, room string) bool { return room != "closed" })
 	srv := atriumtest.NewServer(h)
 	defer srv.Close()
@@ -60,15 +61,18 @@ func TestRooms(t *testing.T) {
 		{"say", ChatMessage{"open", "hello"}, false},
 		{"join", "closed", true},
 		{"say", ChatMessage{"closed", "hello"}, true},
-		{"say", ChatMessage{"user:7", "hello"}, true},
-		{"join", "user:7", false}, // a room that happens to have this name
+		{"say", ChatMessage{"staff", "hello"}, true},
+		{"join", "staff", false}, // a room that happens to have this name
+		{"join", "7", false},
 	} {
 		if _, err := atrium.Call[any](t.Context(), c, test.event, test.data); (err != nil) != test.fails {
 			t.Errorf("%s %v: %v", test.event, test.data, err)
 		}
 	}
-	if n, err := h.To("user:7").Count(t.Context()); n != 1 || err != nil {
-		t.Errorf("%d in the room of the user, %v", n, err)
+	for _, to := range []atrium.Target{h.To("staff"), h.ToUser("7")} {
+		if n, err := to.Count(t.Context()); n != 1 || err != nil {
+			t.Errorf("%d in the room of the staff, or of the user, %v", n, err)
+		}
 	}
 }
 

@@ -36,7 +36,7 @@ func newCookieHub(users Users) *atrium.Hub {
 			return &atrium.Error{Message: "Please sign in", Data: map[string]string{"login": "/login"}}
 		}
 		s.Set("user", user)
-		return s.Join("user:" + user.ID)
+		return s.SetUser(user.ID)
 	})
 	return h
 }
@@ -63,7 +63,7 @@ func newTokenHub(verify func(token string) (Token, error)) *atrium.Hub {
 		}
 		s.Set("user", token.User)
 		s.DisconnectAt(token.Expires)
-		return s.Join("user:" + token.User.ID)
+		return s.SetUser(token.User.ID)
 	})
 	atrium.On(h, "renew", func(s *atrium.Socket, text string) error {
 		token, err := verify(text)

@@ -62,7 +62,10 @@ func newApp(options atrium.Options, users Users) *app {
 		if err := s.SetPublic("name", user.Name); err != nil { // every node may see it
 			return err
 		}
-		return s.Join("user:"+user.ID, "room:lobby") // the first is one room for all devices of a user
+		if err := s.SetUser(user.ID); err != nil {
+			return err
+		}
+		return s.Join("room:lobby")
 	})
 	// [end]
 
@@ -102,7 +105,9 @@ func newBounded() *atrium.Hub {
 			ConnectionsPerClient: 20,
 			EventsPerSecond:      100,
 			EventBurst:           500, // a network that stalls brings the events of seconds at once
+			SocketsPerUser:       10,  // tabs and devices, on each node
 		},
+		ReplaceOldest: true, // "connected elsewhere" for the oldest, in place of a refusal
 		// Behind proxies all clients have their address. This reads what they add to
 		// X-Forwarded-For or Forwarded, and believes nobody else.
 		ClientKey: atrium.ForwardedClient(netip.MustParsePrefix("10.0.0.0/8")),
@@ -111,16 +116,16 @@ func newBounded() *atrium.Hub {
 	return h
 }
 
-// notify tells all devices of a user; s.To("user:"+id) would leave out the one that s is.
+// notify tells all devices of a user; s.ToUser(id) would leave out the one that s is.
 func (a *app) notify(id, text string) error {
-	return a.hub.To("user:"+id).Emit("notification", text)
+	return a.hub.ToUser(id).Emit("notification", text)
 }
 
 // [online]
 
 // online reports whether a user has a device connected, to any node.
 func (a *app) online(ctx context.Context, id string) (bool, error) {
-	n, err := a.hub.To("user:" + id).Count(ctx) // with an error, those that have not answered are not counted
+	n, err := a.hub.ToUser(id).Count(ctx) // with an error, those that have not answered are not counted
 	return n > 0, err
 }
 
@@ -144,7 +149,7 @@ func (a *app) people(ctx context.Context, room string) ([]string, error) {
 // kick disconnects all devices of a user, on every node, also those that are away and could be
 // recovered.
 func (a *app) kick(ctx context.Context, id string) error {
-	return a.hub.To("user:"+id).DisconnectWith(ctx, closeKicked, "kicked")
+	return a.hub.ToUser(id).DisconnectWith(ctx, closeKicked, "kicked")
 }
 
 // ban keeps a user out. The store comes first, so that who comes back meets it.
@@ -152,7 +157,7 @@ func (a *app) ban(ctx context.Context, id string) error {
 	if err := a.users.Ban(ctx, id); err != nil {
 		return err
 	}
-	return a.hub.To("user:"+id).DisconnectWith(ctx, closeBanned, "banned")
+	return a.hub.ToUser(id).DisconnectWith(ctx, closeBanned, "banned")
 }
 
 // [end]
