@@ -99,11 +99,14 @@ export class Lists {
     }
     if (this.#view.list !== 'lately') return;
     const words = { perClient: 'per client', shuttingDown: 'shutting down', accept: 'Accept', use: 'Use', full: 'too many' };
+    const some = (counts) => {
+      const entries = Object.entries(counts ?? {}).filter(([, n]) => n > 0);
+      return entries.length > 0 ? entries.sort(([, a], [, b]) => b - a) : [['none', 0]];
+    };
     const table = (title, counts) =>
       make('table', {}, make('caption', {}, title), make('tbody', {},
-        ...Object.entries(counts).map(([name, n]) => make('tr', {}, make('th', { scope: 'row' }, words[name] ?? name), make('td', { className: 'number' }, count(n))))));
-    const ended = Object.keys(stats.disconnects ?? {}).length > 0 ? stats.disconnects : { none: 0 };
-    $('counts').replaceChildren(table('Refused, by reason', stats.refused), table('Disconnects, by reason', ended));
+        ...some(counts).map(([name, n]) => make('tr', {}, make('th', { scope: 'row' }, words[name] ?? name), make('td', { className: 'number' }, count(n))))));
+    $('counts').replaceChildren(table('Refused, by reason', stats.refused), table('Disconnects, by reason', stats.disconnects));
   }
 
   #change(change) {

@@ -31,7 +31,7 @@ const scaled = (n, step, units) => {
 
 export const count = (n) => whole.format(n);
 export const rate = (n) => (n < 10_000 ? (n < 10 ? short(n) : whole.format(n)) : scaled(n, 1000, ['', 'k', 'M', 'G']));
-export const bytes = (n) => scaled(n, 1024, ['B', 'KiB', 'MiB', 'GiB']);
+export const bytes = (n) => scaled(n, 1000, ['B', 'kB', 'MB', 'GB']);
 export const nanoseconds = (n) => (n < 1e9 ? scaled(n / 1000, 1000, ['µs', 'ms', 's']) : `${short(n / 1e9)}\u202fs`);
 
 // What the hub calls protocols and transports is what people call so.
