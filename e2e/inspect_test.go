@@ -158,8 +158,8 @@ func TestInspectByKeyboard(t *testing.T) {
 	w.until(`document.querySelector('#found').textContent === '0 sockets'`)
 }
 
-// TestInspectLists goes through the lists, on a phone, too. Nothing may stick out, and hostile names
-// are text. With ATRIUM_SCREENSHOTS set to a directory, it leaves pictures there.
+// TestInspectLists goes through the lists, on a phone, too. Nothing may stick out, and hostile
+// names are text. With ATRIUM_SCREENSHOTS set to a directory, it leaves pictures there.
 func TestInspectLists(t *testing.T) {
 	t.Parallel()
 	w := watch(t)

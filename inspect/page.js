@@ -49,10 +49,10 @@ const tiles = Object.fromEntries(
 
 const show = (name, value, ...details) => {
   put(tiles[name].value, value);
-  put(tiles[name].detail, details.filter(Boolean).join(' · '));
+  put(tiles[name].detail, details.filter(Boolean).map((detail) => detail.replaceAll(' ', '\u00a0')).join(' · '));
 };
 
-export const sum = (counts) => Object.values(counts ?? {}).reduce((a, b) => a + b, 0);
+const sum = (counts) => Object.values(counts ?? {}).reduce((a, b) => a + b, 0);
 const some = (n, what) => n > 0 && `${count(n)} ${what}`;
 
 let previous; // the sample before
