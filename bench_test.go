@@ -223,6 +223,23 @@ func BenchmarkEmit(b *testing.B) {
 	}
 }
 
+// BenchmarkStats is a look at the figures of a hub with many clients.
+func BenchmarkStats(b *testing.B) {
+	for _, members := range []int{1000, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
+			h, _ := crowd(members)
+			for _, s := range h.LocalSockets() {
+				h.add(s.session, "")
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				h.Stats()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members), "ns/member")
+		})
+	}
+}
+
 // BenchmarkTo is Emit to many rooms of two members each, who are reached once: what it costs a room
 // does not depend on how many there are, but for the processor's caches.
 func BenchmarkTo(b *testing.B) {
