@@ -292,7 +292,7 @@ func TestStatsDisconnects(t *testing.T) {
 		{ReasonTransportError, func(_ *Hub, m mailbox) { m.session.end(ReasonTransportError, StatusInternalError, "") }},
 		{ReasonShutdown, func(_ *Hub, m mailbox) { m.session.endShutdown() }},
 		{ReasonParseError, func(_ *Hub, m mailbox) { m.session.endViolated(Errorf("no")) }},
-		{ReasonMessageTooBig, func(_ *Hub, m mailbox) { m.session.endViolated(&Error{Err: ErrMessageTooBig}) }},
+		{ReasonMessageTooBig, func(_ *Hub, m mailbox) { m.session.endViolated(&Error{Err: &oversized{limit: 1}}) }},
 		{ReasonClientDisconnect, func(_ *Hub, m mailbox) { m.Socket.leave(ReasonClientDisconnect) }},
 	} {
 		t.Run(string(row.reason), func(t *testing.T) {
