@@ -144,7 +144,7 @@ func TestPrometheus(t *testing.T) {
 		`atrium_clients_opened_total`:                                    7,
 		`atrium_sockets{namespace="/"}`:                                  5,
 		`atrium_sockets{namespace=` + strconv.Quote(strangeName) + `}`:   0,
-		`atrium_rooms{namespace="/"}`:                                    2,
+		`atrium_rooms{namespace="/"}`:                                    1,
 		`atrium_refused_total{reason="origin"}`:                          4,
 		`sum(atrium_refused_total)`:                                      4,
 		`atrium_disconnects_total{reason="client namespace disconnect"}`: 1,
