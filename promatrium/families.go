@@ -52,7 +52,7 @@ var families = []family{
 	histogram("handler_duration_seconds", "From the call of a handler to its return.", func(s snapshot) atrium.Histogram { return s.Handlers.Duration }),
 	histogram("handler_wait_seconds", "From the receipt of an event to the call of its handler.", func(s snapshot) atrium.Histogram { return s.Handlers.Wait }),
 	counter("handler_errors_total", "Errors that handlers have returned.", func(s snapshot) uint64 { return s.Handlers.Errors }),
-	counter("handler_panics_total", "Panics of handlers.", func(s snapshot) uint64 { return s.Handlers.Panics }),
+	counter("handler_panics_total", "Panics of the application's functions.", func(s snapshot) uint64 { return s.Handlers.Panics }),
 	gauge("calls_pending", "Calls to clients that wait for the answer.", func(s snapshot) float64 { return float64(s.Calls.Pending) }),
 	counters("calls_total", "Calls to clients that have ended.", func(s snapshot) samples {
 		return samples{{"answered"}: float64(s.Calls.Answered), {"timed_out"}: float64(s.Calls.TimedOut)}
@@ -146,6 +146,7 @@ func refusals(s snapshot) samples {
 		{"full"}:          float64(r.Full),
 		{"per_client"}:    float64(r.PerClient),
 		{"malformed"}:     float64(r.Malformed),
+		{"unknown"}:       float64(r.Unknown),
 		{"shutting_down"}: float64(r.ShuttingDown),
 	}
 }
