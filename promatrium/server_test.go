@@ -173,12 +173,15 @@ func TestPrometheus(t *testing.T) {
 		}
 		return err
 	})
-	for _, e := range expressions(t) {
-		e = strings.NewReplacer("$job", "app", "$instance", ".*", "$__rate_interval", "1m", "$__range", "1m").Replace(e)
-		if got, err := prom.query(e); err != nil || len(got) == 0 {
-			t.Errorf("the dashboard has %s: %d series, %v", e, len(got), err)
+	bustest.Eventually(t, func() (err error) { // a rate takes two scrapes
+		for _, e := range expressions(t) {
+			e = strings.NewReplacer("$job", "app", "$instance", ".*", "$__rate_interval", "1m", "$__range", "1m").Replace(e)
+			if got, failed := prom.query(e); failed != nil || len(got) == 0 {
+				err = errors.Join(err, fmt.Errorf("the dashboard has %s: %d series, %v", e, len(got), failed))
+			}
 		}
-	}
+		return err
+	})
 	if firing, err := prom.query("ALERTS"); err != nil || len(firing) > 0 {
 		t.Errorf("%d alerts, %v", len(firing), err)
 	}
