@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -268,7 +269,7 @@ func TestInspectLists(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("the pages have %d sockets, of 150, or another order", len(got))
 	}
-	if rows := rowsOf[socketRow](l, view{List: listSockets, Sort: "id", Page: 1 << 60}, 150); len(rows) != 50 {
+	if rows := rowsOf[socketRow](l, view{List: listSockets, Sort: "id", Page: math.MaxInt}, 150); len(rows) != 50 {
 		t.Errorf("beyond the last page: %d rows", len(rows))
 	}
 	if rows := rowsOf[socketRow](l, view{List: listSockets, Search: "rOOm-7"}, 12); len(rows) != 12 { // 7, 70 to 74
