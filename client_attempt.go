@@ -20,13 +20,13 @@ var (
 
 // attempt makes one attempt to connect.
 func (c *Client) attempt(ctx context.Context) attempted {
-	ctx, cancel := context.WithTimeout(ctx, c.options.Timeout)
+	bounded, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
-	auth, err := c.connectData(ctx)
+	auth, err := c.connectData(bounded)
 	if err != nil {
 		return attempted{err: fmt.Errorf("atrium: connecting to %s: %w", c.host(), err)}
 	}
-	conn, _, err := Dial(ctx, c.endpoint.address, c.options.Dial)
+	conn, _, err := Dial(bounded, c.endpoint.address, c.options.Dial)
 	if err != nil {
 		return notDialed(timedOut(err))
 	}
@@ -35,18 +35,7 @@ func (c *Client) attempt(ctx context.Context) attempted {
 		_ = conn.CloseNow()
 		return attempted{err: ErrClosed}
 	}
-	var result attempted
-	select {
-	case result = <-l.outcome:
-	case <-ctx.Done():
-		awaited := l.giveUp()
-		if awaited == "" {
-			result = <-l.outcome
-			break
-		}
-		_ = conn.CloseNow()
-		result.err = fmt.Errorf("%w: %s has not come after %v", ErrTimeout, awaited, c.options.Timeout)
-	}
+	result := l.await(ctx, bounded.Done())
 	if result.err != nil && !result.final {
 		result.err = fmt.Errorf("atrium: connecting to %s: %w", c.host(), result.err)
 	}
@@ -60,7 +49,8 @@ func notDialed(err error) attempted {
 		return attempted{err: err}
 	}
 	switch status := e.Response.StatusCode; status {
-	case http.StatusNotFound, http.StatusRequestTimeout, http.StatusMisdirectedRequest, http.StatusTooEarly, http.StatusTooManyRequests:
+	case http.StatusBadRequest, http.StatusNotFound, http.StatusRequestTimeout, http.StatusMisdirectedRequest,
+		http.StatusTooEarly, http.StatusTooManyRequests:
 		return attempted{err: err}
 	default:
 		return attempted{&Error{Message: refusalMessage(e.Response), Status: status, Err: err}, true}
@@ -163,6 +153,48 @@ func (l *link) start() bool {
 	l.received.Store(nanotime())
 	go l.conn.serve()
 	return true
+}
+
+// maxReplayTimeouts bounds how often ClientOptions.Timeout begins anew for missed events.
+const maxReplayTimeouts = 10
+
+// await returns the outcome of the attempt when it is there, and gives the attempt up when ctx
+// ends, or when its time is over and it is not extended.
+func (l *link) await(ctx context.Context, over <-chan struct{}) attempted {
+	timeout := l.client.options.Timeout
+	for extended := 0; ; extended++ {
+		select {
+		case result := <-l.outcome:
+			return result
+		case <-ctx.Done():
+		case <-over:
+			if extended < maxReplayTimeouts && l.replays() {
+				next, cancel := context.WithTimeout(ctx, timeout)
+				defer cancel()
+				over = next.Done()
+				continue
+			}
+		}
+		awaited := l.giveUp()
+		if awaited == "" {
+			return <-l.outcome
+		}
+		_ = l.conn.CloseNow()
+		return attempted{err: fmt.Errorf("%w: %s has not come after %v", ErrTimeout, awaited, timeout)}
+	}
+}
+
+// replays reports whether missed events seem to come, which are before the answer to CONNECT:
+// something was read since CONNECT was sent, or since replays was last asked, or the client does
+// not read at the moment because its handlers have enough to do.
+func (l *link) replays() bool {
+	c := l.client
+	paused, _ := c.reading.pause()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := l.reads
+	l.reads = l.conn.reads.Load()
+	return l.phase == linkGreeted && c.recovery.pid != "" && (paused || l.reads != before)
 }
 
 // giveUp ends an attempt that takes too long and returns what it waited for; "" if the client is

@@ -24,9 +24,9 @@ var errConnecting = errors.New("atrium: the client is connected, or connecting, 
 // Only two things are not tried again: a URL or options that cannot be right, and a server that
 // refuses the client, which Connect returns as an *Error with what the server says. It may refuse a
 // namespace, as Use does, or the HTTP request, as Options.Accept does, with a status of 400 to 499,
-// which is then the Error's Status; the *HandshakeError is behind it. Five of these are tried
-// again, because they can be otherwise a moment later: 404, which is what a proxy answers while the
-// server behind it starts, 408, 421, 425 and 429.
+// which is then the Error's Status; the *HandshakeError is behind it. Six of these are tried again,
+// because they can be otherwise a moment later: 400 and 404, which is what proxies answer while the
+// server behind them starts or ends, 408, 421, 425 and 429.
 //
 // If ctx ends, the error matches that of ctx and that of the last attempt; after Close it is
 // ErrClosed. With any error the client has stopped, and Connect may be called again. So it may

@@ -1227,3 +1227,103 @@ func TestClientIsSentAwayByEachServer(t *testing.T) {
 		}
 	})
 }
+
+// What proxies answer while a server behind them starts or ends, or is busy, ends no Client.
+func TestClientTriesAgain(t *testing.T) {
+	noLeaks(t)
+	statuses := []int{400, 404, 408, 421, 425, 429, 500, 502, 503}
+	h := newHub(t, Options{})
+	var tried atomic.Int32
+	c := serve(t, overTCP, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := int(tried.Add(1)) - 1
+		if n == len(statuses) {
+			h.ServeHTTP(w, r)
+			return
+		}
+		http.Error(w, `{"code":1,"message":"Session ID unknown"}`, statuses[n])
+	})).client(t, ClientOptions{})
+	errs := newChannel[error]()
+	c.OnConnectError(func(_ *Client, err error) { errs <- err })
+	mustConnect(t, c)
+	for _, status := range statuses {
+		e, ok := errors.AsType[*HandshakeError](within(t, errs, "OnConnectError"))
+		if !ok || e.Response.StatusCode != status {
+			t.Errorf("got %v, want a status of %d", e, status)
+		}
+	}
+}
+
+// What a client has missed may take longer to come than an attempt may take: that goes on while
+// something comes, for ten times as long at most. A client that is new has no such time.
+func TestClientAwaitsWhatItMissed(t *testing.T) {
+	const timeout = 20 * time.Second // the default
+	const hello = `40{"sid":"socket","pid":"pid"}`
+	slow := encodeFrame(frameHeader{Fin: true, Opcode: opText, Length: 300}, `42["slow","`+strings.Repeat("x", 287)+`"]`)
+	for _, test := range []struct {
+		name   string
+		known  bool
+		pieces [][]byte // of what comes, before the client is let in
+		pause  time.Duration
+		want   time.Duration // how long the attempt lasts
+		lets   bool          // the client is let in
+	}{
+		{"nothing", true, nil, 0, timeout, false},
+		{"one slow event", true, slices.Collect(slices.Chunk(slow, 31)), 15 * time.Second, 150 * time.Second, true},
+		{"a new client", false, slices.Collect(slices.Chunk(slow, 31)), 15 * time.Second, timeout, false},
+		{"a replay that stops", true, slices.Collect(slices.Chunk(slow[:93], 31)), time.Second, 2 * timeout, false},
+		{"a replay without an end", true, slices.Collect(slices.Chunk(slow, 1)), 2 * time.Second, (maxReplayTimeouts + 1) * timeout, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeServer(t, overPipe)
+				c := f.client(t, ClientOptions{Backoff: Backoff{Min: time.Second, NoJitter: true}, MaxAttempts: 1})
+				if test.known {
+					connected := connecting(c)
+					s := f.accept(t)
+					s.send(engineHello)
+					s.want("40")
+					s.send(hello)
+					if err := <-connected; err != nil {
+						t.Fatal(err)
+					}
+					<-time.After(5 * time.Second)
+					s.Close(StatusNormalClosure, "")
+				}
+				came, failed := newChannel[bool](), newChannel[error]()
+				c.OnConnect(func(*Client) { came <- true })
+				c.OnConnectError(func(_ *Client, err error) { failed <- err })
+				if !test.known {
+					connecting(c)
+				}
+				s := f.accept(t)
+				start := time.Now()
+				s.send(engineHello)
+				s.next()
+				var server sync.WaitGroup
+				server.Go(func() {
+					for _, piece := range test.pieces {
+						if _, err := s.nc.Write(piece); err != nil {
+							return
+						}
+						<-time.After(test.pause)
+					}
+					if test.lets {
+						_ = s.Write(t.Context(), MessageText, []byte(hello))
+					}
+				})
+				select {
+				case <-came:
+				case err := <-failed:
+					if test.lets || !errors.Is(err, ErrTimeout) {
+						t.Error(err)
+					}
+				}
+				if lasted := time.Since(start); lasted != test.want {
+					t.Errorf("the attempt has taken %v", lasted)
+				}
+				s.CloseNow()
+				server.Wait()
+			})
+		})
+	}
+}

@@ -33,6 +33,7 @@ type link struct {
 	reason    Reason    // why, once the link was connected
 	heartbeat clientHeartbeat
 	timer     *time.Timer // calls checkHeartbeat; nil before the Engine.IO handshake
+	reads     uint32      // see replays
 }
 
 // linkPhase says how far the handshakes of a link are.
@@ -175,7 +176,7 @@ func (l *link) greet(handshake []byte) error {
 	limit := time.Duration(h.PingInterval+h.PingTimeout) * time.Millisecond
 	c := l.client
 	c.mu.Lock()
-	l.phase = linkGreeted
+	l.phase, l.reads = linkGreeted, l.conn.reads.Load()
 	c.maxMessage = int(min(h.MaxPayload, noBound))
 	l.heartbeat = newClientHeartbeat(limit, l.signs())
 	l.timer = time.AfterFunc(min(limit, lookInterval), l.checkHeartbeat)

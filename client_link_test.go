@@ -327,7 +327,7 @@ func TestClientRefusedOverHTTP(t *testing.T) {
 		{"Accept with a status", accept(&Error{Message: "who are you?", Status: 401}), Error{Message: "who are you?", Status: 401}},
 		{"Accept without one", accept(Errorf("not you")), Error{Message: "not you", Status: 403}},
 		{"Accept with another error", accept(io.EOF), Error{Message: "the server refuses this client", Status: 403}},
-		{"an Engine.IO server", answer(400, `{"code":5,"message":"Unsupported protocol version"}`), Error{Message: "Unsupported protocol version", Status: 400}},
+		{"an Engine.IO server", answer(403, `{"code":4,"message":"Forbidden"}`), Error{Message: "Forbidden", Status: 403}},
 		{"a page", answer(403, "<html>Forbidden</html>"), Error{Message: "403 Forbidden", Status: 403}},
 		{"no words", answer(410, ""), Error{Message: "410 Gone", Status: 410}},
 		{"bytes", answer(401, "\xff\xfe"), Error{Message: "401 Unauthorized", Status: 401}},

@@ -31,7 +31,8 @@ type ClientOptions struct {
 	Dial DialOptions
 
 	// Timeout bounds one attempt, from the name lookup until the server has let the client in or
-	// refused it. Zero means 20 seconds.
+	// refused it. A client that comes back is sent what it has missed before it is let in: as long
+	// as something comes, Timeout begins anew, ten times at most. Zero means 20 seconds.
 	Timeout time.Duration
 	// Backoff gives the delays between attempts. It starts again when a connection has lasted for
 	// Backoff.Max, so that a server that ends connections at once is not asked again at once. A

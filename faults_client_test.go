@@ -144,12 +144,7 @@ func (f *clientFaults) session(planned fault) {
 	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := v.Connect(ctx); err != nil {
-		refused, ok := errors.AsType[*Error](err)
-		if !ok || refused.Status != 400 || planned.kind != breakRead { // net/http answers so to what it cannot read
-			f.t.Fatalf("%v: %v", planned, err)
-		}
-		f.net.plan(fault{})
-		return
+		f.t.Fatalf("%v: %v", planned, err)
 	}
 	last := f.converse(planned, ctx, v)
 	if err := v.Close(); err != nil {
