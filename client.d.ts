@@ -124,6 +124,18 @@ export interface CallOptions<Rest extends unknown[] = unknown[]> {
   retries?: number;
 }
 
+/** Who is in a room: see Socket.Present in Go. */
+export interface Presence<Info = any> {
+  /** By key: each user once, with the info of each of their sockets. Empty if there are too many to be listed. */
+  readonly list: { key: string; infos: Info[] }[];
+  /** How many keys there are or, if there are too many to be listed, how many sockets. */
+  readonly count: number;
+  /** Called after each change. */
+  onchange?: (list: { key: string; infos: Info[] }[]) => void;
+  /** Ends it. */
+  close(): void;
+}
+
 /**
  * A connection that reconnects by itself. It ends for what the server does and does not do, and never for what the browser
  * says: when that goes offline or online, when the page is shown and after a sleep of the machine, it asks a hub whether
@@ -170,6 +182,12 @@ export interface Socket<In = Events, Out = Events> {
    * with a Failure, or with what emit throws.
    */
   call<K extends Names<Out>>(event: K, data?: Args<Out, K>[0], options?: CallOptions<Tail<Args<Out, K>>>): Promise<Answer<Out, K>>;
+
+  /**
+   * Who is in a room: a list that an Atrium hub keeps up to date, as long as this socket is in the room; empty until it
+   * has joined. Call it once for a room. It uses the event "presence".
+   */
+  presence<Info = any>(room: string): Presence<Info>;
 
   /** Connects, unless it has: at once, whatever delay there was. */
   connect(): this;

@@ -166,7 +166,8 @@ func (c *Client) tell(name string, f func(*functions[*Client])) {
 // handle calls the handlers of an event. A panic is logged, and the reply is an error.
 func (c *Client) handle(e *Event) {
 	guard(func() {
-		if !c.registry.dispatch(c, e) && e.ackID != noID {
+		watched := c.watch(e)
+		if !c.registry.dispatch(c, e) && !watched && e.ackID != noID {
 			e.ReplyError(Errorf("event: %q is not one that this client knows", e.name))
 		}
 	}, func(what ...any) {

@@ -115,6 +115,39 @@ class Socket {
     });
   }
 
+  // presence keeps who is in a room, by the events of a hub: all, and then changes with versions.
+  presence(room) {
+    const infos = new Map();
+    let version; // undefined: all is to come
+    const forget = () => { version = undefined; };
+    const ask = () => {
+      forget();
+      this.call('presence', { room }).catch(() => {}); // we are not in the room: we are told all when we are
+    };
+    const take = ({ room: of, version: next, state, part, parts, count, joined = [], changed = [], left = [] } = {}) => {
+      if (of !== room) return;
+      if (state || count >= 0) {
+        if (!part) infos.clear();
+      } else if (version === undefined) {
+        return;
+      } else if (next !== version + 1) {
+        ask();
+        return;
+      }
+      version = next;
+      for (const { key, infos: all } of [...(state ?? []), ...joined, ...changed]) infos.set(key, all);
+      for (const key of left) infos.delete(key);
+      if (part + 1 < parts) return;
+      presence.count = count ?? infos.size;
+      presence.list = [...infos].map(([key, infos]) => ({ key, infos })).sort((a, b) => (a.key < b.key ? -1 : 1));
+      presence.onchange?.(presence.list);
+    };
+    const presence = { list: [], count: 0, onchange: undefined, close: () => this.off('presence', take).off('disconnect', forget) };
+    this.on('presence', take).on('disconnect', forget);
+    if (this.state === 'open') ask();
+    return presence;
+  }
+
   // ---- The connection ----
 
   #try() {

@@ -52,6 +52,14 @@ type clusterHost interface {
 	// deliver delivers an event that another node has emitted. It does not wait, and keeps nothing
 	// of m.
 	deliver(m *clusterMessage)
+	// presence handles an update of another node's presences, and presenceDigest which were the
+	// last. They do not wait, and keep nothing of m.
+	presence(m *clusterMessage)
+	presenceDigest(m *clusterMessage)
+	// lost is called when a node has gone, after a goodbye or because it was not heard of.
+	lost(node string, goodbye bool)
+	// beat is called every nodeHeartbeat.
+	beat()
 	// notice handles an event for the application. It may wait.
 	notice(m *clusterMessage)
 	// answer carries out a request and returns the answer, JSON values. It may wait.
@@ -112,25 +120,36 @@ func (c *cluster) start() {
 }
 
 // tick says that the node is there, checks that it receives that itself, and removes the nodes that
-// have not been heard of for nodeTimeout. It runs every nodeHeartbeat.
+// have not been heard of for nodeTimeout. It runs every nodeHeartbeat, and when that time is over.
 func (c *cluster) tick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending.begun {
 		return
 	}
+	var lost []string
 	now := nanotime()
 	c.checkProbes(now)
 	c.sendHellos()
 	if name := c.echo.unheard(now); name != "" && c.topics.named(name) != nil {
 		go c.noteUnheard(name)
 	}
+	next := after(nodeHeartbeat)
 	for node, heard := range c.nodes {
 		if now-heard > int64(nodeTimeout) {
 			c.remove(node)
+			lost = append(lost, node)
+		} else {
+			next = min(next, heard+int64(nodeTimeout)+1)
 		}
 	}
-	c.clock.schedule(&c.beat, after(nodeHeartbeat))
+	c.clock.schedule(&c.beat, next)
+	go func() {
+		for _, node := range lost {
+			c.host.lost(node, false)
+		}
+		c.host.beat()
+	}()
 }
 
 // hello notes that a node is there. A node that was not known is told at once that this one is
@@ -147,8 +166,9 @@ func (c *cluster) hello(node string) {
 
 func (c *cluster) goodbye(node string) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.remove(node)
+	c.mu.Unlock()
+	c.host.lost(node, true)
 }
 
 // remove removes a node that has gone, and no longer waits for its answers. c.mu is held.
@@ -226,6 +246,10 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		c.goodbye(m.from)
 	case clusterEvent:
 		c.host.deliver(&m)
+	case clusterPresence:
+		c.host.presence(&m)
+	case clusterPresenceDigest:
+		c.host.presenceDigest(&m)
 	case clusterNotice:
 		m.args.json = bytes.Clone(m.args.json)
 		if c.notices.offer(m) == itemRefused {
@@ -235,7 +259,8 @@ func (c *cluster) receive(t *topic, msg []byte) {
 		c.answered(&m)
 	case clusterCall: // it lasts as long as one client does not reply
 		c.serve(&m, &c.requests.calling)
-	case clusterJoin, clusterLeave, clusterDisconnect, clusterSockets, clusterCount, clusterRooms, clusterStats:
+	case clusterJoin, clusterLeave, clusterDisconnect, clusterSockets, clusterCount, clusterRooms, clusterStats,
+		clusterPresenceWhole:
 		c.serve(&m, &c.requests.answering)
 	default:
 		c.counts.malformed.Add(1)

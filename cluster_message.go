@@ -33,6 +33,10 @@ const (
 	clusterCount      // values: one number
 	clusterRooms      // values: a RoomInfo each
 	clusterStats      // values: one nodeStats
+
+	clusterPresence       // no request: a presenceUpdate of a room
+	clusterPresenceDigest // no request: the numbers of the last ones, of rooms
+	clusterPresenceWhole  // a request; values: parts of a presenceUpdate
 )
 
 // followsEvents reports whether the request must not overtake the events that its sender has

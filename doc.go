@@ -96,6 +96,23 @@
 // and no id of a user a room. [Limits].SocketsPerUser bounds how many sockets one has, and
 // [Options].ReplaceOldest says which of them must go.
 //
+// # Who is here
+//
+// [Socket.Present] says that a socket is in a room as a key, a user say, with an info. The members
+// of the room are told by an event named presence: all who are there when they enter, and then what
+// changes, gathered for [PresenceOptions.Interval]. Its data is one of
+//
+//	{"room":"r","version":7,"state":[{"key":"Ada","infos":[{"typing":true}]},…]}   all
+//	{"room":"r","version":8,"joined":[…],"changed":[…],"left":["Bob"]}             what has changed
+//	{"room":"r","version":9,"count":12345}     too many for a list ([Limits.Presence]): this many sockets
+//
+// in which joined and changed are as state, and what there is none of is left out. A long state is
+// sent in parts, with "part":0,"parts":3 and so on. The version of a change is that of the event
+// before it and 1 more. A client that has missed one sends {"event":"presence","data":{"room":"r"}}
+// and is told all, if it is in the room; so does one that asks late. [Client.Presence] and
+// presence in client.js do all that. An application that uses presence should give no event of its
+// own that name; if it handles one, the hub does not answer.
+//
 // # Guarantees
 //
 // The callbacks of a socket run one at a time, in order: Use, OnConnect, its events in the order

@@ -39,6 +39,8 @@ type functions[S any] struct {
 	onConnectError []func(S, error)
 	onState        []func(S, State)
 	onEmit         []func(event string, args []json.RawMessage)
+	onPresence     []func(room string, joined, left []Present)
+	watch          []func(data []json.RawMessage) // ClientPresence
 }
 
 func newRegistry[S any]() *registry[S] {

@@ -27,9 +27,10 @@ type Namespace struct {
 	rooms  map[string]*room
 	places map[string][]*Socket // of users, by id, those that came first first; empty without Limits.SocketsPerUser
 
-	recovery *recovery   // nil: off
-	named    atomic.Bool // by a call of Of; otherwise it is an OfFunc's
-	refs     int         // the sockets, and one for Of: at zero the namespace goes; guarded by the hub's lock
+	recovery  *recovery // nil: off
+	presences presences
+	named     atomic.Bool // by a call of Of; otherwise it is an OfFunc's
+	refs      int         // the sockets, and one for Of: at zero the namespace goes; guarded by the hub's lock
 }
 
 // newNamespace makes a namespace. It shares the registered functions and the bound of Recovery with
@@ -180,6 +181,7 @@ func (n *Namespace) exit(s *Socket) {
 func (n *Namespace) join(s *Socket, name string) *room {
 	for {
 		r := n.room(name)
+		expected := n.expect(s, name, r == nil)
 		if r == nil {
 			r = newRoom(n, name)
 			n.mu.Lock()
@@ -191,6 +193,9 @@ func (n *Namespace) join(s *Socket, name string) *room {
 			n.mu.Unlock()
 		}
 		if r.add(s) {
+			if !expected { // it may have begun meanwhile
+				n.expect(s, name, false)
+			}
 			return r
 		}
 	}
@@ -203,6 +208,7 @@ func (n *Namespace) leave(s *Socket, r *room) {
 		delete(n.rooms, r.name)
 		n.mu.Unlock()
 	})
+	n.forsake(s, r.name)
 }
 
 // room returns the room of that name, nil if there is none.

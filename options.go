@@ -79,6 +79,9 @@ type Options struct {
 	// Recovery lets Socket.IO clients come back after a broken connection. Zero means off.
 	Recovery Recovery
 
+	// Presence says how the members of rooms are told who is there. Zero means the default of each.
+	Presence PresenceOptions
+
 	// Bus joins the hub with all others that have the same, in this process (a MemoryBus) or in
 	// others (packages redisbus and natsbus): events, Calls, joins and lists of sockets reach the
 	// sockets of all of them, unless Target.Local says otherwise. A Bus outlives the hub: what it
@@ -152,6 +155,14 @@ type Limits struct {
 	// has left counts until that is noticed, but not against the client that comes back to it by
 	// Recovery. Zero means no bound.
 	SocketsPerUser int
+
+	// Presence bounds the sockets that are present in a room, on all nodes: see Socket.Present. Of
+	// more, which may come all the same, the members are told only how many there are, until there
+	// are a tenth less than that again. Zero means 10,000.
+	Presence int
+	// PresencePerSecond bounds how often a socket may call Present in a room, for long; after a
+	// pause it may twice as often. Beyond it Present returns an error. Zero means 10.
+	PresencePerSecond int
 
 	// InboxEvents bounds the events of one socket that were received and not yet handled. While
 	// they are that many, its client is not read from. A Socket.IO client may have up to 100
@@ -241,6 +252,8 @@ func (o Options) normalize() Options {
 		setDefault(&o.Timeouts.Call, 10*time.Second, "Timeouts.Call"),
 		setDefault(&o.Timeouts.Close, defaultCloseTimeout, "Timeouts.Close"),
 		setDefault(&o.Timeouts.Drain, 15*time.Second, "Timeouts.Drain"),
+		setDefault(&o.Presence.Interval, 100*time.Millisecond, "Presence.Interval"),
+		setDefault(&o.Presence.Grace, 2*time.Second, "Presence.Grace"),
 		setDefault(&o.DrainRate, 1000, "DrainRate"),
 		setDefault(&o.Limits.MessageBytes, defaultReadLimit, "Limits.MessageBytes"),
 		setDefault(&o.Limits.Attachments, defaultMaxAttachments, "Limits.Attachments"),
@@ -248,6 +261,8 @@ func (o Options) normalize() Options {
 		setDefault(&o.Limits.TotalQueuedBytes, noBound, "Limits.TotalQueuedBytes"),
 		setDefault(&o.Limits.Rooms, 1000, "Limits.Rooms"),
 		setDefault(&o.Limits.SocketsPerUser, noBound, "Limits.SocketsPerUser"),
+		setDefault(&o.Limits.Presence, 10_000, "Limits.Presence"),
+		setDefault(&o.Limits.PresencePerSecond, 10, "Limits.PresencePerSecond"),
 		setDefault(&o.Limits.InboxEvents, 256, "Limits.InboxEvents"),
 		setDefault(&o.Limits.InboxBytes, 1<<20, "Limits.InboxBytes"),
 		setDefault(&o.Limits.EventsPerSecond, 0, "Limits.EventsPerSecond"),

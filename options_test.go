@@ -21,6 +21,8 @@ func TestOptionsDefaults(t *testing.T) {
 			Attachments:          10,
 			Rooms:                1000,
 			SocketsPerUser:       noBound,
+			Presence:             10_000,
+			PresencePerSecond:    10,
 			InboxEvents:          256,
 			InboxBytes:           1 << 20,
 			Calls:                1000,
@@ -37,6 +39,7 @@ func TestOptionsDefaults(t *testing.T) {
 			Drain:        15 * time.Second,
 		},
 		DrainRate: 1000,
+		Presence:  PresenceOptions{Interval: 100 * time.Millisecond, Grace: 2 * time.Second},
 		Logger:    slog.Default(),
 		Recovery:  Recovery{MaxBytes: 16 << 20},
 	}
@@ -120,7 +123,7 @@ func TestOptionsNumbers(t *testing.T) {
 	}, func(o ClientOptions, want string) {
 		wantPanic(t, want, "atrium: ClientOptions."+want, func() { NewClient("http://localhost", o) })
 	})
-	if hub != 26 || upgrade != 5 || dial != 6 || client != 16 {
+	if hub != 30 || upgrade != 5 || dial != 6 || client != 16 {
 		t.Errorf("%d, %d, %d, %d numeric options: is the new one normalized?", hub, upgrade, dial, client)
 	}
 }

@@ -337,7 +337,7 @@ func (r *stateReader) client(n *savedNamespace, in *stateClient) error {
 		if err := checkRoom(room, c.rooms); err != nil {
 			return err
 		}
-		c.rooms = append(c.rooms, stay{room.Name, room.Since})
+		c.rooms = append(c.rooms, stay{name: room.Name, since: room.Since})
 	}
 	if in.User != "" {
 		if err := checkUserID(in.User); err != nil {
@@ -349,7 +349,7 @@ func (r *stateReader) client(n *savedNamespace, in *stateClient) error {
 		if err := checkRoom(room, nil); err != nil {
 			return err
 		}
-		c.lapsed = append(c.lapsed, lapsed{stay{room.Name, room.Since}, room.Until})
+		c.lapsed = append(c.lapsed, lapsed{stay{name: room.Name, since: room.Since}, room.Until})
 	}
 	if size := len(in.Values) + len(in.Public); size > 0 {
 		c.values = make(map[string]savedValue, size)

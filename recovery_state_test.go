@@ -35,7 +35,7 @@ func exampleState() savedState {
 	return savedState{
 		{name: "/", newest: 9, dropped: 3, events: []keptEvent{e}, clients: []savedClient{{
 			pid: strings.Repeat("p", pidLength), id: newSocketID("nodes"), start: 1, sent: 7, left: 8, until: now + int64(time.Minute), expiry: now + int64(time.Hour),
-			stays:  stays{rooms: []stay{{"a", 0}, {"b", 4}, {userRoom("ü"), 0}}, lapsed: []lapsed{{stay{"c", 1}, 2}}, known: 5},
+			stays:  stays{rooms: []stay{{name: "a"}, {name: "b", since: 4}, {name: userRoom("ü")}}, lapsed: []lapsed{{stay{name: "c", since: 1}, 2}}, known: 5},
 			values: map[string]savedValue{"k": {json: json.RawMessage(`{"a":1}`)}, "p": {json.RawMessage(`"x"`), true}},
 		}}},
 		{name: "/empty"},

@@ -9,6 +9,8 @@ import "slices"
 type stay struct {
 	name  string
 	since uint64 // the number of the last event before the socket joined; 0 if it was in from the start
+
+	present *presentAs // nil: Present was never called
 }
 
 func (s stay) key() string { return s.name }
@@ -151,5 +153,6 @@ func (r *recovery) lapse(k *kept, room stay) {
 	case past == 0 && len(k.lapsed) == maxLapsed:
 		past, k.known = 1, k.lapsed[0].until
 	}
+	room.present = nil
 	k.lapsed = append(slices.Delete(k.lapsed, 0, past), lapsed{room, now})
 }

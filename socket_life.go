@@ -141,7 +141,7 @@ func (s *Socket) run(in incoming, e *Event) {
 	case incomingEvent:
 		if limit := s.ns.hub.options.Limits.Calls; int(s.calls.owed.Load()) >= limit {
 			s.refuseOwed(e, limit)
-		} else if !s.ns.registry.dispatch(s, e) {
+		} else if !s.ns.askPresence(s, e) && !s.ns.registry.dispatch(s, e) {
 			e.ReplyError(Errorf("event: %q is not one that this server knows", e.name))
 		}
 	case incomingProblem:
@@ -265,6 +265,9 @@ func (s *Socket) enterLocked() (wake bool) {
 	s.ns.enter(s)
 	for i, m := range s.rooms {
 		s.rooms[i].room = s.ns.join(s, m.name)
+		if m.present != nil && m.present.entry != nil {
+			s.ns.present(s.id, m.name, m.present.entry)
+		}
 	}
 	return wake
 }

@@ -114,6 +114,9 @@ func (h *Hub) answer(q *clusterMessage) [][]byte {
 	if q.kind == clusterStats {
 		return encodeAll([]nodeStats{h.nodeStats()})
 	}
+	if q.kind == clusterPresenceWhole {
+		return h.answerPresence(q)
+	}
 	t, ok := h.target(q)
 	if !ok {
 		return nil

@@ -1,0 +1,125 @@
+package atrium
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// ClientPresence is who is in a room that the client is in; see Socket.Present. It is kept up to
+// date while the client is connected, and is what it was last while it is not. Its methods may be
+// called from any goroutine.
+type ClientPresence struct {
+	client *Client
+	room   string
+	known  atomic.Pointer[knownPresence]
+	change atomic.Pointer[func([]Present)]
+
+	// Used by the client's handlers alone, which run one at a time.
+	infos   map[string][]json.RawMessage
+	version uint64
+	asked   bool // the state is to come: changes are ignored until then
+}
+
+// knownPresence is what a ClientPresence tells.
+type knownPresence struct {
+	list  []Present
+	count int
+}
+
+// Presence returns who is in a room: a list that the hub keeps up to date, without a handler. The
+// hub tells those who are in the room, so that the list is empty until the client has joined it.
+// Call Presence once for a room; one that is called after the join asks for the list.
+func (c *Client) Presence(room string) *ClientPresence {
+	p := &ClientPresence{client: c, room: room, asked: true}
+	p.known.Store(new(knownPresence))
+	c.registry.add("Presence", false, func(r *functions[*Client]) { r.watch = append(r.watch, p.take) })
+	c.OnDisconnect(func(*Client, Reason) { p.asked = true }) // the hub tells all when it has let us in
+	if c.State() == StateOpen {
+		go p.ask()
+	}
+	return p
+}
+
+// List returns who is there, by key. It is empty also if the room has more sockets than the hub
+// lists, which Count counts. Do not change it.
+func (p *ClientPresence) List() []Present { return p.known.Load().list }
+
+// Count returns how many keys there are or, if there are too many for a List, how many sockets.
+func (p *ClientPresence) Count() int { return p.known.Load().count }
+
+// OnChange sets the function that is called with the List after each change, like a handler; nil
+// means none.
+func (p *ClientPresence) OnChange(f func([]Present)) {
+	if f == nil {
+		p.change.Store(nil)
+		return
+	}
+	p.change.Store(&f)
+}
+
+// ask asks the hub for all. It refuses if the client is not in the room, which is told all when it
+// is.
+func (p *ClientPresence) ask() {
+	p.client.call(context.Background(), presenceEventName, []any{map[string]string{"room": p.room}})
+}
+
+// take handles an event named presence.
+func (p *ClientPresence) take(data []json.RawMessage) {
+	var e presenceEvent
+	if len(data) == 0 || json.Unmarshal(data[0], &e) != nil || e.Room != p.room {
+		return
+	}
+	switch {
+	case e.State != nil || e.Count != nil:
+		if e.Part == 0 {
+			p.infos = make(map[string][]json.RawMessage)
+		}
+		p.version, p.asked = e.Version, false
+	case p.asked:
+		return
+	case e.Version != p.version+1:
+		p.asked = true
+		go p.ask()
+		return
+	}
+	p.version = e.Version
+	for _, list := range [][]Present{e.State, e.Joined, e.Changed} {
+		for _, present := range list {
+			p.infos[present.Key] = present.Infos
+		}
+	}
+	for _, key := range e.Left {
+		delete(p.infos, key)
+	}
+	if e.Part+1 < e.Parts {
+		return
+	}
+	known := &knownPresence{count: len(p.infos)}
+	if e.Count != nil {
+		known.count = *e.Count
+	}
+	for key, infos := range p.infos {
+		known.list = append(known.list, Present{key, infos})
+	}
+	slices.SortFunc(known.list, func(a, b Present) int { return strings.Compare(a.Key, b.Key) })
+	p.known.Store(known)
+	if f := p.change.Load(); f != nil {
+		(*f)(known.list)
+	}
+}
+
+// watch has those who keep a presence take an event. It reports whether there are any.
+func (c *Client) watch(e *Event) bool {
+	watchers := c.registry.current.Load().watch
+	if len(watchers) == 0 || e.name != presenceEventName || e.ackID != noID {
+		return false
+	}
+	data := e.Args()
+	for _, take := range watchers {
+		take(data)
+	}
+	return true
+}

@@ -1,0 +1,418 @@
+package atrium
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// presences are those of a namespace.
+type presences struct {
+	used   atomic.Bool              // the application, or that of another node, uses presence here
+	byRoom map[string]*presenceRoom // guarded by Namespace.mu
+}
+
+// presenceRoom is the presence of one room, on a node that has members of it. It exists while
+// somebody is there or was a moment ago.
+//
+// Every Interval in which something has changed, flush tells the members: those who have come get
+// all, the others the change. As flush alone tells them, each gets the versions in their order.
+type presenceRoom struct {
+	ns     *Namespace
+	name   string
+	hidden func(joined, left []Present) // gets what OnPresence would; set if the room has no members to tell
+
+	// mu may be held while a room's lock is taken, never the other way round. It guards:
+	mu      sync.Mutex
+	state   presenceState
+	version uint64           // of what the members were told last; 0: nothing yet
+	fresh   map[*Socket]bool // the members that are to get all; whether they have asked for it
+	counted bool             // there are too many sockets: members are told how many
+	toldN   int              // how many they were told
+	timer   *time.Timer      // of flush
+	due     int64            // nanotime of the timer; 0: it is not set
+	news    presenceNews
+	reports bool // report runs
+	shared  presenceShared
+	closed  bool // it is not among the namespace's any more
+}
+
+// find returns the presence of a room; nil if there is none.
+func (ps *presences) find(n *Namespace, room string) *presenceRoom {
+	if !ps.used.Load() {
+		return nil
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return ps.byRoom[room]
+}
+
+// open returns the presence of a room, which it makes if there is none.
+func (ps *presences) open(n *Namespace, room string, hidden func(joined, left []Present)) *presenceRoom {
+	ps.used.Store(true)
+	if p := ps.find(n, room); p != nil {
+		return p
+	}
+	p := &presenceRoom{ns: n, name: room, hidden: hidden, state: newPresenceState(), fresh: make(map[*Socket]bool)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n.mu.Lock()
+	if existing := ps.byRoom[room]; existing != nil {
+		n.mu.Unlock()
+		return existing
+	}
+	if ps.byRoom == nil {
+		ps.byRoom = make(map[string]*presenceRoom)
+	}
+	ps.byRoom[room] = p
+	n.mu.Unlock()
+	p.share()
+	return p
+}
+
+// present enters a socket of this node into the room's presence.
+func (n *Namespace) present(socket, room string, e *presenceEntry) {
+	for {
+		p := n.presences.open(n, room, nil)
+		p.mu.Lock()
+		if !p.closed {
+			p.set(socket, e)
+			p.mu.Unlock()
+			return
+		}
+		p.mu.Unlock()
+	}
+}
+
+// set enters a socket of this node. p.mu is held, here and in all methods below that do not say
+// otherwise.
+func (p *presenceRoom) set(socket string, e *presenceEntry) {
+	p.state.set(p.ns.hub.node, socket, e)
+	p.shared.note(socket)
+	p.wake(after(p.options().Interval))
+}
+
+// unset notes that a socket of this node has gone.
+func (p *presenceRoom) unset(socket string) {
+	if p.state.nodes[p.ns.hub.node][socket] == nil {
+		return
+	}
+	p.state.unset(p.ns.hub.node, socket, after(p.options().Grace))
+	p.shared.note(socket)
+	p.wake(after(p.options().Interval))
+}
+
+func (p *presenceRoom) options() *PresenceOptions { return &p.ns.hub.options.Presence }
+
+// absent undoes present.
+func (n *Namespace) absent(socket, room string) {
+	if p := n.presences.find(n, room); p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.unset(socket)
+	}
+}
+
+// expect has a socket that joins a room be told who is there; first reports whether the room has
+// had no member here. It returns whether there was anything to expect.
+func (n *Namespace) expect(s *Socket, room string, first bool) bool {
+	if !n.presences.used.Load() {
+		return false
+	}
+	p := n.presences.find(n, room)
+	_, isUser := userOf(room)
+	if p == nil && first && n.hub.cluster != nil && !isUser { // other nodes may know of somebody
+		p = n.presences.open(n, room, nil)
+	}
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fresh[s] = p.fresh[s]
+	p.settle()
+	p.wake(after(p.options().Interval))
+	return true
+}
+
+// forsake undoes expect, and present, for a socket that has left the room.
+func (n *Namespace) forsake(s *Socket, room string) {
+	p := n.presences.find(n, room)
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.fresh, s)
+	p.unset(s.id)
+	if n.room(room) == nil {
+		p.wake(after(p.options().Interval))
+	}
+}
+
+// tellWhole has a member of the room be told who is there. If the room has no presence it is told
+// that at once.
+func (n *Namespace) tellWhole(s *Socket, room string) {
+	if p := n.presences.find(n, room); p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.closed {
+			p.fresh[s] = true
+			p.wake(after(p.options().Interval))
+			return
+		}
+	}
+	nobody := presenceEvent{Room: room, State: []Present{}}
+	s.send(newPacket(packetEvent, n.name, presenceEventName, nobody.append(nil)))
+}
+
+// wake has flush run at the nanotime at, or earlier.
+func (p *presenceRoom) wake(at int64) {
+	if p.closed || p.due != 0 && p.due <= at {
+		return
+	}
+	p.due = at
+	wait := time.Duration(at - nanotime())
+	if p.timer == nil {
+		p.timer = time.AfterFunc(wait, p.flush)
+	} else {
+		p.timer.Reset(wait)
+	}
+}
+
+// flush tells the members, the other nodes and the application what has changed. It locks.
+func (p *presenceRoom) flush() {
+	d := deliveries.Get().(*delivery)
+	p.mu.Lock()
+	if !p.closed {
+		p.due = 0
+		now := nanotime()
+		p.publish()
+		p.desert(now)
+		p.advance(now, d)
+		p.expireIdle(now)
+	}
+	p.mu.Unlock()
+	d.finish(p.ns.hub)
+}
+
+// advance tells the members and the application what has changed.
+func (p *presenceRoom) advance(now int64, d *delivery) {
+	n, most := p.count(), p.ns.hub.options.Limits.Presence
+	if p.counted {
+		most -= most / 10 // so that it does not go back and forth
+	}
+	before := p.counted
+	if p.counted = n > most || p.shared.unlisted > 0; before && !p.counted {
+		p.state.touchAll()
+	}
+	change, next := p.state.advance(now, p.counted)
+	if next != 0 {
+		p.wake(next)
+	}
+	if p.hidden == nil {
+		p.tell(&change, n, before != p.counted, d)
+	}
+	p.report(&change)
+}
+
+// count returns how many sockets are present.
+func (p *presenceRoom) count() int {
+	n := p.shared.unlisted
+	for _, sockets := range p.state.nodes {
+		n += len(sockets)
+	}
+	return n
+}
+
+// tell queues an event for each member: all for those that are fresh, and the change, if there is
+// one, for the others. With anew all are fresh.
+func (p *presenceRoom) tell(change *presenceChange, count int, anew bool, d *delivery) {
+	changed := !change.isEmpty() || p.counted && count != p.toldN
+	anew = anew || changed && p.version == 0
+	first := p.version == 0 && !changed && !anew // nobody was ever there: only who has asked is told
+	if !changed && !anew && len(p.fresh) == 0 {
+		return
+	}
+	p.toldN = count
+	var changes, whole []*message
+	switch {
+	case anew:
+		p.version++
+	case changed:
+		changes = p.encodeChange(change, count)
+	}
+	if anew || len(p.fresh) > 0 {
+		whole = p.encodeWhole(count)
+	}
+	p.ns.members(p.name, func(s *Socket) {
+		asked, isFresh := p.fresh[s]
+		messages := changes
+		if anew || isFresh {
+			messages = whole
+			if first && !asked {
+				messages = nil
+			}
+			delete(p.fresh, s)
+		}
+		for _, m := range messages {
+			d.push(s, m)
+		}
+	})
+	for _, m := range append(changes, whole...) {
+		m.release()
+	}
+}
+
+// encodeChange returns the events of a change: each has a version. Nobody is told more than
+// maxPresencePart at a time.
+func (p *presenceRoom) encodeChange(change *presenceChange, count int) (list []*message) {
+	add := func(e presenceEvent) {
+		p.version++
+		e.Room, e.Version = p.name, p.version
+		list = append(list, p.encode(&e))
+	}
+	if p.counted {
+		add(presenceEvent{Count: &count})
+		return list
+	}
+	joined, changed := presenceParts(change.joined), presenceParts(change.changed)
+	left := make([]string, len(change.left))
+	for i := range change.left {
+		left[i] = change.left[i].Key
+	}
+	for i := range max(len(joined), len(changed)) {
+		e := presenceEvent{Left: left}
+		left = nil
+		if i < len(joined) {
+			e.Joined = joined[i]
+		}
+		if i < len(changed) {
+			e.Changed = changed[i]
+		}
+		add(e)
+	}
+	return list
+}
+
+// encodeWhole returns the events that say all.
+func (p *presenceRoom) encodeWhole(count int) (list []*message) {
+	if p.counted {
+		return []*message{p.encode(&presenceEvent{Room: p.name, Version: p.version, Count: &count})}
+	}
+	parts := presenceParts(p.state.all())
+	for i, part := range parts {
+		e := presenceEvent{Room: p.name, Version: p.version, State: part}
+		if len(parts) > 1 {
+			e.Part, e.Parts = i, len(parts)
+		}
+		list = append(list, p.encode(&e))
+	}
+	return list
+}
+
+// encode makes a message, and compresses it for the clients that it may be for.
+func (p *presenceRoom) encode(e *presenceEvent) *message {
+	m := acquireMessage(p.ns.name, eventData{name: presenceEventName, args: args{json: e.append(nil), n: 1}, ackID: noID})
+	m.volatile = false
+	Target{ns: p.ns}.deflate(m)
+	return m
+}
+
+// report has the application told what has changed.
+func (p *presenceRoom) report(change *presenceChange) {
+	if change.isEmpty() || p.hidden == nil && len(p.ns.registry.current.Load().onPresence) == 0 {
+		return
+	}
+	p.news.add(change)
+	if !p.reports {
+		p.reports = true
+		go p.reportAll()
+	}
+}
+
+// reportAll calls the functions of OnPresence while there is news. It locks.
+func (p *presenceRoom) reportAll() {
+	for {
+		p.mu.Lock()
+		joined, left := p.news.take()
+		if len(joined) == 0 && len(left) == 0 {
+			p.reports = false
+			p.mu.Unlock()
+			return
+		}
+		p.mu.Unlock()
+		guardApart(func() {
+			if p.hidden != nil {
+				p.hidden(joined, left)
+				return
+			}
+			for _, f := range p.ns.registry.current.Load().onPresence {
+				f(p.name, joined, left)
+			}
+		}, func(what ...any) { p.ns.hub.log.error("atrium: OnPresence panicked", what...) })
+	}
+}
+
+// settle forgets that the room had no members here.
+func (p *presenceRoom) settle() {
+	if p.shared.deserted {
+		p.shared.deserted = false
+		p.ask("")
+	}
+	p.shared.emptySince = 0
+}
+
+// desert forgets, a grace after the room has lost its last member here, who is there on other
+// nodes: this one is not told any more.
+func (p *presenceRoom) desert(now int64) {
+	s := &p.shared
+	switch {
+	case p.hidden != nil || s.deserted:
+	case p.ns.room(p.name) != nil:
+		s.emptySince = 0
+	case s.emptySince == 0:
+		s.emptySince = now
+		fallthrough
+	default:
+		if until := s.emptySince + int64(p.options().Grace); now < until {
+			p.wake(until)
+			return
+		}
+		s.deserted = true
+		p.forgetOthers(now)
+	}
+}
+
+// expireIdle removes the presence when nobody is there, and nobody was for as long as other nodes
+// may ask.
+func (p *presenceRoom) expireIdle(now int64) {
+	s := &p.shared
+	switch {
+	case p.hidden != nil || !p.state.isEmpty() || s.unlisted > 0:
+		s.idleSince = 0
+		return
+	case s.idleSince == 0:
+		s.idleSince = now
+	}
+	if until := s.idleSince + int64(presenceLinger); p.ns.hub.cluster != nil && now < until {
+		p.wake(until)
+		return
+	}
+	p.close()
+}
+
+// close removes the presence from its namespace.
+func (p *presenceRoom) close() {
+	if p.closed {
+		return
+	}
+	p.closed = true
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.ns.mu.Lock()
+	delete(p.ns.presences.byRoom, p.name)
+	p.ns.mu.Unlock()
+	p.unshare()
+}

@@ -1,0 +1,609 @@
+package atrium
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// watcher is a client that keeps the presence of a room as the documentation of the event says, and
+// notes what is wrong with the events.
+type watcher struct {
+	*client
+	socket *Socket
+
+	mu      sync.Mutex // guards:
+	version uint64
+	list    map[string][]string
+	count   int
+	told    []string // what came, in short
+	wrong   []string
+}
+
+// watch lets a client in and has it watch a room, which it joins if join is set.
+func watch(t *testing.T, h *Hub, srv *server, room string, join bool) *watcher {
+	t.Helper()
+	w := &watcher{client: srv.connect(t, nil)}
+	w.socket = w.client.socket(h)
+	heard := w.listen()
+	go func() {
+		for m := range heard {
+			w.receive(room, *m)
+		}
+	}()
+	if join {
+		if err := w.socket.Join(room); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+func (w *watcher) receive(room, message string) {
+	var m struct {
+		Event string
+		Data  presenceEvent
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := json.Unmarshal([]byte(message), &m); err != nil {
+		w.wrong = append(w.wrong, message)
+	}
+	if e := &m.Data; m.Event == presenceEventName && e.Room == room {
+		w.take(e)
+	}
+}
+
+func (w *watcher) take(e *presenceEvent) {
+	put := func(sign string, list []Present) {
+		var keys []string
+		for _, p := range list {
+			w.list[p.Key] = infoTexts(p.Infos)
+			keys = append(keys, sign+p.Key)
+		}
+		if len(keys) > 0 {
+			w.told = append(w.told, strings.Join(keys, " "))
+		}
+	}
+	switch {
+	case e.State != nil:
+		if e.Part == 0 {
+			w.list = make(map[string][]string)
+		}
+		w.version, w.count = e.Version, -1
+		w.told = append(w.told, "state")
+		put("=", e.State)
+		return
+	case e.Count != nil:
+		w.version, w.count, w.list = e.Version, *e.Count, nil
+		w.told = append(w.told, fmt.Sprint("count ", *e.Count))
+		return
+	case e.Version != w.version+1:
+		w.wrong = append(w.wrong, fmt.Sprintf("version %d after %d", e.Version, w.version))
+	}
+	w.version = e.Version
+	put("+", e.Joined)
+	put("~", e.Changed)
+	for _, key := range e.Left {
+		if w.list[key] == nil {
+			w.wrong = append(w.wrong, "left, and was not there: "+key)
+		}
+		delete(w.list, key)
+		w.told = append(w.told, "-"+key)
+	}
+}
+
+func infoTexts(infos []json.RawMessage) []string {
+	list := make([]string, len(infos))
+	for i := range infos {
+		list[i] = string(infos[i])
+	}
+	return list
+}
+
+// heard returns what came since it was called last.
+func (w *watcher) heard(t *testing.T) []string {
+	t.Helper()
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.wrong) > 0 {
+		t.Fatal(w.wrong)
+	}
+	told := w.told
+	w.told = nil
+	return told
+}
+
+func (w *watcher) want(t *testing.T, what string, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, w.heard(t)); diff != "" {
+		t.Fatalf("%s: %s", what, diff)
+	}
+}
+
+func (w *watcher) keys() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.list))
+}
+
+func mustPresent(t *testing.T, s *Socket, room, key string, info any) {
+	t.Helper()
+	if err := s.Present(room, key, info); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// describe writes a list as "Ada[1 2] Bob[3]".
+func describe(list []Present) string {
+	var parts []string
+	for _, p := range list {
+		parts = append(parts, p.Key+"["+strings.Join(infoTexts(p.Infos), " ")+"]")
+	}
+	return strings.Join(parts, " ")
+}
+
+const presenceTick = 150 * time.Millisecond // longer than the interval
+
+// Members get all on entering and then the changes, gathered, in order.
+func TestPresenceTellsMembers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		srv := serve(t, overPipe, h)
+		ada := watch(t, h, srv, "r", true)
+		time.Sleep(presenceTick)
+		ada.want(t, "a room without presence")
+
+		mustPresent(t, ada.socket, "r", "Ada", 1)
+		time.Sleep(presenceTick)
+		ada.want(t, "the first one", "state", "=Ada")
+
+		bob := watch(t, h, srv, "r", true)
+		mustPresent(t, bob.socket, "r", "Bob", 1)
+		carol := watch(t, h, srv, "r", true)
+		mustPresent(t, carol.socket, "r", "Carol", 1)
+		time.Sleep(presenceTick)
+		ada.want(t, "two at a time", "+Bob +Carol")
+		bob.want(t, "who has come", "state", "=Ada =Bob =Carol")
+
+		mustPresent(t, carol.socket, "r", "Carol", "typing")
+		mustPresent(t, carol.socket, "r", "Carol", "typing more")
+		time.Sleep(presenceTick)
+		ada.want(t, "a new info", "~Carol")
+		bob.want(t, "a new info", "~Carol")
+		if got := describe(h.Presence("r")); got != `Ada[1] Bob[1] Carol["typing more"]` {
+			t.Error(got)
+		}
+
+		mustPresent(t, carol.socket, "r", "Caroline", 1)
+		time.Sleep(presenceTick)
+		ada.want(t, "a new key, without a grace", "+Caroline", "-Carol")
+
+		bob.socket.Absent("r")
+		time.Sleep(presenceTick)
+		ada.want(t, "gone for a moment")
+		if got := describe(h.Presence("r")); got != `Ada[1] Bob[1] Caroline[1]` || h.PresenceCount("r") != 2 {
+			t.Error(got, h.PresenceCount("r"))
+		}
+		time.Sleep(2 * time.Second)
+		ada.want(t, "gone", "-Bob")
+		bob.want(t, "told all the same", "+Caroline", "-Carol", "-Bob")
+
+		ada.socket.Leave("r")
+		carol.socket.Disconnect()
+		time.Sleep(3 * time.Second)
+		ada.want(t, "who has left is not told")
+		bob.want(t, "two have gone, in one moment", "-Ada", "-Caroline")
+		if h.presences.find(h.Namespace, "r") != nil {
+			t.Error("the presence of nobody is kept")
+		}
+		mustPresent(t, bob.socket, "r", "Bob", 2)
+		time.Sleep(presenceTick)
+		bob.want(t, "a new presence", "state", "=Bob")
+	})
+}
+
+// Two tabs are one key, and a page that is loaded anew was never away.
+func TestPresenceOfTabs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		srv := serve(t, overPipe, h)
+		present := func(info any) *watcher {
+			w := watch(t, h, srv, "r", true)
+			mustPresent(t, w.socket, "r", "Ada", info)
+			return w
+		}
+		see := watch(t, h, srv, "r", true)
+		mustPresent(t, see.socket, "r", "me", nil)
+		first, second := present("a"), present("b")
+		time.Sleep(presenceTick)
+		see.want(t, "tabs", "state", "=Ada =me")
+		if got := describe(h.Presence("r")); got != `Ada["a" "b"] me[null]` {
+			t.Error(got)
+		}
+
+		second.CloseNow()
+		time.Sleep(time.Second)
+		again := present("b")
+		time.Sleep(3 * time.Second)
+		see.want(t, "one of two loaded anew")
+
+		again.CloseNow()
+		time.Sleep(3 * time.Second)
+		see.want(t, "one of two closed", "~Ada")
+		if got := describe(h.Presence("r")); got != `Ada["a"] me[null]` {
+			t.Error(got)
+		}
+
+		first.CloseNow()
+		time.Sleep(1900 * time.Millisecond)
+		first = present("c")
+		time.Sleep(3 * time.Second)
+		see.want(t, "the last one loaded anew, with another info", "~Ada")
+
+		first.CloseNow()
+		time.Sleep(3 * time.Second)
+		see.want(t, "all closed", "-Ada")
+		present("d")
+		time.Sleep(presenceTick)
+		see.want(t, "back after the grace", "+Ada")
+	})
+}
+
+// Bad input is an error that says what was expected, and nobody else notices.
+func TestPresenceRefuses(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		srv := serve(t, overPipe, h)
+		w := watch(t, h, srv, "r", true)
+		mustPresent(t, w.socket, "r", "me", 1)
+		time.Sleep(presenceTick)
+		w.want(t, "before", "state", "=me")
+		rows := []struct {
+			name, room, key string
+			info            any
+			want            string
+		}{
+			{"no key", "r", "", 1, "presence: expected a key, or a socket with a user, got neither"},
+			{"a long key", "r", strings.Repeat("k", 257), 1, "presence: expected a key of at most 256 bytes, got 257"},
+			{"bytes", "r", "\xff", 1, `presence: expected a key in UTF-8, got "\xff"`},
+			{"a channel", "r", "k", make(chan int), "presence: expected an info that can be encoded as JSON: unsupported type: chan int"},
+			{"no JSON", "r", "k", json.RawMessage("{"), "presence: expected an info that can be encoded as JSON: error calling MarshalJSON for type json.RawMessage: unexpected end of JSON input"},
+			{"a large info", "r", "k", strings.Repeat("i", 4<<10), "presence: expected an info of at most 4096 bytes as JSON, got 4098"},
+			{"another room", "q", "k", 1, `presence: expected a room that the socket is in, got "q"`},
+		}
+		for _, row := range rows {
+			err := w.socket.Present(row.room, row.key, row.info)
+			if public, ok := asError(err); !ok || public.Message != row.want {
+				t.Errorf("%s: %v", row.name, err)
+			}
+		}
+		mustPresent(t, w.socket, "r", strings.Repeat("k", 256), strings.Repeat("i", 4<<10-2))
+		time.Sleep(presenceTick)
+		w.heard(t)
+
+		var err error
+		n := 0
+		for ; err == nil && n < 1000; n++ {
+			err = w.socket.Present("r", "me", n)
+		}
+		if err == nil || err.Error() != "presence: expected at most 10 changes a second of one socket in a room" || n != 21 {
+			t.Errorf("change %d: %v", n, err)
+		}
+		time.Sleep(presenceTick)
+		if got := describe(h.Presence("r")); got != "me[19]" {
+			t.Error(got)
+		}
+		mustPresent(t, w.socket, "r", "me", "again")
+
+		w.socket.Disconnect()
+		if err := w.socket.Present("r", "me", 1); err != nil {
+			t.Error(err)
+		}
+		w.socket.Absent("r")
+		time.Sleep(3 * time.Second)
+		if got := h.Presence("r"); got != nil {
+			t.Error(got)
+		}
+	})
+}
+
+// A member that has missed something asks, and gets all; nobody else does.
+func TestPresenceIsAskedFor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		srv := serve(t, overPipe, h)
+		ask := func(c *client, want string) {
+			t.Helper()
+			c.send(`{"event":"presence","data":{"room":"r"},"id":5}`)
+			c.want(want)
+		}
+		outside := srv.connect(t, nil)
+		ask(outside, `{"id":5,"error":{"message":"event: \"presence\" is not one that this server knows"}}`)
+
+		w, in := watch(t, h, srv, "r", true), srv.connect(t, nil)
+		if err := in.socket(h).Join("r"); err != nil {
+			t.Fatal(err)
+		}
+		h.OnPresence(func(string, []Present, []Present) {})
+		in.send(`{"event":"presence","data":{"room":"r"}}`)
+		in.want(`{"event":"presence","data":{"room":"r","version":0,"state":[]}}`)
+		mustPresent(t, w.socket, "r", "me", 1)
+		in.want(`{"event":"presence","data":{"room":"r","version":1,"state":[{"key":"me","infos":[1]}]}}`)
+		w.want(t, "entered", "state", "=me")
+
+		ask(outside, `{"id":5,"error":{"message":"presence: expected a room that the socket is in, got \"r\""}}`)
+		for range 50 {
+			ask(in, `{"id":5}`)
+		}
+		in.want(`{"event":"presence","data":{"room":"r","version":1,"state":[{"key":"me","infos":[1]}]}}`)
+		mustPresent(t, w.socket, "r", "me", 2)
+		in.want(`{"event":"presence","data":{"room":"r","version":2,"changed":[{"key":"me","infos":[2]}]}}`)
+		w.want(t, "the others get the change alone", "~me")
+		in.send(`{"event":"presence","data":7,"id":6}`)
+		in.want(`{"id":6,"error":{"message":"data: expected an object, got number"}}`)
+
+		// An application that has an event of that name keeps it.
+		On(h, "presence", func(*Socket, any) error { return Errorf("mine") })
+		ask(in, `{"id":5,"error":{"message":"mine"}}`)
+	})
+}
+
+// A room with too many sockets is counted, and listed again when there are less.
+func TestPresenceCounts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{Limits: Limits{Presence: 20}})
+		srv := serve(t, overPipe, h)
+		var joined, left int
+		h.OnPresence(func(_ string, j, l []Present) { joined, left = joined+len(j), left+len(l) })
+		see := watch(t, h, srv, "r", true)
+		var all []*watcher
+		come := func() {
+			w := watch(t, h, srv, "r", true)
+			mustPresent(t, w.socket, "r", fmt.Sprintf("user%02d", len(all)), len(all))
+			all = append(all, w)
+		}
+		for range 20 {
+			come()
+		}
+		time.Sleep(presenceTick)
+		if told := see.heard(t); len(told) != 2 || told[0] != "state" || len(see.keys()) != 20 {
+			t.Fatal(told)
+		}
+		come()
+		time.Sleep(presenceTick)
+		see.want(t, "too many", "count 21")
+		all[20].want(t, "too many", "count 21")
+		if h.Presence("r") != nil || h.PresenceCount("r") != 21 {
+			t.Error(h.Presence("r"), h.PresenceCount("r"))
+		}
+		mustPresent(t, all[3].socket, "r", "user03", "new")
+		time.Sleep(presenceTick)
+		see.want(t, "only counted")
+
+		all[0].socket.Absent("r")
+		time.Sleep(presenceTick)
+		see.want(t, "less, but not yet listed", "count 20")
+		all[1].socket.Absent("r")
+		all[2].socket.Absent("r")
+		time.Sleep(presenceTick)
+		if told := see.heard(t); len(told) != 2 || told[0] != "state" || len(see.keys()) != 21 {
+			t.Fatal(told) // those that have just gone have their grace
+		}
+		time.Sleep(3 * time.Second)
+		see.want(t, "the grace is over", "-user00", "-user01", "-user02")
+		if joined != 21 || left != 3 {
+			t.Errorf("OnPresence was told of %d and %d", joined, left)
+		}
+	})
+}
+
+// OnPresence is told of keys, each in turn; what happens while it runs is told together.
+func TestPresenceReports(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		srv := serve(t, overPipe, h)
+		told, goOn := make(chan string, 100), make(chan struct{}, 100)
+		h.OnPresence(func(room string, joined, left []Present) {
+			told <- room + " +" + describe(joined) + " -" + describe(left)
+			<-goOn
+			if len(left) > 1 {
+				panic("on purpose")
+			}
+		})
+		want := func(what ...string) {
+			t.Helper()
+			synctest.Wait()
+			var got []string
+			for len(told) > 0 {
+				got = append(got, <-told)
+			}
+			if diff := cmp.Diff(what, got); diff != "" {
+				t.Fatal(diff)
+			}
+		}
+		ada, bob := watch(t, h, srv, "r", true), watch(t, h, srv, "r", true)
+		mustPresent(t, ada.socket, "r", "Ada", 1)
+		mustPresent(t, bob.socket, "r", "Bob", 1)
+		time.Sleep(presenceTick)
+		want("r +Ada[1] Bob[1] -")
+
+		// While that runs, one comes and goes, and one goes and comes.
+		eve := watch(t, h, srv, "r", true)
+		mustPresent(t, eve.socket, "r", "Eve", 1)
+		bob.socket.Leave("r")
+		time.Sleep(3 * time.Second)
+		eve.socket.Leave("r")
+		if err := bob.socket.Join("r"); err != nil {
+			t.Fatal(err)
+		}
+		mustPresent(t, bob.socket, "r", "Bob", 2)
+		time.Sleep(3 * time.Second)
+		mustPresent(t, ada.socket, "r", "Adele", 1)
+		time.Sleep(presenceTick)
+		want()
+		goOn <- struct{}{}
+		want("r +Adele[1] -Ada[1]")
+		goOn <- struct{}{}
+		want()
+
+		ada.socket.Leave("r")
+		bob.socket.Leave("r")
+		time.Sleep(3 * time.Second)
+		goOn <- struct{}{}
+		want("r + -Adele[1] Bob[2]")
+		mustPresent(t, join(t, eve, "r"), "r", "Eve", 2)
+		time.Sleep(presenceTick)
+		goOn <- struct{}{}
+		want("r +Eve[2] -")
+	})
+}
+
+func join(t *testing.T, w *watcher, room string) *Socket {
+	t.Helper()
+	if err := w.socket.Join(room); err != nil {
+		t.Fatal(err)
+	}
+	return w.socket
+}
+
+// A client that comes back is there again as it was, and the others do not notice if that is within
+// the grace.
+func TestPresenceRecovers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := newRecoveryHub(t, overPipe, Options{})
+		see := watch(t, l.Hub, l.server, "r", true)
+		<-l.came
+		mustPresent(t, see.socket, "r", "me", 1)
+		g := l.enter(t, "")
+		if err := g.socket.Join("r"); err != nil {
+			t.Fatal(err)
+		}
+		mustPresent(t, g.socket, "r", "Ada", 1)
+		time.Sleep(presenceTick)
+		see.want(t, "before", "state", "=Ada =me")
+		g.want(`42["presence",{"room":"r","version":1,"state":[{"key":"Ada","infos":[1]},{"key":"me","infos":[1]}]}]`)
+
+		l.cut(g)
+		time.Sleep(time.Second)
+		back := l.returns(t, g)
+		time.Sleep(3 * time.Second)
+		see.want(t, "back at once")
+		back.want(`42["presence",{"room":"r","version":1,"state":[{"key":"Ada","infos":[1]},{"key":"me","infos":[1]}]}]`)
+
+		l.cut(back)
+		time.Sleep(3 * time.Second)
+		see.want(t, "away", "-Ada")
+		mustPresent(t, g.socket, "r", "Ada", 2)
+		time.Sleep(presenceTick)
+		see.want(t, "away, and not there")
+		back = l.returns(t, back)
+		time.Sleep(presenceTick)
+		see.want(t, "back", "+Ada")
+		if got := describe(l.Presence("r")); got != "Ada[2] me[1]" {
+			t.Error(got)
+		}
+		l.cut(back)
+		g.socket.Absent("r")
+		back = l.returns(t, back)
+		time.Sleep(3 * time.Second)
+		see.want(t, "Absent while it was away", "-Ada")
+		back.CloseNow()
+	})
+}
+
+// returns has a client come back.
+func (l *recoveryHub) returns(t *testing.T, g *recoveryClient) *recoveryClient {
+	t.Helper()
+	back := &recoveryClient{ioClient: l.socketIO(t)}
+	back.send("40" + proof(g.pid, ""))
+	back.hello()
+	back.socket = within(t, l.came, "OnConnect")
+	if !back.socket.Recovered() {
+		t.Fatal("the client began anew")
+	}
+	return back
+}
+
+// Without a key a socket is present as its user.
+func TestPresenceOfUser(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		h.Use(func(s *Socket) error {
+			if err := s.SetUser("ada"); err != nil {
+				return err
+			}
+			if err := s.Join("r"); err != nil {
+				return err
+			}
+			return s.Present("r", "", "from Use")
+		})
+		w := watch(t, h, serve(t, overPipe, h), "r", false)
+		time.Sleep(presenceTick)
+		if got := describe(h.Presence("r")); got != `ada["from Use"]` {
+			t.Error(got)
+		}
+		mustPresent(t, w.socket, "r", "", "later")
+		time.Sleep(presenceTick)
+		w.want(t, "what it is told", "state", "=ada", "~ada")
+	})
+}
+
+// A room without presence has none, whatever happens in others.
+func TestPresenceIsOfItsRoom(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		srv := serve(t, overPipe, h)
+		w := watch(t, h, srv, "other", true)
+		mustPresent(t, join(t, watch(t, h, srv, "r", false), "r"), "r", "k", 1)
+		time.Sleep(presenceTick)
+		w.want(t, "another room")
+		if h.Presence("other") != nil || h.PresenceCount("other") != 0 || h.Of("/n").Presence("r") != nil {
+			t.Error("presence where there is none")
+		}
+	})
+}
+
+// Of many, a state comes in parts and a change in several versions.
+func TestPresenceInParts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		srv := serve(t, overPipe, h)
+		see := watch(t, h, srv, "r", true)
+		mustPresent(t, see.socket, "r", "me", 1)
+		time.Sleep(presenceTick)
+		see.heard(t)
+		const n = 200
+		big := strings.Repeat("i", 4000)
+		var want []string
+		for i := range n {
+			w := watch(t, h, srv, "r", true)
+			mustPresent(t, w.socket, "r", fmt.Sprintf("user%03d", i), big)
+			want = append(want, fmt.Sprintf("user%03d", i))
+		}
+		time.Sleep(presenceTick)
+		if told := see.heard(t); len(told) != 4 {
+			t.Errorf("told %d times", len(told))
+		}
+		late := watch(t, h, srv, "r", true)
+		time.Sleep(presenceTick)
+		if told := late.heard(t); len(told) != 8 {
+			t.Errorf("told %d times", len(told))
+		}
+		want = append([]string{"me"}, want...)
+		for _, w := range []*watcher{see, late} {
+			if diff := cmp.Diff(want, w.keys()); diff != "" {
+				t.Error(diff)
+			}
+		}
+	})
+}
