@@ -41,6 +41,8 @@ type functions[S any] struct {
 	onEmit         []func(event string, args []json.RawMessage)
 	onPresence     []func(room string, joined, left []Present)
 	watch          []func(data []json.RawMessage) // ClientPresence
+	onUserOnline   []func(user string)
+	onUserOffline  []func(user string)
 }
 
 func newRegistry[S any]() *registry[S] {

@@ -68,7 +68,7 @@ func (s *Socket) Absent(room string) { _ = s.member().present(room, nil) }
 // than Limits.Presence, which PresenceCount counts. Do not change the infos.
 func (n *Namespace) Presence(room string) []Present {
 	p := n.presences.find(n, room)
-	if p == nil {
+	if p == nil || p.hidden != nil {
 		return nil
 	}
 	p.mu.Lock()
@@ -83,7 +83,7 @@ func (n *Namespace) Presence(room string) []Present {
 // those that have gone it counts none.
 func (n *Namespace) PresenceCount(room string) int {
 	p := n.presences.find(n, room)
-	if p == nil {
+	if p == nil || p.hidden != nil {
 		return 0
 	}
 	p.mu.Lock()
@@ -132,6 +132,9 @@ func errNotInRoom(room string) error {
 
 // present makes the member present in the room as entry, or absent with nil.
 func (m member) present(room string, entry *presenceEntry) error {
+	if _, isUser := userOf(room); isUser {
+		return errNotInRoom(room)
+	}
 	m.ns.recovery.lock()
 	defer m.ns.recovery.unlock()
 	s, away := m.now()

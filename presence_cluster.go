@@ -108,7 +108,7 @@ func (p *presenceRoom) publish() {
 	if len(s.changed) == 0 {
 		return
 	}
-	own, most, was := p.state.nodes[p.ns.hub.node], p.ns.hub.options.Limits.Presence, s.silent
+	own, most, was := p.state.nodes[p.ns.hub.node], p.most(), s.silent
 	if was {
 		most -= most / 10
 	}

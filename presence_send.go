@@ -198,7 +198,7 @@ func (p *presenceRoom) flush() {
 
 // advance tells the members and the application what has changed.
 func (p *presenceRoom) advance(now int64, d *delivery) {
-	n, most := p.count(), p.ns.hub.options.Limits.Presence
+	n, most := p.count(), p.most()
 	if p.counted {
 		most -= most / 10 // so that it does not go back and forth
 	}
@@ -214,6 +214,15 @@ func (p *presenceRoom) advance(now int64, d *delivery) {
 		p.tell(&change, n, before != p.counted, d)
 	}
 	p.report(&change)
+}
+
+// most is how many sockets may be present. What no member is told has no bound but that of
+// connections.
+func (p *presenceRoom) most() int {
+	if p.hidden != nil {
+		return noBound
+	}
+	return p.ns.hub.options.Limits.Presence
 }
 
 // count returns how many sockets are present.

@@ -263,6 +263,7 @@ func (s *Socket) enterLocked() (wake bool) {
 	_, wake = s.session.push(&f, false, forEmitter)
 	s.state.Store(socketConnected)
 	s.ns.enter(s)
+	s.userCame()
 	for i, m := range s.rooms {
 		s.rooms[i].room = s.ns.join(s, m.name)
 		if m.present != nil && m.present.entry != nil {
@@ -299,6 +300,7 @@ func (s *Socket) leaveLocked(reason Reason) {
 		s.ns.hub.sessions.counters.leave(reason)
 		s.ns.exit(s)
 		s.releasePlace()
+		s.userLeft()
 		for i, m := range s.rooms {
 			s.ns.leave(s, m.room)
 			s.rooms[i].room = nil
