@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -71,7 +70,7 @@ func TestClientPresence(t *testing.T) {
 		want("Ada[4] client[null]")
 		c.Close()
 		if last := told[len(told)-1]; told[0] != "Ada[1] client[null]" || last != "client[null]" {
-			t.Error(fmt.Sprintf("%q", told))
+			t.Errorf("%q", told)
 		}
 	})
 }

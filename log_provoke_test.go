@@ -296,6 +296,23 @@ var hubProvocations = map[string]provocation{
 		h.OnEmit(func(string, []json.RawMessage) { panic(evil) })
 		h.HandleAny(func(e *Event) { h.Emit(e.Name()) })
 	}, "42["+quoted(evilName)+"]"),
+	"atrium: OnPresence panicked": func(t *testing.T, p *logProbe) {
+		h, srv := p.hub(t, Options{})
+		h.OnPresence(func(string, []Present, []Present) { panic(evil) })
+		h.OnConnect(func(s *Socket) {
+			s.Join(evilName)
+			s.Present(evilName, "ada", nil)
+		})
+		p.join(t, srv)
+		<-time.After(time.Second)
+	},
+	"atrium: a function told of a user panicked": func(t *testing.T, p *logProbe) {
+		h, srv := p.hub(t, Options{})
+		h.OnUserOnline(func(string) { panic(evil) })
+		h.Use(func(s *Socket) error { return s.SetUser(evilName) })
+		p.join(t, srv)
+		<-time.After(time.Second)
+	},
 	"atrium: the data of an error cannot be encoded": bySending(Options{}, func(h *Hub) {
 		h.UseEvent(func(e *Event) error { return &Error{Message: evil, Data: func() {}} })
 	}, "42["+quoted(evilName)+"]"),

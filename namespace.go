@@ -21,10 +21,11 @@ type Namespace struct {
 	registry *registry[*Socket] // shared by the namespaces that one OfFunc stands for
 	everyone *room
 
-	// mu may be taken while a room's lock is held, never the other way round. It guards the maps.
+	// mu may be taken while a room's lock is held, never the other way round. It guards the maps and users.
 	mu     sync.RWMutex
 	byID   map[string]*Socket
 	rooms  map[string]*room
+	users  int                  // how many of the rooms are users'
 	places map[string][]*Socket // of users, by id, those that came first first; empty without Limits.SocketsPerUser
 
 	recovery  *recovery // nil: off
@@ -189,6 +190,7 @@ func (n *Namespace) join(s *Socket, name string) *room {
 				r = existing
 			} else {
 				n.rooms[name] = r
+				n.users += userRoomCount(name)
 			}
 			n.mu.Unlock()
 		}
@@ -201,11 +203,20 @@ func (n *Namespace) join(s *Socket, name string) *room {
 	}
 }
 
+// userRoomCount is 1 for the name of a user's room, otherwise 0.
+func userRoomCount(name string) int {
+	if _, isUser := userOf(name); isUser {
+		return 1
+	}
+	return 0
+}
+
 // leave undoes join.
 func (n *Namespace) leave(s *Socket, r *room) {
 	r.remove(s, func() {
 		n.mu.Lock()
 		delete(n.rooms, r.name)
+		n.users -= userRoomCount(r.name)
 		n.mu.Unlock()
 	})
 	n.forsake(s, r.name)

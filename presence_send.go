@@ -129,7 +129,9 @@ func (n *Namespace) expect(s *Socket, room string, first bool) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fresh[s] = p.fresh[s]
+	if _, waits := p.fresh[s]; !waits {
+		p.fresh[s] = false
+	}
 	p.settle()
 	p.wake(after(p.options().Interval))
 	return true
@@ -351,15 +353,15 @@ func (p *presenceRoom) reportAll() {
 			return
 		}
 		p.mu.Unlock()
-		guardApart(func() {
-			if p.hidden != nil {
-				p.hidden(joined, left)
-				return
-			}
-			for _, f := range p.ns.registry.current.Load().onPresence {
-				f(p.name, joined, left)
-			}
-		}, func(what ...any) { p.ns.hub.log.error("atrium: OnPresence panicked", what...) })
+		if p.hidden != nil {
+			p.hidden(joined, left)
+			continue
+		}
+		for _, f := range p.ns.registry.current.Load().onPresence {
+			guardApart(func() { f(p.name, joined, left) }, func(what ...any) {
+				p.ns.hub.log.error("atrium: OnPresence panicked", append(what, clientText("room", p.name))...)
+			})
+		}
 	}
 }
 

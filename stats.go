@@ -195,7 +195,7 @@ func (h *Hub) addNamespaces(s *Stats) {
 		sum := s.Namespaces[name]
 		n.mu.RLock()
 		sum.Sockets += len(n.byID)
-		sum.Rooms += len(n.rooms)
+		sum.Rooms += len(n.rooms) - n.users
 		n.mu.RUnlock()
 		s.Namespaces[name] = sum
 		if r := n.recovery; r != nil {

@@ -467,6 +467,20 @@ func TestStatsHistograms(t *testing.T) {
 	}
 }
 
+// The room of a user is not counted: it is none that anybody has named.
+func TestStatsRoomsOfUsers(t *testing.T) {
+	h := newHub(t, Options{})
+	useUsers(h)
+	h.OnUserOnline(func(string) {})
+	h.OnConnect(func(s *Socket) { s.Join("a", "b") })
+	c := serve(t, overTCP, h).connect(t, userAuth("7"))
+	eventually(t, "a socket in two rooms", func() bool {
+		return h.Stats().Namespaces["/"] == NamespaceStats{Sockets: 1, Rooms: 2}
+	})
+	c.CloseNow()
+	eventually(t, "nobody", func() bool { return h.Stats().Namespaces["/"] == NamespaceStats{} })
+}
+
 // Namespaces of Of are told apart, those of OfFunc are one; an upgrade moves a client.
 func TestStatsGauges(t *testing.T) {
 	h := newHub(t, Options{})
