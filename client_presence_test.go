@@ -30,9 +30,9 @@ func TestClientPresence(t *testing.T) {
 		var told []string
 		early.OnChange(func(list []Present) { told = append(told, describe(list)) })
 		mustConnect(t, c)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		late := c.Presence("r")
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		want := func(list string) {
 			t.Helper()
 			synctest.Wait()
@@ -44,21 +44,21 @@ func TestClientPresence(t *testing.T) {
 		}
 		want("Ada[1] client[null]")
 		mustPresent(t, ada.socket, "r", "Ada", 2)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		want("Ada[2] client[null]")
 
 		// A gap.
 		h.Emit("presence", map[string]any{"room": "r", "version": 100, "left": []string{"Ada"}})
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		want("Ada[2] client[null]")
 		mustPresent(t, ada.socket, "r", "Eve", 3)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		want("Eve[3] client[null]")
 
 		// A connection that breaks.
 		h.Namespace.socket(c.ID()).session.closeNow()
 		ada.socket.Leave("r")
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		want("client[null]")
 		if early.Count() != 1 || other.Count() != 0 || len(other.List()) != 0 {
 			t.Error(early.Count(), other.Count())
@@ -66,7 +66,7 @@ func TestClientPresence(t *testing.T) {
 		early.OnChange(nil)
 		join(t, ada, "r")
 		mustPresent(t, ada.socket, "r", "Ada", 4)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		want("Ada[4] client[null]")
 		c.Close()
 		if last := told[len(told)-1]; told[0] != "Ada[1] client[null]" || last != "client[null]" {

@@ -116,7 +116,7 @@ func newPresenceModel(t *testing.T, seed uint64, nodes int, options Options) *pr
 	for range nodes {
 		m.startNode()
 	}
-	time.Sleep(3 * time.Second)
+	<-time.After(3 * time.Second)
 	return m
 }
 
@@ -328,13 +328,13 @@ func TestPresenceModel(t *testing.T) {
 					if phase%3 == 2 && m.rng.IntN(12) == 0 {
 						m.upset()
 					}
-					time.Sleep(time.Duration(m.rng.IntN(400)) * time.Millisecond)
+					<-time.After(time.Duration(m.rng.IntN(400)) * time.Millisecond)
 				}
 				m.lab.setWild(false)
 				for _, n := range m.nodes {
 					m.lab.move(n.index, 0)
 				}
-				time.Sleep(15 * time.Second)
+				<-time.After(15 * time.Second)
 				m.check(phase)
 			}
 		})
@@ -358,7 +358,8 @@ func TestPresenceOfLostNode(t *testing.T) {
 				present(2, "Ada")
 				present(2, "Bob")
 				present(2, "me")
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
+				synctest.Wait()
 				for _, c := range see {
 					if got := describeMap(c.rooms["a"].list); got != "Ada[1] Bob[1] me[1 1] you[1]" {
 						t.Fatal(got)
@@ -373,10 +374,10 @@ func TestPresenceOfLostNode(t *testing.T) {
 					if err := lost.Shutdown(t.Context()); err != nil {
 						t.Fatal(err)
 					}
-					time.Sleep(time.Second)
+					<-time.After(time.Second)
 					present(1, "Bob")
 				}
-				time.Sleep(limit)
+				<-time.After(limit)
 				for _, c := range see {
 					want := []string{"~me", "-Ada", "-Bob"}
 					if !killed {
@@ -400,25 +401,25 @@ func TestPresenceMovesToAnotherNode(t *testing.T) {
 			mustPresent(t, c.socket, "a", fmt.Sprint("user", n.index), 1)
 			all = append(all, c)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		all[0].rooms["a"].heard(t)
 		all[1].CloseNow()
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		again := m.enter(m.nodes[2])
 		again.join(t, "a")
 		mustPresent(t, again.socket, "a", "user1", 1)
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		all[0].rooms["a"].want(t, "another page")
 		again.rooms["a"].want(t, "the new page", "state", "=user0 =user1 =user2")
 
 		// A node that loses its last member of a room forgets who is there.
 		all[0].leave("a")
-		time.Sleep(15 * time.Second)
+		<-time.After(15 * time.Second)
 		if got := m.nodes[0].Presence("a"); got != nil || m.nodes[0].presences.find(m.nodes[0].Namespace, "a") != nil {
 			t.Errorf("%v is kept", got)
 		}
 		all[0].join(t, "a")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		all[0].rooms["a"].want(t, "back in the room", "state", "=user1 =user2")
 	})
 }
@@ -437,7 +438,7 @@ func TestPresenceCountsOnNodes(t *testing.T) {
 			mustPresent(t, c.socket, "a", fmt.Sprintf("user%02d", i), i)
 			all = append(all, c)
 		}
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		see.rooms["a"].want(t, "too many", "count 11")
 		if p := m.nodes[0].presences.find(m.nodes[0].Namespace, "a"); len(p.state.keys) != 0 || m.nodes[0].PresenceCount("a") != 11 {
 			t.Errorf("%d keys are kept, %d counted", len(p.state.keys), m.nodes[0].PresenceCount("a"))
@@ -445,7 +446,7 @@ func TestPresenceCountsOnNodes(t *testing.T) {
 		for _, c := range all[:2] {
 			c.socket.Absent("a")
 		}
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		told := see.rooms["a"].heard(t)
 		var want []string
 		for i := 2; i < 11; i++ {

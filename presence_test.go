@@ -160,24 +160,24 @@ func TestPresenceTellsMembers(t *testing.T) {
 		h := newHub(t, Options{})
 		srv := serve(t, overPipe, h)
 		ada := watch(t, h, srv, "r", true)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		ada.want(t, "a room without presence")
 
 		mustPresent(t, ada.socket, "r", "Ada", 1)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		ada.want(t, "the first one", "state", "=Ada")
 
 		bob := watch(t, h, srv, "r", true)
 		mustPresent(t, bob.socket, "r", "Bob", 1)
 		carol := watch(t, h, srv, "r", true)
 		mustPresent(t, carol.socket, "r", "Carol", 1)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		ada.want(t, "two at a time", "+Bob +Carol")
 		bob.want(t, "who has come", "state", "=Ada =Bob =Carol")
 
 		mustPresent(t, carol.socket, "r", "Carol", "typing")
 		mustPresent(t, carol.socket, "r", "Carol", "typing more")
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		ada.want(t, "a new info", "~Carol")
 		bob.want(t, "a new info", "~Carol")
 		if got := describe(h.Presence("r")); got != `Ada[1] Bob[1] Carol["typing more"]` {
@@ -185,29 +185,29 @@ func TestPresenceTellsMembers(t *testing.T) {
 		}
 
 		mustPresent(t, carol.socket, "r", "Caroline", 1)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		ada.want(t, "a new key, without a grace", "+Caroline", "-Carol")
 
 		bob.socket.Absent("r")
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		ada.want(t, "gone for a moment")
 		if got := describe(h.Presence("r")); got != `Ada[1] Bob[1] Caroline[1]` || h.PresenceCount("r") != 2 {
 			t.Error(got, h.PresenceCount("r"))
 		}
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		ada.want(t, "gone", "-Bob")
 		bob.want(t, "told all the same", "+Caroline", "-Carol", "-Bob")
 
 		ada.socket.Leave("r")
 		carol.socket.Disconnect()
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		ada.want(t, "who has left is not told")
 		bob.want(t, "two have gone, in one moment", "-Ada", "-Caroline")
 		if h.presences.find(h.Namespace, "r") != nil {
 			t.Error("the presence of nobody is kept")
 		}
 		mustPresent(t, bob.socket, "r", "Bob", 2)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		bob.want(t, "a new presence", "state", "=Bob")
 	})
 }
@@ -225,36 +225,36 @@ func TestPresenceOfTabs(t *testing.T) {
 		see := watch(t, h, srv, "r", true)
 		mustPresent(t, see.socket, "r", "me", nil)
 		first, second := present("a"), present("b")
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		see.want(t, "tabs", "state", "=Ada =me")
 		if got := describe(h.Presence("r")); got != `Ada["a" "b"] me[null]` {
 			t.Error(got)
 		}
 
 		second.CloseNow()
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		again := present("b")
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		see.want(t, "one of two loaded anew")
 
 		again.CloseNow()
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		see.want(t, "one of two closed", "~Ada")
 		if got := describe(h.Presence("r")); got != `Ada["a"] me[null]` {
 			t.Error(got)
 		}
 
 		first.CloseNow()
-		time.Sleep(1900 * time.Millisecond)
+		<-time.After(1900 * time.Millisecond)
 		first = present("c")
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		see.want(t, "the last one loaded anew, with another info", "~Ada")
 
 		first.CloseNow()
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		see.want(t, "all closed", "-Ada")
 		present("d")
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		see.want(t, "back after the grace", "+Ada")
 	})
 }
@@ -266,7 +266,7 @@ func TestPresenceRefuses(t *testing.T) {
 		srv := serve(t, overPipe, h)
 		w := watch(t, h, srv, "r", true)
 		mustPresent(t, w.socket, "r", "me", 1)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		w.want(t, "before", "state", "=me")
 		rows := []struct {
 			name, room, key string
@@ -288,7 +288,7 @@ func TestPresenceRefuses(t *testing.T) {
 			}
 		}
 		mustPresent(t, w.socket, "r", strings.Repeat("k", 256), strings.Repeat("i", 4<<10-2))
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		w.heard(t)
 
 		var err error
@@ -299,7 +299,7 @@ func TestPresenceRefuses(t *testing.T) {
 		if err == nil || err.Error() != "presence: expected at most 10 changes a second of one socket in a room" || n != 21 {
 			t.Errorf("change %d: %v", n, err)
 		}
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		if got := describe(h.Presence("r")); got != "me[19]" {
 			t.Error(got)
 		}
@@ -310,7 +310,7 @@ func TestPresenceRefuses(t *testing.T) {
 			t.Error(err)
 		}
 		w.socket.Absent("r")
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		if got := h.Presence("r"); got != nil {
 			t.Error(got)
 		}
@@ -375,31 +375,31 @@ func TestPresenceCounts(t *testing.T) {
 		for range 20 {
 			come()
 		}
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		if told := see.heard(t); len(told) != 2 || told[0] != "state" || len(see.keys()) != 20 {
 			t.Fatal(told)
 		}
 		come()
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		see.want(t, "too many", "count 21")
 		all[20].want(t, "too many", "count 21")
 		if h.Presence("r") != nil || h.PresenceCount("r") != 21 {
 			t.Error(h.Presence("r"), h.PresenceCount("r"))
 		}
 		mustPresent(t, all[3].socket, "r", "user03", "new")
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		see.want(t, "only counted")
 
 		all[0].socket.Absent("r")
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		see.want(t, "less, but not yet listed", "count 20")
 		all[1].socket.Absent("r")
 		all[2].socket.Absent("r")
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		if told := see.heard(t); len(told) != 2 || told[0] != "state" || len(see.keys()) != 21 {
 			t.Fatal(told) // those that have just gone have their grace
 		}
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		see.want(t, "the grace is over", "-user00", "-user01", "-user02")
 		if joined != 21 || left != 3 {
 			t.Errorf("OnPresence was told of %d and %d", joined, left)
@@ -434,22 +434,22 @@ func TestPresenceReports(t *testing.T) {
 		ada, bob := watch(t, h, srv, "r", true), watch(t, h, srv, "r", true)
 		mustPresent(t, ada.socket, "r", "Ada", 1)
 		mustPresent(t, bob.socket, "r", "Bob", 1)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		want("r +Ada[1] Bob[1] -")
 
 		// While that runs, one comes and goes, and one goes and comes.
 		eve := watch(t, h, srv, "r", true)
 		mustPresent(t, eve.socket, "r", "Eve", 1)
 		bob.socket.Leave("r")
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		eve.socket.Leave("r")
 		if err := bob.socket.Join("r"); err != nil {
 			t.Fatal(err)
 		}
 		mustPresent(t, bob.socket, "r", "Bob", 2)
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		mustPresent(t, ada.socket, "r", "Adele", 1)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		want()
 		goOn <- struct{}{}
 		want("r +Adele[1] -Ada[1]")
@@ -458,11 +458,11 @@ func TestPresenceReports(t *testing.T) {
 
 		ada.socket.Leave("r")
 		bob.socket.Leave("r")
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		goOn <- struct{}{}
 		want("r + -Adele[1] Bob[2]")
 		mustPresent(t, join(t, eve, "r"), "r", "Eve", 2)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		goOn <- struct{}{}
 		want("r +Eve[2] -")
 	})
@@ -489,25 +489,25 @@ func TestPresenceRecovers(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustPresent(t, g.socket, "r", "Ada", 1)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		see.want(t, "before", "state", "=Ada =me")
 		g.want(`42["presence",{"room":"r","version":1,"state":[{"key":"Ada","infos":[1]},{"key":"me","infos":[1]}]}]`)
 
 		l.cut(g)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		back := l.returns(t, g)
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		see.want(t, "back at once")
 		back.want(`42["presence",{"room":"r","version":1,"state":[{"key":"Ada","infos":[1]},{"key":"me","infos":[1]}]}]`)
 
 		l.cut(back)
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		see.want(t, "away", "-Ada")
 		mustPresent(t, g.socket, "r", "Ada", 2)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		see.want(t, "away, and not there")
 		back = l.returns(t, back)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		see.want(t, "back", "+Ada")
 		if got := describe(l.Presence("r")); got != "Ada[2] me[1]" {
 			t.Error(got)
@@ -515,7 +515,7 @@ func TestPresenceRecovers(t *testing.T) {
 		l.cut(back)
 		g.socket.Absent("r")
 		back = l.returns(t, back)
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		see.want(t, "Absent while it was away", "-Ada")
 		back.CloseNow()
 	})
@@ -548,12 +548,12 @@ func TestPresenceOfUser(t *testing.T) {
 			return s.Present("r", "", "from Use")
 		})
 		w := watch(t, h, serve(t, overPipe, h), "r", false)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		if got := describe(h.Presence("r")); got != `ada["from Use"]` {
 			t.Error(got)
 		}
 		mustPresent(t, w.socket, "r", "", "later")
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		w.want(t, "what it is told", "state", "=ada", "~ada")
 	})
 }
@@ -565,7 +565,7 @@ func TestPresenceIsOfItsRoom(t *testing.T) {
 		srv := serve(t, overPipe, h)
 		w := watch(t, h, srv, "other", true)
 		mustPresent(t, join(t, watch(t, h, srv, "r", false), "r"), "r", "k", 1)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		w.want(t, "another room")
 		if h.Presence("other") != nil || h.PresenceCount("other") != 0 || h.Of("/n").Presence("r") != nil {
 			t.Error("presence where there is none")
@@ -580,7 +580,7 @@ func TestPresenceInParts(t *testing.T) {
 		srv := serve(t, overPipe, h)
 		see := watch(t, h, srv, "r", true)
 		mustPresent(t, see.socket, "r", "me", 1)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		see.heard(t)
 		const n = 200
 		big := strings.Repeat("i", 4000)
@@ -590,12 +590,12 @@ func TestPresenceInParts(t *testing.T) {
 			mustPresent(t, w.socket, "r", fmt.Sprintf("user%03d", i), big)
 			want = append(want, fmt.Sprintf("user%03d", i))
 		}
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		if told := see.heard(t); len(told) != 4 {
 			t.Errorf("told %d times", len(told))
 		}
 		late := watch(t, h, srv, "r", true)
-		time.Sleep(presenceTick)
+		<-time.After(presenceTick)
 		if told := late.heard(t); len(told) != 8 {
 			t.Errorf("told %d times", len(told))
 		}
