@@ -21,7 +21,8 @@ type Namespace struct {
 	registry *registry[*Socket] // shared by the namespaces that one OfFunc stands for
 	everyone *room
 
-	// mu may be taken while a room's lock is held, never the other way round. It guards the maps and users.
+	// mu may be taken while a room's lock is held, never the other way round. It guards the maps,
+	// and users.
 	mu     sync.RWMutex
 	byID   map[string]*Socket
 	rooms  map[string]*room
