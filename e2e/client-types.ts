@@ -38,6 +38,12 @@ const { id } = await socket.call('send-msg', { room: 'lobby', text: 'hi' });
 const done: string = await socket.call('move', 'a', { args: ['b', true], timeout: 1000 });
 const n: number = await socket.call('count');
 void [sent, id.toFixed(), done, n];
+const here = socket.presence<{ mood: string }>('lobby');
+here.onchange = (list) => list.flatMap(({ key, infos }) => [key, ...infos.map((info) => info.mood.trim())]);
+void [here.list.length, here.count.toFixed()];
+here.close();
+// @ts-expect-error the list is read only
+here.list = [];
 // @ts-expect-error a room is missing
 socket.emit('typing');
 // @ts-expect-error it has no color
