@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"errors"
-	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -278,7 +277,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) bool {
 	sockets := s.present()
 	if reason.blames() && len(sockets) > 0 {
 		s.hub.log.lately.add("disconnected a client: "+string(reason), sockets[0].handshake.remote,
-			clientText("problem", text), slog.String("socket", sockets[0].id))
+			append([]any{clientText("problem", text)}, sockets[0].logged()...)...)
 	}
 	for _, socket := range sockets {
 		socket.leave(reason)
