@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // inspected is a server of a hub and its page, and a viewer of it.
@@ -25,6 +27,7 @@ type inspected struct {
 	viewer *Client
 	lists  chan listed
 	events chan socketEvents
+	stats  chan inspectSample
 	reason chan Reason
 }
 
@@ -45,7 +48,7 @@ func inspect(t *testing.T, h *Hub, options *InspectOptions) *inspected {
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 	l := &inspected{t: t, hub: h, page: page, url: srv.URL + "/debug/atrium/",
-		lists: make(chan listed, 1000), events: make(chan socketEvents, 1000), reason: make(chan Reason, 10)}
+		lists: make(chan listed, 1000), events: make(chan socketEvents, 1000), stats: make(chan inspectSample, 1000), reason: make(chan Reason, 10)}
 	return l
 }
 
@@ -56,6 +59,7 @@ func (l *inspected) look() {
 	l.t.Cleanup(func() { l.viewer.Close() })
 	On(l.viewer, "list", func(_ *Client, list listed) error { l.lists <- list; return nil })
 	On(l.viewer, "events", func(_ *Client, e socketEvents) error { l.events <- e; return nil })
+	On(l.viewer, "stats", func(_ *Client, s inspectSample) error { l.stats <- s; return nil })
 	l.viewer.HandleAny(func(*Event) {})
 	l.viewer.OnDisconnect(func(_ *Client, why Reason) { l.reason <- why })
 	mustConnect(l.t, l.viewer)
@@ -72,6 +76,42 @@ func rowsOf[T any](l *inspected, v view, total int) []T {
 		if got.View == v && got.Total == total {
 			return decodeAll[T](got.Rows)
 		}
+	}
+}
+
+// wantSockets goes through the pages of sockets, and compares how many there are of each kind.
+func (l *inspected) wantSockets(want map[string]int) {
+	l.t.Helper()
+	total := 0
+	for _, n := range want {
+		total += n
+	}
+	got, ids := make(map[string]int), make(map[string]bool)
+	for page := range (total + pageRows - 1) / pageRows {
+		for _, row := range rowsOf[socketRow](l, view{List: listSockets, Page: page}, total) {
+			got[row.Protocol+" over "+row.Transport]++
+			ids[row.ID] = true
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(ids) != total {
+		l.t.Errorf("the page shows %d sockets of %d: %s", len(ids), total, diff)
+	}
+}
+
+// wantFigures waits for the next figures, and the list of nodes, and compares them. What is older
+// does not count.
+func (l *inspected) wantFigures(want Stats) {
+	l.t.Helper()
+	for len(l.stats) > 0 {
+		<-l.stats
+	}
+	within(l.t, l.stats, "figures") // which may have been taken before
+	if diff := want.differs(within(l.t, l.stats, "figures").Stats); diff != "" {
+		l.t.Errorf("the page shows other figures: %s", diff)
+	}
+	nodes := rowsOf[nodeStats](l, view{List: listNodes}, 1)
+	if diff := want.differs(*nodes[0].Stats); diff != "" {
+		l.t.Errorf("the page shows other figures of this node: %s", diff)
 	}
 }
 

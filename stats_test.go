@@ -25,27 +25,31 @@ func (h Histogram) total() (n uint64) {
 	return n
 }
 
-// wantStats waits until the stats are these, but for the start, the cluster, reasons without
-// sockets, and what histograms have beside their totals.
+// wantStats waits until the stats are these, as differs compares them.
 func wantStats(t testing.TB, h *Hub, want Stats) {
 	t.Helper()
 	var diff string
 	if !poll(func() bool {
-		got := h.Stats()
-		got.Start, got.Cluster = time.Time{}, ClusterStats{}
-		for reason, n := range got.Disconnects {
-			if n == 0 {
-				delete(got.Disconnects, reason)
-			}
-		}
-		for _, histogram := range []*Histogram{&got.Handlers.Duration, &got.Handlers.Wait} {
-			*histogram = Histogram{Counts: [len(HistogramBounds) + 1]uint64{histogram.total()}}
-		}
-		diff = cmp.Diff(want, got)
+		diff = want.differs(h.Stats())
 		return diff == ""
 	}) {
 		t.Fatal(diff)
 	}
+}
+
+// differs says what got has other than want, but for the start, the cluster, reasons without
+// sockets, and what histograms have beside their totals.
+func (want Stats) differs(got Stats) string {
+	got.Start, got.Cluster = time.Time{}, ClusterStats{}
+	for reason, n := range got.Disconnects {
+		if n == 0 {
+			delete(got.Disconnects, reason)
+		}
+	}
+	for _, histogram := range []*Histogram{&got.Handlers.Duration, &got.Handlers.Wait} {
+		*histogram = Histogram{Counts: [len(HistogramBounds) + 1]uint64{histogram.total()}}
+	}
+	return cmp.Diff(want, got)
 }
 
 // tally counts, at the clients' ends, what a hub is to count.
@@ -83,7 +87,8 @@ func (c tallied) gone(reason Reason) {
 	c.tally.Sent.Bytes += c.meter.in.Load()
 }
 
-// 500 clients of all kinds send and get known numbers of everything.
+// 500 clients of all kinds send and get known numbers of everything. What Inspect's page gets is
+// the same.
 func TestStatsAreWhatClientsCount(t *testing.T) {
 	const plains, ios, polls, rooms = 200, 200, 100, 10
 	h := newHub(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
@@ -149,6 +154,15 @@ func TestStatsAreWhatClientsCount(t *testing.T) {
 		n.Received.Events++
 	}
 	n.Clients = ClientStats{Plain: plains, SocketIO: ios + polls, WebSocket: plains + ios, Polling: polls, Opened: plains + ios + polls}
+
+	page := inspect(t, h, nil)
+	page.look()
+	page.wantSockets(map[string]int{"plain over websocket": plains, "socket.io over websocket": ios, "socket.io over polling": polls})
+	for _, room := range rowsOf[roomRow](page, view{List: listRooms}, rooms) {
+		if room.Sockets != (plains+ios+polls)/rooms {
+			t.Errorf("the page shows %+v", room)
+		}
+	}
 
 	// Each room has 20 plain clients, 20 over a WebSocket, and 10 who poll.
 	const members = (plains + ios + polls) / rooms
@@ -228,6 +242,7 @@ func TestStatsAreWhatClientsCount(t *testing.T) {
 	n.Clients = ClientStats{Opened: n.Clients.Opened}
 	n.Namespaces["/"] = NamespaceStats{}
 	wantStats(t, h, n.Stats)
+	page.wantFigures(n.Stats)
 }
 
 // Each way to be refused counts as what it is.
@@ -485,7 +500,10 @@ func TestStatsRoomsOfUsers(t *testing.T) {
 func TestStatsGauges(t *testing.T) {
 	h := newHub(t, Options{})
 	h.Of("/custom")
-	h.OfFunc(func(name string) bool { return strings.HasPrefix(name, "/many-") }).OnConnect(func(s *Socket) { s.Join("a", "b") })
+	h.OfFunc(func(name string) bool { return strings.HasPrefix(name, "/many-") }).OnConnect(func(s *Socket) {
+		s.Join("a", "b")
+		s.SetUser("ada") // whose room is none of these
+	})
 	e := serve(t, overTCP, h).polls(t)
 	for _, namespace := range []string{"", "/custom,", "/many-1,", "/many-2,"} {
 		e.say("40" + namespace)
