@@ -51,6 +51,7 @@ func New(options Options) *Hub {
 	h.sessions.counters.init()
 	h.options.Logger = guardedLogger(h.options.Logger)
 	h.log = newLimitedLog(h.options.Logger)
+	h.log.lately = new(incidents)
 	h.origins, _ = parseOrigins(h.options.AllowedOrigins) // normalize has seen the error
 	h.quota = newQuota(&h.options)
 	h.sessions.clock = newWheel(h.options.tick())

@@ -174,7 +174,7 @@ func (l *inspection) list(v view) *viewed {
 		return l.listNodes(v)
 	}
 	if v.List == listLately {
-		lately := &l.hub.log.lately
+		lately := l.hub.log.lately
 		count := lately.count.Load()
 		rows := lately.list()
 		return &viewed{View: v, Time: began.UnixMilli(), Total: len(rows), Rows: rows, count: count}

@@ -32,7 +32,7 @@ const (
 // Its methods are safe for concurrent use.
 type limitedLog struct {
 	logger *slog.Logger
-	lately incidents // of a hub: what it has refused, whether it was logged or not
+	lately *incidents // what the hub has refused, whether it was logged or not; nil: the log is a client's
 
 	asked  atomic.Int64 // nanotime at which the Handler was last asked about level Debug; 0: never
 	debugs atomic.Bool  // what it answered
