@@ -31,6 +31,8 @@ type Bus interface {
 	// that there are none. When Publish returns nil the Bus has accepted the message: it is in the
 	// Bus's own queue at least, and in order. With a BusFlusher, Flush reports what has become of
 	// it; with any other Bus it has left the process. When ctx ends, Publish returns ctx's error.
+	// An error that matches fs.ErrPermission says that the broker's access rules forbid it; the
+	// hub's log then says what to allow.
 	Publish(ctx context.Context, topic string, msg []byte) error
 
 	// Subscribe has deliver called with each message of the topic, one at a time. Messages that are
