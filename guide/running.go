@@ -20,6 +20,7 @@ func operations(h *atrium.Hub) http.Handler {
 	registry.MustRegister(promatrium.New(h), collectors.NewGoCollector())
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("/debug/atrium/", atrium.Inspect(h, nil)) // a live page
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/ready", func(w http.ResponseWriter, _ *http.Request) {
