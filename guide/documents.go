@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/promatrium"
 	"github.com/atrium-go/atrium/redisbus"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -76,6 +78,19 @@ func Machines(ctx context.Context) ([]atrium.RoomInfo, error) {
 	rooms, err := h.Rooms(ctx)                                 // err names the machines that have not answered
 	// [end]
 	return rooms, err
+}
+
+// Inside is of README.md.
+func Inside(h *atrium.Hub, mux *http.ServeMux) {
+	// [inside]
+	mux.Handle("/debug/atrium/", atrium.Inspect(h, nil)) // a live page, for this machine only unless you allow more
+	prometheus.MustRegister(promatrium.New(h))           // or expvar, or your own: h.Stats() is a struct
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := h.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		}
+	})
+	// [end]
 }
 
 // Cluster is of CLUSTER.md.
