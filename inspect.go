@@ -102,6 +102,12 @@ func (i *inspector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name = "page.html"
 	}
 	if name == "feed" {
+		// Over WebSockets alone: to those a browser always names the origin, to a poll by a page of
+		// another one it need not.
+		if refused := checkHandshake(r); refused != nil {
+			refused.writePlain(w)
+			return
+		}
 		i.feed.ServeHTTP(w, r)
 		return
 	}

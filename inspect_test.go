@@ -261,6 +261,9 @@ func TestInspectFeedIsGuarded(t *testing.T) {
 		c.CloseNow()
 		return 101
 	}
+	if r, err := http.Get(l.url + "feed?EIO=4&transport=polling"); err != nil || r.Body.Close() != nil || r.StatusCode != http.StatusUpgradeRequired {
+		t.Errorf("a poll: %v, %v", r, err)
+	}
 	if status := dial("https://evil.example"); status != 403 {
 		t.Errorf("another origin: status %d", status)
 	}
