@@ -197,15 +197,15 @@ func (o *outbox) wakeLater() {
 	}()
 }
 
-// pushCopy is push, for a writer, of a frame of header h with a copy of payload p. On the fast
-// path, while nobody is writing, a small one is copied to the batch, and a large one is written
-// here and now: only what the kernel does not take is copied.
+// pushCopy is push, for a writer, of a frame of header h with a copy of payload p. While nobody is
+// writing, a small one is copied to the batch, and on the fast path a large one is written here and
+// now: only what the kernel does not take is copied.
 func (o *outbox) pushCopy(h frameHeader, p []byte) (v pushResult, wake bool) {
-	for try := 0; o.fast != nil && try < 2; try++ {
+	for try := 0; try < 2; try++ {
 		queued := false
 		if len(p) <= largeBuffer-maxHeaderSize {
 			queued, wake = o.pushBatch(h, p)
-		} else {
+		} else if o.fast != nil {
 			queued = !h.Masked && o.writeNow(h, p)
 		}
 		if queued {
@@ -220,7 +220,11 @@ func (o *outbox) pushCopy(h frameHeader, p []byte) (v pushResult, wake bool) {
 func (o *outbox) pushBatch(h frameHeader, p []byte) (queued, wake bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.state == writerWriting || o.closing || o.err != nil || !o.addCopy(h, p) {
+	room := largeBuffer
+	if o.fast == nil { // the drainer waits with the batch
+		room = maxHeaderSize + len(p)
+	}
+	if o.state == writerWriting || o.closing || o.err != nil || !o.addCopy(h, p, room) {
 		return false, false
 	}
 	return true, o.needsWake()

@@ -32,13 +32,14 @@ func (q *frameQueue) add(frame []byte) {
 }
 
 // addCopy queues a frame of header h and payload p behind all data by copying it to the batch, and
-// reports whether that could be done: it has to fit, and nothing may be behind the batch.
-func (q *frameQueue) addCopy(h frameHeader, p []byte) bool {
+// reports whether that could be done: it has to fit, and nothing may be behind the batch. One that
+// begins a batch has it made for at least room bytes.
+func (q *frameQueue) addCopy(h frameHeader, p []byte, room int) bool {
 	if q.frames.len() > 0 || q.batch != nil && maxHeaderSize+len(p) > cap(*q.batch)-len(*q.batch) {
 		return false
 	}
 	if q.batch == nil {
-		q.batch = acquireBuffer(largeBuffer)
+		q.batch = acquireBuffer(room)
 		*q.batch = (*q.batch)[:0]
 	}
 	h.Length = int64(len(p))
