@@ -210,7 +210,7 @@ func (p *presenceRoom) advance(now int64, d *delivery) {
 	}
 	change, next := p.state.advance(now, p.counted)
 	if next != 0 {
-		p.wake(next)
+		p.wake(max(next, now+int64(p.options().Interval)))
 	}
 	if p.hidden == nil {
 		p.tell(&change, n, before != p.counted, d)

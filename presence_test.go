@@ -212,6 +212,32 @@ func TestPresenceTellsMembers(t *testing.T) {
 	})
 }
 
+// However many come and go, and whenever their grace ends, members are told once an interval.
+func TestPresenceGathers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		srv := serve(t, overPipe, h)
+		see := watch(t, h, srv, "r", true)
+		mustPresent(t, see.socket, "r", "me", 1)
+		var all []*watcher
+		for i := range 100 {
+			all = append(all, watch(t, h, srv, "r", true))
+			mustPresent(t, all[i].socket, "r", fmt.Sprintf("user%02d", i), 1)
+		}
+		<-time.After(presenceTick)
+		see.heard(t)
+		before := see.version
+		for _, w := range all {
+			w.socket.Leave("r")
+			<-time.After(10 * time.Millisecond)
+		}
+		<-time.After(3 * time.Second)
+		if told := see.heard(t); len(told) != 100 || see.version-before > 11 {
+			t.Errorf("%d were told of in a second, by %d events", len(told), see.version-before)
+		}
+	})
+}
+
 // Two tabs are one key, and a page that is loaded anew was never away.
 func TestPresenceOfTabs(t *testing.T) {
 	bubble(t, func(t *testing.T) {
