@@ -59,7 +59,7 @@ func (n *Namespace) subscribeRestored(k *kept) {
 	for _, room := range k.rooms {
 		rooms = append(rooms, room.name)
 	}
-	n.subscribeAway(rooms)
+	n.subscribe(rooms)
 	s := &n.hub.succession
 	for node, _ := nodeOfID(k.id); node != c.node && !n.hub.standsFor(node); {
 		former := s.nodes.Load()

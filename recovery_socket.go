@@ -102,19 +102,14 @@ func (s *Socket) comeBackAs(pid string, offset *string) bool {
 
 // reenter is enter for a socket whose client comes back. What the client has missed goes first.
 func (s *Socket) reenter(k *kept, offset *string) bool {
+	s.awaitTopics(k)
 	r := s.ns.recovery
 	r.mu.Lock()
 	s.mu.Lock()
 	wake, slow, in := s.reenterLocked(k, offset)
 	s.mu.Unlock()
 	r.mu.Unlock()
-	s.awaitAll()
-	if wake {
-		s.session.transport().wake()
-	}
-	if slow {
-		s.session.endSlow()
-	}
+	s.session.pushed(wake, slow)
 	return in
 }
 
@@ -153,7 +148,8 @@ func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 	}
 	s.session.counters().deliveries.Add(uint64(len(missed)))
 	r.resume(k, s.session, sent)
-	return s.enterLocked() || wake, slow, true
+	w, tooSlow := s.enterLocked()
+	return wake || w, slow || tooSlow, true
 }
 
 // keep makes k what is kept of the socket: the two share the values, and k gets the expiry. The

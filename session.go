@@ -74,10 +74,25 @@ type session struct {
 	ended atomic.Bool  // the client has left, or was made to; no socket is added any more
 	parts atomic.Int32 // what still runs; see part
 
-	mu        sync.Mutex // guards:
-	sockets   []*Socket  // those removed are among them until their functions have all returned
+	mu sync.Mutex // guards:
+	sessionSockets
 	heartbeat sessionHeartbeat
 }
+
+// sessionSockets are the sockets of a session.
+type sessionSockets struct {
+	sockets []*Socket             // those removed are among them until their functions have all returned
+	early   map[*Socket]earlyList // of those that enter; nil if there are none
+}
+
+// earlyList holds events for a socket that enters its rooms, until its connect message is queued.
+type earlyList struct {
+	events []wireForm
+	bytes  int // that they take of memory
+}
+
+// earlyOverhead is what an event takes there beside its bytes.
+const earlyOverhead = 256
 
 // codec is a protocol of events over messages.
 type codec interface {
@@ -361,10 +376,51 @@ func (s *session) send(f *wireForm) {
 	}
 	v, wake := s.push(f, false, forEmitter)
 	f.release()
+	s.pushed(wake, v == pushTooSlow)
+}
+
+// pushed does what is owed after a push, without locks.
+func (s *session) pushed(wake, slow bool) {
 	if wake {
 		s.transport().wake()
 	}
-	if v == pushTooSlow {
+	if slow {
 		s.endSlow()
 	}
+}
+
+// pushEarly has an event, which has come by one of the socket's rooms, wait for its connect
+// message. It reports false if that is queued by now. It may be called under a room's lock.
+func (s *session) pushEarly(socket *Socket, f *wireForm) (v pushResult, waits bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if socket.state.Load() != socketPending {
+		return 0, false
+	}
+	if s.early == nil {
+		s.early = make(map[*Socket]earlyList)
+	}
+	early := s.early[socket]
+	if early.bytes > s.hub.options.Limits.QueuedBytes {
+		return pushTooSlow, true
+	}
+	s.early[socket] = earlyList{append(early.events, *f), early.bytes + len(f.whole) + earlyOverhead}
+	return pushQueued, true
+}
+
+// pushConnect queues the socket's connect message, and behind it what has waited for that, and
+// makes the socket a connected one: in one step, so that nothing is ever ahead of the message.
+func (s *session) pushConnect(socket *Socket, f *wireForm) (wake, slow bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, wake = s.push(f, false, forEmitter)
+	for _, event := range s.early[socket].events {
+		v, w := s.push(&event, false, forBroadcast)
+		wake, slow = wake || w, slow || v == pushTooSlow
+	}
+	if delete(s.early, socket); len(s.early) == 0 {
+		s.early = nil
+	}
+	socket.state.Store(socketConnected)
+	return wake, slow
 }

@@ -71,7 +71,6 @@ type pollQueue struct {
 	payload
 	bytes int   // of the packets
 	since int64 // nanotime since when packets wait and no GET has taken any; 0: none wait
-	ready bool  // they may leave: a socket's connect message waits until the socket is in its rooms
 }
 
 // payload is what a GET gets.
@@ -193,7 +192,6 @@ func (t *polling) pushPing(f *wireForm) (queued, wake bool) {
 func (t *polling) wake() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ready = true
 	t.arrived.open()
 }
 
@@ -253,7 +251,6 @@ func (t *polling) beginClose(code StatusCode, text string, mode closeMode) {
 		t.popAll()
 	}
 	t.pollQueue.push([]byte{byte(last)})
-	t.ready = true
 	t.arrived.open()
 	t.room.open()
 	t.awaitGet()

@@ -139,7 +139,7 @@ func (t *polling) awaitPackets(ctx context.Context) (body payload, refused *refu
 	// The client may send its next GET as soon as it has the response, and so before the handler of
 	// this one returns.
 	defer func() { t.getting = false }()
-	for paused := false; len(t.packets) == 0 || !t.ready; paused = true {
+	for paused := false; len(t.packets) == 0; paused = true {
 		if refused := t.served(); refused != nil {
 			return body, refused
 		}
@@ -155,7 +155,7 @@ func (t *polling) awaitPackets(ctx context.Context) (body payload, refused *refu
 		// The close packet goes alone: clients handle messages a turn of their event loop later,
 		// but close at once.
 		t.pollQueue.push(body.packets[last])
-		body.packets, t.ready = body.packets[:last], true
+		body.packets = body.packets[:last]
 	}
 	if t.linger != nil {
 		t.linger.Stop()

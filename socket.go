@@ -20,13 +20,13 @@ type Socket struct {
 	ns        *Namespace
 	session   *session
 	handshake *Handshake
+	state     atomic.Int32 // see socketPending; it changes under mu only. Each delivery looks at it
 	inbox     queue[incoming]
 	calls     pendingCalls
 	values    atomic.Pointer[values] // nil until first used
 
-	state     atomic.Int32 // see socketPending; it changes under mu only
-	removed   bool         // the client may connect another to the namespace; guarded by session.mu
-	recovered bool         // set before the application sees the socket
+	removed   bool // the client may connect another to the namespace; guarded by session.mu
+	recovered bool // set before the application sees the socket
 
 	// mu may be held while a room's lock is taken, never the other way round. It guards:
 	mu     sync.Mutex

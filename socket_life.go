@@ -219,22 +219,21 @@ func (s *Socket) enterAtOnce() {
 	}
 }
 
-// enter puts the socket into delivery, and the connect message ahead of everything delivered. It
-// reports false if the client has gone meanwhile, or is refused because its user has as many
-// sockets as may be. The connect message leaves when the socket is in the rooms that it joined in
-// Use.
+// enter puts the socket into delivery, and into the rooms that it joined in Use. It reports false
+// if the client has gone meanwhile, or is refused because its user has as many sockets as may be.
 func (s *Socket) enter() bool {
+	s.awaitTopics(nil)
 	r := s.ns.recovery
 	r.lock()
 	s.mu.Lock()
 	left := s.hasLeft()
 	in := !left && s.acquirePlace(userAmong(s.rooms))
-	wake := false
+	var wake, slow bool
 	if in {
 		if r != nil && s.session.protocol == socketIOProtocol {
 			s.keep(r.open(randomText(pidLength), s.id, s.session))
 		}
-		wake = s.enterLocked()
+		wake, slow = s.enterLocked()
 	}
 	s.mu.Unlock()
 	r.unlock()
@@ -242,26 +241,16 @@ func (s *Socket) enter() bool {
 		s.refusePlace()
 		return false
 	}
-	s.awaitAll()
-	if wake {
-		s.session.transport().wake()
-	}
+	s.session.pushed(wake, slow)
 	return in
 }
 
-// enterLocked is enter for callers with the locks, the recovery's and s.mu. If wake is true the
-// caller must wake the transport.
-func (s *Socket) enterLocked() (wake bool) {
+// enterLocked is enter for callers with the locks, the recovery's and s.mu. The connect message is
+// queued when the socket is in its rooms: a client that has it may tell others to emit to them.
+// What comes by the rooms until then waits, and follows it. The caller owes session.pushed.
+func (s *Socket) enterLocked() (wake, slow bool) {
 	s.session.accepted()
 	s.inbox.bound(s.session.hub.options.Limits.InboxEvents, s.session.hub.options.Limits.InboxBytes)
-	data := appendQuoted([]byte(`{"sid":`), s.id)
-	if s.kept != nil {
-		data = appendQuoted(append(data, `,"pid":`...), s.kept.pid)
-	}
-	var f wireForm
-	f.encode(s.session.protocol, newPacket(packetConnect, s.ns.name, "", append(data, '}')), nil)
-	_, wake = s.session.push(&f, false, forEmitter)
-	s.state.Store(socketConnected)
 	s.ns.enter(s)
 	s.userCame()
 	for i, m := range s.rooms {
@@ -270,7 +259,24 @@ func (s *Socket) enterLocked() (wake bool) {
 			s.ns.present(s.id, m.name, m.present.entry)
 		}
 	}
-	return wake
+	data := appendQuoted([]byte(`{"sid":`), s.id)
+	if s.kept != nil {
+		data = appendQuoted(append(data, `,"pid":`...), s.kept.pid)
+	}
+	var f wireForm
+	f.encode(s.session.protocol, newPacket(packetConnect, s.ns.name, "", append(data, '}')), nil)
+	return s.session.pushConnect(s, &f)
+}
+
+// push queues an event that a target has for the socket; see session.push. If the connect message
+// is not queued yet, the event waits for it.
+func (s *Socket) push(f *wireForm, volatile bool) (v pushResult, wake bool) {
+	if s.state.Load() == socketPending {
+		if v, waits := s.session.pushEarly(s, f); waits {
+			return v, false
+		}
+	}
+	return s.session.push(f, volatile, forBroadcast)
 }
 
 // leave takes the socket out of delivery, once, and has the leaving handled after what was received

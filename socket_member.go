@@ -50,7 +50,7 @@ func (m member) join(names roomNames) error {
 	case away != nil:
 		added, err := roomsToJoin(away.rooms, names.rooms, m.ns.hub.options.Limits.Rooms)
 		m.ns.recovery.joinAway(away, added)
-		m.ns.subscribeAway(added)
+		m.ns.subscribe(added)
 		return err
 	}
 	return nil

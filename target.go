@@ -235,7 +235,7 @@ func (d *delivery) push(s *Socket, m *message) {
 	if m.above != 0 && s.kept != nil && s.kept.start < m.above {
 		return
 	}
-	v, wake := s.session.push(m.form(s.session.protocol), m.volatile, forBroadcast)
+	v, wake := s.push(m.form(s.session.protocol), m.volatile)
 	if m.number != 0 && s.kept != nil {
 		s.kept.sent = m.number
 	}

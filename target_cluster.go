@@ -23,9 +23,9 @@ func (n *Namespace) await(ctx context.Context, rooms []string) {
 	}
 }
 
-// subscribeAway subscribes to the rooms of an absent client for as long as it may be away: topics
-// linger.
-func (n *Namespace) subscribeAway(rooms []string) {
+// subscribe subscribes to the rooms of a client that is in none on this node: for as long as it may
+// be away, because topics linger.
+func (n *Namespace) subscribe(rooms []string) {
 	if c := n.hub.cluster; c != nil {
 		for _, room := range rooms {
 			c.topics.acquire(roomTopic(n.name, room))
@@ -34,19 +34,28 @@ func (n *Namespace) subscribeAway(rooms []string) {
 	}
 }
 
-// awaitAll is await for a socket that has entered, to which more is emitted than by its rooms.
-func (s *Socket) awaitAll() {
-	if c := s.ns.hub.cluster; c != nil {
-		c.await(context.Background(), []string{everyNode, nodeTopic(c.node), roomTopic(s.ns.name, "")})
-		s.mu.Lock()
-		stays := s.stays()
-		s.mu.Unlock()
-		rooms := make([]string, len(stays))
-		for i, stay := range stays {
-			rooms[i] = stay.name
-		}
-		s.ns.await(context.Background(), rooms)
+// awaitTopics subscribes to what is emitted to a socket that is about to enter its rooms, or those
+// of k if its client comes back, and waits as await does.
+func (s *Socket) awaitTopics(k *kept) {
+	c := s.ns.hub.cluster
+	if c == nil {
+		return
 	}
+	rooms := []string{""} // the whole namespace
+	s.ns.recovery.lock()
+	s.mu.Lock()
+	stays := s.stays()
+	if k != nil {
+		stays = k.rooms
+	}
+	for _, stay := range stays {
+		rooms = append(rooms, stay.name)
+	}
+	s.mu.Unlock()
+	s.ns.recovery.unlock()
+	s.ns.subscribe(rooms)
+	c.await(context.Background(), []string{everyNode, nodeTopic(c.node)})
+	s.ns.await(context.Background(), rooms)
 }
 
 // elsewhere reports whether other nodes may have sockets of the target; if only one may, it returns
