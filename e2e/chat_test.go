@@ -290,7 +290,7 @@ func TestTyping(t *testing.T) {
 	ada.do("type", chromedp.SendKeys(chromedp.CSS("#text"), "So"))
 	ben.until(typing)
 	ben.until(`!document.querySelector('#typing').checkVisibility({visibilityProperty: true})`) // she stopped: it fades by itself
-	cleo.neverReceived("typing")
+	cleo.neverReceived(`"typing":true`)
 }
 
 func TestLeave(t *testing.T) {

@@ -2,108 +2,96 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"maps"
-	"slices"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/atrium-go/atrium"
+	"github.com/atrium-go/atrium/examples/chat/chatroom"
 )
 
-// person is a plain client of one node, and what it was told.
+// person is a client of one node.
 type person struct {
-	t     *testing.T
-	conn  *atrium.Conn
-	asked int // the id of the last event sent
+	t      *testing.T
+	client *atrium.Client
+	rooms  *atrium.ClientPresence // everyone, with the rooms that they are in
+	lobby  *atrium.ClientPresence // who is in the lobby, with whether they are typing
+	news   chan struct{}          // something has changed
 
-	answered int
-	people   []string // in the lobby, by name
-	said     []string
-	rooms    string
+	mu   sync.Mutex // guards:
+	said []string
 }
 
 func enter(t *testing.T, n *node, name string) *person {
 	t.Helper()
-	url := "ws" + strings.TrimPrefix(n.url(), "http") + "socket.io/"
-	conn, _, err := atrium.Dial(t.Context(), url, atrium.DialOptions{Subprotocols: []string{"atrium"}})
-	if err != nil {
+	c := atrium.NewClient(n.url(), atrium.ClientOptions{Auth: chatroom.SignIn{Name: name, Password: "secret"}})
+	t.Cleanup(func() { c.Close() })
+	p := &person{t: t, client: c, rooms: c.Presence("everyone"), lobby: c.Presence("#lobby"), news: make(chan struct{}, 1)}
+	changed := func([]atrium.Present) { p.notify() }
+	p.rooms.OnChange(changed)
+	p.lobby.OnChange(changed)
+	atrium.On(c, "said", func(_ *atrium.Client, m chatroom.Message) error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.said = append(p.said, m.Text)
+		p.notify()
+		return nil
+	})
+	if err := c.Connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.CloseNow() })
-	p := &person{t: t, conn: conn}
-	p.write(map[string]any{"event": "connect", "data": map[string]string{"name": name, "password": "secret"}})
-	p.ask("join", map[string]string{"room": "lobby"}) // from the answer on it hears what is said there, on any node
+	p.ask("join", chatroom.Room{Room: "lobby"}) // from the answer on it hears what is said there, on any node
 	return p
 }
 
-func (p *person) write(message map[string]any) {
-	p.t.Helper()
-	b, err := json.Marshal(message)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if err := p.conn.Write(p.t.Context(), atrium.MessageText, b); err != nil {
-		p.t.Fatal(err)
+func (p *person) notify() {
+	select {
+	case p.news <- struct{}{}:
+	default:
 	}
 }
 
 func (p *person) ask(event string, data any) {
 	p.t.Helper()
-	p.asked++
-	p.write(map[string]any{"event": event, "data": data, "id": p.asked})
-	p.until("the answer to "+event, func() bool { return p.answered == p.asked })
+	if _, err := atrium.Call[any](p.t.Context(), p.client, event, data); err != nil {
+		p.t.Fatalf("%s: %v", event, err)
+	}
 }
 
-// until reads until something is so.
-func (p *person) until(what string, so func() bool) {
+// until waits until what is seen is what is wanted.
+func (p *person) until(want string, seen func() string) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
-	defer cancel()
-	for !so() {
-		_, b, err := p.conn.Read(ctx)
-		if err != nil {
-			p.t.Fatalf("waiting for %s: %v", what, err)
-		}
-		var m struct {
-			ID    int
-			Error json.RawMessage
-			Event string
-			Data  json.RawMessage
-		}
-		var people struct{ People map[string]string }
-		var said struct{ Text string }
-		err = json.Unmarshal(b, &m)
-		switch {
-		case m.Error != nil:
-			p.t.Fatalf("%s", b)
-		case m.ID != 0:
-			p.answered = m.ID
-		case m.Event == "people":
-			err = json.Unmarshal(m.Data, &people)
-			p.people = slices.Sorted(maps.Values(people.People))
-		case m.Event == "said":
-			err = json.Unmarshal(m.Data, &said)
-			p.said = append(p.said, said.Text)
-		case m.Event == "rooms":
-			p.rooms = string(m.Data)
-		}
-		if err != nil {
-			p.t.Fatalf("%s: %v", b, err)
+	late := time.After(20 * time.Second)
+	for seen() != want {
+		select {
+		case <-p.news:
+		case <-late:
+			p.t.Fatalf("%s sees %q, want %q", p.client.ID(), seen(), want)
 		}
 	}
 }
 
-func (p *person) sees(names ...string) {
+// sees waits until a list has these people, written as Ada[info info].
+func (p *person) sees(list *atrium.ClientPresence, want string) {
 	p.t.Helper()
-	p.until("the sight of "+strings.Join(names, ", "), func() bool { return slices.Equal(p.people, names) })
+	p.until(want, func() string {
+		var people []string
+		for _, one := range list.List() {
+			people = append(people, fmt.Sprintf("%s%s", one.Key, one.Infos))
+		}
+		return strings.Join(people, " ")
+	})
 }
 
-func (p *person) hears(text string) {
+func (p *person) hears(texts ...string) {
 	p.t.Helper()
-	p.until("the words "+text, func() bool { return slices.Contains(p.said, text) })
+	p.until(strings.Join(texts, ", "), func() string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return strings.Join(p.said, ", ")
+	})
 }
 
 func TestThreeNodesAreOneChat(t *testing.T) {
@@ -122,17 +110,31 @@ func TestThreeNodesAreOneChat(t *testing.T) {
 		t.Cleanup(func() { end[i]() })
 	}
 	ada, bob, cy := enter(t, nodes[0], "Ada"), enter(t, nodes[1], "Bob"), enter(t, nodes[2], "Cy")
+	const silent, typing = `{"typing":false}`, `{"typing":true}`
 	for _, p := range []*person{ada, bob, cy} {
-		p.sees("Ada", "Bob", "Cy")
+		p.sees(p.lobby, "Ada["+silent+"] Bob["+silent+"] Cy["+silent+"]")
 	}
-	ada.ask("say", map[string]string{"room": "lobby", "text": "hello"})
+
+	// Ada comes to another node, too. She is one person, who is typing there.
+	again := enter(t, nodes[2], "Ada")
+	again.ask("typing", chatroom.Typing{Room: "lobby", Typing: true})
+	for _, p := range []*person{ada, bob, cy} {
+		p.sees(p.lobby, "Ada["+silent+" "+typing+"] Bob["+silent+"] Cy["+silent+"]")
+	}
+	again.client.Close()
+	bob.sees(bob.lobby, "Ada["+silent+"] Bob["+silent+"] Cy["+silent+"]")
+
+	bob.ask("join", chatroom.Room{Room: "kitchen"})
+	ada.sees(ada.rooms, `Ada[["#lobby","everyone"]] Bob[["#kitchen","#lobby","everyone"]] Cy[["#lobby","everyone"]]`)
+
+	ada.ask("say", chatroom.Message{Room: "lobby", Text: "hello"})
 	bob.hears("hello")
 	cy.hears("hello")
 
+	// Her node goes, and with it she does.
 	if err := end[0](); err != nil {
 		t.Error(err)
 	}
-	bob.sees("Bob", "Cy")
-	cy.sees("Bob", "Cy")
-	cy.until("the list of rooms", func() bool { return cy.rooms == `[{"name":"lobby","sockets":2}]` })
+	bob.sees(bob.lobby, "Bob["+silent+"] Cy["+silent+"]")
+	cy.sees(cy.rooms, `Bob[["#kitchen","#lobby","everyone"]] Cy[["#lobby","everyone"]]`)
 }

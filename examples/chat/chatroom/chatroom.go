@@ -1,6 +1,6 @@
-// Package chatroom is a chat with rooms, ticks and "is typing". It is the tutorial of atrium: read
-// this file from top to bottom. Two programs run it: examples/chat on one machine, examples/cluster
-// on many. Its client is page/chat.js.
+// Package chatroom is a chat with rooms, ticks, and a list of who is here and who is typing. It is
+// the tutorial of atrium: read this file from top to bottom. Two programs run it: examples/chat on
+// one machine, examples/cluster on many. Its client is page/chat.js.
 package chatroom
 
 import (
@@ -19,8 +19,12 @@ import (
 // 1. Messages are plain structs. If one has a Validate method, atrium calls it before your handler
 // and sends the error to the client that sent the message, so that a handler only gets valid data.
 type (
-	SignIn  struct{ Name, Password string }
-	Room    struct{ Room string }
+	SignIn struct{ Name, Password string }
+	Room   struct{ Room string }
+	Typing struct {
+		Room   string
+		Typing bool
+	}
 	Message struct {
 		Room string    `json:"room"`
 		Text string    `json:"text"`
@@ -45,15 +49,21 @@ func check(field, text string, most int) error {
 	return nil
 }
 
+// To take a name from a client, put a prefix before it: then it is the name of no other room.
+const (
+	public   = "#"        // of the rooms that people talk in
+	everyone = "everyone" // the room that all are in while they are connected
+)
+
 // New returns the chat's hub, which accepts clients that know the password.
 func New(password string, options atrium.Options) *atrium.Hub {
+	options.Limits.Rooms = 20 // of one client; the names of so many fit into what Present takes
 	h := atrium.New(options)
-	nameOf := func(s *atrium.Socket) string { name, _ := atrium.Value[string](s, "name"); return name }
-	board := newBoard(h) // of who is where
 
 	// 2. A Use function runs before the client is connected; an error refuses the client. The
 	// client gets the message of an *atrium.Error. Any other error is logged, and the client gets
-	// "internal error".
+	// "internal error". SetUser says whose the client is: a name is one person, with however many
+	// windows.
 	h.Use(func(s *atrium.Socket) error {
 		var in SignIn
 		if err := s.Handshake().Bind(&in); err != nil {
@@ -62,57 +72,55 @@ func New(password string, options atrium.Options) *atrium.Hub {
 		if subtle.ConstantTimeCompare([]byte(in.Password), []byte(password)) == 0 {
 			return atrium.Errorf("Auth failed")
 		}
-		s.Set("name", in.Name) // stays with the socket; atrium.Value reads it back
-		return s.Join(person + in.Name)
+		if err := s.SetUser(in.Name); err != nil {
+			return err
+		}
+		if err := s.Join(everyone); err != nil {
+			return err
+		}
+		return tellRooms(s)
 	})
 
-	// 3. The functions of one socket run in order, one at a time: Use, OnConnect, its events,
-	// OnDisconnect. With Options.Recovery a client that comes back is in its rooms already.
-	h.OnConnect(func(s *atrium.Socket) { board.change(s.Rooms()...) })
-
-	// 4. On handles an event. If the client asks for an acknowledgement, it gets an empty one for
-	// nil, or the error. A room exists while it has members. A name that a client has chosen gets a
-	// prefix first: without it, anyone could join "person:Ada" and read what is for Ada's windows
-	// only.
+	// 3. The functions of one socket run in order, one at a time. On handles an event. If the client
+	// asks for an acknowledgement, it gets an empty one for nil, or the error. A room exists while
+	// it has members.
 	atrium.On(h, "join", func(s *atrium.Socket, r Room) error {
 		if err := s.Join(public + r.Room); err != nil {
 			return err
 		}
-		board.change(public + r.Room)
-		return nil
+		if err := tellTyping(s, r.Room, false); err != nil {
+			return err
+		}
+		return tellRooms(s)
 	})
 	atrium.On(h, "leave", func(s *atrium.Socket, r Room) error {
 		s.Leave(public + r.Room)
-		board.change(public + r.Room)
-		return nil
+		return tellRooms(s)
 	})
+	atrium.On(h, "typing", func(s *atrium.Socket, t Typing) error { return tellTyping(s, t.Room, t.Typing) })
 
-	// 5. OnCall handles an event whose result is the acknowledgement; the page draws a tick for it.
+	// 4. OnCall handles an event whose result is the acknowledgement; the page draws a tick for it.
 	// s.To(room) is everyone in the room but s; h.To(room) is everyone. Emit does not check
 	// membership: whether a client may emit to a room that it names is for you to check.
 	atrium.OnCall(h, "say", func(s *atrium.Socket, m Message) (time.Time, error) {
 		if !s.In(public + m.Room) {
 			return time.Time{}, atrium.Errorf("You are not in this room.")
 		}
-		m.From, m.At = nameOf(s), time.Now()
+		m.From, m.At = s.User(), time.Now()
 		return m.At, s.To(public+m.Room).Emit("said", m)
-	})
-
-	// 6. A Volatile event is dropped for receivers whose connection is busy: it is for what is
-	// worthless when late.
-	atrium.On(h, "typing", func(s *atrium.Socket, r Room) error {
-		if !s.In(public + r.Room) {
-			return atrium.Errorf("You are not in this room.")
-		}
-		return s.To(public+r.Room).Volatile().Emit("typing", map[string]string{"room": r.Room, "name": nameOf(s)})
-	})
-
-	// 7. In OnDisconnect a socket is in no room any more; s.Rooms returns the rooms that it was in.
-	h.OnDisconnect(func(s *atrium.Socket, why atrium.Reason) {
-		board.change(s.Rooms()...)
 	})
 	return h
 }
+
+// 5. Present says that the socket's user is in a room, and what there is to know of them; it says
+// so again when that has changed, and ends by itself. The members of the room are told who is
+// there, on all nodes, each person once: the page gets the list from socket.presence(room).
+func tellTyping(s *atrium.Socket, room string, typing bool) error {
+	return s.Present(public+room, "", map[string]bool{"typing": typing})
+}
+
+// Everyone is told which rooms each person is in: these are all rooms there are.
+func tellRooms(s *atrium.Socket) error { return s.Present(everyone, "", s.Rooms()) }
 
 //go:embed page
 var page embed.FS
@@ -122,7 +130,7 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 
 // Handler returns a handler that serves the hub and its page.
 func Handler(h *atrium.Hub) http.Handler {
-	// 8. A Hub is an http.Handler: mount it on a mux with other handlers. The page's client script
+	// 6. A Hub is an http.Handler: mount it on a mux with other handlers. The page's client script
 	// comes with atrium.
 	mux := http.NewServeMux()
 	mux.Handle("/socket.io/", h)

@@ -5,8 +5,8 @@
 import { connect } from '/client.js';
 
 const FIRST_ROOM = 'lobby';
-const TYPING_EVERY = 2000; // milliseconds between two "typing" of ours
-const TYPING_LASTS = 3500; // and how long one of somebody else's is shown
+const PUBLIC = '#'; // what the server puts before the names of rooms
+const TYPING_LASTS = 3000; // milliseconds without a key until we are typing no more
 const TOGETHER = 5 * 60_000; // messages of one person this close stand under one name
 const LONGEST_LOG = 500; // messages kept a room
 
@@ -19,16 +19,15 @@ const touch = matchMedia('(pointer: coarse)');
 
 const rooms = new Map(); // name → Room, of the rooms we are in or just joining
 const unsent = new Set(); // our messages that the server has not acknowledged
-let house = []; // the rooms there are, as the server lists them: {name, sockets}
+let house = new Map(); // name → people, of all rooms there are
 let current = null; // the Room on the screen
 let signIn = null; // {name, password} while we want to be in
 
 const socket = connect('/socket.io/', { auth: () => signIn, autoConnect: false });
+const everyone = socket.presence('everyone'); // each with the rooms that they are in
 
 class Room {
   joined = false;
-  people = {}; // socket id → name
-  typing = new Map(); // name → timer
   unread = 0;
   draft = '';
   keys = new Set(); // of the messages shown
@@ -37,6 +36,8 @@ class Room {
 
   constructor(name) {
     this.name = name;
+    this.presence = socket.presence(PUBLIC + name); // each with whether they are typing
+    this.presence.onchange = () => this === current && showPeople();
     this.log = clone('log-template');
     this.log.hidden = true;
     this.log.setAttribute('aria-label', `Messages in ${name}`);
@@ -61,6 +62,7 @@ class Room {
 
   remove() {
     rooms.delete(this.name);
+    this.presence.close();
     resized.unobserve(this.log);
     this.log.remove();
   }
@@ -84,8 +86,7 @@ $('sign-in').addEventListener('submit', (event) => {
 
 $('sign-out').addEventListener('click', () => {
   for (const room of rooms.values()) room.remove();
-  current = signIn = null;
-  house = [];
+  current = signIn = typingIn = null;
   history.replaceState(null, '', '#');
   socket.close();
   $('name').focus();
@@ -108,7 +109,6 @@ socket.onstate = (state, delay) => {
 socket.on('connect', () => ($('chat').hidden ? comeIn() : comeBack()));
 
 socket.on('disconnect', (reason) => {
-  for (const room of rooms.values()) for (const name of room.typing.keys()) stopTyping(room, name);
   if (reason === 'io server disconnect') complain('sign-in', 'The server has ended this session.');
 });
 
@@ -160,33 +160,22 @@ document.addEventListener('visibilitychange', () => current && seen(current));
 
 // ---- What the server tells ----
 
-socket.on('rooms', (all) => {
-  house = all ?? [];
+everyone.onchange = (people) => {
+  house = new Map();
+  for (const { infos } of people) { // one for each window
+    for (const room of new Set(infos.flat())) {
+      if (room.startsWith(PUBLIC)) house.set(room.slice(1), (house.get(room.slice(1)) ?? 0) + 1);
+    }
+  }
   showRooms();
-});
-
-socket.on('people', ({ room: name, people }) => {
-  const room = rooms.get(name);
-  if (!room) return;
-  room.people = people;
-  if (room === current) showPeople();
-});
+};
 
 socket.on('said', (message) => {
   const room = rooms.get(message.room);
   if (!room || room.keys.has(message.key)) return;
-  stopTyping(room, message.from);
-  showMessage({ ...message, room, at: new Date(message.at) });
+  showMessage({ ...message, room, at: new Date(message.at), mine: message.from === signIn.name }); // in another window
   if (room !== current || document.hidden) room.unread++;
   showRooms();
-});
-
-socket.on('typing', ({ room: where, name }) => {
-  const room = rooms.get(where);
-  if (!room) return;
-  clearTimeout(room.typing.get(name));
-  room.typing.set(name, setTimeout(() => stopTyping(room, name), TYPING_LASTS));
-  if (room === current) showTyping();
 });
 
 // ---- Rooms ----
@@ -278,7 +267,6 @@ function showRoom(room, moveFocus = true) {
     $('text').labels[0].textContent = `Message to ${room.name}`;
     if (room.atNewest) room.toNewest();
     showPeople();
-    showTyping();
     seen(room);
     if (moveFocus) (touch.matches ? $('room-name') : $('text')).focus();
   } else {
@@ -299,7 +287,7 @@ const links = new Map(); // name → the <li> of a room, kept so that the focus 
 function showRooms() {
   const sought = $('room').value.trim().toLocaleLowerCase();
   const mine = [...rooms.values()].filter(({ joined }) => joined);
-  const others = house.map(({ name }) => name).filter((name) => !rooms.get(name)?.joined);
+  const others = [...house.keys()].filter((name) => !rooms.get(name)?.joined);
   const found = others.filter((name) => name.toLocaleLowerCase().includes(sought));
   fill($('mine'), mine.map(({ name }) => name));
   fill($('others'), found);
@@ -331,25 +319,30 @@ function roomLink(name) {
   else link.removeAttribute('aria-current');
   item.querySelector('.room-link-name').textContent = name;
   item.querySelector('.unread').textContent = unread ? `${unread} new` : '';
-  item.querySelector('.count').textContent = house.find((room) => room.name === name)?.sockets ?? '';
+  item.querySelector('.count').textContent = house.get(name) ?? '';
   return item;
 }
 
 // ---- People ----
 
 function showPeople() {
-  const people = Object.entries(current.people).sort(([, a], [, b]) => byName(a, b));
-  $('people-count').textContent = `${people.length} here`;
+  const { list, count } = current.presence;
+  $('people-count').textContent = `${count} here`;
   $('people-list').replaceChildren(
-    ...people.map(([id, name]) => {
+    ...list.map(({ key }) => key).sort(byName).map((name) => {
       const item = clone('person-template');
       item.querySelector('.avatar').textContent = initial(name);
       item.querySelector('.avatar').dataset.hue = hue(name);
       item.querySelector('.person-name').textContent = item.title = name;
-      item.querySelector('.you').textContent = id === socket.id ? 'you' : '';
+      item.querySelector('.you').textContent = name === signIn.name ? 'you' : '';
       return item;
     }),
   );
+  const typing = list.filter(({ key, infos }) => key !== signIn.name && infos.some((info) => info.typing));
+  const names = typing.map(({ key }) => `\u2068${key}\u2069`); // isolated, so that a name turns nothing around
+  $('typing').classList.toggle('shown', names.length > 0);
+  $('typing-names').textContent =
+    names.length === 0 ? '' : names.length < 3 ? `${names.join(' and ')} ${names.length > 1 ? 'are' : 'is'} typing…` : 'Several people are typing…';
 }
 
 const graphemes = new Intl.Segmenter();
@@ -376,7 +369,7 @@ $('compose').addEventListener('submit', (event) => {
   $('text').value = '';
   message.element = showMessage(message);
   current.toNewest();
-  lastTyping = 0;
+  typeIn(null);
   send(message);
 });
 
@@ -482,26 +475,21 @@ $('text').addEventListener('keydown', (event) => {
 
 // ---- Typing ----
 
-let lastTyping = 0;
+let typingIn = null; // the Room in which we are, as the server knows
+let lull; // the timer that ends it
 
 $('text').addEventListener('input', () => {
   complain('message', '');
-  if ($('text').value.trim() === '' || Date.now() - lastTyping < TYPING_EVERY) return;
-  lastTyping = Date.now();
-  socket.volatile.emit('typing', { room: current.name });
+  typeIn($('text').value.trim() === '' ? null : current);
 });
 
-function stopTyping(room, name) {
-  clearTimeout(room.typing.get(name));
-  room.typing.delete(name);
-  if (room === current) showTyping();
-}
-
-function showTyping() {
-  const names = [...current.typing.keys()].map((name) => `\u2068${name}\u2069`); // isolated, so that a name turns nothing around
-  $('typing').classList.toggle('shown', names.length > 0);
-  $('typing-names').textContent =
-    names.length === 0 ? '' : names.length < 3 ? `${names.join(' and ')} ${names.length > 1 ? 'are' : 'is'} typing…` : 'Several people are typing…';
+function typeIn(room) {
+  clearTimeout(lull);
+  if (room) lull = setTimeout(typeIn, TYPING_LASTS, null);
+  if (room === typingIn) return;
+  if (typingIn) socket.emit('typing', { room: typingIn.name, typing: false });
+  if (room) socket.emit('typing', { room: room.name, typing: true });
+  typingIn = room;
 }
 
 // ---- Errors, each beside the input it is about ----
