@@ -134,6 +134,7 @@ func (l *lab) start(r *http.Request) any {
 		Limits:         atrium.Limits{MessageBytes: int64(number("maxPayload")), Attachments: number("maxAttachments")},
 		Timeouts:       atrium.Timeouts{PingInterval: ms("pingInterval"), Ping: ms("pingTimeout")},
 		Recovery:       atrium.Recovery{MaxDisconnection: ms("recovery")},
+		Presence:       atrium.PresenceOptions{Grace: ms("grace")},
 		Logger:         slog.New(slog.NewTextHandler(complaints{l.t}, &slog.HandlerOptions{Level: slog.LevelError})),
 	}}
 	addr, err := h.begin()
@@ -311,6 +312,12 @@ func newLabHub(l *labHub) *atrium.Hub {
 	})
 
 	atrium.On(h, "join-room", func(s *atrium.Socket, room string) error { return s.Join(room) })
+	atrium.On(h, "present", func(s *atrium.Socket, p present) error {
+		if err := s.Join(p.Room); err != nil {
+			return err
+		}
+		return s.Present(p.Room, p.Key, p.Info)
+	})
 	atrium.On(h, "leave-room", func(s *atrium.Socket, room string) error { s.Leave(room); return nil })
 	var mu sync.Mutex
 	messages := 0
