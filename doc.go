@@ -106,12 +106,12 @@
 //	{"room":"r","version":8,"joined":[…],"changed":[…],"left":["Bob"]}             what has changed
 //	{"room":"r","version":9,"count":12345}     too many for a list ([Limits.Presence]): this many sockets
 //
-// in which joined and changed are as state, and what there is none of is left out. A long state is
-// sent in parts, with "part":0,"parts":3 and so on. The version of a change is that of the event
-// before it and 1 more. A client that has missed one sends {"event":"presence","data":{"room":"r"}}
-// and is told all, if it is in the room; so does one that asks late. [Client.Presence] and
-// presence in client.js do all that. An application that uses presence should give no event of its
-// own that name; if it handles one, the hub does not answer.
+// in which joined and changed are as state: keys, each with the infos of its sockets. What there is
+// none of is left out. A long state is sent in parts, with "part":0,"parts":3 and so on. The
+// version of a change is that of the event before it and 1 more. A client that has missed one sends
+// {"event":"presence","data":{"room":"r"}} and is told all, if it is in the room; so does one that
+// asks late. [Client.Presence] and presence in client.js do all that. An application that uses
+// presence should give no event of its own that name; if it handles one, the hub does not answer.
 //
 // # Guarantees
 //

@@ -55,6 +55,38 @@ func ExampleClient() {
 	// Output: welcome to the lobby
 }
 
+// A list of who is in a room, which the hub keeps up to date.
+func ExampleClient_Presence() {
+	h := atrium.New(atrium.Options{})
+	h.OnConnect(func(s *atrium.Socket) {
+		_ = s.Join("lobby")
+		_ = s.Present("lobby", "Ada", map[string]string{"mood": "curious"})
+	})
+	server := httptest.NewServer(h)
+	defer server.Close()
+
+	c := atrium.NewClient(server.URL, atrium.ClientOptions{})
+	defer c.Close()
+	changed := make(chan struct{}, 1)
+	here := c.Presence("lobby")
+	here.OnChange(func(people []atrium.Present) {
+		for _, p := range people {
+			fmt.Printf("%s %s\n", p.Key, p.Infos)
+		}
+		changed <- struct{}{}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := c.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	<-changed
+	fmt.Println(here.Count(), "here")
+	// Output:
+	// Ada [{"mood":"curious"}]
+	// 1 here
+}
+
 // Call asks the server. What its handler returns, or what is wrong, comes back.
 func ExampleClient_call() {
 	h := atrium.New(atrium.Options{})

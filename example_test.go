@@ -443,6 +443,82 @@ func ExampleSocket_SetUser() {
 	// 2 <nil>
 }
 
+// In a room, a user with two tabs is there once, with what each tab says.
+func ExampleSocket_Present() {
+	h := atrium.New(atrium.Options{})
+	h.Use(func(s *atrium.Socket) error {
+		var auth struct{ User, Doing string }
+		if err := s.Handshake().Bind(&auth); err != nil {
+			return err
+		}
+		if err := s.SetUser(auth.User); err != nil {
+			return err
+		}
+		if err := s.Join("lobby"); err != nil {
+			return err
+		}
+		return s.Present("lobby", "", auth.Doing) // no key: as the user
+	})
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for _, auth := range []map[string]string{
+		{"user": "Ada", "doing": "reading"}, {"user": "Ada", "doing": "writing"}, {"user": "Ben", "doing": "reading"},
+	} {
+		c := atrium.NewClient(srv.URL, atrium.ClientOptions{Auth: auth})
+		defer c.Close()
+		if err := c.Connect(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for _, user := range h.Presence("lobby") {
+		fmt.Printf("%s %s\n", user.Key, user.Infos)
+	}
+	// Output:
+	// Ada ["reading" "writing"]
+	// Ben ["reading"]
+}
+
+// The server is told of users, not of sockets: of a second tab it is told nothing.
+func ExampleNamespace_OnPresence() {
+	h := atrium.New(atrium.Options{Presence: atrium.PresenceOptions{Grace: time.Millisecond}}) // in earnest 2 s
+	told := make(chan string)
+	h.OnPresence(func(room string, joined, left []atrium.Present) {
+		for _, user := range joined {
+			told <- user.Key + " has come to the " + room
+		}
+		for _, user := range left {
+			told <- user.Key + " has left the " + room
+		}
+	})
+	h.OnConnect(func(s *atrium.Socket) {
+		_ = s.Join("lobby")
+		_ = s.Present("lobby", "Ada", nil)
+	})
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var tabs [2]*atrium.Client
+	for i := range tabs {
+		tabs[i] = atrium.NewClient(srv.URL, atrium.ClientOptions{})
+		if err := tabs[i].Connect(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(<-told)
+	for _, tab := range tabs {
+		tab.Close()
+	}
+	fmt.Println(<-told)
+	// Output:
+	// Ada has come to the lobby
+	// Ada has left the lobby
+}
+
 // The raw form of a handler sees all arguments and answers by itself.
 func ExampleNamespace_Handle() {
 	h := atrium.New(atrium.Options{})

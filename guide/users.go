@@ -2,11 +2,9 @@ package guide
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +19,7 @@ type Users interface {
 	ByToken(ctx context.Context, token string) (User, error) // ErrNoUser if there is none
 	Ban(ctx context.Context, id string) error
 	Banned(ctx context.Context, id string) (bool, error)
+	Seen(ctx context.Context, id string, at time.Time) error // keeps the latest
 }
 
 // ErrNoUser says that a token is nobody's.
@@ -59,13 +58,13 @@ func newApp(options atrium.Options, users Users) *app {
 			return atrium.Errorf("You cannot come in at the moment")
 		}
 		s.Set("user", user)
-		if err := s.SetPublic("name", user.Name); err != nil { // every node may see it
-			return err
-		}
 		if err := s.SetUser(user.ID); err != nil {
 			return err
 		}
-		return s.Join("room:lobby")
+		if err := s.Join("room:lobby"); err != nil {
+			return err
+		}
+		return s.Present("room:lobby", "", Profile{Name: user.Name})
 	})
 	// [end]
 
@@ -88,12 +87,7 @@ func newApp(options atrium.Options, users Users) *app {
 	})
 	// [end]
 
-	atrium.OnCall(h, "people", func(s *atrium.Socket, room string) ([]string, error) {
-		if !s.In("room:" + room) {
-			return nil, atrium.Errorf("room: you are not in it")
-		}
-		return a.people(s.Context(), room)
-	})
+	a.tellWhoIsHere()
 	return a
 }
 
@@ -120,29 +114,6 @@ func newBounded() *atrium.Hub {
 func (a *app) notify(id, text string) error {
 	return a.hub.ToUser(id).Emit("notification", text)
 }
-
-// [online]
-
-// online reports whether a user has a device connected, to any node.
-func (a *app) online(ctx context.Context, id string) (bool, error) {
-	n, err := a.hub.ToUser(id).Count(ctx) // with an error, those that have not answered are not counted
-	return n > 0, err
-}
-
-// people lists who is in a room: each once, with however many devices.
-func (a *app) people(ctx context.Context, room string) ([]string, error) {
-	sockets, err := a.hub.To("room:" + room).Sockets(ctx)
-	names := make(map[string]bool)
-	for _, s := range sockets {
-		var name string
-		if json.Unmarshal(s.Values["name"], &name) == nil { // as SetPublic has set it
-			names[name] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(names)), err
-}
-
-// [end]
 
 // [kick]
 

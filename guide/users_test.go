@@ -17,7 +17,26 @@ import (
 type memory struct {
 	mu     sync.Mutex // guards:
 	banned map[string]bool
+	seen   map[string]time.Time
 	asked  func() // called by Banned with its answer already decided, if set
+}
+
+func (m *memory) Seen(_ context.Context, id string, at time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.seen == nil {
+		m.seen = make(map[string]time.Time)
+	}
+	if at.After(m.seen[id]) {
+		m.seen[id] = at
+	}
+	return nil
+}
+
+func (m *memory) lastSeen(id string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.seen[id]
 }
 
 func (m *memory) ByToken(_ context.Context, token string) (User, error) {
@@ -100,25 +119,6 @@ func TestDevices(t *testing.T) {
 	}
 	if err := device(t, srv, "").Connect(t.Context()); err == nil || err.Error() != "Auth failed" {
 		t.Errorf("without a token: %v", err)
-	}
-}
-
-func TestOnline(t *testing.T) {
-	a, srv := newTestApp(t, new(memory))
-	c := connected(t, srv, "7")
-	connected(t, srv, "7")
-	connected(t, srv, "8")
-	for id, want := range map[string]bool{"7": true, "8": true, "9": false} {
-		if got, err := a.online(t.Context(), id); got != want || err != nil {
-			t.Errorf("online(%q) = %v, %v", id, got, err)
-		}
-	}
-	names, err := atrium.Call[[]string](t.Context(), c, "people", "lobby")
-	if err != nil || len(names) != 2 || names[0] != "name of 7" || names[1] != "name of 8" {
-		t.Errorf("people: %q, %v", names, err)
-	}
-	if _, err := atrium.Call[[]string](t.Context(), c, "people", "elsewhere"); err == nil {
-		t.Error("people of a room that the client is not in were listed")
 	}
 }
 
