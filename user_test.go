@@ -363,7 +363,7 @@ func testUserPlaces(t *testing.T, replace, recovery bool) {
 		refused
 		replaced
 	)
-	outcomes := make(chan int, comers)
+	told, outcomes := make(chan bool, comers), make(chan int, comers)
 	var clients []ioClient
 	for range comers {
 		clients = append(clients, srv.socketIO(t))
@@ -373,6 +373,7 @@ func testUserPlaces(t *testing.T, replace, recovery bool) {
 		wg.Go(func() {
 			c.send(`40{"user":"7"}`)
 			first := c.next()
+			told <- true
 			if first == fmt.Sprintf(`44{"message":"user: expected at most %d connections at a time"}`, most) {
 				outcomes <- refused
 				return
@@ -397,6 +398,9 @@ func testUserPlaces(t *testing.T, replace, recovery bool) {
 				}
 			}
 		})
+	}
+	for range comers { // whoever is replaced may know before its successor is in its user's room
+		within(t, told, "the reply to a connect")
 	}
 	count := make(map[int]int)
 	for range comers - most {
