@@ -10,8 +10,8 @@
 //	}
 //
 // [Run] tests a Bus while its broker works, [Outage] while the broker fails. [RunCluster],
-// [LastWords], [Rooms], [OutageCluster] and [KillNode] test hubs that a Bus connects, which takes
-// longer.
+// [LastWords], [Rooms], [OutageCluster], [CutOff] and [KillNode] test hubs that a Bus connects,
+// which takes longer; [Presence], [CutOffPresence] and [KillPresence] who is in their rooms.
 package bustest
 
 import (

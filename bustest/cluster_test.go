@@ -1,6 +1,8 @@
 package bustest_test
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 
 	"github.com/atrium-go/atrium"
@@ -16,4 +18,23 @@ func TestCluster(t *testing.T) {
 func TestLastWords(t *testing.T) {
 	bus := new(atrium.MemoryBus)
 	bustest.LastWords(t, func(testing.TB) atrium.Bus { return bus })
+}
+
+func TestPresence(t *testing.T) {
+	bus := &tornBus{}
+	bustest.Presence(t, func(testing.TB) atrium.Bus { return bus }, func() { bus.torn.Store(true) }, func() { bus.torn.Store(false) })
+}
+
+// tornBus is a MemoryBus that brings nothing while it is torn.
+type tornBus struct {
+	atrium.MemoryBus
+	torn atomic.Bool
+}
+
+// Publish loses the message without an error while the bus is torn.
+func (b *tornBus) Publish(ctx context.Context, topic string, msg []byte) error {
+	if b.torn.Load() {
+		return nil
+	}
+	return b.MemoryBus.Publish(ctx, topic, msg)
 }

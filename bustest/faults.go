@@ -96,16 +96,7 @@ func Lasting(d time.Duration, stop, heal func()) (func(), func()) {
 func KillNode(t *testing.T, join func(t testing.TB) atrium.Bus, variable string) {
 	with(t, join, func(k *env) {
 		x := newTraffic(k, 2)
-		process := exec.Command(os.Args[0])
-		process.Env = append(os.Environ(), variable)
-		process.Stderr = os.Stderr
-		if _, err := process.StdinPipe(); err != nil { // the process ends with it
-			k.Fatal(err)
-		}
-		if err := process.Start(); err != nil {
-			k.Fatal(err)
-		}
-		k.Cleanup(func() { process.Process.Kill() })
+		process := startNode(k, variable)
 		victim := ""
 		await(k.T, "the node in a process of its own", func() bool {
 			list := x.hubs[0].Nodes().List()
@@ -155,18 +146,36 @@ func KillNode(t *testing.T, join func(t testing.TB) atrium.Bus, variable string)
 	})
 }
 
+// startNode runs the test's own program as another node; see KillNode.
+func startNode(k *env, variable string) *exec.Cmd {
+	process := exec.Command(os.Args[0])
+	process.Env = append(os.Environ(), variable)
+	process.Stderr = os.Stderr
+	if _, err := process.StdinPipe(); err != nil { // the process ends with it
+		k.Fatal(err)
+	}
+	if err := process.Start(); err != nil {
+		k.Fatal(err)
+	}
+	k.Cleanup(func() { process.Process.Kill() })
+	return process
+}
+
 // ServeNode runs a hub with members, which emits, until the end of standard input. It is for
-// [KillNode].
+// [KillNode] and [KillPresence].
 func ServeNode(bus atrium.Bus) {
 	h := atrium.New(atrium.Options{Bus: bus})
+	h.Use(func(s *atrium.Socket) error { return s.SetUser(s.Handshake().URL().Query().Get("user")) })
+	h.OnUserOnline(func(string) {}) // or it would tell nothing of its users
 	h.OnConnect(func(s *atrium.Socket) {
-		if err := s.Join(house); err != nil {
+		if err := errors.Join(s.Join(house, crowdRooms[0]), s.Present(crowdRooms[0], "", 0)); err != nil {
 			panic(err)
 		}
 	})
 	server := httptest.NewServer(h)
-	for range membersEach {
-		conn, _, err := atrium.Dial(context.Background(), strings.Replace(server.URL, "http", "ws", 1), atrium.DialOptions{})
+	for i := range membersEach {
+		address := strings.Replace(server.URL, "http", "ws", 1) + "/?user=" + processUser(i)
+		conn, _, err := atrium.Dial(context.Background(), address, atrium.DialOptions{})
 		if err != nil {
 			panic(err)
 		}
@@ -190,6 +199,9 @@ func ServeNode(bus atrium.Bus) {
 	os.Stdin.Read(make([]byte, 1))
 	os.Exit(0)
 }
+
+// processUser is the user of a socket of ServeNode's.
+func processUser(n int) string { return fmt.Sprint("victim", n) }
 
 const (
 	house       = "house" // the room of all members

@@ -29,18 +29,41 @@ func TestHubsSuspended(t *testing.T) {
 
 func TestHubCutOff(t *testing.T) {
 	t.Parallel()
-	serve := func(t testing.TB) (addr string, check func()) {
-		s := start(t, server.Options{})
-		return strings.TrimPrefix(s.ClientURL(), "nats://"), func() { deserted(t, s) }
-	}
-	bustest.CutOff(t, serve, func(t testing.TB, addr string) atrium.Bus { return natsbus.New(connect(t, "nats://"+addr)) })
+	bustest.CutOff(t, serveOne, joinAt)
 }
+
+// serveOne starts a server. check waits until no Bus has subscriptions there.
+func serveOne(t testing.TB) (addr string, check func()) {
+	s := start(t, server.Options{})
+	return strings.TrimPrefix(s.ClientURL(), "nats://"), func() { deserted(t, s) }
+}
+
+// joinAt is a Bus on the server at an address, or behind a proxy.
+func joinAt(t testing.TB, addr string) atrium.Bus { return natsbus.New(connect(t, "nats://"+addr)) }
 
 func TestHubKilled(t *testing.T) {
 	t.Parallel()
 	s := start(t, server.Options{})
 	bustest.KillNode(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, s.ClientURL())) }, nodeOf+"="+s.ClientURL())
 	deserted(t, s)
+}
+
+func TestPresence(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t)
+	bustest.Presence(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, p.address)) }, p.kill, p.run)
+}
+
+func TestPresenceOfKilledHub(t *testing.T) {
+	t.Parallel()
+	s := start(t, server.Options{})
+	bustest.KillPresence(t, func(t testing.TB) atrium.Bus { return natsbus.New(connect(t, s.ClientURL())) }, nodeOf+"="+s.ClientURL())
+	deserted(t, s)
+}
+
+func TestPresenceCutOff(t *testing.T) {
+	t.Parallel()
+	bustest.CutOffPresence(t, serveOne, joinAt)
 }
 
 // nodeOf is in the environment of a process that is to be a hub instead of a test: the server's

@@ -30,15 +30,20 @@ func TestHubsSuspended(t *testing.T) {
 
 func TestHubCutOff(t *testing.T) {
 	t.Parallel()
-	serve := func(t testing.TB) (addr string, check func()) {
-		server := start(t)
-		return server.addr, func() { server.deserted(t) }
-	}
-	bustest.CutOff(t, serve, func(t testing.TB, addr string) atrium.Bus {
-		client := redis.NewClient(&redis.Options{Addr: addr})
-		t.Cleanup(func() { client.Close() })
-		return redisbus.New(client)
-	})
+	bustest.CutOff(t, serve, joinAt)
+}
+
+// serve starts a server. check waits until no Bus has subscriptions there.
+func serve(t testing.TB) (addr string, check func()) {
+	server := start(t)
+	return server.addr, func() { server.deserted(t) }
+}
+
+// joinAt is a Bus on the server at an address, or behind a proxy.
+func joinAt(t testing.TB, addr string) atrium.Bus {
+	client := redis.NewClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { client.Close() })
+	return redisbus.New(client)
 }
 
 func TestHubKilled(t *testing.T) {
@@ -46,6 +51,25 @@ func TestHubKilled(t *testing.T) {
 	server := start(t)
 	bustest.KillNode(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, nodeOf+"="+server.addr)
 	server.deserted(t)
+}
+
+func TestPresence(t *testing.T) {
+	t.Parallel()
+	server := start(t)
+	bustest.Presence(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, server.kill, server.restart)
+	server.deserted(t)
+}
+
+func TestPresenceOfKilledHub(t *testing.T) {
+	t.Parallel()
+	server := start(t)
+	bustest.KillPresence(t, func(t testing.TB) atrium.Bus { return redisbus.New(server.connect(t)) }, nodeOf+"="+server.addr)
+	server.deserted(t)
+}
+
+func TestPresenceCutOff(t *testing.T) {
+	t.Parallel()
+	bustest.CutOffPresence(t, serve, joinAt)
 }
 
 // nodeOf is in the environment of a process that is to be a hub instead of a test: the server's
