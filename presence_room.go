@@ -28,13 +28,13 @@ func (s *presenceSpot) holds(now int64) bool { return s.until == 0 || s.until > 
 type presenceState struct {
 	nodes map[string]map[string]*presenceEntry // those that have not gone, by node and socket id
 	keys  map[string][]presenceSpot
-	told  map[string][]json.RawMessage // what was told last; the infos of each key
-	dirty map[string]struct{}          // the keys of which something else may be true now
+	told  []Present           // what was told last, by key; it is replaced and not changed
+	dirty map[string]struct{} // the keys of which something else may be true now
 }
 
 func newPresenceState() presenceState {
 	return presenceState{nodes: make(map[string]map[string]*presenceEntry), keys: make(map[string][]presenceSpot),
-		told: make(map[string][]json.RawMessage), dirty: make(map[string]struct{})}
+		dirty: make(map[string]struct{})}
 }
 
 // presenceChange is the difference between what is true and what was told, by key.
@@ -133,34 +133,63 @@ func (p *presenceState) expire(key string, now int64) (next int64) {
 // 0 if none will.
 func (p *presenceState) advance(now int64, mute bool) (change presenceChange, next int64) {
 	for key := range p.dirty {
+		told := p.toldOf(key)
 		if at := p.expire(key, now); at != 0 {
 			if next == 0 || at < next {
 				next = at
 			}
-		} else if !mute || p.keys[key] == nil && p.told[key] == nil {
+		} else if !mute || p.keys[key] == nil && told == nil {
 			delete(p.dirty, key)
 		}
 		if mute {
 			continue
 		}
-		infos, told := p.infos(key), p.told[key]
+		infos := p.infos(key)
 		switch {
 		case infos == nil && told == nil:
 		case infos == nil:
 			change.left = append(change.left, Present{key, told})
-			delete(p.told, key)
 		case told == nil:
 			change.joined = append(change.joined, Present{key, infos})
-			p.told[key] = infos
 		case !slices.EqualFunc(infos, told, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }):
 			change.changed = append(change.changed, Present{key, infos})
-			p.told[key] = infos
 		}
 	}
 	for _, list := range [][]Present{change.joined, change.changed, change.left} {
 		sortPresents(list)
 	}
+	if !change.isEmpty() {
+		p.told = change.apply(p.told)
+	}
 	return change, next
+}
+
+// toldOf returns the infos of a key that were told last; nil if none were.
+func (p *presenceState) toldOf(key string) []json.RawMessage {
+	if i, in := slices.BinarySearchFunc(p.told, key, comparePresent); in {
+		return p.told[i].Infos
+	}
+	return nil
+}
+
+// apply returns a list, by key, with the change made.
+func (c *presenceChange) apply(list []Present) []Present {
+	joined, changed, left := c.joined, c.changed, c.left
+	result := make([]Present, 0, len(list)+len(joined)-len(left))
+	for i := range list {
+		for len(joined) > 0 && joined[0].Key < list[i].Key {
+			result, joined = append(result, joined[0]), joined[1:]
+		}
+		switch {
+		case len(left) > 0 && left[0].Key == list[i].Key:
+			left = left[1:]
+		case len(changed) > 0 && changed[0].Key == list[i].Key:
+			result, changed = append(result, changed[0]), changed[1:]
+		default:
+			result = append(result, list[i])
+		}
+	}
+	return append(result, joined...)
 }
 
 // infos returns those of a key; nil if nobody is there.
@@ -190,23 +219,13 @@ func (p *presenceState) list(now int64) []Present {
 	return list
 }
 
-// all returns what was told, by key.
-func (p *presenceState) all() []Present {
-	list := make([]Present, 0, len(p.told))
-	for key, infos := range p.told {
-		list = append(list, Present{key, infos})
-	}
-	sortPresents(list)
-	return list
-}
-
 // touchAll has the next advance look at all keys.
 func (p *presenceState) touchAll() {
 	for key := range p.keys {
 		p.dirty[key] = struct{}{}
 	}
-	for key := range p.told {
-		p.dirty[key] = struct{}{}
+	for i := range p.told {
+		p.dirty[p.told[i].Key] = struct{}{}
 	}
 }
 
@@ -216,6 +235,8 @@ func (p *presenceState) isEmpty() bool { return len(p.keys) == 0 && len(p.told) 
 func sortPresents(list []Present) {
 	slices.SortFunc(list, func(a, b Present) int { return strings.Compare(a.Key, b.Key) })
 }
+
+func comparePresent(p Present, key string) int { return strings.Compare(p.Key, key) }
 
 // presenceNews is what is to be reported to the application. What it has not been told yet is
 // taken together, so that a slow function finds no queue.

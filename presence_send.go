@@ -30,7 +30,8 @@ type presenceRoom struct {
 	counted bool             // there are too many sockets: members are told how many
 	toldN   int              // how many they were told
 	timer   *time.Timer      // of flush
-	due     int64            // nanotime of the timer; 0: it is not set
+	due     int64            // nanotime at which flush is to run; 0: it is not
+	flushes bool             // flush runs
 	news    presenceNews
 	reports bool // report runs
 	shared  presenceShared
@@ -174,7 +175,13 @@ func (p *presenceRoom) wake(at int64) {
 		return
 	}
 	p.due = at
-	wait := time.Duration(at - nanotime())
+	if !p.flushes {
+		p.setTimer()
+	}
+}
+
+func (p *presenceRoom) setTimer() {
+	wait := time.Duration(p.due - nanotime())
 	if p.timer == nil {
 		p.timer = time.AfterFunc(wait, p.flush)
 	} else {
@@ -182,24 +189,34 @@ func (p *presenceRoom) wake(at int64) {
 	}
 }
 
-// flush tells the members, the other nodes and the application what has changed. It locks.
+// flush tells the members, the other nodes and the application what has changed. It locks. What
+// takes long, encoding and queueing for each member, is done without p.mu; while a flush runs there
+// is no other.
 func (p *presenceRoom) flush() {
-	d := deliveries.Get().(*delivery)
 	p.mu.Lock()
-	if !p.closed {
-		p.due = 0
-		now := nanotime()
-		p.publish()
-		p.desert(now)
-		p.advance(now, d)
-		p.expireIdle(now)
+	if p.closed {
+		p.mu.Unlock()
+		return
 	}
+	p.due, p.flushes = 0, true
+	now := nanotime()
+	p.publish()
+	p.desert(now)
+	n := p.advance(now)
+	p.expireIdle(now)
 	p.mu.Unlock()
-	d.finish(p.ns.hub)
+	p.tell(&n)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.flushes = false
+	if p.due != 0 && !p.closed {
+		p.setTimer()
+	}
 }
 
-// advance tells the members and the application what has changed.
-func (p *presenceRoom) advance(now int64, d *delivery) {
+// advance notes what has changed, has the application told, and returns what the members are to be
+// told.
+func (p *presenceRoom) advance(now int64) presenceNotice {
 	n, most := p.count(), p.most()
 	if p.counted {
 		most -= most / 10 // so that it does not go back and forth
@@ -212,10 +229,11 @@ func (p *presenceRoom) advance(now int64, d *delivery) {
 	if next != 0 {
 		p.wake(max(next, now+int64(p.options().Interval)))
 	}
-	if p.hidden == nil {
-		p.tell(&change, n, before != p.counted, d)
-	}
 	p.report(&change)
+	if p.hidden != nil {
+		return presenceNotice{}
+	}
+	return p.notice(&change, n, before != p.counted)
 }
 
 // most is how many sockets may be present. What no member is told has no bound but that of
@@ -234,100 +252,6 @@ func (p *presenceRoom) count() int {
 		n += len(sockets)
 	}
 	return n
-}
-
-// tell queues an event for each member: all for those that are fresh, and the change, if there is
-// one, for the others. With anew all are fresh.
-func (p *presenceRoom) tell(change *presenceChange, count int, anew bool, d *delivery) {
-	changed := !change.isEmpty() || p.counted && count != p.toldN
-	anew = anew || changed && p.version == 0
-	first := p.version == 0 && !changed && !anew // nobody was ever there: only who has asked is told
-	if !changed && !anew && len(p.fresh) == 0 {
-		return
-	}
-	p.toldN = count
-	var changes, whole []*message
-	switch {
-	case anew:
-		p.version++
-	case changed:
-		changes = p.encodeChange(change, count)
-	}
-	if anew || len(p.fresh) > 0 {
-		whole = p.encodeWhole(count)
-	}
-	p.ns.members(p.name, func(s *Socket) {
-		asked, isFresh := p.fresh[s]
-		messages := changes
-		if anew || isFresh {
-			messages = whole
-			if first && !asked {
-				messages = nil
-			}
-			delete(p.fresh, s)
-		}
-		for _, m := range messages {
-			d.push(s, m)
-		}
-	})
-	for _, m := range append(changes, whole...) {
-		m.release()
-	}
-}
-
-// encodeChange returns the events of a change: each has a version. Nobody is told more than
-// maxPresencePart at a time.
-func (p *presenceRoom) encodeChange(change *presenceChange, count int) (list []*message) {
-	add := func(e presenceEvent) {
-		p.version++
-		e.Room, e.Version = p.name, p.version
-		list = append(list, p.encode(&e))
-	}
-	if p.counted {
-		add(presenceEvent{Count: &count})
-		return list
-	}
-	joined, changed := presenceParts(change.joined), presenceParts(change.changed)
-	left := make([]string, len(change.left))
-	for i := range change.left {
-		left[i] = change.left[i].Key
-	}
-	for i := range max(len(joined), len(changed)) {
-		e := presenceEvent{Left: left}
-		left = nil
-		if i < len(joined) {
-			e.Joined = joined[i]
-		}
-		if i < len(changed) {
-			e.Changed = changed[i]
-		}
-		add(e)
-	}
-	return list
-}
-
-// encodeWhole returns the events that say all.
-func (p *presenceRoom) encodeWhole(count int) (list []*message) {
-	if p.counted {
-		return []*message{p.encode(&presenceEvent{Room: p.name, Version: p.version, Count: &count})}
-	}
-	parts := presenceParts(p.state.all())
-	for i, part := range parts {
-		e := presenceEvent{Room: p.name, Version: p.version, State: part}
-		if len(parts) > 1 {
-			e.Part, e.Parts = i, len(parts)
-		}
-		list = append(list, p.encode(&e))
-	}
-	return list
-}
-
-// encode makes a message, and compresses it for the clients that it may be for.
-func (p *presenceRoom) encode(e *presenceEvent) *message {
-	m := acquireMessage(p.ns.name, eventData{name: presenceEventName, args: args{json: e.append(nil), n: 1}, ackID: noID})
-	m.volatile = false
-	Target{ns: p.ns}.deflate(m)
-	return m
 }
 
 // report has the application told what has changed.
