@@ -52,7 +52,7 @@ func TestClientPresence(t *testing.T) {
 		<-time.After(presenceTick)
 		want("Ada[2] client[null]")
 		mustPresent(t, ada.socket, "r", "Eve", 3)
-		<-time.After(presenceTick)
+		<-time.After(presenceAnswers) // since the other Presence has asked
 		want("Eve[3] client[null]")
 
 		// A connection that breaks.

@@ -25,13 +25,13 @@ type presenceRoom struct {
 	// mu may be held while a room's lock is taken, never the other way round. It guards:
 	mu      sync.Mutex
 	state   presenceState
-	version uint64           // of what the members were told last; 0: nothing yet
-	fresh   map[*Socket]bool // the members that are to get all; whether they have asked for it
-	counted bool             // there are too many sockets: members are told how many
-	toldN   int              // how many they were told
-	timer   *time.Timer      // of flush
-	due     int64            // nanotime at which flush is to run; 0: it is not
-	flushes bool             // flush runs
+	version uint64 // of what the members were told last; 0: nothing yet
+	fresh   presenceFresh
+	counted bool        // there are too many sockets: members are told how many
+	toldN   int         // how many they were told
+	timer   *time.Timer // of flush
+	due     int64       // nanotime at which flush is to run; 0: it is not
+	flushes bool        // flush runs
 	news    presenceNews
 	reports bool // report runs
 	shared  presenceShared
@@ -54,7 +54,7 @@ func (ps *presences) open(n *Namespace, room string, hidden func(joined, left []
 	if p := ps.find(n, room); p != nil {
 		return p
 	}
-	p := &presenceRoom{ns: n, name: room, hidden: hidden, state: newPresenceState(), fresh: make(map[*Socket]bool)}
+	p := &presenceRoom{ns: n, name: room, hidden: hidden, state: newPresenceState(), fresh: newPresenceFresh()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n.mu.Lock()
@@ -130,9 +130,7 @@ func (n *Namespace) expect(s *Socket, room string, first bool) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, waits := p.fresh[s]; !waits {
-		p.fresh[s] = false
-	}
+	p.fresh.entered[s] = struct{}{}
 	p.settle()
 	p.wake(after(p.options().Interval))
 	return true
@@ -146,7 +144,7 @@ func (n *Namespace) forsake(s *Socket, room string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.fresh, s)
+	p.fresh.remove(s)
 	p.unset(s.id)
 	if n.room(room) == nil {
 		p.wake(after(p.options().Interval))
@@ -160,8 +158,8 @@ func (n *Namespace) tellWhole(s *Socket, room string) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if !p.closed {
-			p.fresh[s] = true
-			p.wake(after(p.options().Interval))
+			p.fresh.asked[s] = struct{}{}
+			p.wake(max(after(p.options().Interval), p.fresh.answerAt))
 			return
 		}
 	}
@@ -233,7 +231,7 @@ func (p *presenceRoom) advance(now int64) presenceNotice {
 	if p.hidden != nil {
 		return presenceNotice{}
 	}
-	return p.notice(&change, n, before != p.counted)
+	return p.notice(&change, n, now, before != p.counted)
 }
 
 // most is how many sockets may be present. What no member is told has no bound but that of

@@ -1,16 +1,39 @@
 package atrium
 
+import "time"
+
+// presenceAnswers is the least time between two answers to members of a room that ask who is there,
+// who are answered together: to ask all the time costs the hub little.
+const presenceAnswers = time.Second
+
+// presenceFresh are the members that are to get all.
+type presenceFresh struct {
+	entered  map[*Socket]struct{} // who has just joined
+	asked    map[*Socket]struct{}
+	answerAt int64 // nanotime from which those who have asked may be answered
+}
+
+func newPresenceFresh() presenceFresh {
+	return presenceFresh{entered: make(map[*Socket]struct{}), asked: make(map[*Socket]struct{}), answerAt: nanotime()}
+}
+
+func (f *presenceFresh) remove(s *Socket) {
+	delete(f.entered, s)
+	delete(f.asked, s)
+}
+
 // presenceNotice is what the members of a room are to be told: all to those that are fresh, and the
 // change to the others.
 type presenceNotice struct {
 	changes []presenceEvent
-	whole   []presenceEvent // none if nobody is fresh
-	anew    bool            // all are fresh
-	nobody  bool            // nobody was ever there: only who has asked is told
+	whole   []presenceEvent // none if nobody is to get it
+	anew    bool            // everybody is to get it
+	nobody  bool            // nobody was ever there: who has entered is told nothing
+	answers bool            // who has asked is told
 }
 
-// notice returns what the members are to be told of a change. With anew all are fresh.
-func (p *presenceRoom) notice(change *presenceChange, count int, anew bool) (n presenceNotice) {
+// notice returns what the members are to be told of a change. With anew everybody is to get all.
+func (p *presenceRoom) notice(change *presenceChange, count int, now int64, anew bool) (n presenceNotice) {
 	changed := !change.isEmpty() || p.counted && count != p.toldN
 	n.anew = anew || changed && p.version == 0
 	n.nobody = p.version == 0 && !n.anew
@@ -21,7 +44,14 @@ func (p *presenceRoom) notice(change *presenceChange, count int, anew bool) (n p
 	case changed:
 		n.changes = p.changes(change, count)
 	}
-	if n.anew || len(p.fresh) > 0 {
+	if len(p.fresh.asked) > 0 {
+		if n.answers = now >= p.fresh.answerAt; n.answers {
+			p.fresh.answerAt = now + int64(presenceAnswers)
+		} else {
+			p.wake(p.fresh.answerAt)
+		}
+	}
+	if n.anew || n.answers || len(p.fresh.entered) > 0 {
 		n.whole = p.all(count)
 	}
 	return n
@@ -116,15 +146,26 @@ func (p *presenceRoom) deliver(n *presenceNotice, changes, whole []*message, d *
 // takeFresh returns which members are fresh, and whether they get all by the notice. These do not
 // count as fresh any more. The locks of p and the room are held.
 func (p *presenceRoom) takeFresh(n *presenceNotice, r *room) map[*Socket]bool {
-	fresh := make(map[*Socket]bool, len(p.fresh))
-	for s, asked := range p.fresh {
-		if r.find(s) < 0 {
-			continue // it is about to join
+	entered, asked := p.fresh.entered, p.fresh.asked
+	fresh := make(map[*Socket]bool, len(entered)+len(asked))
+	for s := range entered {
+		switch {
+		case r.find(s) < 0: // it is about to join
+		case len(n.whole) == 0: // it has joined since the notice
+			fresh[s] = false
+		case n.nobody:
+			fresh[s] = false
+			delete(entered, s)
+		default:
+			fresh[s] = true
+			p.fresh.remove(s)
 		}
-		fresh[s] = len(n.whole) > 0 && (asked || !n.nobody)
-		if len(n.whole) > 0 {
-			delete(p.fresh, s)
+	}
+	if n.answers || n.anew {
+		for s := range asked {
+			fresh[s] = r.find(s) >= 0
 		}
+		clear(asked)
 	}
 	return fresh
 }

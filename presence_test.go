@@ -384,6 +384,88 @@ func TestPresenceIsAskedFor(t *testing.T) {
 	})
 }
 
+// Who asks all the time is answered once a second, and still told of changes in order. Who enters
+// does not wait for that.
+func TestPresenceIsAskedForAgainAndAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		srv := serve(t, overPipe, h)
+		w, late := watch(t, h, srv, "r", true), watch(t, h, srv, "r", false)
+		mustPresent(t, w.socket, "r", "me", 1)
+		<-time.After(presenceTick)
+		w.want(t, "entered", "state", "=me")
+		for i := range 40 {
+			for range 100 {
+				w.send(`{"event":"presence","data":{"room":"r"}}`)
+			}
+			<-time.After(50 * time.Millisecond)
+			if i%20 == 5 {
+				mustPresent(t, w.socket, "r", "me", i)
+			}
+		}
+		w.want(t, "asked for two seconds", "state", "=me", "~me", "state", "=me", "~me")
+		join(t, late, "r")
+		<-time.After(presenceTick)
+		late.want(t, "entered meanwhile", "state", "=me")
+		<-time.After(presenceAnswers)
+		w.want(t, "the last answer", "state", "=me")
+		w.socket.Leave("r")
+		w.send(`{"event":"presence","data":{"room":"r"}}`)
+		synctest.Wait()
+		if p := h.presences.find(h.Namespace, "r"); len(p.fresh.asked)+len(p.fresh.entered) > 0 {
+			t.Error("who has left is to be told all")
+		}
+	})
+}
+
+// Members come and go, and ask, while others are being told: each has all before it is told of a
+// change, and misses none.
+func TestPresenceWhileOthersAreTold(t *testing.T) {
+	h := newHub(t, Options{Presence: PresenceOptions{Interval: time.Microsecond, Grace: time.Millisecond}, Limits: Limits{PresencePerSecond: 1e6}})
+	srv := serve(t, overPipe, h)
+	var all []*watcher
+	for range 20 {
+		all = append(all, watch(t, h, srv, "r", true))
+	}
+	var wg sync.WaitGroup
+	for i, w := range all {
+		wg.Go(func() {
+			for round := range 100 {
+				switch {
+				case i%2 == 0:
+				case round%10 == 3:
+					w.socket.Leave("r")
+				case round%10 == 4:
+					if err := w.socket.Join("r"); err != nil {
+						t.Error(err)
+					}
+				}
+				if round%10 != 3 {
+					if err := w.socket.Present("r", fmt.Sprint("user", i), round); err != nil {
+						t.Error(err)
+					}
+				}
+				w.send(`{"event":"presence","data":{"room":"r"}}`)
+			}
+		})
+	}
+	wg.Wait()
+	want := make(map[string][]string)
+	for i := range all {
+		want[fmt.Sprint("user", i)] = []string{"99"}
+	}
+	for i, w := range all {
+		eventually(t, fmt.Sprintf("the list of member %d", i), func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return maps.EqualFunc(w.list, want, slices.Equal) || len(w.wrong) > 0
+		})
+		if len(w.wrong) > 0 {
+			t.Errorf("member %d: %q", i, w.wrong)
+		}
+	}
+}
+
 // A room with too many sockets is counted, and listed again when there are less.
 func TestPresenceCounts(t *testing.T) {
 	bubble(t, func(t *testing.T) {
