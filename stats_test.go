@@ -214,6 +214,9 @@ func TestStatsAreWhatClientsCount(t *testing.T) {
 		n.Received.Events++
 		n.Handlers.Panics++
 	}
+	eventually(t, "those to be disconnected", func() bool { // that comes after the answer
+		return h.Stats().Disconnects[ReasonForcedServerClose] == 10
+	})
 	events := n.Received.Events
 	n.Handlers.Duration.Counts[0], n.Handlers.Wait.Counts[0] = events, events
 
