@@ -19,8 +19,7 @@ const (
 	presenceLinger = 10 * time.Second
 	// presenceTrust is how long what another node has is believed without a word of it.
 	presenceTrust = 30 * time.Second
-	// maxPresenceDigest bounds the rooms that a node speaks of in a second. Of more it takes some
-	// at random.
+	// maxPresenceDigest bounds the rooms that a node speaks of in a second. More take turns.
 	maxPresenceDigest = 1000
 	// maxPresenceAhead bounds the updates of a node that wait for one that was missed.
 	maxPresenceAhead = 100
@@ -32,6 +31,7 @@ type presenceShared struct {
 	changed  map[string]struct{} // the own sockets that have changed since; nil without a Bus
 	silent   bool                // there are too many of them: only their number is told
 	spoken   bool                // there was an update
+	saidAt   int64               // nanotime when the number was last told to all nodes; see Hub.beat
 	blocks   map[string]*presenceBlock
 	unlisted int // the sockets of other nodes of which only the number is known
 
@@ -438,36 +438,60 @@ func (h *Hub) lost(node string, goodbye bool) {
 // beat implements clusterHost: it tells the other nodes which updates of this one were the last,
 // and asks those that have not been heard of for long.
 func (h *Hub) beat() {
-	now, others := nanotime(), h.cluster.others()
-	digests := make(map[*Namespace]*clusterMessage)
-	versions := make(map[*Namespace][]uint64)
-	rooms := 0
-	for _, p := range h.presenceRooms() {
+	now, others, rooms := nanotime(), h.cluster.others(), h.presenceRooms()
+	turns := time.Duration(len(rooms)/maxPresenceDigest) * nodeHeartbeat // beyond the first; the other nodes may have as many rooms
+	digests := make(map[*Namespace]*presenceDigest)
+	said := 0
+	for _, p := range rooms {
 		p.mu.Lock()
 		for node, b := range p.shared.blocks {
 			switch silence := now - b.heard; {
 			case silence > int64(nodeTimeout) && !slices.Contains(others, node): // this came after it had gone
 				p.forget(node, now)
-			case silence > int64(presenceTrust) && (b.unlisted > 0 || len(p.state.nodes[node]) > 0):
+			case silence > int64(presenceTrust+turns) && (b.unlisted > 0 || len(p.state.nodes[node]) > 0):
 				b.heard = now
 				p.ask(node)
 			}
 		}
-		if p.shared.spoken && rooms < maxPresenceDigest {
-			rooms++
-			if digests[p.ns] == nil {
-				digests[p.ns] = &clusterMessage{kind: clusterPresenceDigest, namespace: p.ns.name}
+		if s := &p.shared; s.spoken && said < maxPresenceDigest && (s.saidAt == 0 || now-s.saidAt > int64(turns+nodeHeartbeat/2)) {
+			said++
+			s.saidAt = now
+			d := digests[p.ns]
+			if d == nil || d.size > sureToFit/2 {
+				d.send(p.ns)
+				d = new(presenceDigest)
+				digests[p.ns] = d
 			}
-			digests[p.ns].rooms = append(digests[p.ns].rooms, p.name)
-			versions[p.ns] = append(versions[p.ns], p.shared.version)
+			d.add(p.name, s.version)
 		}
 		p.mu.Unlock()
 	}
-	for n, m := range digests {
-		body, _ := json.Marshal(versions[n])
-		m.args = args{json: body, n: 1}
-		h.cluster.send(everyNode, m)
+	for n, d := range digests {
+		d.send(n)
 	}
+}
+
+// presenceDigest says of rooms which update was the last.
+type presenceDigest struct {
+	rooms    []string
+	versions []uint64
+	size     int // about, in bytes
+}
+
+func (d *presenceDigest) add(room string, version uint64) {
+	d.rooms, d.versions = append(d.rooms, room), append(d.versions, version)
+	d.size += len(room) + len("1000000000000000,")
+}
+
+// send tells the other nodes; nil tells nothing.
+func (d *presenceDigest) send(n *Namespace) {
+	if d == nil {
+		return
+	}
+	body, _ := json.Marshal(d.versions)
+	m := clusterMessage{kind: clusterPresenceDigest, namespace: n.name, rooms: d.rooms}
+	m.args = args{json: body, n: 1}
+	n.hub.cluster.send(everyNode, &m)
 }
 
 // endPresence ends all presences, with the hub.

@@ -25,6 +25,7 @@ type lab struct {
 	rng     *rand.Rand
 	wild    bool // messages of presence get lost and come twice
 	islands map[int]int
+	largest int // messages of presence that have more bytes are refused; 0: none are
 }
 
 // labBus is a node's end of it.
@@ -34,6 +35,12 @@ type labBus struct {
 }
 
 func (b labBus) Publish(ctx context.Context, topic string, msg []byte) error {
+	b.mu.Lock()
+	largest := b.largest
+	b.mu.Unlock()
+	if largest != 0 && len(msg) > largest && clusterKind(msg[1]) >= clusterPresence {
+		return fmt.Errorf("%d bytes are too many", len(msg))
+	}
 	return b.MemoryBus.Publish(ctx, topic, append([]byte{byte(b.node)}, msg...))
 }
 
@@ -491,5 +498,51 @@ func TestPresenceUpdatesInAnyOrder(t *testing.T) {
 		want("d[1] e[1] f[1] g[1] h[1]")
 		p.forget("other", nanotime())
 		want("")
+	})
+}
+
+// Nodes that have lost each other find the same lists again within some seconds, however many rooms
+// there are and however long their names, by messages that every broker takes.
+func TestPresenceOfManyRooms(t *testing.T) {
+	const rooms = 5*maxPresenceDigest - 1
+	bubble(t, func(t *testing.T) {
+		m := newPresenceModel(t, 1, 2, Options{Limits: Limits{Rooms: rooms}, Timeouts: Timeouts{PingInterval: time.Hour}})
+		m.lab.mu.Lock()
+		m.lab.largest = sureToFit
+		m.lab.mu.Unlock()
+		pad := strings.Repeat("x", maxRoomName-len("0000"))
+		name := func(i int) string { return fmt.Sprintf("%04d%s", i, pad) }
+		for node := range 2 {
+			c := m.enter(m.nodes[node])
+			for i := range rooms {
+				c.join(t, name(i))
+				mustPresent(t, c.socket, name(i), fmt.Sprint("user", node), 1)
+			}
+		}
+		differ := func() (n int) {
+			synctest.Wait()
+			for _, h := range m.nodes {
+				for i := range rooms {
+					if describe(h.Presence(name(i))) != "user0[1] user1[1]" {
+						n++
+					}
+				}
+			}
+			return n
+		}
+		<-time.After(3 * time.Second)
+		if n := differ(); n != 0 {
+			t.Fatalf("%d lists of %d are wrong at first", n, 2*rooms)
+		}
+		m.lab.move(0, 1)
+		<-time.After(7 * time.Second)
+		if n := differ(); n != 2*rooms {
+			t.Fatalf("%d lists of %d are wrong while the nodes do not hear each other", n, 2*rooms)
+		}
+		m.lab.move(0, 0)
+		<-time.After(2*rooms/maxPresenceDigest*nodeHeartbeat + 2*time.Second) // it may be the turn of others first
+		if n := differ(); n != 0 {
+			t.Errorf("%d lists of %d are wrong after that", n, 2*rooms)
+		}
 	})
 }
