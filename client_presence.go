@@ -30,8 +30,9 @@ type knownPresence struct {
 }
 
 // Presence returns who is in a room: a list that the hub keeps up to date, without a handler. The
-// hub tells those who are in the room, so that the list is empty until the client has joined it.
-// Call Presence once for a room; one that is called after the join asks for the list.
+// hub tells those who are in the room, so that the list is empty until the client has joined it,
+// and when it has left. Call Presence once for a room; one that is called after the join asks for
+// the list.
 func (c *Client) Presence(room string) *ClientPresence {
 	p := &ClientPresence{client: c, room: room, asked: true}
 	p.known.Store(new(knownPresence))

@@ -68,6 +68,20 @@ func TestClientPresence(t *testing.T) {
 		mustPresent(t, ada.socket, "r", "Ada", 4)
 		<-time.After(presenceTick)
 		want("Ada[4] client[null]")
+
+		// A room that it leaves, and joins again when nobody is there.
+		socket := h.Namespace.socket(c.ID())
+		socket.Leave("r")
+		want("")
+		ada.socket.Leave("r")
+		<-time.After(time.Minute)
+		if err := socket.Join("r"); err != nil {
+			t.Error(err)
+		}
+		want("")
+		mustPresent(t, socket, "r", "client", nil)
+		<-time.After(presenceTick)
+		want("client[null]")
 		c.Close()
 		if last := told[len(told)-1]; told[0] != "Ada[1] client[null]" || last != "client[null]" {
 			t.Errorf("%q", told)

@@ -163,8 +163,35 @@ func (n *Namespace) tellWhole(s *Socket, room string) {
 			return
 		}
 	}
-	nobody := presenceEvent{Room: room, State: []Present{}}
-	s.send(newPacket(packetEvent, n.name, presenceEventName, nobody.append(nil)))
+	s.send(n.nobody(room, 0))
+}
+
+// nobody is the event that says that nobody is in the room.
+func (n *Namespace) nobody(room string, version uint64) packet {
+	e := presenceEvent{Room: room, Version: version, State: []Present{}}
+	return newPacket(packetEvent, n.name, presenceEventName, e.append(nil))
+}
+
+// tellNobody has a socket that has left the room forget who is there. The caller, who holds s.mu,
+// must call session.pushed without it.
+func (n *Namespace) tellNobody(s *Socket, room string) (wake, slow bool) {
+	p := n.presences.find(n, room)
+	if p == nil {
+		return false, false
+	}
+	p.mu.Lock()
+	version := p.version
+	p.mu.Unlock()
+	if version == 0 { // nobody was told anything
+		return false, false
+	}
+	e := n.nobody(room, version)
+	s.record(tappedEvent, true, e.eventData)
+	f := wireForms.Get().(*wireForm)
+	f.encode(s.session.protocol, e, nil)
+	v, wake := s.session.push(f, false, forEmitter)
+	f.release()
+	return wake, v == pushTooSlow
 }
 
 // wake has flush run at the nanotime at, or earlier.

@@ -204,7 +204,7 @@ func TestPresenceTellsMembers(t *testing.T) {
 		ada.socket.Leave("r")
 		carol.socket.Disconnect()
 		<-time.After(3 * time.Second)
-		ada.want(t, "who has left is not told")
+		ada.want(t, "who has left has nobody there, and is not told", "state")
 		bob.want(t, "two have gone, in one moment", "-Ada", "-Caroline")
 		if h.presences.find(h.Namespace, "r") != nil {
 			t.Error("the presence of nobody is kept")

@@ -135,21 +135,25 @@ func (s *Socket) joinRooms(rooms []string) error {
 // reaches it through them.
 func (s *Socket) Leave(rooms ...string) { s.member().leave(setOf(withoutUsers(rooms))) }
 
-// leaveRooms is Leave for callers with the recovery's lock.
-func (s *Socket) leaveRooms(rooms []string) {
+// leaveRooms is Leave for callers with the recovery's lock, who must call session.pushed when they
+// have released it.
+func (s *Socket) leaveRooms(rooms []string) (wake, slow bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.hasLeft() {
-		return
+		return false, false
 	}
 	s.rooms = deleteNamed(s.rooms, rooms, func(m membership) {
 		if s.isConnected() {
 			s.ns.leave(s, m.room)
+			w, tooSlow := s.ns.tellNobody(s, m.name)
+			wake, slow = wake || w, slow || tooSlow
 		}
 		if s.kept != nil {
 			s.ns.recovery.lapse(s.kept, m.stay)
 		}
 	})
+	return wake, slow
 }
 
 // Rooms lists the rooms that the socket is in, by name; after the disconnect, those it was in then.

@@ -59,13 +59,17 @@ func (m member) join(names roomNames) error {
 // leave takes the member out of the rooms.
 func (m member) leave(rooms []string) {
 	m.ns.recovery.lock()
-	defer m.ns.recovery.unlock()
 	s, away := m.now()
+	var wake, slow bool
 	switch {
 	case s != nil:
-		s.leaveRooms(rooms)
+		wake, slow = s.leaveRooms(rooms)
 	case away != nil:
 		m.ns.recovery.leaveAway(away, rooms)
+	}
+	m.ns.recovery.unlock()
+	if wake || slow {
+		s.session.pushed(wake, slow)
 	}
 }
 

@@ -331,12 +331,11 @@ func (c *crowd) check() error {
 	for _, room := range crowdRooms {
 		members := make(map[*crowdHub]bool)
 		for _, p := range c.all() {
-			if !p.isIn(room) {
-				continue
+			h, want := p.hub.Load(), ""
+			if p.isIn(room) {
+				members[h] = true
+				want, _ = c.truth(h, room)
 			}
-			h := p.hub.Load()
-			members[h] = true
-			want, _ := c.truth(h, room)
 			if got, err := p.list(room); err != nil || got != want {
 				return cmpError(fmt.Sprintf("what %s has of room %s", p, room), got, want, err)
 			}

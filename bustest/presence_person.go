@@ -84,9 +84,10 @@ func (c *crowd) drop(p *person) {
 	c.mu.Lock()
 	c.people = slices.DeleteFunc(c.people, func(other *person) bool { return p == other })
 	c.mu.Unlock()
-	if p.client != nil {
+	switch {
+	case p.client != nil:
 		p.client.Close()
-	} else {
+	case p.conn != nil:
 		p.conn.CloseNow()
 	}
 }
