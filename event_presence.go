@@ -9,7 +9,8 @@ import (
 // Socket.Present.
 type Present struct {
 	Key string `json:"key"`
-	// Infos has one for each socket that is there as Key, as JSON, in the order of their bytes.
+	// Infos has one for each socket that is there as Key, as JSON, in the order of their bytes: the
+	// first 32 of them.
 	Infos []json.RawMessage `json:"infos"`
 }
 
@@ -18,8 +19,9 @@ type Present struct {
 const presenceEventName = "presence"
 
 // maxPresencePart is about how large the data of one such event gets, in bytes: a state is sent in
-// parts, and a change as several. A client's limit of a message is greater.
-const maxPresencePart = 256 << 10
+// parts, and a change as several. A client's limit of a message, 1 MiB, is greater even if each
+// byte of the keys needs an escape of 6.
+const maxPresencePart = 128 << 10
 
 // presenceEvent is the data of the event. It has a state, of which there may be several parts, a
 // count, or a change.

@@ -23,6 +23,9 @@ type PresenceOptions struct {
 const (
 	maxPresenceKey  = 256     // in bytes
 	maxPresenceInfo = 4 << 10 // in bytes, as JSON
+	// maxPresenceInfos bounds the infos of a key that are told. Each time one of them changes, all
+	// are told anew: with many guests under one key, that would be guests by guests by members.
+	maxPresenceInfos = 32
 )
 
 // presentAs is what a socket is in a room that it is in.
@@ -64,8 +67,8 @@ func (s *Socket) Present(room, key string, info any) error {
 func (s *Socket) Absent(room string) { _ = s.member().present(room, nil) }
 
 // Presence returns who is in the room, on all nodes, by key. It is answered from memory: on a node
-// on which nobody is in the room, there is nobody. It is empty also if the room has more sockets
-// than Limits.Presence, which PresenceCount counts. Do not change the infos.
+// on which nobody is in the room, there is nobody. It is empty also if there are too many for a
+// list (Limits.Presence), whom PresenceCount counts. Do not change the infos.
 func (n *Namespace) Presence(room string) []Present {
 	p := n.presences.find(n, room)
 	if p == nil || p.hidden != nil {
@@ -88,14 +91,15 @@ func (n *Namespace) PresenceCount(room string) int {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.count()
+	count, _ := p.count()
+	return count
 }
 
 // OnPresence adds a function that is called on each node that has members of a room when keys come
 // to it and when they go, on whatever node. It is told each in turn, however many sockets there
 // are: who has joined has left before they join again. Infos are what they were at that time. A
-// node that loses its last member of a room is told that all have left. While the room has more
-// sockets than Limits.Presence the function is not called; then it is told the difference.
+// node that loses its last member of a room is told that all have left. While the room has too many
+// for a list (Limits.Presence) the function is not called; then it is told the difference.
 //
 // For one room it is called one at a time, in order. What happens while it runs is told together,
 // by the next call. It is not called for what ends with Shutdown.

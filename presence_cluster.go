@@ -108,11 +108,9 @@ func (p *presenceRoom) publish() {
 	if len(s.changed) == 0 {
 		return
 	}
-	own, most, was := p.state.nodes[p.ns.hub.node], p.most(), s.silent
-	if was {
-		most -= most / 10
-	}
-	if s.silent = len(own) > most; was && !s.silent {
+	node, was := p.ns.hub.node, s.silent
+	own := p.state.nodes[node]
+	if s.silent = p.isTooMuch(len(own), p.state.bytes[node], was); was && !s.silent {
 		for socket := range own {
 			s.changed[socket] = struct{}{}
 		}

@@ -431,18 +431,24 @@ func TestPresenceMovesToAnotherNode(t *testing.T) {
 	})
 }
 
-// A node with more sockets in a room than Limits.Presence tells the others how many there are, and
-// who they are when there are less again.
+// A node with too many sockets in a room for a list tells the others how many there are, and who
+// they are when there are less again.
 func TestPresenceCountsOnNodes(t *testing.T) {
+	for name, limits := range tooManyFor(10) {
+		t.Run(name, func(t *testing.T) { testPresenceCountsOnNodes(t, limits) })
+	}
+}
+
+func testPresenceCountsOnNodes(t *testing.T, limits Limits) {
 	bubble(t, func(t *testing.T) {
-		m := newPresenceModel(t, 1, 2, Options{Limits: Limits{Presence: 10}, Timeouts: Timeouts{PingInterval: time.Hour}})
+		m := newPresenceModel(t, 1, 2, Options{Limits: limits, Timeouts: Timeouts{PingInterval: time.Hour}})
 		see := m.enter(m.nodes[0])
 		see.join(t, "a")
 		var all []*presenceClient
 		for i := range 11 {
 			c := m.enter(m.nodes[1])
 			c.join(t, "a")
-			mustPresent(t, c.socket, "a", fmt.Sprintf("user%02d", i), i)
+			mustPresent(t, c.socket, "a", fmt.Sprintf("user%02d", i), longInfo(i))
 			all = append(all, c)
 		}
 		<-time.After(3 * time.Second)

@@ -14,6 +14,9 @@ type presenceEntry struct {
 	info json.RawMessage
 }
 
+// size is about how many bytes it takes in a list.
+func (e *presenceEntry) size() int { return len(`{"key":"","infos":[]},`) + len(e.key) + len(e.info) }
+
 // presenceSpot is a socket's place under its key. One that has gone keeps its place for the grace,
 // or until another socket of that key takes it.
 type presenceSpot struct {
@@ -30,11 +33,12 @@ type presenceState struct {
 	keys  map[string][]presenceSpot
 	told  []Present           // what was told last, by key; it is replaced and not changed
 	dirty map[string]struct{} // the keys of which something else may be true now
+	bytes map[string]int      // what the sockets of each node take in a list, about
 }
 
 func newPresenceState() presenceState {
 	return presenceState{nodes: make(map[string]map[string]*presenceEntry), keys: make(map[string][]presenceSpot),
-		dirty: make(map[string]struct{})}
+		dirty: make(map[string]struct{}), bytes: make(map[string]int)}
 }
 
 // presenceChange is the difference between what is true and what was told, by key.
@@ -55,8 +59,10 @@ func (p *presenceState) set(node, socket string, e *presenceEntry) {
 	if before := sockets[socket]; before != nil {
 		p.keys[before.key] = slices.DeleteFunc(p.keys[before.key], func(s presenceSpot) bool { return s.socket == socket && s.until == 0 })
 		p.dirty[before.key] = struct{}{}
+		p.bytes[node] -= before.size()
 	}
 	sockets[socket] = e
+	p.bytes[node] += e.size()
 	spots := p.keys[e.key]
 	free := -1
 	for i := range spots {
@@ -84,8 +90,10 @@ func (p *presenceState) unset(node, socket string, until int64) {
 		return
 	}
 	delete(p.nodes[node], socket)
+	p.bytes[node] -= e.size()
 	if len(p.nodes[node]) == 0 {
 		delete(p.nodes, node)
+		delete(p.bytes, node)
 	}
 	spots := p.keys[e.key]
 	for i := range spots {
@@ -192,7 +200,7 @@ func (c *presenceChange) apply(list []Present) []Present {
 	return append(result, joined...)
 }
 
-// infos returns those of a key; nil if nobody is there.
+// infos returns those of a key, of at most maxPresenceInfos sockets; nil if nobody is there.
 func (p *presenceState) infos(key string) []json.RawMessage {
 	spots := p.keys[key]
 	if len(spots) == 0 {
@@ -203,7 +211,7 @@ func (p *presenceState) infos(key string) []json.RawMessage {
 		infos[i] = spots[i].info
 	}
 	slices.SortFunc(infos, func(a, b json.RawMessage) int { return bytes.Compare(a, b) })
-	return infos
+	return infos[:min(len(infos), maxPresenceInfos)]
 }
 
 // list returns who is there, by key.

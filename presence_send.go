@@ -242,12 +242,10 @@ func (p *presenceRoom) flush() {
 // advance notes what has changed, has the application told, and returns what the members are to be
 // told.
 func (p *presenceRoom) advance(now int64) presenceNotice {
-	n, most := p.count(), p.most()
-	if p.counted {
-		most -= most / 10 // so that it does not go back and forth
-	}
+	n, bytes := p.count()
 	before := p.counted
-	if p.counted = n > most || p.shared.unlisted > 0; before && !p.counted {
+	p.counted = p.shared.unlisted > 0 || p.isTooMuch(n, bytes, before)
+	if before && !p.counted {
 		p.state.touchAll()
 	}
 	change, next := p.state.advance(now, p.counted)
@@ -261,22 +259,26 @@ func (p *presenceRoom) advance(now int64) presenceNotice {
 	return p.notice(&change, n, now, before != p.counted)
 }
 
-// most is how many sockets may be present. What no member is told has no bound but that of
-// connections.
-func (p *presenceRoom) most() int {
-	if p.hidden != nil {
-		return noBound
+// isTooMuch reports whether so many sockets, which take so many bytes, are too many for a list. If
+// they were before, there must be a tenth less, so that it does not go back and forth. What no
+// member is told has no bound but that of connections.
+func (p *presenceRoom) isTooMuch(sockets, bytes int, before bool) bool {
+	limits := &p.ns.hub.options.Limits
+	most, mostBytes := limits.Presence, limits.QueuedBytes/2
+	if before {
+		most, mostBytes = most-most/10, mostBytes-mostBytes/10
 	}
-	return p.ns.hub.options.Limits.Presence
+	return p.hidden == nil && (sockets > most || bytes > mostBytes)
 }
 
-// count returns how many sockets are present.
-func (p *presenceRoom) count() int {
-	n := p.shared.unlisted
-	for _, sockets := range p.state.nodes {
-		n += len(sockets)
+// count returns how many sockets are present, and about how many bytes those take in a list that
+// are known.
+func (p *presenceRoom) count() (sockets, bytes int) {
+	sockets = p.shared.unlisted
+	for node, own := range p.state.nodes {
+		sockets, bytes = sockets+len(own), bytes+p.state.bytes[node]
 	}
-	return n
+	return sockets, bytes
 }
 
 // report has the application told what has changed.

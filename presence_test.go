@@ -466,10 +466,26 @@ func TestPresenceWhileOthersAreTold(t *testing.T) {
 	}
 }
 
-// A room with too many sockets is counted, and listed again when there are less.
+// tooManyFor are the limits in which that many infos of longInfo fit, with keys of six bytes, in a
+// list of a room.
+func tooManyFor(most int) map[string]Limits {
+	size := (&presenceEntry{"user01", make([]byte, 1000)}).size()
+	return map[string]Limits{"sockets": {Presence: most}, "bytes": {QueuedBytes: 2 * (most*size + 20)}}
+}
+
+func longInfo(v any) string { return fmt.Sprintf("%-998v", v) }
+
+// A room with too many sockets, or too long infos, is counted, and listed again when there are
+// less.
 func TestPresenceCounts(t *testing.T) {
+	for name, limits := range tooManyFor(20) {
+		t.Run(name, func(t *testing.T) { testPresenceCounts(t, limits) })
+	}
+}
+
+func testPresenceCounts(t *testing.T, limits Limits) {
 	bubble(t, func(t *testing.T) {
-		h := newHub(t, Options{Limits: Limits{Presence: 20}})
+		h := newHub(t, Options{Limits: limits})
 		srv := serve(t, overPipe, h)
 		var joined, left int
 		h.OnPresence(func(_ string, j, l []Present) { joined, left = joined+len(j), left+len(l) })
@@ -477,7 +493,7 @@ func TestPresenceCounts(t *testing.T) {
 		var all []*watcher
 		come := func() {
 			w := watch(t, h, srv, "r", true)
-			mustPresent(t, w.socket, "r", fmt.Sprintf("user%02d", len(all)), len(all))
+			mustPresent(t, w.socket, "r", fmt.Sprintf("user%02d", len(all)), longInfo(len(all)))
 			all = append(all, w)
 		}
 		for range 20 {
@@ -494,7 +510,7 @@ func TestPresenceCounts(t *testing.T) {
 		if h.Presence("r") != nil || h.PresenceCount("r") != 21 {
 			t.Error(h.Presence("r"), h.PresenceCount("r"))
 		}
-		mustPresent(t, all[3].socket, "r", "user03", "new")
+		mustPresent(t, all[3].socket, "r", "user03", longInfo("new"))
 		<-time.After(presenceTick)
 		see.want(t, "only counted")
 
@@ -512,6 +528,53 @@ func TestPresenceCounts(t *testing.T) {
 		if joined != 21 || left != 3 {
 			t.Errorf("OnPresence was told of %d and %d", joined, left)
 		}
+	})
+}
+
+// A list that just fits is no reason to disconnect a client that does not read for a while.
+func TestPresenceFitsIntoTheQueue(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const n = 20
+		h := newHub(t, Options{Limits: tooManyFor(n)["bytes"], Timeouts: Timeouts{PingInterval: time.Hour}})
+		srv := serve(t, overPipe, h)
+		for i := range n {
+			mustPresent(t, watch(t, h, srv, "r", true).socket, "r", fmt.Sprintf("user%02d", i), longInfo(i))
+		}
+		<-time.After(presenceTick)
+		c := srv.connect(t, nil)
+		if err := c.socket(h).Join("r"); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		if got := c.next(); strings.Count(got, `"key"`) != n {
+			t.Errorf("%.100s", got)
+		}
+	})
+}
+
+// Of many sockets under one key some infos are told: each change tells all of them.
+func TestPresenceOfGuests(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		srv := serve(t, overPipe, h)
+		see := watch(t, h, srv, "r", true)
+		var last *watcher
+		for i := range 40 {
+			last = watch(t, h, srv, "r", true)
+			mustPresent(t, last.socket, "r", "guest", 10+i)
+		}
+		<-time.After(presenceTick)
+		see.want(t, "guests", "state", "=guest")
+		list := h.Presence("r")
+		if len(list) != 1 || len(list[0].Infos) != 32 || string(list[0].Infos[31]) != "41" || h.PresenceCount("r") != 40 {
+			t.Error(describe(list), h.PresenceCount("r"))
+		}
+		mustPresent(t, last.socket, "r", "guest", 60)
+		<-time.After(presenceTick)
+		see.want(t, "one of those that are not told")
+		mustPresent(t, last.socket, "r", "guest", 0)
+		<-time.After(presenceTick)
+		see.want(t, "and now it is", "~guest")
 	})
 }
 
@@ -699,12 +762,12 @@ func TestPresenceInParts(t *testing.T) {
 			want = append(want, fmt.Sprintf("user%03d", i))
 		}
 		<-time.After(presenceTick)
-		if told := see.heard(t); len(told) != 4 {
+		if told := see.heard(t); len(told) != 7 {
 			t.Errorf("told %d times", len(told))
 		}
 		late := watch(t, h, srv, "r", true)
 		<-time.After(presenceTick)
-		if told := late.heard(t); len(told) != 8 {
+		if told := late.heard(t); len(told) != 14 {
 			t.Errorf("told %d times", len(told))
 		}
 		want = append([]string{"me"}, want...)
