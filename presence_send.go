@@ -130,6 +130,9 @@ func (n *Namespace) expect(s *Socket, room string, first bool) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
 	p.fresh.entered[s] = struct{}{}
 	p.settle()
 	p.wake(after(p.options().Interval))

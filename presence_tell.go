@@ -123,6 +123,9 @@ func (p *presenceRoom) deliver(n *presenceNotice, changes, whole []*message, d *
 	p.mu.Lock()
 	r := p.ns.room(p.name)
 	if r == nil {
+		if len(p.fresh.entered) > 0 { // who is about to join
+			p.wake(after(p.options().Interval))
+		}
 		p.mu.Unlock()
 		return
 	}
@@ -151,6 +154,7 @@ func (p *presenceRoom) takeFresh(n *presenceNotice, r *room) map[*Socket]bool {
 	for s := range entered {
 		switch {
 		case r.find(s) < 0: // it is about to join
+			p.wake(after(p.options().Interval))
 		case len(n.whole) == 0: // it has joined since the notice
 			fresh[s] = false
 		case n.nobody:

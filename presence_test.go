@@ -466,6 +466,36 @@ func TestPresenceWhileOthersAreTold(t *testing.T) {
 	}
 }
 
+// Who is told must be a member, and is expected before that: a flush between the two is not the
+// last.
+func TestPresenceFlushBeforeJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, Options{Timeouts: Timeouts{PingInterval: time.Hour}})
+		interval := h.options.Presence.Interval
+		there, comes := newMailbox(t, h), newMailbox(t, h)
+		t.Cleanup(there.drop)
+		t.Cleanup(comes.drop)
+		there.Join("room")
+		if err := there.Present("room", "Ada", nil); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(2 * interval)
+		synctest.Wait()
+
+		p, r := h.presences.find(h.Namespace, "room"), h.room("room")
+		h.Namespace.expect(comes.Socket, "room", false)
+		p.timer.Stop() // it calls flush, and then is not set
+		p.flush()
+		r.add(comes.Socket)
+		<-time.After(2 * interval)
+		synctest.Wait()
+		if got := comes.take(); len(got) != 1 || !strings.Contains(got[0], `"state":[{"key":"Ada"`) {
+			t.Errorf("the new member was told %q", got)
+		}
+		h.Namespace.leave(comes.Socket, r)
+	})
+}
+
 // tooManyFor are the limits in which that many infos of longInfo fit, with keys of six bytes, in a
 // list of a room.
 func tooManyFor(most int) map[string]Limits {
