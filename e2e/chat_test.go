@@ -293,6 +293,70 @@ func TestTyping(t *testing.T) {
 	cleo.neverReceived(`"typing":true`)
 }
 
+// TestTwoWindows: Ada in two windows is one person. What she says in one is hers in the other.
+func TestTwoWindows(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	ben := enter(t, s, "Ben", "lobby")
+	ada, also := enter(t, s, "Ada", "lobby"), enter(t, s, "Ada", "lobby")
+	for _, p := range []*tab{ben, ada, also} {
+		p.until(isHere("Ada", "Ben"))
+		p.until(`document.querySelector('#mine .count').textContent === '2'`)
+	}
+	ada.say("Hello")
+	also.until(mine("Hello", "sent"))
+	ben.until(shows("Hello"))
+
+	// She types in one window, and it is closed.
+	also.do("type", chromedp.SendKeys(chromedp.CSS("#text"), "Hm"))
+	typing := `document.querySelector('#typing').checkVisibility({visibilityProperty: true})`
+	ben.until(typing)
+	also.close()
+	ben.until(`!` + typing)
+	ben.until(isHere("Ada", "Ben"))
+	ada.close()
+	ben.until(isHere("Ben"))
+}
+
+// TestTalkToOnePerson: what Ada says to Ben alone shows in all windows of the two, and in no other.
+func TestTalkToOnePerson(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	ada, also := enter(t, s, "Ada", "lobby"), enter(t, s, "Ada", "kitchen")
+	ben := enter(t, s, "Ben", "lobby")
+	cleo := enter(t, s, "Cleo", "lobby")
+	ada.until(isHere("Ada", "Ben", "Cleo"))
+	ada.click(`#people a[title="Talk to Ben"]`)
+	ada.until(inRoom("@Ben"))
+	ada.until(isHere("Ada", "Ben"))
+	ada.say("Psst")
+	ada.until(mine("Psst", "sent"))
+
+	ben.until(`[...document.querySelectorAll('#mine .room-link')].some(e => e.textContent === '@Ada1 new')`)
+	ben.click(`#mine a[title="@Ada"]`)
+	ben.until(inRoom("@Ada"))
+	ben.until(shows("Psst"))
+	also.click(`#mine a[title="@Ben"]`)
+	also.until(mine("Psst", "sent"))
+	ben.say("What?")
+	for _, p := range []*tab{ada, also} {
+		p.until(shows("What?"))
+	}
+
+	// In Ben's conversation stand those of the two who are here. He goes, and she is told.
+	ben.close()
+	ada.until(isHere("Ada"))
+	ada.say("Still there?")
+	ada.until(complains("#text", "message-error", "Ben is not here."))
+	ada.until(`document.querySelector('#text').value === 'Still there?'`)
+	ada.click("#leave")
+	ada.until(inRoom("lobby"))
+	ada.say("Hello all")
+	cleo.until(shows("Hello all"))
+	cleo.neverReceived("Psst")
+	cleo.neverReceived("What?")
+}
+
 func TestLeave(t *testing.T) {
 	t.Parallel()
 	s := start(t)

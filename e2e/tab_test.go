@@ -291,7 +291,7 @@ type size struct {
 }
 
 var (
-	phone  = size{"phone", 390, 844, true}
+	phone  = size{"phone", 360, 740, true}
 	laptop = size{"laptop", 1280, 800, false}
 )
 

@@ -26,7 +26,8 @@ type (
 		Typing bool
 	}
 	Message struct {
-		Room string    `json:"room"`
+		Room string    `json:"room,omitempty"`
+		To   string    `json:"to,omitempty"` // a person, in place of a room
 		Text string    `json:"text"`
 		Key  string    `json:"key"`  // made by the sender: a message sent again is shown once
 		From string    `json:"from"` // From and At are set by the server
@@ -100,13 +101,20 @@ func New(password string, options atrium.Options) *atrium.Hub {
 	atrium.On(h, "typing", func(s *atrium.Socket, t Typing) error { return tellTyping(s, t.Room, t.Typing) })
 
 	// 4. OnCall handles an event whose result is the acknowledgement; the page draws a tick for it.
-	// s.To(room) is everyone in the room but s; h.To(room) is everyone. Emit does not check
-	// membership: whether a client may emit to a room that it names is for you to check.
+	// s.To(room) is everyone in the room but s, and s.ToUser(name) each window of a person; here it
+	// is both persons' windows. Emit does not check membership: whether a client may emit to a room
+	// that it names is for you to check.
 	atrium.OnCall(h, "say", func(s *atrium.Socket, m Message) (time.Time, error) {
-		if !s.In(public + m.Room) {
-			return time.Time{}, atrium.Errorf("You are not in this room.")
-		}
 		m.From, m.At = s.User(), time.Now()
+		if m.To != "" {
+			if n, _ := h.ToUser(m.To).Count(s.Context()); n == 0 {
+				return m.At, atrium.Errorf("%s is not here.", m.To)
+			}
+			return m.At, s.ToUser(m.To, m.From).Emit("said", m)
+		}
+		if !s.In(public + m.Room) {
+			return m.At, atrium.Errorf("You are not in this room.")
+		}
 		return m.At, s.To(public+m.Room).Emit("said", m)
 	})
 	return h

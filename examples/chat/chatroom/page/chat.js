@@ -6,6 +6,7 @@ import { connect } from '/client.js';
 
 const FIRST_ROOM = 'lobby';
 const PUBLIC = '#'; // what the server puts before the names of rooms
+const PERSON = '@'; // what we put before the name of a person to talk to
 const TYPING_LASTS = 3000; // milliseconds without a key until we are typing no more
 const TOGETHER = 5 * 60_000; // messages of one person this close stand under one name
 const LONGEST_LOG = 500; // messages kept a room
@@ -36,8 +37,9 @@ class Room {
 
   constructor(name) {
     this.name = name;
-    this.presence = socket.presence(PUBLIC + name); // each with whether they are typing
-    this.presence.onchange = () => this === current && showPeople();
+    if (name.startsWith(PERSON)) this.person = name.slice(1);
+    else this.presence = socket.presence(PUBLIC + name); // each with whether they are typing
+    if (this.presence) this.presence.onchange = () => this === current && showPeople();
     this.log = clone('log-template');
     this.log.hidden = true;
     this.log.setAttribute('aria-label', `Messages in ${name}`);
@@ -62,7 +64,7 @@ class Room {
 
   remove() {
     rooms.delete(this.name);
-    this.presence.close();
+    this.presence?.close();
     resized.unobserve(this.log);
     this.log.remove();
   }
@@ -136,7 +138,7 @@ function comeIn() {
 // sent behind that, and the server handles what we send in order, so nothing here has to wait for an answer.
 function comeBack() {
   if (socket.recovered) return;
-  for (const room of rooms.values()) {
+  for (const room of [...rooms.values()].filter(({ person }) => !person)) {
     socket.call('join', { room: room.name }).then(
       () => (room.joined ? notice(room, 'You are back. What others said meanwhile is not shown here.') : enterRoom(room)),
       ({ name, message }) => name === 'RefusedError' && leftRoom(room, message),
@@ -168,13 +170,18 @@ everyone.onchange = (people) => {
     }
   }
   showRooms();
+  if (current?.person) showPeople();
 };
 
 socket.on('said', (message) => {
-  const room = rooms.get(message.room);
+  const mine = message.from === signIn.name; // in another window
+  const person = message.to && PERSON + (mine ? message.to : message.from);
+  const room = rooms.get(person ?? message.room) ?? (person && talkTo(person));
   if (!room || room.keys.has(message.key)) return;
-  showMessage({ ...message, room, at: new Date(message.at), mine: message.from === signIn.name }); // in another window
-  if (room !== current || document.hidden) room.unread++;
+  message = { ...message, room, mine, at: new Date(message.at) };
+  message.element = showMessage(message);
+  if (mine) setState(message, 'sent');
+  else if (room !== current || document.hidden) room.unread++;
   showRooms();
 });
 
@@ -212,6 +219,7 @@ function openRoom(name) {
   complain('room', '');
   let room = rooms.get(name);
   if (room?.joined) return showRoom(room);
+  if (name.startsWith(PERSON)) return showRoom(talkTo(name));
   if (!room) rooms.set(name, (room = new Room(name)));
   const offline = 'You are offline. Join when the connection is back.';
   if (socket.state !== 'open') return leftRoom(room, offline);
@@ -219,6 +227,16 @@ function openRoom(name) {
     () => enterRoom(room),
     (error) => leftRoom(room, error.name === 'RefusedError' ? error.message : offline),
   );
+}
+
+// talkTo begins a conversation with one person: a room that the server does not know.
+function talkTo(name) {
+  const room = new Room(name);
+  rooms.set(name, room);
+  room.joined = true;
+  notice(room, `What you say here is for ${room.person} alone.`);
+  $('room').value = '';
+  return room;
 }
 
 function enterRoom(room) {
@@ -229,7 +247,7 @@ function enterRoom(room) {
 }
 
 $('leave').addEventListener('click', () => {
-  if (socket.state === 'open') socket.emit('leave', { room: current.name }); // offline we have left already
+  if (current.presence && socket.state === 'open') socket.emit('leave', { room: current.name }); // offline we have left already
   leftRoom(current);
 });
 
@@ -289,8 +307,8 @@ function showRooms() {
   const mine = [...rooms.values()].filter(({ joined }) => joined);
   const others = [...house.keys()].filter((name) => !rooms.get(name)?.joined);
   const found = others.filter((name) => name.toLocaleLowerCase().includes(sought));
-  fill($('mine'), mine.map(({ name }) => name));
-  fill($('others'), found);
+  fill($('mine'), mine.map(({ name }) => name).sort(byName).map(roomLink));
+  fill($('others'), found.sort(byName).map(roomLink));
   $('mine-empty').hidden = mine.length > 0;
   $('others-empty').hidden = found.length > 0;
   $('others-empty').textContent = others.length > 0 ? 'None of this name. Join creates it.' : 'None right now. Type a name above to create one.';
@@ -299,8 +317,7 @@ function showRooms() {
   if (current) document.title = `${unread ? `(${unread}) ` : ''}${current.name} · Atrium chat`;
 }
 
-function fill(list, names) {
-  const items = names.sort(byName).map(roomLink);
+function fill(list, items) {
   if (items.length !== list.childElementCount || items.some((item, i) => item !== list.children[i])) {
     const focused = document.activeElement;
     list.replaceChildren(...items);
@@ -320,29 +337,39 @@ function roomLink(name) {
   item.querySelector('.room-link-name').textContent = name;
   item.querySelector('.unread').textContent = unread ? `${unread} new` : '';
   item.querySelector('.count').textContent = house.get(name) ?? '';
+  item.querySelector('.unseen').textContent = house.has(name) ? ' people' : '';
   return item;
 }
 
 // ---- People ----
 
+const faces = new Map(); // name → the <li> of a person
+
 function showPeople() {
-  const { list, count } = current.presence;
-  $('people-count').textContent = `${count} here`;
-  $('people-list').replaceChildren(
-    ...list.map(({ key }) => key).sort(byName).map((name) => {
-      const item = clone('person-template');
-      item.querySelector('.avatar').textContent = initial(name);
-      item.querySelector('.avatar').dataset.hue = hue(name);
-      item.querySelector('.person-name').textContent = item.title = name;
-      item.querySelector('.you').textContent = name === signIn.name ? 'you' : '';
-      return item;
-    }),
-  );
+  const both = () => everyone.list.filter(({ key }) => key === current.person || key === signIn.name);
+  const list = current.presence?.list ?? both();
+  $('people-count').textContent = `${current.presence?.count ?? list.length} here`;
+  fill($('people-list'), list.map(({ key }) => key).sort(byName).map(face));
   const typing = list.filter(({ key, infos }) => key !== signIn.name && infos.some((info) => info.typing));
   const names = typing.map(({ key }) => `\u2068${key}\u2069`); // isolated, so that a name turns nothing around
   $('typing').classList.toggle('shown', names.length > 0);
   $('typing-names').textContent =
     names.length === 0 ? '' : names.length < 3 ? `${names.join(' and ')} ${names.length > 1 ? 'are' : 'is'} typing…` : 'Several people are typing…';
+}
+
+function face(name) {
+  let item = faces.get(name);
+  if (!item) faces.set(name, (item = clone('person-template')));
+  const me = name === signIn.name;
+  const link = item.querySelector('a');
+  link.title = me ? name : `Talk to ${name}`;
+  if (me) link.removeAttribute('href');
+  else link.href = address(PERSON + name);
+  item.querySelector('.avatar').textContent = initial(name);
+  item.querySelector('.avatar').dataset.hue = hue(name);
+  item.querySelector('.person-name').textContent = name;
+  item.querySelector('.you').textContent = me ? 'you' : '';
+  return item;
 }
 
 const graphemes = new Intl.Segmenter();
@@ -377,10 +404,11 @@ $('compose').addEventListener('submit', (event) => {
 // acknowledgement was lost goes out again, and the others know it by its key.
 async function send(message) {
   const { room, key, text } = message;
+  const to = room.person ? { to: room.person } : { room: room.name };
   unsent.add(message);
   setState(message, socket.state === 'open' ? 'sending' : 'waiting');
   try {
-    message.at = new Date(await socket.call('say', { room: room.name, key, text }, { retries: Infinity }));
+    message.at = new Date(await socket.call('say', { ...to, key, text }, { retries: Infinity }));
     setState(message, 'sent');
   } catch (error) {
     refused(message, error);
@@ -480,7 +508,7 @@ let lull; // the timer that ends it
 
 $('text').addEventListener('input', () => {
   complain('message', '');
-  typeIn($('text').value.trim() === '' ? null : current);
+  typeIn(current.presence && $('text').value.trim() !== '' ? current : null);
 });
 
 function typeIn(room) {
