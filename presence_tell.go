@@ -57,34 +57,36 @@ func (p *presenceRoom) notice(change *presenceChange, count int, now int64, anew
 	return n
 }
 
-// changes returns the events of a change: each has a version. Nobody is told more than
-// maxPresencePart at a time.
+// changes returns the events of a change: each has a version, and at most about maxPresencePart
+// bytes.
 func (p *presenceRoom) changes(change *presenceChange, count int) (list []presenceEvent) {
-	add := func(e presenceEvent) {
+	var e presenceEvent
+	size := 0
+	add := func() {
 		p.version++
 		e.Room, e.Version = p.name, p.version
 		list = append(list, e)
+		e, size = presenceEvent{}, 0
 	}
 	if p.counted {
-		add(presenceEvent{Count: &count})
+		e.Count = &count
+		add()
 		return list
 	}
-	joined, changed := presenceParts(change.joined), presenceParts(change.changed)
-	left := make([]string, len(change.left))
-	for i := range change.left {
-		left[i] = change.left[i].Key
-	}
-	for i := range max(len(joined), len(changed)) {
-		e := presenceEvent{Left: left}
-		left = nil
-		if i < len(joined) {
-			e.Joined = joined[i]
+	each := func(keys []Present, put func(p Present)) {
+		for i := range keys {
+			n := keys[i].size()
+			if size > 0 && size+n > maxPresencePart {
+				add()
+			}
+			size += n
+			put(keys[i])
 		}
-		if i < len(changed) {
-			e.Changed = changed[i]
-		}
-		add(e)
 	}
+	each(change.joined, func(p Present) { e.Joined = append(e.Joined, p) })
+	each(change.changed, func(p Present) { e.Changed = append(e.Changed, p) })
+	each(change.left, func(p Present) { e.Left = append(e.Left, p.Key) })
+	add()
 	return list
 }
 

@@ -808,3 +808,36 @@ func TestPresenceInParts(t *testing.T) {
 		}
 	})
 }
+
+// Whatever the keys and infos are, and however many change at a time, each event is less than what
+// a client takes.
+func TestPresencePartsFit(t *testing.T) {
+	h := newHub(t, Options{})
+	p := h.presences.open(h.Namespace, "r", nil)
+	lists := make([][]Present, 3)
+	for i := range lists {
+		for j := range 2000 {
+			key := fmt.Sprint(i, " ", j)
+			one := Present{Key: key + strings.Repeat("\x01", maxPresenceKey-len(key)), Infos: []json.RawMessage{[]byte("1")}}
+			if j%500 == 0 {
+				one.Infos = slices.Repeat([]json.RawMessage{make([]byte, maxPresenceInfo)}, maxPresenceInfos)
+			}
+			lists[i] = append(lists[i], one)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.version
+	events := p.changes(&presenceChange{joined: lists[0], changed: lists[1], left: lists[2]}, 1)
+	var joined, changed, left int
+	for i := range events {
+		e := &events[i]
+		if n := len(e.append(nil)); n > defaultReadLimit || e.Version != before+uint64(i)+1 {
+			t.Errorf("event %d has %d bytes, and the version %d", i, n, e.Version)
+		}
+		joined, changed, left = joined+len(e.Joined), changed+len(e.Changed), left+len(e.Left)
+	}
+	if joined != 2000 || changed != 2000 || left != 2000 || p.version != before+uint64(len(events)) {
+		t.Errorf("%d joined, %d changed, %d left, version %d", joined, changed, left, p.version)
+	}
+}
