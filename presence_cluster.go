@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -31,7 +32,7 @@ type presenceShared struct {
 	changed  map[string]struct{} // the own sockets that have changed since; nil without a Bus
 	silent   bool                // there are too many of them: only their number is told
 	spoken   bool                // there was an update
-	saidAt   int64               // nanotime when the number was last told to all nodes; see Hub.beat
+	saidAt   int64               // nanotime when Hub.beat last spoke of it, or when it began
 	blocks   map[string]*presenceBlock
 	unlisted int // the sockets of other nodes of which only the number is known
 
@@ -77,7 +78,8 @@ func (s *presenceSocket) size() int {
 // share makes the presence known to the cluster. p.mu is held, here and in all methods of a
 // presenceRoom below that do not say otherwise.
 func (p *presenceRoom) share() {
-	p.shared.version = uint64(nanotime()) // greater than all of an earlier presence of the room
+	p.shared.saidAt = nanotime()
+	p.shared.version = uint64(p.shared.saidAt) // greater than all of an earlier presence of the room
 	c := p.ns.hub.cluster
 	if c == nil {
 		return
@@ -437,32 +439,55 @@ func (h *Hub) lost(node string, goodbye bool) {
 // and asks those that have not been heard of for long.
 func (h *Hub) beat() {
 	now, others, rooms := nanotime(), h.cluster.others(), h.presenceRooms()
-	turns := time.Duration(len(rooms)/maxPresenceDigest) * nodeHeartbeat // beyond the first; the other nodes may have as many rooms
-	digests := make(map[*Namespace]*presenceDigest)
-	said := 0
+	trust := presenceTrust + time.Duration(len(rooms)/maxPresenceDigest)*nodeHeartbeat // they may have as many rooms
+	var said []presenceSaid
 	for _, p := range rooms {
 		p.mu.Lock()
 		for node, b := range p.shared.blocks {
 			switch silence := now - b.heard; {
 			case silence > int64(nodeTimeout) && !slices.Contains(others, node): // this came after it had gone
 				p.forget(node, now)
-			case silence > int64(presenceTrust+turns) && (b.unlisted > 0 || len(p.state.nodes[node]) > 0):
+			case silence > int64(trust) && (b.unlisted > 0 || len(p.state.nodes[node]) > 0):
 				b.heard = now
 				p.ask(node)
 			}
 		}
-		if s := &p.shared; s.spoken && said < maxPresenceDigest && (s.saidAt == 0 || now-s.saidAt > int64(turns+nodeHeartbeat/2)) {
-			said++
-			s.saidAt = now
-			d := digests[p.ns]
-			if d == nil || d.size > sureToFit/2 {
-				d.send(p.ns)
-				d = new(presenceDigest)
-				digests[p.ns] = d
-			}
-			d.add(p.name, s.version)
+		if p.shared.spoken {
+			said = append(said, presenceSaid{p, p.shared.saidAt})
 		}
 		p.mu.Unlock()
+	}
+	if len(said) > maxPresenceDigest { // those of which it was said longest ago
+		slices.SortFunc(said, func(a, b presenceSaid) int { return cmp.Compare(a.at, b.at) })
+		said = said[:maxPresenceDigest]
+	}
+	h.sendDigests(said, now)
+}
+
+// presenceSaid is a presence and its saidAt.
+type presenceSaid struct {
+	p  *presenceRoom
+	at int64
+}
+
+// sendDigests tells the other nodes which updates of these presences were the last, by messages
+// that a broker takes. It locks.
+func (h *Hub) sendDigests(said []presenceSaid, now int64) {
+	digests := make(map[*Namespace]*presenceDigest)
+	for _, it := range said {
+		d := digests[it.p.ns]
+		if d == nil {
+			d = new(presenceDigest)
+			digests[it.p.ns] = d
+		}
+		it.p.mu.Lock()
+		it.p.shared.saidAt = now
+		d.add(it.p.name, it.p.shared.version)
+		it.p.mu.Unlock()
+		if d.size > sureToFit/2 {
+			d.send(it.p.ns)
+			delete(digests, it.p.ns)
+		}
 	}
 	for n, d := range digests {
 		d.send(n)
@@ -481,11 +506,7 @@ func (d *presenceDigest) add(room string, version uint64) {
 	d.size += len(room) + len("1000000000000000,")
 }
 
-// send tells the other nodes; nil tells nothing.
 func (d *presenceDigest) send(n *Namespace) {
-	if d == nil {
-		return
-	}
 	body, _ := json.Marshal(d.versions)
 	m := clusterMessage{kind: clusterPresenceDigest, namespace: n.name, rooms: d.rooms}
 	m.args = args{json: body, n: 1}

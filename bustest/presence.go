@@ -26,7 +26,7 @@ import (
 // join, stop and heal are as for [OutageCluster].
 func Presence(t *testing.T, join func(t testing.TB) atrium.Bus, stop, heal func()) {
 	with(t, join, func(k *env) {
-		c := newCrowd(k, 3)
+		c := newCrowd(k, 3, shortGrace)
 		defer c.end()
 		for i := range 2 * len(c.hubs) {
 			c.enter(c.hubs[i/2], c.someUser(), i%2 == 0)
@@ -55,6 +55,9 @@ func Presence(t *testing.T, join func(t testing.TB) atrium.Bus, stop, heal func(
 	})
 }
 
+// shortGrace is for how long the people of a crowd may be gone.
+const shortGrace = 200 * time.Millisecond
+
 var (
 	crowdRooms = []string{"kitchen", "garden"}
 	crowdUsers = []string{"Ada", "Bob", "Carol", "Dan", "Eve"}
@@ -63,6 +66,7 @@ var (
 // crowd are people and the hubs that they are on.
 type crowd struct {
 	k       *env
+	grace   time.Duration
 	random  *rand.Rand
 	hubs    []*crowdHub
 	islands map[*crowdHub]int         // hubs on different ones do not hear each other
@@ -84,10 +88,10 @@ type crowdHub struct {
 	wrong []string
 }
 
-func newCrowd(k *env, hubs int) *crowd {
+func newCrowd(k *env, hubs int, grace time.Duration) *crowd {
 	seed := rand.Uint64()
 	k.Logf("seed %#x", seed)
-	c := &crowd{k: k, random: rand.New(rand.NewPCG(seed, 0)), islands: make(map[*crowdHub]int)}
+	c := &crowd{k: k, grace: grace, random: rand.New(rand.NewPCG(seed, 0)), islands: make(map[*crowdHub]int)}
 	for range hubs {
 		c.startHub()
 	}
@@ -96,7 +100,7 @@ func newCrowd(k *env, hubs int) *crowd {
 
 func (c *crowd) startHub() *crowdHub {
 	h := &crowdHub{told: make(map[string]map[string]struct{}), Hub: atrium.New(atrium.Options{Bus: c.k.join(), DrainRate: 1000,
-		Presence: atrium.PresenceOptions{Interval: 20 * time.Millisecond, Grace: 200 * time.Millisecond},
+		Presence: atrium.PresenceOptions{Interval: 20 * time.Millisecond, Grace: c.grace},
 		Limits:   atrium.Limits{PresencePerSecond: 1000}})}
 	h.Use(func(s *atrium.Socket) error {
 		if user := s.Handshake().URL().Query().Get("user"); user != "" {

@@ -15,7 +15,7 @@ import (
 // told so once. join and variable are as for [KillNode].
 func KillPresence(t *testing.T, join func(t testing.TB) atrium.Bus, variable string) {
 	with(t, join, func(k *env) {
-		c := newCrowd(k, 2)
+		c := newCrowd(k, 2, time.Hour) // who is killed has none
 		defer c.end()
 		c.settle()
 		process := startNode(k, variable)
@@ -84,7 +84,7 @@ func CutOffPresence(t *testing.T, serve func(t testing.TB) (addr string, check f
 }
 
 func cutOffPresence(k *env, stop, heal func()) {
-	c := newCrowd(k, 3)
+	c := newCrowd(k, 3, shortGrace)
 	defer c.end()
 	stay := c.settle()
 	goes := [2]*person{c.settler(c.hubs[0], "goes here"), c.settler(c.hubs[1], "goes there")}
