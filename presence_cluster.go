@@ -203,11 +203,11 @@ func (p *presenceRoom) apply(node string, b *presenceBlock, u *presenceUpdate) b
 	case u.Whole:
 		p.state.replace(node, u.entries(), grace)
 	default:
+		for _, socket := range u.Gone { // first, so that who has come takes the place of one of these
+			p.state.unset(node, socket, grace)
+		}
 		for _, s := range u.Set {
 			p.state.set(node, s.ID, &presenceEntry{s.Key, s.Info})
-		}
-		for _, socket := range u.Gone {
-			p.state.unset(node, socket, grace)
 		}
 	}
 	p.shared.unlisted += b.unlisted

@@ -502,6 +502,10 @@ func TestPresenceUpdatesInAnyOrder(t *testing.T) {
 		want("d[1] e[1] f[1]")
 		p.update("other", set(7, "g"), 1)
 		want("d[1] e[1] f[1] g[1] h[1]")
+		reload := set(9, "again")
+		reload.Set[0].Key, reload.Gone = "h", []string{"h"}
+		p.update("other", reload, 1)
+		want("d[1] e[1] f[1] g[1] h[1]") // one, not two for a grace
 		p.forget("other", nanotime())
 		want("")
 	})

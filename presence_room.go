@@ -27,6 +27,11 @@ type presenceSpot struct {
 
 func (s *presenceSpot) holds(now int64) bool { return s.until == 0 || s.until > now }
 
+// of reports whether it is that of a node's socket which has not gone.
+func (s *presenceSpot) of(node, socket string) bool {
+	return s.until == 0 && s.socket == socket && s.node == node
+}
+
 // presenceState is who is in a room, and what was told of it, without a lock and without a clock.
 type presenceState struct {
 	nodes map[string]map[string]*presenceEntry // those that have not gone, by node and socket id
@@ -48,16 +53,17 @@ func (c *presenceChange) isEmpty() bool {
 	return len(c.joined) == 0 && len(c.changed) == 0 && len(c.left) == 0
 }
 
-// set enters a node's socket, or replaces what it was. It takes the place of one of its key that
-// has gone: its own, or the one that would be lost first.
+// set enters a node's socket, or replaces what it was. It takes the place that it has under its
+// key, on another node too: a hub may succeed another. Otherwise it takes the one that would be lost
+// first of those that have gone.
 func (p *presenceState) set(node, socket string, e *presenceEntry) {
 	sockets := p.nodes[node]
 	if sockets == nil {
 		sockets = make(map[string]*presenceEntry)
 		p.nodes[node] = sockets
 	}
-	if before := sockets[socket]; before != nil {
-		p.keys[before.key] = slices.DeleteFunc(p.keys[before.key], func(s presenceSpot) bool { return s.socket == socket && s.until == 0 })
+	if before := sockets[socket]; before != nil && before.key != e.key {
+		p.keys[before.key] = slices.DeleteFunc(p.keys[before.key], func(s presenceSpot) bool { return s.of(node, socket) })
 		p.dirty[before.key] = struct{}{}
 		p.bytes[node] -= before.size()
 	}
@@ -66,11 +72,11 @@ func (p *presenceState) set(node, socket string, e *presenceEntry) {
 	spots := p.keys[e.key]
 	free := -1
 	for i := range spots {
-		switch {
-		case spots[i].until == 0:
-		case spots[i].socket == socket:
+		if spots[i].socket == socket {
 			free = i
-		case free < 0 || spots[free].socket != socket && spots[i].until < spots[free].until:
+			break
+		}
+		if until := spots[i].until; until != 0 && (free < 0 || until < spots[free].until) {
 			free = i
 		}
 	}
@@ -97,7 +103,7 @@ func (p *presenceState) unset(node, socket string, until int64) {
 	}
 	spots := p.keys[e.key]
 	for i := range spots {
-		if spots[i].socket == socket && spots[i].until == 0 {
+		if spots[i].of(node, socket) {
 			spots[i].until = until
 		}
 	}
