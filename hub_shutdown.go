@@ -67,7 +67,6 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	if h.cluster != nil {
 		errs = append(errs, h.cluster.close(ctx)) // also if ctx has ended, or the others would wait 5 seconds for its answers
 	}
-	h.endPresence()
 	errs = append(errs, h.handOver(ctx))
 	h.endInspectors(ctx)
 	return errors.Join(errs...)

@@ -212,15 +212,15 @@ func userRoomCount(name string) int {
 	return 0
 }
 
-// leave undoes join.
-func (n *Namespace) leave(s *Socket, r *room) {
+// leave undoes join. Its place in the room's presence may be handed over.
+func (n *Namespace) leave(s *Socket, r *room, handedOver bool) {
 	r.remove(s, func() {
 		n.mu.Lock()
 		delete(n.rooms, r.name)
 		n.users -= userRoomCount(r.name)
 		n.mu.Unlock()
 	})
-	n.forsake(s, r.name)
+	n.forsake(s, r.name, handedOver)
 }
 
 // room returns the room of that name, nil if there is none.

@@ -411,14 +411,16 @@ func (h *Hub) presenceRooms() (list []*presenceRoom) {
 	h.mu.Unlock()
 	for _, n := range namespaces {
 		if n.presences.used.Load() {
-			n.mu.RLock()
-			for _, p := range n.presences.byRoom {
-				list = append(list, p)
-			}
-			n.mu.RUnlock()
+			list = append(list, n.presenceRooms()...)
 		}
 	}
 	return list
+}
+
+func (n *Namespace) presenceRooms() []*presenceRoom {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return slices.Collect(maps.Values(n.presences.byRoom))
 }
 
 // lost implements clusterHost: a node has gone, and its sockets with it. After its goodbye they are
@@ -511,13 +513,4 @@ func (d *presenceDigest) send(n *Namespace) {
 	m := clusterMessage{kind: clusterPresenceDigest, namespace: n.name, rooms: d.rooms}
 	m.args = args{json: body, n: 1}
 	n.hub.cluster.send(everyNode, &m)
-}
-
-// endPresence ends all presences, with the hub.
-func (h *Hub) endPresence() {
-	for _, p := range h.presenceRooms() {
-		p.mu.Lock()
-		p.close()
-		p.mu.Unlock()
-	}
 }

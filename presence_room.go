@@ -54,8 +54,8 @@ func (c *presenceChange) isEmpty() bool {
 }
 
 // set enters a node's socket, or replaces what it was. It takes the place that it has under its
-// key, on another node too: a hub may succeed another. Otherwise it takes the one that would be lost
-// first of those that have gone.
+// key, on another node too: a hub may succeed another. Otherwise it takes that of one which has
+// gone, the first that would be lost.
 func (p *presenceState) set(node, socket string, e *presenceEntry) {
 	sockets := p.nodes[node]
 	if sockets == nil {
@@ -108,6 +108,16 @@ func (p *presenceState) unset(node, socket string, until int64) {
 		}
 	}
 	p.dirty[e.key] = struct{}{}
+}
+
+// has reports whether a socket is there, on any node.
+func (p *presenceState) has(socket string) bool {
+	for _, sockets := range p.nodes {
+		if sockets[socket] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // replace makes these the sockets of a node. Those that are not among them keep their places until
@@ -251,6 +261,13 @@ func sortPresents(list []Present) {
 }
 
 func comparePresent(p Present, key string) int { return strings.Compare(p.Key, key) }
+
+// presenceReports are those to the application.
+type presenceReports struct {
+	news     presenceNews
+	reported bool // it has been told of somebody
+	reports  bool // reportAll runs
+}
 
 // presenceNews is what is to be reported to the application. What it has not been told yet is
 // taken together, so that a slow function finds no queue.

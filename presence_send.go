@@ -32,10 +32,10 @@ type presenceRoom struct {
 	timer   *time.Timer // of flush
 	due     int64       // nanotime at which flush is to run; 0: it is not
 	flushes bool        // flush runs
-	news    presenceNews
-	reports bool // report runs
-	shared  presenceShared
-	closed  bool // it is not among the namespace's any more
+	presenceReports
+	shared presenceShared
+	held   presenceHold
+	closed bool // it is not among the namespace's any more
 }
 
 // find returns the presence of a room; nil if there is none.
@@ -71,23 +71,29 @@ func (ps *presences) open(n *Namespace, room string, hidden func(joined, left []
 	return p
 }
 
-// present enters a socket of this node into the room's presence.
-func (n *Namespace) present(socket, room string, e *presenceEntry) {
+// lock is open that returns the presence locked.
+func (ps *presences) lock(n *Namespace, room string, hidden func(joined, left []Present)) *presenceRoom {
 	for {
-		p := n.presences.open(n, room, nil)
+		p := ps.open(n, room, hidden)
 		p.mu.Lock()
 		if !p.closed {
-			p.set(socket, e)
-			p.mu.Unlock()
-			return
+			return p
 		}
 		p.mu.Unlock()
 	}
 }
 
+// present enters a socket of this node into the room's presence.
+func (n *Namespace) present(socket, room string, e *presenceEntry) {
+	p := n.presences.lock(n, room, nil)
+	defer p.mu.Unlock()
+	p.set(socket, e)
+}
+
 // set enters a socket of this node. p.mu is held, here and in all methods below that do not say
 // otherwise.
 func (p *presenceRoom) set(socket string, e *presenceEntry) {
+	p.takeHeld(socket, e.key)
 	p.state.set(p.ns.hub.node, socket, e)
 	p.shared.note(socket)
 	p.wake(after(p.options().Interval))
@@ -98,7 +104,8 @@ func (p *presenceRoom) unset(socket string) {
 	if p.state.nodes[p.ns.hub.node][socket] == nil {
 		return
 	}
-	p.state.unset(p.ns.hub.node, socket, after(p.options().Grace))
+	delete(p.held.sockets, socket)
+	p.state.unset(p.ns.hub.node, socket, p.until())
 	p.shared.note(socket)
 	p.wake(after(p.options().Interval))
 }
@@ -139,8 +146,9 @@ func (n *Namespace) expect(s *Socket, room string, first bool) bool {
 	return true
 }
 
-// forsake undoes expect, and present, for a socket that has left the room.
-func (n *Namespace) forsake(s *Socket, room string) {
+// forsake undoes expect, and present, for a socket that has left the room, unless its place is
+// handed over.
+func (n *Namespace) forsake(s *Socket, room string, handedOver bool) {
 	p := n.presences.find(n, room)
 	if p == nil {
 		return
@@ -148,7 +156,9 @@ func (n *Namespace) forsake(s *Socket, room string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fresh.remove(s)
-	p.unset(s.id)
+	if !handedOver {
+		p.unset(s.id)
+	}
 	if n.room(room) == nil {
 		p.wake(after(p.options().Interval))
 	}
@@ -228,6 +238,7 @@ func (p *presenceRoom) flush() {
 	}
 	p.due, p.flushes = 0, true
 	now := nanotime()
+	p.endHold(now)
 	p.publish()
 	p.desert(now)
 	n := p.advance(now)
@@ -284,9 +295,16 @@ func (p *presenceRoom) count() (sockets, bytes int) {
 	return sockets, bytes
 }
 
-// report has the application told what has changed.
+// report has the application told what has changed; the first time, all.
 func (p *presenceRoom) report(change *presenceChange) {
-	if change.isEmpty() || p.hidden == nil && len(p.ns.registry.current.Load().onPresence) == 0 {
+	switch functions := p.ns.registry.current.Load(); {
+	case p.hidden == nil && len(functions.onPresence) == 0, p.hidden != nil && len(functions.onUserOnline)+len(functions.onUserOffline) == 0:
+		return
+	case !p.reported:
+		p.reported = true
+		change = &presenceChange{joined: p.state.told}
+	}
+	if change.isEmpty() {
 		return
 	}
 	p.news.add(change)
@@ -334,7 +352,7 @@ func (p *presenceRoom) desert(now int64) {
 	s := &p.shared
 	switch {
 	case p.hidden != nil || s.deserted:
-	case p.ns.room(p.name) != nil:
+	case p.ns.room(p.name) != nil || len(p.held.sockets) > 0 || p.isHandedOver():
 		s.emptySince = 0
 	case s.emptySince == 0:
 		s.emptySince = now

@@ -492,7 +492,7 @@ func TestPresenceFlushBeforeJoin(t *testing.T) {
 		if got := comes.take(); len(got) != 1 || !strings.Contains(got[0], `"state":[{"key":"Ada"`) {
 			t.Errorf("the new member was told %q", got)
 		}
-		h.Namespace.leave(comes.Socket, r)
+		h.Namespace.leave(comes.Socket, r, false)
 	})
 }
 

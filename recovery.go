@@ -68,6 +68,12 @@ type Recovery struct {
 	// unless the type has methods for both directions (MarshalJSON and UnmarshalJSON, or those for
 	// text); and strings with invalid UTF-8. Handshake and Context are those of the new connection.
 	//
+	// Who is present in rooms (Socket.Present), and who is online, is kept as well: nobody has left
+	// or joined by the restart, but for the functions of OnPresence and OnUserOnline, which a new
+	// process tells of all who are there. While the old one shuts down nobody leaves its presence.
+	// The new one holds the places of those who have not come back for PresenceOptions.Grace and 5
+	// seconds, the longest pause between two attempts of a client.
+	//
 	// The file holds the clients' secrets: it has mode 0600, and so has Path+".new", which is it
 	// while it is written. Its directory must exist; anything but a regular file at Path is neither
 	// read nor replaced. Each hub that runs at the same time for long needs a Path of its own. Zero

@@ -349,6 +349,7 @@ func (r *recovery) inherit(left *savedNamespace) {
 	for _, k := range all {
 		k.parked = r.parked.PushBack(k)
 	}
+	r.ns.inheritPlaces(left)
 	r.dropUnwanted()
 	r.shrink()
 	r.arm()

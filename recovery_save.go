@@ -33,11 +33,13 @@ func (h *Hub) handOver(ctx context.Context) error {
 
 // save is handOver without the OnExpire functions.
 func (h *Hub) save(ctx context.Context) error {
+	places := h.endPresence()
 	failed := h.giveUpLock(ctx)
 	var left savedState
 	var saved []saving
 	for _, n := range h.withRecovery() {
 		one, clients := n.recovery.surrender()
+		one.places = places[n]
 		if h.options.Recovery.saves() && failed == nil {
 			clients = h.encodeClients(one, clients)
 			left = append(left, one)

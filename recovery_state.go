@@ -28,6 +28,8 @@ type savedNamespace struct {
 	newest, dropped uint64 // see recovery
 	events          []keptEvent
 	clients         []savedClient
+	places          map[string][]savedPlace // by the room of the presence
+	read            int64                   // nanotime
 }
 
 // savedClient is a kept whose client is away.
@@ -72,6 +74,8 @@ type stateNamespace struct {
 	Name    string `json:"name"`
 	Newest  uint64 `json:"newest"`
 	Dropped uint64 `json:"dropped"`
+	// Presence is by room; without a name it is who is online. Older releases ignore it.
+	Presence map[string][]savedPlace `json:"presence,omitempty"`
 }
 
 // stateEvent is a keptEvent. Times are in milliseconds of Unix time, here and below.
@@ -109,9 +113,10 @@ type stateClient struct {
 }
 
 type stateStay struct {
-	Name  string `json:"name"`
-	Since uint64 `json:"since,omitempty"`
-	Until uint64 `json:"until,omitempty"` // of a lapsed one
+	Name    string      `json:"name"`
+	Since   uint64      `json:"since,omitempty"`
+	Until   uint64      `json:"until,omitempty"` // of a lapsed one
+	Present *savedPlace `json:"present,omitempty"`
 }
 
 // stateClock converts between nanotime, which the next process does not know, and Unix time in
@@ -135,7 +140,7 @@ func (s savedState) write(w io.Writer) error {
 	out.to = io.MultiWriter(buffer, out.sum)
 	out.line(stateLine{Header: &stateHeader{stateFormat, stateVersion}})
 	for _, n := range s {
-		out.line(stateLine{Namespace: &stateNamespace{n.name, n.newest, n.dropped}})
+		out.line(stateLine{Namespace: &stateNamespace{n.name, n.newest, n.dropped, renamed(n.places, userMark, "")}})
 		for i := range n.events {
 			out.event(&n.events[i])
 		}
@@ -186,11 +191,11 @@ func (w *stateWriter) client(c *savedClient) {
 	}
 	for _, room := range c.rooms {
 		if _, isUser := userOf(room.name); !isUser {
-			out.Rooms = append(out.Rooms, stateStay{Name: room.name, Since: room.since})
+			out.Rooms = append(out.Rooms, stateStay{Name: room.name, Since: room.since, Present: room.place()})
 		}
 	}
 	for _, room := range c.lapsed {
-		out.Lapsed = append(out.Lapsed, stateStay{room.name, room.since, room.until})
+		out.Lapsed = append(out.Lapsed, stateStay{Name: room.name, Since: room.since, Until: room.until})
 	}
 	for key, value := range c.values {
 		list := &out.Values
@@ -284,8 +289,14 @@ func (r *stateReader) namespace(in *stateNamespace) error {
 	case in.Newest < in.Dropped || in.Newest > 1<<62:
 		return errors.New("namespace: its numbers cannot be")
 	}
+	for room, places := range in.Presence {
+		if err := checkPlaces(room, places); err != nil {
+			return err
+		}
+	}
 	r.namespaces[in.Name], r.known = true, make(map[string]bool)
-	r.state = append(r.state, &savedNamespace{name: in.Name, newest: in.Newest, dropped: in.Dropped})
+	r.state = append(r.state, &savedNamespace{name: in.Name, newest: in.Newest, dropped: in.Dropped, read: r.clock.nano,
+		places: renamed(in.Presence, "", userMark)})
 	return nil
 }
 
@@ -337,7 +348,15 @@ func (r *stateReader) client(n *savedNamespace, in *stateClient) error {
 		if err := checkRoom(room, c.rooms); err != nil {
 			return err
 		}
-		c.rooms = append(c.rooms, stay{name: room.Name, since: room.Since})
+		at := stay{name: room.Name, since: room.Since}
+		if room.Present != nil {
+			e, err := room.Present.entry()
+			if err != nil {
+				return fmt.Errorf("client: %w", err)
+			}
+			at.present = &presentAs{entry: e}
+		}
+		c.rooms = append(c.rooms, at)
 	}
 	if in.User != "" {
 		if err := checkUserID(in.User); err != nil {

@@ -30,16 +30,22 @@ const stateHead = `{"state":{"format":"atrium recovery","version":1}}` + "\n"
 // exampleState is one of everything.
 func exampleState() savedState {
 	now := nanotime()
+	as := &presentAs{entry: &presenceEntry{"Ada", json.RawMessage("[1]")}}
 	e := keptEvent{number: 7, at: now, to: recipients{scoped: true, rooms: []string{"a", "b", userRoom("ü")}, except: []string{"c", userRoom("7")}, sender: "s"}}
 	e.form.encode(socketIOProtocol, newPacket(packetEvent, "/", "x", []byte(`"é"`)), []byte(`"7"`))
 	return savedState{
-		{name: "/", newest: 9, dropped: 3, events: []keptEvent{e}, clients: []savedClient{{
+		{name: "/", newest: 9, dropped: 3, events: []keptEvent{e}, places: examplePlaces(), clients: []savedClient{{
 			pid: strings.Repeat("p", pidLength), id: newSocketID("nodes"), start: 1, sent: 7, left: 8, until: now + int64(time.Minute), expiry: now + int64(time.Hour),
-			stays:  stays{rooms: []stay{{name: "a"}, {name: "b", since: 4}, {name: userRoom("ü")}}, lapsed: []lapsed{{stay{name: "c", since: 1}, 2}}, known: 5},
+			stays:  stays{rooms: []stay{{name: "a", present: as}, {name: "b", since: 4}, {name: userRoom("ü")}}, lapsed: []lapsed{{stay{name: "c", since: 1}, 2}}, known: 5},
 			values: map[string]savedValue{"k": {json: json.RawMessage(`{"a":1}`)}, "p": {json.RawMessage(`"x"`), true}},
 		}}},
 		{name: "/empty"},
 	}
+}
+
+func examplePlaces() map[string][]savedPlace {
+	place := savedPlace{newSocketID("nodes"), "Ada", json.RawMessage("[2]")}
+	return map[string][]savedPlace{"a": {place}, userMark: {place}}
 }
 
 // What is written is read as it was, but for times below a millisecond.
@@ -55,7 +61,10 @@ func TestRecoveryStateRoundTrip(t *testing.T) {
 	}
 	got, want := read[0], state[0]
 	near := cmp.Comparer(func(a, b int64) bool { return max(a, b)-min(a, b) < int64(10*time.Second) })
-	if diff := cmp.Diff(want.clients, got.clients, cmp.AllowUnexported(savedClient{}, stays{}, stay{}, lapsed{}, savedValue{}), near); diff != "" {
+	if diff := cmp.Diff(want.clients, got.clients, cmp.AllowUnexported(savedClient{}, stays{}, stay{}, lapsed{}, savedValue{}, presentAs{}, presenceEntry{}, eventRate{}), near); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(want.places, got.places); diff != "" {
 		t.Error(diff)
 	}
 	if e, w := got.events[0], want.events[0]; e.number != w.number || !bytes.Equal(e.form.whole, w.form.whole) || !bytes.Equal(e.form.payload, w.form.payload) ||
@@ -87,22 +96,30 @@ func TestRecoveryStateErrors(t *testing.T) {
 	client := func(more string) string {
 		return fmt.Sprintf(`{"client":{"pid":%q,"id":%q%s}}`+"\n", strings.Repeat("p", pidLength), id, more)
 	}
+	presence := func(info, room, id string) string {
+		return fmt.Sprintf(`{"namespace":{"name":"/","presence":{%s:[{"s":%q,"k":"k"%s}]}}}`+"\n", room, id, info)
+	}
 	for lines, want := range map[string]string{
 		client(""):                          "line 2: expected a namespace",
 		ns + `{}` + "\n":                    "line 3: expected a namespace, an event or a client",
 		ns + ns:                             "it is there twice",
 		`{"namespace":{"name":"x"}}` + "\n": "cannot be the name",
-		`{"namespace":{"name":"/","newest":1,"dropped":2}}` + "\n":         "its numbers cannot be",
-		ns + `{"event":{"n":6,` + packet + `}}` + "\n":                     "out of order",
-		ns + strings.Repeat(`{"event":{"n":2,`+packet+`}}`+"\n", 2):        "out of order",
-		ns + `{"event":{"n":2}}` + "\n":                                    "it is empty",
-		ns + `{"event":{"n":2,"attachments":["!"],` + packet + `}}` + "\n": "no base64",
-		ns + `{"client":{"pid":"x","id":"y"}}` + "\n":                      "no good id",
-		ns + client("") + client(""):                                       "no good id",
-		ns + client(`,"left":6`):                                           "its numbers cannot be",
-		ns + client(`,"rooms":[{"name":"b"},{"name":"a"}]`):                "no set of names",
-		ns + client(`,"rooms":[{"name":""}]`):                              "no set of names",
-		ns + client(`,"lapsed":[{"name":"`+id+`"}]`):                       "no set of names",
+		`{"namespace":{"name":"/","newest":1,"dropped":2}}` + "\n":             "its numbers cannot be",
+		ns + `{"event":{"n":6,` + packet + `}}` + "\n":                         "out of order",
+		ns + strings.Repeat(`{"event":{"n":2,`+packet+`}}`+"\n", 2):            "out of order",
+		ns + `{"event":{"n":2}}` + "\n":                                        "it is empty",
+		ns + `{"event":{"n":2,"attachments":["!"],` + packet + `}}` + "\n":     "no base64",
+		ns + `{"client":{"pid":"x","id":"y"}}` + "\n":                          "no good id",
+		ns + client("") + client(""):                                           "no good id",
+		ns + client(`,"left":6`):                                               "its numbers cannot be",
+		ns + client(`,"rooms":[{"name":"b"},{"name":"a"}]`):                    "no set of names",
+		ns + client(`,"rooms":[{"name":""}]`):                                  "no set of names",
+		ns + client(`,"lapsed":[{"name":"`+id+`"}]`):                           "no set of names",
+		ns + client(`,"rooms":[{"name":"a","present":{"k":"","i":1}}]`):        "client: presence: expected a key",
+		presence(`,"i":"`+strings.Repeat("x", maxPresenceInfo)+`"`, `"r"`, id): "namespace: presence: expected an info",
+		presence(`,"i":1`, `"r"`, "x"):                                         "its presence is of no socket",
+		presence(`,"i":1`, `"`+id+`"`, id):                                     "it has presence where there is no room",
+		presence(`,"i":1},{"s":"`+id+`","k":"k","i":1`, `""`, id):              "its presence is of no socket",
 	} {
 		if _, err := readState(bytes.NewReader(sealed([]byte(stateHead + lines)))); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", lines, err, want)

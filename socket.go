@@ -145,7 +145,7 @@ func (s *Socket) leaveRooms(rooms []string) (wake, slow bool) {
 	}
 	s.rooms = deleteNamed(s.rooms, rooms, func(m membership) {
 		if s.isConnected() {
-			s.ns.leave(s, m.room)
+			s.ns.leave(s, m.room, false)
 			w, tooSlow := s.ns.tellNobody(s, m.name)
 			wake, slow = wake || w, slow || tooSlow
 		}

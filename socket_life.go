@@ -306,9 +306,12 @@ func (s *Socket) leaveLocked(reason Reason) {
 		s.ns.hub.sessions.counters.leave(reason)
 		s.ns.exit(s)
 		s.releasePlace()
-		s.userLeft()
+		handedOver := s.handsOver(reason)
+		if !handedOver {
+			s.userLeft()
+		}
 		for i, m := range s.rooms {
-			s.ns.leave(s, m.room)
+			s.ns.leave(s, m.room, handedOver)
 			s.rooms[i].room = nil
 		}
 	}

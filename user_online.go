@@ -34,7 +34,8 @@ func (n *Namespace) OnUserOnline(f func(user string)) {
 //
 // It is called also for the users of a node that ends or is lost: a grace after its Shutdown, and
 // when it has not been heard of for 5 seconds; and for those of nodes that cannot be reached, as
-// long as that is so. It is not called for those who are online when this hub shuts down.
+// long as that is so. It is not called for those who are online when this hub shuts down; with
+// Recovery.Path the next hub is, for those who do not come back.
 func (n *Namespace) OnUserOffline(f func(user string)) {
 	n.mustStay("OnUserOffline")
 	n.registry.add("OnUserOffline", f == nil, func(r *functions[*Socket]) { r.onUserOffline = append(r.onUserOffline, f) })
@@ -50,7 +51,9 @@ func (n *Namespace) mustStay(method string) {
 
 // watchUsers begins to keep which users are online, those included that are there already.
 func (n *Namespace) watchUsers() {
-	n.presences.open(n, userMark, n.reportUsers)
+	p := n.presences.lock(n, userMark, n.reportUsers)
+	p.wake(after(p.options().Interval)) // a predecessor may have left some
+	p.mu.Unlock()
 	for _, s := range n.LocalSockets() {
 		s.mu.Lock()
 		if s.isConnected() { // or it has told by itself that it has left
