@@ -62,10 +62,12 @@ func (p *presenceState) set(node, socket string, e *presenceEntry) {
 		sockets = make(map[string]*presenceEntry)
 		p.nodes[node] = sockets
 	}
-	if before := sockets[socket]; before != nil && before.key != e.key {
-		p.keys[before.key] = slices.DeleteFunc(p.keys[before.key], func(s presenceSpot) bool { return s.of(node, socket) })
-		p.dirty[before.key] = struct{}{}
+	if before := sockets[socket]; before != nil {
 		p.bytes[node] -= before.size()
+		if before.key != e.key {
+			p.keys[before.key] = slices.DeleteFunc(p.keys[before.key], func(s presenceSpot) bool { return s.of(node, socket) })
+			p.dirty[before.key] = struct{}{}
+		}
 	}
 	sockets[socket] = e
 	p.bytes[node] += e.size()
