@@ -54,6 +54,8 @@ func TestRestartExample(t *testing.T) {
 	restart(1)
 	restart(2)
 	speech.quiet.Lock()
+	speakOn := sync.OnceFunc(speech.quiet.Unlock)
+	defer speakOn() // the speaker ends before the test does
 	last := int(speech.said.Load()) - 1
 	all.until(t, "hears the last", func(w witness) bool { return slices.Contains(w.Heard, last) })
 	for name, w := range all.notes() {
@@ -81,7 +83,7 @@ func TestRestartExample(t *testing.T) {
 	}
 
 	// A server that is killed leaves nothing to its successor. Everyone begins anew, at once.
-	speech.quiet.Unlock()
+	speakOn()
 	processes := serverProcess.FindAllStringSubmatch(s.stdout.String(), -1)
 	pid, _ := strconv.Atoi(processes[len(processes)-1][1])
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
