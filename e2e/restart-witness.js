@@ -53,7 +53,7 @@ globalThis.witnesses = {};
           send({ event: 'join', data: lobby, id: 1 });
         } else if (message.id === 1 && !message.error) noted.joined++;
         else if (message.event === 'said') noted.heard.push(Number(message.data.key));
-        else if (message.event !== 'rooms' && message.event !== 'people') noted.errors.push(data);
+        else if (message.event !== 'presence') noted.errors.push(data);
       };
       socket.onclose = ({ code }) => {
         noted.reasons.push(String(code));
