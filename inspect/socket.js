@@ -58,7 +58,9 @@ export class SocketDialog {
     }
   }
 
+  // The browser says a task later that the dialog is closed, and it may be open again by then.
   #closed() {
+    if ($('socket').open) return;
     this.#id = '';
     this.#feed.emit('unwatch');
   }
