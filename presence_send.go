@@ -368,7 +368,7 @@ func (p *presenceRoom) desert(now int64) {
 }
 
 // expireIdle removes the presence when nobody is there, and nobody was for as long as other nodes
-// may ask.
+// may ask, and no member waits for an answer.
 func (p *presenceRoom) expireIdle(now int64) {
 	s := &p.shared
 	switch {
@@ -380,6 +380,10 @@ func (p *presenceRoom) expireIdle(now int64) {
 	}
 	if until := s.idleSince + int64(presenceLinger); p.ns.hub.cluster != nil && now < until {
 		p.wake(until)
+		return
+	}
+	if len(p.fresh.asked) > 0 && p.ns.room(p.name) != nil {
+		p.wake(p.fresh.answerAt)
 		return
 	}
 	p.close()

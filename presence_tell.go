@@ -125,6 +125,7 @@ func (p *presenceRoom) deliver(n *presenceNotice, changes, whole []*message, d *
 	p.mu.Lock()
 	r := p.ns.room(p.name)
 	if r == nil {
+		clear(p.fresh.asked)
 		if len(p.fresh.entered) > 0 { // who is about to join
 			p.wake(after(p.options().Interval))
 		}

@@ -387,6 +387,30 @@ func TestPresenceIsAskedFor(t *testing.T) {
 	})
 }
 
+// Who has asked and waits for the answer gets it also if the last one who is there goes meanwhile.
+func TestPresenceAnswersWhenNobodyIsLeft(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{Presence: PresenceOptions{Grace: 50 * time.Millisecond}})
+		srv := serve(t, overPipe, h)
+		ada, see := watch(t, h, srv, "r", true), watch(t, h, srv, "r", true)
+		mustPresent(t, ada.socket, "r", "Ada", 1)
+		<-time.After(presenceTick)
+		see.want(t, "entered", "state", "=Ada")
+		see.send(`{"event":"presence","data":{"room":"r"}}`)
+		<-time.After(presenceTick)
+		see.want(t, "answered", "state", "=Ada")
+		see.send(`{"event":"presence","data":{"room":"r"}}`)
+		synctest.Wait()
+		ada.socket.Leave("r")
+		<-time.After(presenceAnswers)
+		see.want(t, "answered after the last one has gone", "-Ada", "state")
+		<-time.After(presenceAnswers)
+		if h.presences.find(h.Namespace, "r") != nil {
+			t.Error("the presence of nobody is kept")
+		}
+	})
+}
+
 // Who asks all the time is answered once a second, and still told of changes in order. Who enters
 // does not wait for that.
 func TestPresenceIsAskedForAgainAndAgain(t *testing.T) {
