@@ -210,10 +210,9 @@ func (n *Namespace) askPresence(s *Socket, e *Event) bool {
 	switch err := e.Bind(&asked); {
 	case err != nil:
 		e.ReplyError(err)
-	case !s.In(asked.Room):
+	case !n.tellWhole(s, asked.Room):
 		e.ReplyError(errNotInRoom(asked.Room))
 	default:
-		n.tellWhole(s, asked.Room)
 		e.finish()
 	}
 	return true

@@ -43,7 +43,7 @@ type presenceState struct {
 
 func newPresenceState() presenceState {
 	return presenceState{nodes: make(map[string]map[string]*presenceEntry), keys: make(map[string][]presenceSpot),
-		dirty: make(map[string]struct{}), bytes: make(map[string]int)}
+		told: []Present{}, dirty: make(map[string]struct{}), bytes: make(map[string]int)}
 }
 
 // presenceChange is the difference between what is true and what was told, by key.

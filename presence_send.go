@@ -164,19 +164,21 @@ func (n *Namespace) forsake(s *Socket, room string, handedOver bool) {
 	}
 }
 
-// tellWhole has a member of the room be told who is there. If the room has no presence it is told
-// that at once.
-func (n *Namespace) tellWhole(s *Socket, room string) {
-	if p := n.presences.find(n, room); p != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if !p.closed {
-			p.fresh.asked[s] = struct{}{}
-			p.wake(max(after(p.options().Interval), p.fresh.answerAt))
-			return
-		}
+// tellWhole has a member of the room be told who is there. It reports false if the socket is none.
+func (n *Namespace) tellWhole(s *Socket, room string) bool {
+	s.mu.Lock() // it does not leave meanwhile
+	defer s.mu.Unlock()
+	_, in := findNamed(s.rooms, room)
+	if _, isUser := userOf(room); !in || isUser {
+		return false
 	}
-	s.send(n.nobody(room, 0))
+	if s.isConnected() {
+		p := n.presences.lock(n, room, nil)
+		defer p.mu.Unlock()
+		p.fresh.asked[s] = struct{}{}
+		p.wake(max(after(p.options().Interval), p.fresh.answerAt))
+	}
+	return true
 }
 
 // nobody is the event that says that nobody is in the room.

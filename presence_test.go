@@ -387,6 +387,30 @@ func TestPresenceIsAskedFor(t *testing.T) {
 	})
 }
 
+// Who asks in a room without presence is told in turn, and costs nothing for long. Who has left is
+// told nothing.
+func TestPresenceIsAskedForWhereNobodyIs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		h.OnPresence(func(string, []Present, []Present) {})
+		srv := serve(t, overPipe, h)
+		w := watch(t, h, srv, "r", true)
+		w.send(`{"event":"presence","data":{"room":"r"}}`)
+		synctest.Wait()
+		w.want(t, "at once")
+		<-time.After(presenceTick)
+		w.want(t, "after an interval", "state")
+		<-time.After(presenceAnswers)
+		if h.presences.find(h.Namespace, "r") != nil {
+			t.Error("the presence of nobody is kept")
+		}
+		w.socket.Disconnect()
+		if !h.tellWhole(w.socket, "r") || h.presences.find(h.Namespace, "r") != nil {
+			t.Error("a socket that was disconnected is to be told")
+		}
+	})
+}
+
 // Who has asked and waits for the answer gets it also if the last one who is there goes meanwhile.
 func TestPresenceAnswersWhenNobodyIsLeft(t *testing.T) {
 	bubble(t, func(t *testing.T) {
