@@ -159,7 +159,8 @@ type Limits struct {
 	// Presence bounds the sockets that are present in a room, on all nodes: see Socket.Present. Of
 	// more, which may come all the same, the members are told only how many there are, until there
 	// are a tenth less than that again. So they are of those whose keys and infos take more than
-	// half of QueuedBytes, as a client that enters is sent all. Zero means 10,000.
+	// half of QueuedBytes, as a client that enters is sent all. Those who have gone, and may be
+	// back within PresenceOptions.Grace, count with them for both bounds. Zero means 10,000.
 	Presence int
 	// PresencePerSecond bounds how often a socket may call Present in a room, for long; after a
 	// pause it may twice as often. Beyond it Present returns an error. Zero means 10.

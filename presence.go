@@ -91,8 +91,7 @@ func (n *Namespace) PresenceCount(room string) int {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	count, _ := p.count()
-	return count
+	return p.count()
 }
 
 // OnPresence adds a function that is called on each node that has members of a room when keys come

@@ -37,8 +37,10 @@ type presenceState struct {
 	nodes map[string]map[string]*presenceEntry // those that have not gone, by node and socket id
 	keys  map[string][]presenceSpot
 	told  []Present           // what was told last, by key; it is replaced and not changed
-	dirty map[string]struct{} // the keys of which something else may be true now
+	dirty map[string]struct{} // the keys of which something else may be true now, or soon
 	bytes map[string]int      // what the sockets of each node take in a list, about
+
+	spots, spotBytes int // how many are in keys, those of who has gone included, and what they take
 }
 
 func newPresenceState() presenceState {
@@ -65,7 +67,7 @@ func (p *presenceState) set(node, socket string, e *presenceEntry) {
 	if before := sockets[socket]; before != nil {
 		p.bytes[node] -= before.size()
 		if before.key != e.key {
-			p.keys[before.key] = slices.DeleteFunc(p.keys[before.key], func(s presenceSpot) bool { return s.of(node, socket) })
+			p.drop(before.key, func(s *presenceSpot) bool { return s.of(node, socket) })
 			p.dirty[before.key] = struct{}{}
 		}
 	}
@@ -84,11 +86,27 @@ func (p *presenceState) set(node, socket string, e *presenceEntry) {
 	}
 	spot := presenceSpot{node: node, socket: socket, info: e.info}
 	if free >= 0 {
+		p.spotBytes += len(e.info) - len(spots[free].info)
 		spots[free] = spot
 	} else {
+		p.spots, p.spotBytes = p.spots+1, p.spotBytes+e.size()
 		p.keys[e.key] = append(spots, spot)
 	}
 	p.dirty[e.key] = struct{}{}
+}
+
+// drop takes their places from those of a key that have lost them.
+func (p *presenceState) drop(key string, lost func(*presenceSpot) bool) {
+	p.keys[key] = slices.DeleteFunc(p.keys[key], func(s presenceSpot) bool {
+		if !lost(&s) {
+			return false
+		}
+		p.spots, p.spotBytes = p.spots-1, p.spotBytes-(&presenceEntry{key, s.info}).size()
+		return true
+	})
+	if len(p.keys[key]) == 0 {
+		delete(p.keys, key)
+	}
 }
 
 // unset notes that a node's socket has gone. It keeps its place until then.
@@ -140,18 +158,21 @@ func (p *presenceState) replace(node string, sockets map[string]*presenceEntry, 
 // expire takes the places from those of a key that have lost them, and returns when the next one
 // loses its own; 0 if none will.
 func (p *presenceState) expire(key string, now int64) (next int64) {
-	spots := slices.DeleteFunc(p.keys[key], func(s presenceSpot) bool { return !s.holds(now) })
-	if len(spots) == 0 {
-		delete(p.keys, key)
-		return 0
-	}
-	p.keys[key] = spots
+	p.drop(key, func(s *presenceSpot) bool { return !s.holds(now) })
+	spots := p.keys[key]
 	for i := range spots {
 		if until := spots[i].until; until != 0 && (next == 0 || until < next) {
 			next = until
 		}
 	}
 	return next
+}
+
+// expireAll takes the places from all that have lost them: of who has gone the key is dirty.
+func (p *presenceState) expireAll(now int64) {
+	for key := range p.dirty {
+		p.expire(key, now)
+	}
 }
 
 // advance returns what has changed since it was told, in the order of the keys, and notes that it

@@ -258,9 +258,9 @@ func (p *presenceRoom) flush() {
 // advance notes what has changed, has the application told, and returns what the members are to be
 // told.
 func (p *presenceRoom) advance(now int64) presenceNotice {
-	n, bytes := p.count()
-	before := p.counted
-	p.counted = p.shared.unlisted > 0 || p.isTooMuch(n, bytes, before)
+	n, before := p.count(), p.counted
+	p.state.expireAll(now)
+	p.counted = p.shared.unlisted > 0 || p.isTooMuch(p.state.spots, p.state.spotBytes, before)
 	if before && !p.counted {
 		p.state.touchAll()
 	}
@@ -275,26 +275,25 @@ func (p *presenceRoom) advance(now int64) presenceNotice {
 	return p.notice(&change, n, now, before != p.counted)
 }
 
-// isTooMuch reports whether so many sockets, which take so many bytes, are too many for a list. If
+// isTooMuch reports whether so many places, which take so many bytes, are too many for a list. If
 // they were before, there must be a tenth less, so that it does not go back and forth. What no
 // member is told has no bound but that of connections.
-func (p *presenceRoom) isTooMuch(sockets, bytes int, before bool) bool {
+func (p *presenceRoom) isTooMuch(places, bytes int, before bool) bool {
 	limits := &p.ns.hub.options.Limits
 	most, mostBytes := limits.Presence, limits.QueuedBytes/2
 	if before {
 		most, mostBytes = most-most/10, mostBytes-mostBytes/10
 	}
-	return p.hidden == nil && (sockets > most || bytes > mostBytes)
+	return p.hidden == nil && (places > most || bytes > mostBytes)
 }
 
-// count returns how many sockets are present, and about how many bytes those take in a list that
-// are known.
-func (p *presenceRoom) count() (sockets, bytes int) {
-	sockets = p.shared.unlisted
-	for node, own := range p.state.nodes {
-		sockets, bytes = sockets+len(own), bytes+p.state.bytes[node]
+// count returns how many sockets are present.
+func (p *presenceRoom) count() int {
+	n := p.shared.unlisted
+	for _, own := range p.state.nodes {
+		n += len(own)
 	}
-	return sockets, bytes
+	return n
 }
 
 // report has the application told what has changed; the first time, all.
