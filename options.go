@@ -162,8 +162,10 @@ type Limits struct {
 	// half of QueuedBytes, as a client that enters is sent all. Those who have gone, and may be
 	// back within PresenceOptions.Grace, count with them for both bounds. Zero means 10,000.
 	Presence int
-	// PresencePerSecond bounds how often a socket may call Present in a room, for long; after a
-	// pause it may twice as often. Beyond it Present returns an error. Zero means 10.
+	// PresencePerSecond bounds how often Present may be called for a socket, in all its rooms
+	// together, for long. After a pause that of ten seconds may come at a time, so that a client
+	// which connects may be present in many rooms at once: 200 by the default. Beyond it Present
+	// returns an error. Zero means 20.
 	PresencePerSecond int
 
 	// InboxEvents bounds the events of one socket that were received and not yet handled. While
@@ -264,7 +266,7 @@ func (o Options) normalize() Options {
 		setDefault(&o.Limits.Rooms, 1000, "Limits.Rooms"),
 		setDefault(&o.Limits.SocketsPerUser, noBound, "Limits.SocketsPerUser"),
 		setDefault(&o.Limits.Presence, 10_000, "Limits.Presence"),
-		setDefault(&o.Limits.PresencePerSecond, 10, "Limits.PresencePerSecond"),
+		setDefault(&o.Limits.PresencePerSecond, 20, "Limits.PresencePerSecond"),
 		setDefault(&o.Limits.InboxEvents, 256, "Limits.InboxEvents"),
 		setDefault(&o.Limits.InboxBytes, 1<<20, "Limits.InboxBytes"),
 		setDefault(&o.Limits.EventsPerSecond, 0, "Limits.EventsPerSecond"),

@@ -22,7 +22,7 @@ func TestOptionsDefaults(t *testing.T) {
 			Rooms:                1000,
 			SocketsPerUser:       noBound,
 			Presence:             10_000,
-			PresencePerSecond:    10,
+			PresencePerSecond:    20,
 			InboxEvents:          256,
 			InboxBytes:           1 << 20,
 			Calls:                1000,

@@ -26,13 +26,10 @@ const (
 	// maxPresenceInfos bounds the infos of a key that are told. Each time one of them changes, all
 	// are told anew: with many guests under one key, that would be guests by guests by members.
 	maxPresenceInfos = 32
+	// presenceBurst is after how long a pause a socket may call Present most often at a time, in
+	// seconds of Limits.PresencePerSecond.
+	presenceBurst = 10
 )
-
-// presentAs is what a socket is in a room that it is in.
-type presentAs struct {
-	entry *presenceEntry // nil after Absent
-	rate  eventRate
-}
 
 // Present says that the socket is in the room as key, with info: a name, an avatar, what it is
 // doing, in at most 4 KB as JSON. No key means the socket's User. The socket must be in the room.
@@ -159,8 +156,12 @@ func (m member) present(room string, entry *presenceEntry) error {
 		if !in {
 			return errNotInRoom(room)
 		}
-		if err := s.rooms[i].becomes(entry, m.ns.hub); err != nil || !s.isConnected() {
+		if err := s.madeValues().mayPresent(entry, m.ns.hub); err != nil {
 			return err
+		}
+		s.rooms[i].present = entry
+		if !s.isConnected() {
+			return nil
 		}
 		m.ns.presences.used.Store(true)
 		if entry == nil {
@@ -173,27 +174,23 @@ func (m member) present(room string, entry *presenceEntry) error {
 		if !in {
 			return errNotInRoom(room)
 		}
-		return away.rooms[i].becomes(entry, m.ns.hub)
+		if err := away.values.mayPresent(entry, m.ns.hub); err != nil {
+			return err
+		}
+		away.rooms[i].present = entry
 	}
 	return nil
 }
 
-// becomes notes what the socket is in the room; nil if it is absent.
-func (s *stay) becomes(entry *presenceEntry, h *Hub) error {
-	if entry == nil {
-		if s.present != nil {
-			s.present.entry = nil
-		}
-		return nil
-	}
-	if s.present == nil {
-		s.present = new(presentAs)
-	}
+// mayPresent returns an error if the socket has been present as something new too often. To be
+// absent, as nil, is always allowed.
+func (v *values) mayPresent(entry *presenceEntry, h *Hub) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	rate := h.options.Limits.PresencePerSecond
-	if !s.present.rate.take(nanotime(), rate, 2*rate) {
-		return Errorf("presence: expected at most %d changes a second of one socket in a room", rate)
+	if entry != nil && !v.presents.take(nanotime(), rate, presenceBurst*min(rate, 1e8)) {
+		return Errorf("presence: expected at most %d changes a second of one socket", rate)
 	}
-	s.present.entry = entry
 	return nil
 }
 

@@ -34,10 +34,10 @@ func (s *savedPlace) entry() (*presenceEntry, error) { return newPresenceEntry(s
 
 // place returns what the client will be in the room; nil if it is not present there.
 func (s *stay) place() *savedPlace {
-	if s.present == nil || s.present.entry == nil {
+	if s.present == nil {
 		return nil
 	}
-	return &savedPlace{Key: s.present.entry.key, Info: s.present.entry.info}
+	return &savedPlace{Key: s.present.key, Info: s.present.info}
 }
 
 // checkPlaces checks the places in a room that were read; without a name it is who is online.

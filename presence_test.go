@@ -320,20 +320,6 @@ func TestPresenceRefuses(t *testing.T) {
 		<-time.After(presenceTick)
 		w.heard(t)
 
-		var err error
-		n := 0
-		for ; err == nil && n < 1000; n++ {
-			err = w.socket.Present("r", "me", n)
-		}
-		if err == nil || err.Error() != "presence: expected at most 10 changes a second of one socket in a room" || n != 21 {
-			t.Errorf("change %d: %v", n, err)
-		}
-		<-time.After(presenceTick)
-		if got := describe(h.Presence("r")); got != "me[19]" {
-			t.Error(got)
-		}
-		mustPresent(t, w.socket, "r", "me", "again")
-
 		w.socket.Disconnect()
 		if err := w.socket.Present("r", "me", 1); err != nil {
 			t.Error(err)
@@ -343,6 +329,47 @@ func TestPresenceRefuses(t *testing.T) {
 		if got := h.Presence("r"); got != nil {
 			t.Error(got)
 		}
+	})
+}
+
+// A socket may be present as something new so often, in all rooms and however often it joins them,
+// and in whatever way the client comes back.
+func TestPresenceRate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := newRecoveryHub(t, overPipe, Options{})
+		g := l.enter(t, "")
+		wantRefused := func(most int) {
+			t.Helper()
+			for i := range most + 1 {
+				room := fmt.Sprint("room ", i%2)
+				if err := g.socket.Join(room); err != nil {
+					t.Fatal(err)
+				}
+				err := g.socket.Present(room, "me", i)
+				if refused := err != nil; refused != (i == most) || refused && err.Error() != "presence: expected at most 20 changes a second of one socket" {
+					t.Fatalf("change %d of %d: %v", i, most, err)
+				}
+				if i < most-2 {
+					g.socket.Absent(room)
+					g.socket.Leave(room)
+				}
+			}
+		}
+		wantRefused(200)
+		<-time.After(time.Second)
+		wantRefused(20)
+		if got := describe(l.Presence("room 0")) + describe(l.Presence("room 1")); got != "me[18]me[19]" {
+			t.Error(got) // and not what was refused
+		}
+		l.cut(g)
+		if err := g.socket.Present("room 0", "me", "away"); err == nil {
+			t.Error("the client is away, and may be what it likes")
+		}
+		back := l.returns(t, g)
+		g.socket = back.socket
+		wantRefused(0)
+		<-time.After(time.Minute)
+		wantRefused(200)
 	})
 }
 

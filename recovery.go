@@ -142,8 +142,9 @@ type kept struct {
 // values are what the application has set on a socket. With Recovery all sockets that a client has
 // had by one id share them.
 type values struct {
-	mu    sync.Mutex     // guards:
-	byKey map[string]any // those of SetPublic as publicValue
+	mu       sync.Mutex     // guards:
+	byKey    map[string]any // those of SetPublic as publicValue
+	presents eventRate      // of Socket.Present
 }
 
 // keptEvent is an event and its recipients.

@@ -156,9 +156,7 @@ func (s *Socket) reenterLocked(k *kept, offset *string) (wake, slow, in bool) {
 // caller holds the locks, the recovery's and s.mu.
 func (s *Socket) keep(k *kept) {
 	s.kept = k
-	v := s.lockValues()
-	v.mu.Unlock()
-	k.values = v
+	k.values = s.madeValues()
 	if s.expiry != nil {
 		when := s.expiry.when
 		s.ns.hub.sessions.clock.stop(s.expiry)

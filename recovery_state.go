@@ -354,7 +354,7 @@ func (r *stateReader) client(n *savedNamespace, in *stateClient) error {
 			if err != nil {
 				return fmt.Errorf("client: %w", err)
 			}
-			at.present = &presentAs{entry: e}
+			at.present = e
 		}
 		c.rooms = append(c.rooms, at)
 	}

@@ -10,7 +10,7 @@ type stay struct {
 	name  string
 	since uint64 // the number of the last event before the socket joined; 0 if it was in from the start
 
-	present *presentAs // nil: Present was never called
+	present *presenceEntry // what Present has said; nil if the socket is absent
 }
 
 func (s stay) key() string { return s.name }

@@ -255,8 +255,8 @@ func (s *Socket) enterLocked() (wake, slow bool) {
 	s.userCame()
 	for i, m := range s.rooms {
 		s.rooms[i].room = s.ns.join(s, m.name)
-		if m.present != nil && m.present.entry != nil {
-			s.ns.present(s.id, m.name, m.present.entry)
+		if m.present != nil {
+			s.ns.present(s.id, m.name, m.present)
 		}
 	}
 	data := appendQuoted([]byte(`{"sid":`), s.id)

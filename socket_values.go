@@ -22,13 +22,18 @@ type restoredValue struct{ json json.RawMessage }
 // isNull reports whether it was nil, of whatever type.
 func (r *restoredValue) isNull() bool { return string(r.json) == "null" }
 
-// lockValues returns the socket's values, locked. They are made on first use.
-func (s *Socket) lockValues() *values {
-	v := s.values.Load()
-	if v == nil {
-		s.values.CompareAndSwap(nil, &values{byKey: make(map[string]any)})
-		v = s.values.Load()
+// madeValues returns the socket's values, which are made on first use.
+func (s *Socket) madeValues() *values {
+	if v := s.values.Load(); v != nil {
+		return v
 	}
+	s.values.CompareAndSwap(nil, &values{byKey: make(map[string]any)})
+	return s.values.Load()
+}
+
+// lockValues returns the socket's values, locked.
+func (s *Socket) lockValues() *values {
+	v := s.madeValues()
 	v.mu.Lock()
 	return v
 }
