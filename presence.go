@@ -177,7 +177,7 @@ func (m member) present(room string, entry *presenceEntry) error {
 		if err := away.values.mayPresent(entry, m.ns.hub); err != nil {
 			return err
 		}
-		away.rooms[i].present = entry
+		m.ns.recovery.resize(away, func() { away.rooms[i].present = entry })
 	}
 	return nil
 }

@@ -833,6 +833,56 @@ func TestPresenceRecovers(t *testing.T) {
 	})
 }
 
+// What a client that is away is present as is weighed: of too many the one that has been away
+// longest begins anew.
+func TestPresenceOfAwayIsBounded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := newRecoveryHub(t, overPipe, Options{Recovery: Recovery{MaxDisconnection: time.Minute, MaxBytes: 30 << 10}})
+		want := func(what string, away int, bytes int) {
+			t.Helper()
+			l.recovery.check(t)
+			r := l.recovery
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if len(r.away) != away || r.bytes < bytes {
+				t.Errorf("%s: %d are away, %d bytes", what, len(r.away), r.bytes)
+			}
+		}
+		leave := func() *recoveryClient {
+			g := l.enter(t, "")
+			for i := range 3 {
+				room := fmt.Sprint(i)
+				if err := g.socket.Join(room); err != nil {
+					t.Fatal(err)
+				}
+				mustPresent(t, g.socket, room, "me", strings.Repeat("x", 4000))
+			}
+			l.cut(g)
+			return g
+		}
+		leave()
+		want("one", 1, 12_000)
+		second := leave()
+		want("two", 2, 24_000)
+		third := leave()
+		want("the third is one too many", 2, 24_000)
+		for i := range 3 {
+			third.socket.Absent(fmt.Sprint(i))
+		}
+		want("it is absent", 2, 12_000)
+		leave()
+		want("so there is space", 3, 24_000)
+		mustPresent(t, third.socket, "0", "me", strings.Repeat("x", 4000))
+		mustPresent(t, third.socket, "1", "me", strings.Repeat("x", 4000))
+		want("it is present again", 2, 20_000)
+		l.returns(t, third)
+		if err := second.socket.Present("0", "me", 1); err != nil {
+			t.Error("who begins anew is nobody:", err)
+		}
+		want("one is back", 1, 12_000)
+	})
+}
+
 // returns has a client come back.
 func (l *recoveryHub) returns(t *testing.T, g *recoveryClient) *recoveryClient {
 	t.Helper()

@@ -39,10 +39,10 @@ type Recovery struct {
 	// costs nothing.
 	MaxDisconnection time.Duration
 	// MaxBytes bounds what is kept in each namespace, in bytes: events, and the rooms of those who
-	// are away, but not their values. Beyond it the oldest go first, and a client that needs them
-	// begins anew; so does one that has missed more than Limits.QueuedBytes. The namespaces that
-	// one OfFunc stands for have one bound together, and each drops its own oldest. Zero means 16
-	// MiB.
+	// are away with what they are present as there, but not their values. Beyond it the oldest go
+	// first, and a client that needs them begins anew; so does one that has missed more than
+	// Limits.QueuedBytes. The namespaces that one OfFunc stands for have one bound together, and
+	// each drops its own oldest. Zero means 16 MiB.
 	MaxBytes int
 
 	// Path names a file by which a restart keeps what Recovery keeps. At its end Shutdown writes to

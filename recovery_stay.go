@@ -90,6 +90,9 @@ func (k *kept) size() int {
 	n := keptOverhead
 	for _, room := range k.rooms {
 		n += len(room.name) + roomOverhead
+		if room.present != nil {
+			n += room.present.size()
+		}
 	}
 	for _, room := range k.lapsed {
 		n += len(room.name) + roomOverhead
