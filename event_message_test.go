@@ -96,7 +96,7 @@ func (f failingJSON) MarshalJSON() ([]byte, error) { return nil, f.err }
 // What cannot be encoded is named with its cause, and spoils no later message.
 func TestMessageThatCannotBeEncoded(t *testing.T) {
 	cause := errors.New("no JSON for this")
-	for _, arg := range []any{failingJSON{cause}, make(chan int), math.Inf(1), json.RawMessage("{"), json.RawMessage("1,2")} {
+	for _, arg := range []any{failingJSON{cause}, make(chan int), math.Inf(1), json.RawMessage("{"), json.RawMessage("1,2"), json.RawMessage("\"\xff\"")} {
 		_, err := newMessage("/", "e", []any{"fine", arg}, defaultMaxAttachments)
 		if err == nil || !strings.HasPrefix(err.Error(), `atrium: event "e": argument 2 cannot be encoded: `) {
 			t.Errorf("%T: %v", arg, err)

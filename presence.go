@@ -46,9 +46,9 @@ const (
 // says what it will be.
 //
 // The error is an *Error, of which nobody else notices anything: a key that is longer than 256
-// bytes or not UTF-8, or none for a socket without a user; an info that cannot be encoded, or is
-// too large; a room that the socket is not in; more changes than Limits.PresencePerSecond. After
-// the disconnect Present does nothing.
+// bytes or not UTF-8, or none for a socket without a user; an info that cannot be encoded, is too
+// large or not UTF-8; a room that the socket is not in; more changes than Limits.PresencePerSecond.
+// After the disconnect Present does nothing.
 func (s *Socket) Present(room, key string, info any) error {
 	if key == "" {
 		key = s.User()
@@ -128,6 +128,9 @@ func newPresenceEntry(key string, info any) (*presenceEntry, error) {
 	}
 	if len(b) > maxPresenceInfo {
 		return nil, Errorf("presence: expected an info of at most %d bytes as JSON, got %d", maxPresenceInfo, len(b))
+	}
+	if !utf8.Valid(b) { // encoding/json does not look into a json.RawMessage
+		return nil, Errorf("presence: expected an info in UTF-8, got %.300q", b)
 	}
 	return &presenceEntry{key, b}, nil
 }

@@ -307,6 +307,7 @@ func TestPresenceRefuses(t *testing.T) {
 			{"bytes", "r", "\xff", 1, `presence: expected a key in UTF-8, got "\xff"`},
 			{"a channel", "r", "k", make(chan int), "presence: expected an info that can be encoded as JSON: unsupported type: chan int"},
 			{"no JSON", "r", "k", json.RawMessage("{"), "presence: expected an info that can be encoded as JSON: error calling MarshalJSON for type json.RawMessage: unexpected end of JSON input"},
+			{"no text", "r", "k", json.RawMessage("\"\xff\""), `presence: expected an info in UTF-8, got "\"\xff\""`},
 			{"a large info", "r", "k", strings.Repeat("i", 4<<10), "presence: expected an info of at most 4096 bytes as JSON, got 4098"},
 			{"another room", "q", "k", 1, `presence: expected a room that the socket is in, got "q"`},
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 )
 
 // args are the arguments of an event or an acknowledgement, as JSON: in the same form for all
@@ -140,6 +141,9 @@ func (e *encoder) encode(values []any, maxAttachments int) (args, error) {
 		}
 		if err := e.json.Encode(v); err != nil {
 			return args{}, fmt.Errorf("argument %d cannot be encoded: %w", i+1, err)
+		}
+		if raw, is := v.(json.RawMessage); is && !utf8.Valid(raw) { // Encode does not look
+			return args{}, fmt.Errorf("argument %d cannot be encoded: it is not UTF-8", i+1)
 		}
 		e.Truncate(e.Len() - 1) // Encode's newline
 	}
