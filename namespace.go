@@ -183,8 +183,8 @@ func (n *Namespace) exit(s *Socket) {
 func (n *Namespace) join(s *Socket, name string) *room {
 	for {
 		r := n.room(name)
-		expected := n.expect(s, name, r == nil)
-		if r == nil {
+		expected, first := n.expect(s, name), r == nil
+		if first {
 			r = newRoom(n, name)
 			n.mu.Lock()
 			if existing := n.rooms[name]; existing != nil {
@@ -196,8 +196,8 @@ func (n *Namespace) join(s *Socket, name string) *room {
 			n.mu.Unlock()
 		}
 		if r.add(s) {
-			if !expected { // it may have begun meanwhile
-				n.expect(s, name, false)
+			if !expected && !n.expect(s, name) && first { // other nodes may know of somebody
+				n.askWhoIs(name)
 			}
 			return r
 		}

@@ -2,7 +2,6 @@ package atrium
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -36,9 +35,6 @@ type presenceShared struct {
 	blocks   map[string]*presenceBlock
 	unlisted int // the sockets of other nodes of which only the number is known
 
-	asks   map[string]struct{} // the nodes to ask; "" means all
-	asking bool                // fetch runs
-
 	deserted   bool  // it has had no members here for a grace: what other nodes say is ignored
 	emptySince int64 // nanotime when it lost its last member here; 0: it has some
 	idleSince  int64 // nanotime since which nobody is there; 0: somebody is
@@ -56,7 +52,8 @@ type presenceBlock struct {
 // presenceUpdate says what has changed with the entries of a node, or what they all are.
 type presenceUpdate struct {
 	Node    string           `json:"node,omitempty"` // set in answers
-	Version uint64           `json:"v"`              // 0 in an answer: it knows nothing of the room
+	Room    string           `json:"room,omitempty"` // set in answers
+	Version uint64           `json:"v"`              // 0 ends an answer
 	Count   int              `json:"n"`              // entries after it
 	Whole   bool             `json:"whole,omitempty"`
 	Silent  bool             `json:"silent,omitempty"` // it has no more than the count
@@ -151,7 +148,7 @@ func (p *presenceRoom) publish() {
 // whole returns the entries of this node, in parts that a broker takes.
 func (p *presenceRoom) whole() (parts []presenceUpdate) {
 	own := p.state.nodes[p.ns.hub.node]
-	u := presenceUpdate{Node: p.ns.hub.node, Version: p.shared.version, Count: len(own), Whole: true, Silent: p.shared.silent}
+	u := presenceUpdate{Node: p.ns.hub.node, Room: p.name, Version: p.shared.version, Count: len(own), Whole: true, Silent: p.shared.silent}
 	if !u.Silent {
 		size := 0
 		for socket, e := range own {
@@ -258,75 +255,8 @@ func (p *presenceRoom) forgetOthers(now int64) {
 
 // ask has a node asked for all that it has; all nodes if it is "".
 func (p *presenceRoom) ask(node string) {
-	s := &p.shared
-	if p.ns.hub.cluster == nil || p.closed {
-		return
-	}
-	if s.asks == nil {
-		s.asks = make(map[string]struct{})
-	}
-	s.asks[node] = struct{}{}
-	if !s.asking {
-		s.asking = true
-		go p.fetch()
-	}
-}
-
-// fetch asks the nodes that are to be asked. A question that is lost is asked again when the node
-// says which update was its last. It locks.
-func (p *presenceRoom) fetch() {
-	c := p.ns.hub.cluster
-	for {
-		p.mu.Lock()
-		asks := p.shared.asks
-		p.shared.asks = nil
-		if len(asks) == 0 || p.closed {
-			p.shared.asking = false
-			p.mu.Unlock()
-			return
-		}
-		p.mu.Unlock()
-		c.await(context.Background(), []string{p.topic()}) // what changes after the answer must come
-		if _, all := asks[""]; all {
-			asks = map[string]struct{}{"": {}}
-		}
-		others := c.others()
-		for node := range asks {
-			if len(others) > 0 && (node == "" || slices.Contains(others, node)) {
-				p.fetchFrom(node)
-			}
-		}
-	}
-}
-
-// fetchFrom asks a node, or all, and learns from what they answer. It locks.
-func (p *presenceRoom) fetchFrom(node string) {
-	c := p.ns.hub.cluster
-	ctx, cancel := context.WithTimeout(context.Background(), clusterWait)
-	defer cancel()
-	q := c.ask(node, &clusterMessage{kind: clusterPresenceWhole, namespace: p.ns.name, rooms: []string{p.name}})
-	values, _ := q.wait(ctx) // of who does not answer nothing is learned
-	whole := make(map[string]*presenceUpdate)
-	for _, part := range decodeAll[presenceUpdate](values) {
-		if before := whole[part.Node]; before == nil {
-			whole[part.Node] = &part
-		} else if before.Version == part.Version {
-			before.Set = append(before.Set, part.Set...)
-		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || p.shared.deserted {
-		return
-	}
-	for node, u := range whole {
-		switch {
-		case node == c.node:
-		case u.Version == 0:
-			p.forget(node, after(p.options().Grace))
-		case u.Silent || len(u.Set) == u.Count:
-			p.update(node, *u, nanotime())
-		}
+	if !p.closed {
+		p.ns.askNodes(p.name, node)
 	}
 }
 
@@ -382,19 +312,6 @@ func (h *Hub) presenceDigest(m *clusterMessage) {
 		}
 		p.mu.Unlock()
 	}
-}
-
-// answerPresence answers a node that asks for the entries of this one.
-func (h *Hub) answerPresence(q *clusterMessage) [][]byte {
-	parts := []presenceUpdate{{Node: h.node}}
-	if n := h.namespace(q.namespace); n != nil && len(q.rooms) == 1 {
-		if p := n.presences.find(n, q.rooms[0]); p != nil {
-			p.mu.Lock()
-			parts = p.whole()
-			p.mu.Unlock()
-		}
-	}
-	return encodeAll(parts)
 }
 
 // namespace returns the namespace of that name; nil if there is none.

@@ -511,6 +511,48 @@ func TestPresenceUpdatesInAnyOrder(t *testing.T) {
 	})
 }
 
+// Rooms of which no node knows cost a cluster little: their questions are gathered, and they get no
+// presence. Those of which one knows are found.
+func TestPresenceOfRoomsWithoutAny(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		m := newPresenceModel(t, 1, 2, Options{Limits: Limits{Rooms: 2000}, Timeouts: Timeouts{PingInterval: time.Hour}})
+		c, other := m.enter(m.nodes[0]), m.enter(m.nodes[1])
+		other.join(t, "a")
+		mustPresent(t, other.socket, "a", "Ada", 1)
+		<-time.After(time.Second)
+		n := m.nodes[0].Namespace
+		join := func(what string, leaves bool, most uint64) {
+			t.Helper()
+			before := asked(n.hub)
+			for i := range 1000 {
+				room := fmt.Sprint("chat-", i)
+				if err := c.socket.Join(room); err != nil {
+					t.Fatal(err)
+				}
+				if leaves {
+					c.socket.Leave(room)
+				}
+			}
+			<-time.After(time.Second)
+			if got, presences := asked(n.hub)-before, len(n.presenceRooms()); got > most || presences > 0 {
+				t.Errorf("1000 rooms %s: %d questions to all nodes, of at most %d, and %d presences", what, got, most, presences)
+			}
+		}
+		join("joined and left", true, 1)
+		join("joined", false, 5)
+		c.join(t, "a")
+		<-time.After(time.Second)
+		c.rooms["a"].want(t, "a room of which the other node knows", "state", "=Ada")
+	})
+}
+
+// asked returns how many questions a node has asked.
+func asked(h *Hub) uint64 {
+	h.cluster.mu.Lock()
+	defer h.cluster.mu.Unlock()
+	return h.cluster.requests.last
+}
+
 // Nodes that have lost each other find the same lists again within some seconds, however many rooms
 // there are and however long their names, by messages that every broker takes.
 func TestPresenceOfManyRooms(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 type presences struct {
 	used   atomic.Bool              // the application, or that of another node, uses presence here
 	byRoom map[string]*presenceRoom // guarded by Namespace.mu
+	asks   presenceAsks
 }
 
 // presenceRoom is the presence of one room, on a node that has members of it. It exists while
@@ -121,17 +122,10 @@ func (n *Namespace) absent(socket, room string) {
 	}
 }
 
-// expect has a socket that joins a room be told who is there; first reports whether the room has
-// had no member here. It returns whether there was anything to expect.
-func (n *Namespace) expect(s *Socket, room string, first bool) bool {
-	if !n.presences.used.Load() {
-		return false
-	}
+// expect has a socket that joins a room be told who is there. It returns whether the room has a
+// presence.
+func (n *Namespace) expect(s *Socket, room string) bool {
 	p := n.presences.find(n, room)
-	_, isUser := userOf(room)
-	if p == nil && first && n.hub.cluster != nil && !isUser { // other nodes may know of somebody
-		p = n.presences.open(n, room, nil)
-	}
 	if p == nil {
 		return false
 	}

@@ -559,7 +559,7 @@ func TestPresenceFlushBeforeJoin(t *testing.T) {
 		synctest.Wait()
 
 		p, r := h.presences.find(h.Namespace, "room"), h.room("room")
-		h.Namespace.expect(comes.Socket, "room", false)
+		h.Namespace.expect(comes.Socket, "room")
 		p.timer.Stop() // it calls flush, and then is not set
 		p.flush()
 		r.add(comes.Socket)
