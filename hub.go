@@ -116,9 +116,9 @@ func (h *Hub) establish(name string, like *Namespace) *Namespace {
 
 // OfFunc returns a namespace that stands for many: what is registered with it holds in every
 // namespace whose name match accepts and that no call of Of has named. Such a namespace comes into
-// being with its first socket, has rooms of its own and goes with its last socket; Socket.Namespace
-// returns it. The namespace that OfFunc returns has no sockets itself, and what is emitted to it
-// reaches nobody. One client is in at most 100 namespaces.
+// being with its first socket, has rooms of its own and goes with its last socket, or a moment after
+// it (PresenceOptions.Grace); Socket.Namespace returns it. The namespace that OfFunc returns has no
+// sockets itself, and what is emitted to it reaches nobody. One client is in at most 100 namespaces.
 //
 // match runs for each client that asks for such a name, in any goroutine; if it panics, the client
 // is refused. A regular expression's MatchString is one:
@@ -170,7 +170,7 @@ func (h *Hub) matches(p pattern, name string) bool {
 	return matched
 }
 
-// retain counts a socket of the namespace of that name; it returns nil if there is none.
+// retain counts a holder of the namespace of that name; it returns nil if there is none.
 func (h *Hub) retain(name string) *Namespace {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -181,7 +181,7 @@ func (h *Hub) retain(name string) *Namespace {
 	return n
 }
 
-// release undoes retain. A namespace of OfFunc goes with its last socket, though not while a
+// release undoes retain. A namespace of OfFunc goes with its last holder, though not while a
 // predecessor of the hub may hand over clients that need its events.
 func (h *Hub) release(n *Namespace) {
 	h.mu.Lock()

@@ -32,7 +32,7 @@ type Namespace struct {
 	recovery  *recovery // nil: off
 	presences presences
 	named     atomic.Bool // by a call of Of; otherwise it is an OfFunc's
-	refs      int         // the sockets, and one for Of: at zero the namespace goes; guarded by the hub's lock
+	refs      int         // the sockets, the presences, and one for Of: at zero the namespace goes; guarded by the hub's lock
 }
 
 // newNamespace makes a namespace. It shares the registered functions and the bound of Recovery with

@@ -262,9 +262,13 @@ func (p *presenceRoom) ask(node string) {
 
 // presence implements clusterHost: it handles an update of another node.
 func (h *Hub) presence(m *clusterMessage) {
+	n := h.retain(m.namespace)
+	if n == nil {
+		return
+	}
+	defer h.release(n)
 	var u presenceUpdate
-	n := h.namespace(m.namespace)
-	if n == nil || len(m.rooms) != 1 || json.Unmarshal(m.args.json, &u) != nil {
+	if len(m.rooms) != 1 || json.Unmarshal(m.args.json, &u) != nil {
 		return
 	}
 	if p := n.presenceOf(m.rooms[0]); p != nil {
@@ -289,9 +293,13 @@ func (n *Namespace) presenceOf(room string) *presenceRoom {
 // presenceDigest implements clusterHost: it compares what another node says of its updates with
 // what is known here.
 func (h *Hub) presenceDigest(m *clusterMessage) {
+	n := h.retain(m.namespace)
+	if n == nil {
+		return
+	}
+	defer h.release(n)
 	var versions []uint64
-	n := h.namespace(m.namespace)
-	if n == nil || json.Unmarshal(m.args.json, &versions) != nil || len(versions) != len(m.rooms) {
+	if json.Unmarshal(m.args.json, &versions) != nil || len(versions) != len(m.rooms) {
 		return
 	}
 	now := nanotime()

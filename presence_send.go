@@ -49,7 +49,8 @@ func (ps *presences) find(n *Namespace, room string) *presenceRoom {
 	return ps.byRoom[room]
 }
 
-// open returns the presence of a room, which it makes if there is none.
+// open returns the presence of a room, which it makes if there is none. The caller holds the
+// namespace, and the presence does until it is closed: who comes back within the grace finds both.
 func (ps *presences) open(n *Namespace, room string, hidden func(joined, left []Present)) *presenceRoom {
 	ps.used.Store(true)
 	if p := ps.find(n, room); p != nil {
@@ -68,7 +69,9 @@ func (ps *presences) open(n *Namespace, room string, hidden func(joined, left []
 	}
 	ps.byRoom[room] = p
 	n.mu.Unlock()
+	n.hub.retain(n.name)
 	p.share()
+	p.wake(after(p.options().Interval)) // it is to end, also if nobody comes
 	return p
 }
 
@@ -397,4 +400,5 @@ func (p *presenceRoom) close() {
 	delete(p.ns.presences.byRoom, p.name)
 	p.ns.mu.Unlock()
 	p.unshare()
+	p.ns.hub.release(p.ns)
 }

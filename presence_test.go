@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -779,6 +780,72 @@ func TestPresenceReports(t *testing.T) {
 		goOn <- struct{}{}
 		want("r +Eve[2] -")
 	})
+}
+
+// presentInAll has whoever comes to a namespace of an OfFunc be present there, in the room "r", and
+// returns what OnPresence is told.
+func presentInAll(h *Hub) (told chan string) {
+	like := h.OfFunc(func(string) bool { return true })
+	told = make(chan string, 10)
+	like.OnPresence(func(_ string, joined, left []Present) { told <- fmt.Sprint("+", keysOf(joined), " -", keysOf(left)) })
+	like.Use(func(s *Socket) error { return errors.Join(s.Join("r"), s.Present("r", "Ada", 1)) })
+	return told
+}
+
+// wantTold checks what OnPresence was told since the last call.
+func wantTold(t *testing.T, told chan string, when string, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	var got []string
+	for len(told) > 0 {
+		got = append(got, <-told)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s: %s", when, diff)
+	}
+}
+
+// A namespace of OfFunc lives until the grace of who was the last there ends, and a page may be
+// loaded anew. Then it goes, though other nodes have it.
+func TestPresenceOfFunc(t *testing.T) {
+	for _, nodes := range []int{1, 2} {
+		bubble(t, func(t *testing.T) {
+			linger := 3 * time.Second
+			var options Options
+			if nodes > 1 {
+				linger += presenceLinger
+				options.Bus = new(MemoryBus)
+			}
+			h := newHub(t, options)
+			told, srv := presentInAll(h), serve(t, overPipe, h)
+			first := srv.socketIO(t)
+			first.join("/x")
+			<-time.After(presenceTick)
+			wantTold(t, told, "the first", "+[Ada] -[]")
+			n := h.namespace("/x")
+			if nodes > 1 {
+				other := newHub(t, options)
+				presentInAll(other)
+				serve(t, overPipe, other).socketIO(t).join("/x")
+			}
+
+			first.CloseNow()
+			<-time.After(time.Second)
+			again := srv.socketIO(t)
+			again.join("/x")
+			<-time.After(5 * time.Second)
+			wantTold(t, told, "a page loaded anew")
+			if h.namespace("/x") != n || n.PresenceCount("r") != nodes {
+				t.Errorf("it is another namespace, or %d are there", n.PresenceCount("r"))
+			}
+			again.CloseNow()
+			<-time.After(linger)
+			wantTold(t, told, "the last has gone", "+[] -[Ada]")
+			if h.namespace("/x") != nil {
+				t.Error("the namespace is still there")
+			}
+		})
+	}
 }
 
 func join(t *testing.T, w *watcher, room string) *Socket {

@@ -33,11 +33,12 @@ func (h *Hub) handOver(ctx context.Context) error {
 
 // save is handOver without the OnExpire functions.
 func (h *Hub) save(ctx context.Context) error {
-	places := h.endPresence()
+	namespaces := h.withRecovery()
+	places := h.endPresence() // with which some of them go
 	failed := h.giveUpLock(ctx)
 	var left savedState
 	var saved []saving
-	for _, n := range h.withRecovery() {
+	for _, n := range namespaces {
 		one, clients := n.recovery.surrender()
 		one.places = places[n]
 		if h.options.Recovery.saves() && failed == nil {
