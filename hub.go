@@ -116,9 +116,9 @@ func (h *Hub) establish(name string, like *Namespace) *Namespace {
 
 // OfFunc returns a namespace that stands for many: what is registered with it holds in every
 // namespace whose name match accepts and that no call of Of has named. Such a namespace comes into
-// being with its first socket, has rooms of its own and goes with its last socket, or a moment after
-// it (PresenceOptions.Grace); Socket.Namespace returns it. The namespace that OfFunc returns has no
-// sockets itself, and what is emitted to it reaches nobody. One client is in at most 100 namespaces.
+// being with its first socket, has rooms of its own and goes with its last socket, with presence
+// some seconds later; Socket.Namespace returns it. The namespace that OfFunc returns has no sockets
+// itself, and what is emitted to it reaches nobody. One client is in at most 100 namespaces.
 //
 // match runs for each client that asks for such a name, in any goroutine; if it panics, the client
 // is refused. A regular expression's MatchString is one:
