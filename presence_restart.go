@@ -169,18 +169,12 @@ func (p *presenceRoom) endHold(now int64) {
 }
 
 // until returns the nanotime at which a socket that goes now loses its place. While the hub shuts
-// down that is left to its successor, if it has one.
+// down nobody loses it: they are with the hub that comes after, or on another node, soon.
 func (p *presenceRoom) until() int64 {
-	if p.isHandedOver() {
+	if p.ns.hub.isClosing() {
 		return endless
 	}
 	return after(p.options().Grace)
-}
-
-// isHandedOver reports whether the hub shuts down, and has a successor.
-func (p *presenceRoom) isHandedOver() bool {
-	h := p.ns.hub
-	return h.options.Recovery.saves() && h.isClosing()
 }
 
 // handsOver reports whether the socket, which is about to leave for the reason, is to come back to

@@ -350,7 +350,7 @@ func (p *presenceRoom) desert(now int64) {
 	s := &p.shared
 	switch {
 	case p.hidden != nil || s.deserted:
-	case p.ns.room(p.name) != nil || len(p.held.sockets) > 0 || p.isHandedOver():
+	case p.ns.room(p.name) != nil || len(p.held.sockets) > 0 || p.ns.hub.isClosing():
 		s.emptySince = 0
 	case s.emptySince == 0:
 		s.emptySince = now

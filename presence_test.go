@@ -786,9 +786,14 @@ func TestPresenceReports(t *testing.T) {
 // returns what OnPresence is told.
 func presentInAll(h *Hub) (told chan string) {
 	like := h.OfFunc(func(string) bool { return true })
-	told = make(chan string, 10)
-	like.OnPresence(func(_ string, joined, left []Present) { told <- fmt.Sprint("+", keysOf(joined), " -", keysOf(left)) })
 	like.Use(func(s *Socket) error { return errors.Join(s.Join("r"), s.Present("r", "Ada", 1)) })
+	return tellPresence(like)
+}
+
+// tellPresence returns what OnPresence is told.
+func tellPresence(n *Namespace) (told chan string) {
+	told = make(chan string, 10)
+	n.OnPresence(func(_ string, joined, left []Present) { told <- fmt.Sprint("+", keysOf(joined), " -", keysOf(left)) })
 	return told
 }
 

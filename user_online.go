@@ -34,8 +34,8 @@ func (n *Namespace) OnUserOnline(f func(user string)) {
 //
 // It is called also for the users of a node that ends or is lost: a grace after its Shutdown, and
 // when it has not been heard of for 5 seconds; and for those of nodes that cannot be reached, as
-// long as that is so. It is not called for those who are online when this hub shuts down; with
-// Recovery.Path the next hub is, for those who do not come back.
+// long as that is so. It is not called for those who are online when this hub's Shutdown begins,
+// whenever they go; with Recovery.Path that of the next hub is, for those who do not come back.
 func (n *Namespace) OnUserOffline(f func(user string)) {
 	n.mustStay("OnUserOffline")
 	n.registry.add("OnUserOffline", f == nil, func(r *functions[*Socket]) { r.onUserOffline = append(r.onUserOffline, f) })

@@ -1,6 +1,7 @@
 package atrium
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -220,6 +221,58 @@ func TestUserOnlineOnNodes(t *testing.T) {
 				<-time.After(limit)
 				want("a node less", "-Ada")
 			})
+		})
+	}
+}
+
+// Who goes while Shutdown waits for others is not told of: they were online when it began.
+func TestUserOnlineWhileShuttingDown(t *testing.T) {
+	for _, nodes := range []int{1, 2} {
+		bubble(t, func(t *testing.T) {
+			options := Options{Bus: new(MemoryBus)}
+			if nodes == 1 {
+				options.Bus = nil
+			}
+			h := newHub(t, options)
+			var others *onlineLog
+			if nodes > 1 {
+				others = newOnlineLog(newHub(t, options))
+			}
+			useUsers(h)
+			h.Use(func(s *Socket) error { return errors.Join(s.Join("r"), s.Present("r", "", 1)) })
+			told := tellPresence(h.Namespace)
+			goOn := make(chan struct{})
+			On(h, "slow", func(s *Socket, _ any) error { s.Leave("r"); <-goOn; return nil })
+			srv := serve(t, overPipe, h)
+			online := newOnlineLog(h)
+			goes, stays, before := srv.connect(t, userAuth("goes")), srv.connect(t, userAuth("stays")), srv.connect(t, userAuth("before"))
+			for _, c := range []*client{goes, stays, before} {
+				c.socket(h)
+			}
+			<-time.After(presenceTick)
+			online.want(t, "all", "+before", "+goes", "+stays")
+			wantTold(t, told, "all", "+[before goes stays] -[]")
+			before.CloseNow()
+			synctest.Wait()
+
+			stays.send(`{"event":"slow"}`)
+			go goes.listen()
+			go stays.listen()
+			ended := make(chan error, 1)
+			go func() { ended <- h.Shutdown(t.Context()) }()
+			<-time.After(20 * time.Second)
+			online.want(t, "who has gone before", "-before")
+			wantTold(t, told, "who has gone before", "+[] -[before]")
+			if others != nil {
+				others.want(t, "on the other node", "+before", "+goes", "+stays", "-before", "-goes")
+			}
+			close(goOn)
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			<-time.After(time.Minute)
+			online.want(t, "after Shutdown")
+			wantTold(t, told, "after Shutdown")
 		})
 	}
 }
