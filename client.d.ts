@@ -185,7 +185,9 @@ export interface Socket<In = Events, Out = Events> {
 
   /**
    * Who is in a room: a list that an Atrium hub keeps up to date, as long as this socket is in the room; empty until it
-   * has joined. Call it once for a room. It uses the event "presence".
+   * has joined. It uses the event "presence", by which it also asks the hub: when it is made, whenever the socket is
+   * connected, after what the handlers of "connect" have sent, and when a change is missing. A server that does not answer
+   * leaves it empty.
    */
   presence<Info = any>(room: string): Presence<Info>;
 

@@ -119,17 +119,21 @@ class Socket {
   presence(room) {
     const infos = new Map();
     let version; // undefined: all is to come
-    const forget = () => { version = undefined; };
+    let asked; // for it, on this connection; other servers do not answer
+    const forget = () => { asked = version = undefined; };
     const ask = () => {
-      forget();
-      this.call('presence', { room }).catch(() => {}); // we are not in the room: we are told all when we are
+      version = undefined;
+      asked ||= this.emit('presence', { room });
+    };
+    const enter = async () => {
+      await 0; // what joins the room goes first
+      if (this.state === 'open') ask();
     };
     const take = ({ room: of, version: next, state, part, parts, count, joined = [], changed = [], left = [] } = {}) => {
       if (of !== room) return;
       if (state || count >= 0) {
         if (!part) infos.clear();
-      } else if (version === undefined) {
-        return;
+        asked = false;
       } else if (next !== version + 1) {
         ask();
         return;
@@ -142,9 +146,9 @@ class Socket {
       presence.list = [...infos].map(([key, infos]) => ({ key, infos })).sort((a, b) => (a.key < b.key ? -1 : 1));
       presence.onchange?.(presence.list);
     };
-    const presence = { list: [], count: 0, onchange: undefined, close: () => this.off('presence', take).off('disconnect', forget) };
-    this.on('presence', take).on('disconnect', forget);
-    if (this.state === 'open') ask();
+    const presence = { list: [], count: 0, onchange: undefined, close: () => this.off('presence', take).off('connect', enter).off('disconnect', forget) };
+    this.on('presence', take).on('connect', enter).on('disconnect', forget);
+    enter();
     return presence;
   }
 

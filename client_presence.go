@@ -1,7 +1,6 @@
 package atrium
 
 import (
-	"context"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -17,10 +16,10 @@ type ClientPresence struct {
 	known  atomic.Pointer[knownPresence]
 	change atomic.Pointer[func([]Present)]
 
-	// Used by the client's handlers alone, which run one at a time.
+	// Used where the client's handlers run, one at a time.
 	infos   map[string][]json.RawMessage
-	version uint64
-	asked   bool // the state is to come: changes are ignored until then
+	version uint64 // of the latest event; 0: the state is to come, and changes are ignored until then
+	asked   bool   // the hub was asked for it on this connection
 }
 
 // knownPresence is what a ClientPresence tells.
@@ -31,16 +30,18 @@ type knownPresence struct {
 
 // Presence returns who is in a room: a list that the hub keeps up to date, without a handler. The
 // hub tells those who are in the room, so that the list is empty until the client has joined it,
-// and when it has left. Call Presence once for a room; one that is called after the join asks for
-// the list.
+// and when it has left. The list asks the hub who is there when the client is connected, after the
+// functions of OnConnect, which may join the room, when Presence is called later than that, and
+// when it has missed a change. A server that is no hub does not answer: the list stays empty.
 func (c *Client) Presence(room string) *ClientPresence {
-	p := &ClientPresence{client: c, room: room, asked: true}
+	p := &ClientPresence{client: c, room: room, infos: make(map[string][]json.RawMessage)}
 	p.known.Store(new(knownPresence))
-	c.registry.add("Presence", false, func(r *functions[*Client]) { r.watch = append(r.watch, p.take) })
-	c.OnDisconnect(func(*Client, Reason) { p.asked = true }) // the hub tells all when it has let us in
-	if c.State() == StateOpen {
-		go p.ask()
-	}
+	c.registry.update(func(r *functions[*Client]) { r.watch = append(r.watch, p) })
+	c.inbox.put(c.note("Presence", func(*functions[*Client]) { // bounded by the presences
+		if c.State() == StateOpen {
+			p.ask()
+		}
+	}))
 	return p
 }
 
@@ -61,11 +62,18 @@ func (p *ClientPresence) OnChange(f func([]Present)) {
 	p.change.Store(&f)
 }
 
-// ask asks the hub for all. It refuses if the client is not in the room, which is told all when it
-// is.
+// ask asks the hub for all, unless it was asked. The answer is an event like the others, so that a
+// server that gives none is waited for by nobody. If the question cannot be sent, the next change
+// is one more reason to ask.
 func (p *ClientPresence) ask() {
-	p.client.call(context.Background(), presenceEventName, []any{map[string]string{"room": p.room}})
+	p.version = 0
+	if !p.asked {
+		p.asked = p.client.Emit(presenceEventName, map[string]string{"room": p.room}) == nil
+	}
 }
+
+// forget has the list ask when the client is connected again.
+func (p *ClientPresence) forget() { p.version, p.asked = 0, false }
 
 // take handles an event named presence.
 func (p *ClientPresence) take(data []json.RawMessage) {
@@ -78,12 +86,9 @@ func (p *ClientPresence) take(data []json.RawMessage) {
 		if e.Part == 0 {
 			p.infos = make(map[string][]json.RawMessage)
 		}
-		p.version, p.asked = e.Version, false
-	case p.asked:
-		return
-	case e.Version != p.version+1:
-		p.asked = true
-		go p.ask()
+		p.asked = false
+	case p.version == 0 || e.Version != p.version+1:
+		p.ask()
 		return
 	}
 	p.version = e.Version
@@ -119,8 +124,20 @@ func (c *Client) watch(e *Event) bool {
 		return false
 	}
 	data := e.Args()
-	for _, take := range watchers {
-		take(data)
+	for _, p := range watchers {
+		p.take(data)
 	}
 	return true
+}
+
+// tellWatchers has f called with each ClientPresence, behind what was queued for the handlers.
+func (c *Client) tellWatchers(f func(*ClientPresence)) {
+	if len(c.registry.current.Load().watch) == 0 { // one that is made now asks by itself
+		return
+	}
+	c.tell("Presence", func(r *functions[*Client]) {
+		for _, p := range r.watch {
+			f(p)
+		}
+	})
 }

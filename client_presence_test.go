@@ -6,7 +6,97 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
+
+// A client that only looks on has the truth after its connection broke: when everybody has left
+// meanwhile, when it is not joined to the room again, and when the hub knows of no presence. Who is
+// in the room again is told once.
+func TestClientPresenceAsksWhenConnected(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{Presence: PresenceOptions{Grace: time.Millisecond}})
+		srv := serve(t, overPipe, h)
+		joins := true
+		On(h, "join", func(s *Socket, room string) error {
+			if !joins {
+				return nil
+			}
+			return s.Join(room)
+		})
+		ada := watch(t, h, srv, "r", true)
+		mustPresent(t, ada.socket, "r", "Ada", 1)
+		<-time.After(presenceTick)
+
+		c := clientOf(srv, ClientOptions{CallRetries: 3})
+		defer c.Close()
+		p := c.Presence("r")
+		var told []string
+		p.OnChange(func(list []Present) { told = append(told, describe(list)) })
+		c.OnConnect(func(c *Client) { c.Emit("join", "r") }) // after Presence
+		want := func(what string, lists ...string) {
+			t.Helper()
+			<-time.After(10 * time.Second)
+			if diff := cmp.Diff(lists, told); diff != "" || describe(p.List()) != lists[len(lists)-1] {
+				t.Errorf("%s: %v, the list is %s", what, diff, describe(p.List()))
+			}
+			told = nil
+		}
+		cut := func() { h.Namespace.socket(c.ID()).session.closeNow() }
+		mustConnect(t, c)
+		want("connected", "Ada[1]")
+		cut()
+		want("again", "Ada[1]")
+		cut()
+		ada.socket.Leave("r")
+		want("everybody has left", "")
+		join(t, ada, "r")
+		mustPresent(t, ada.socket, "r", "Ada", 2)
+		want("somebody is there", "Ada[2]")
+		joins = false
+		cut()
+		want("not in the room", "")
+		joins = true
+		cut()
+		want("in the room", "Ada[2]")
+		joins = false
+		cut()
+		h.presences.used.Store(false) // as in a hub that has just started
+		want("of no presence", "")
+	})
+}
+
+// A server that does not know the event is asked once for each connection, and nothing waits for
+// its answer.
+func TestClientPresenceElsewhere(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		srv := serve(t, overPipe, h)
+		var asked int
+		h.HandleAny(func(e *Event) { // as a server that ignores what it does not know
+			if e.Name() == "presence" {
+				asked++
+			}
+		})
+		c := clientOf(srv, ClientOptions{CallRetries: 3})
+		defer c.Close()
+		p := c.Presence("r")
+		mustConnect(t, c)
+		for i := range 3 {
+			<-time.After(time.Minute)
+			if asked != i+1 || len(p.List()) != 0 || c.queue.calls != nil || c.reading.calls.Load() != 0 {
+				t.Error(i, asked, p.List(), c.queue.calls, c.reading.calls.Load())
+			}
+			h.Namespace.socket(c.ID()).session.closeNow()
+		}
+	})
+}
+
+// clientOf returns a Client of the server, in the bubble.
+func clientOf(srv *server, options ClientOptions) *Client {
+	options.Dial.DialContext = func(context.Context, string, string) (net.Conn, error) { return srv.kind.dial(srv.listener) }
+	return NewClient("http://example.com/", options)
+}
 
 // A Client keeps who is in a room: from before it has joined and from after, over a gap in what it
 // was told, and over a connection that broke.

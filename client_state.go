@@ -47,6 +47,7 @@ func (c *Client) attach(l *link, id, pid string) bool {
 			f(c)
 		}
 	})
+	c.tellWatchers((*ClientPresence).ask) // after what OnConnect's functions have sent to join rooms
 	return true
 }
 
@@ -101,6 +102,7 @@ func (c *Client) detach(l *link) {
 			f(c, reason)
 		}
 	})
+	c.tellWatchers((*ClientPresence).forget)
 	if again {
 		go c.reconnect(ctx)
 	}

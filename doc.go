@@ -109,10 +109,11 @@
 // in which joined and changed are as state: keys, each with the infos of its sockets. What there is
 // none of is left out. A long state is sent in parts, with "part":0,"parts":3 and so on. The
 // version of a change is that of the event before it and 1 more. A client that has missed one sends
-// {"event":"presence","data":{"room":"r"}} and is told all, if it is in the room; so does one that
-// asks late. Those who ask are answered once a second. One that leaves the room is told that nobody
-// is there. [Client.Presence] and presence in client.js do all that. An application that uses
-// presence should give no event of its own that name; if it handles one, the hub does not answer.
+// {"event":"presence","data":{"room":"r"}} and is told all; so does one that comes late, or back:
+// it may not be in the room any more. The members who ask are answered once a second. Who is not in
+// the room, or leaves it, is told that nobody is there. [Client.Presence] and presence in client.js
+// do all that. An application that uses presence should give no event of its own that name; if it
+// handles one, the hub does not answer.
 //
 // # Guarantees
 //

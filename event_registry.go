@@ -40,7 +40,7 @@ type functions[S any] struct {
 	onState        []func(S, State)
 	onEmit         []func(event string, args []json.RawMessage)
 	onPresence     []func(room string, joined, left []Present)
-	watch          []func(data []json.RawMessage) // ClientPresence
+	watch          []*ClientPresence
 	onUserOnline   []func(user string)
 	onUserOffline  []func(user string)
 }

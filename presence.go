@@ -197,22 +197,24 @@ func (v *values) mayPresent(entry *presenceEntry, h *Hub) error {
 	return nil
 }
 
-// askPresence answers a client that asks who is in a room. It reports false if the event is the
-// application's own: it handles events of that name, or uses no presence.
+// askPresence answers a client that asks who is in a room: all who are, or nobody if the client is
+// not in it. It reports false if the event is the application's own: it handles events of that
+// name, or handles any and uses no presence.
 func (n *Namespace) askPresence(s *Socket, e *Event) bool {
-	if e.name != presenceEventName || !n.presences.used.Load() || n.registry.current.Load().handlers[presenceEventName] != nil {
+	if e.name != presenceEventName {
+		return false
+	}
+	if f := n.registry.current.Load(); f.handlers[presenceEventName] != nil || len(f.any) > 0 && !n.presences.used.Load() {
 		return false
 	}
 	var asked struct {
 		Room string `json:"room"`
 	}
-	switch err := e.Bind(&asked); {
-	case err != nil:
+	if err := e.Bind(&asked); err != nil {
 		e.ReplyError(err)
-	case !n.tellWhole(s, asked.Room):
-		e.ReplyError(errNotInRoom(asked.Room))
-	default:
-		e.finish()
+		return true
 	}
+	n.tellWhole(s, asked.Room)
+	e.finish()
 	return true
 }

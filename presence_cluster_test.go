@@ -558,7 +558,7 @@ func asked(h *Hub) uint64 {
 func TestPresenceOfManyRooms(t *testing.T) {
 	const rooms = 5*maxPresenceDigest - 1
 	bubble(t, func(t *testing.T) {
-		m := newPresenceModel(t, 1, 2, Options{Limits: Limits{Rooms: rooms}, Timeouts: Timeouts{PingInterval: time.Hour}})
+		m := newPresenceModel(t, 1, 2, Options{Limits: Limits{Rooms: rooms, PresencePerSecond: rooms}, Timeouts: Timeouts{PingInterval: time.Hour}})
 		m.lab.mu.Lock()
 		m.lab.largest = sureToFit
 		m.lab.mu.Unlock()

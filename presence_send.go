@@ -161,21 +161,26 @@ func (n *Namespace) forsake(s *Socket, room string, handedOver bool) {
 	}
 }
 
-// tellWhole has a member of the room be told who is there. It reports false if the socket is none.
-func (n *Namespace) tellWhole(s *Socket, room string) bool {
-	s.mu.Lock() // it does not leave meanwhile
-	defer s.mu.Unlock()
+// tellWhole has a member of the room be told who is there, and tells any other socket that nobody
+// is.
+func (n *Namespace) tellWhole(s *Socket, room string) {
+	var wake, slow bool
+	s.mu.Lock() // it neither joins nor leaves meanwhile
 	_, in := findNamed(s.rooms, room)
-	if _, isUser := userOf(room); !in || isUser {
-		return false
-	}
-	if s.isConnected() {
+	_, isUser := userOf(room)
+	switch {
+	case !in || isUser:
+		wake, slow = n.pushNobody(s, room, 0)
+	case s.isConnected():
 		p := n.presences.lock(n, room, nil)
-		defer p.mu.Unlock()
-		p.fresh.asked[s] = struct{}{}
-		p.wake(max(after(p.options().Interval), p.fresh.answerAt))
+		if _, entered := p.fresh.entered[s]; !entered || p.version == 0 { // or it is to be told all anyway, and earlier
+			p.fresh.asked[s] = struct{}{}
+			p.wake(max(after(p.options().Interval), p.fresh.answerAt))
+		}
+		p.mu.Unlock()
 	}
-	return true
+	s.mu.Unlock()
+	s.session.pushed(wake, slow)
 }
 
 // nobody is the event that says that nobody is in the room.
@@ -197,6 +202,12 @@ func (n *Namespace) tellNobody(s *Socket, room string) (wake, slow bool) {
 	if version == 0 { // nobody was told anything
 		return false, false
 	}
+	return n.pushNobody(s, room, version)
+}
+
+// pushNobody queues the event that says that nobody is in the room. s.mu is held, and the caller
+// must call session.pushed without it.
+func (n *Namespace) pushNobody(s *Socket, room string, version uint64) (wake, slow bool) {
 	e := n.nobody(room, version)
 	s.record(tappedEvent, true, e.eventData)
 	f := wireForms.Get().(*wireForm)

@@ -44,7 +44,7 @@ func (p *presenceRoom) notice(change *presenceChange, count int, now int64, anew
 	case changed:
 		n.changes = p.changes(change, count)
 	}
-	if len(p.fresh.asked) > 0 {
+	if len(p.fresh.asked) > 0 && !n.anew {
 		if n.answers = now >= p.fresh.answerAt; n.answers {
 			p.fresh.answerAt = now + int64(presenceAnswers)
 		} else {

@@ -59,7 +59,8 @@ func (p *tab) attend(address, key string, info any) {
 		window.story = [];
 		socket.on('presence', ({ state, joined = [], changed = [], left = [] }) => story.push(...(state ? ['all'] : []),
 			...joined.map(({ key }) => '+' + key), ...changed.map(({ key }) => '~' + key), ...left.map((key) => '-' + key)));
-		socket.on('connect', () => socket.recovered || socket.emit('present', %s));
+		window.enters = true;
+		socket.on('connect', () => socket.recovered || enters && socket.emit('present', %s));
 		window.sees = () => here.list.map(({ key, infos }) => key + JSON.stringify(infos)).join(' ');
 		return true;
 	})()`, js(address+"/socket.io/"), who))
@@ -178,6 +179,28 @@ func TestPresenceAfterCut(t *testing.T) {
 	}
 }
 
+// TestPresenceOfOutsider: a tab that is back, and not in the room any more, sees nobody there.
+func TestPresenceOfOutsider(t *testing.T) {
+	t.Parallel()
+	h := openHouse(t, "grace=50")
+	ada := h.attend(h.proxied, "Ada", 0)
+	ben := h.attend(h.url, "Ben", 0)
+	for _, p := range []*tab{ada, ben} {
+		p.sees("Ada[0] Ben[0]")
+	}
+	read[bool](ada, `(enters = false, true)`)
+	h.proxy.down()
+	ben.sees("Ben[0]")
+	if err := h.proxy.listen(h.proxy.target); err != nil {
+		t.Fatal(err)
+	}
+	ada.sees("")
+	read[bool](ada, `(enters = true, socket.close().connect(), true)`)
+	for _, p := range []*tab{ada, ben} {
+		p.sees("Ada[0] Ben[0]")
+	}
+}
+
 // TestPresenceAfterRestart: a hub that starts anew knows nobody, and tells who has come back.
 func TestPresenceAfterRestart(t *testing.T) {
 	t.Parallel()
@@ -211,6 +234,7 @@ func TestPresenceAfterRestart(t *testing.T) {
 func TestPresenceGap(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
+	asked := 0
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := atrium.Upgrade(w, r, atrium.UpgradeOptions{AllowedOrigins: []string{l.url}})
 		if err != nil {
@@ -237,6 +261,9 @@ func TestPresenceGap(t *testing.T) {
 					`42["presence",{"room":"r","version":10,"left":["Ada"]}]`,
 					`42["presence",{"room":"r","version":11,"joined":[{"key":"Nobody","infos":[0]}]}]`)
 			case strings.HasSuffix(string(b), `["presence",{"room":"r"}]`):
+				if asked++; asked == 1 { // as it is connected
+					continue
+				}
 				say(`42["presence",{"room":"r","version":11,"state":[{"key":"Cleo","infos":[1]}],"part":0,"parts":2}]`,
 					`42["presence",{"room":"r","version":11,"state":[{"key":"Dan","infos":[1]}],"part":1,"parts":2}]`,
 					`42["presence",{"room":"r","version":12,"left":["Dan"]}]`)

@@ -8,7 +8,10 @@ const people = new Map(); // key → infos
 let version; // of what we know; undefined while the state is to come
 
 socket.on('connect_error', (error) => { throw error; });
-socket.on('connect', () => socket.emit('present', { room, key, info: JSON.parse(info) }));
+socket.on('connect', () => {
+  socket.emit('present', { room, key, info: JSON.parse(info) });
+  socket.emit('presence', { room }); // had we not come into the room, nobody would tell us
+});
 socket.on('presence', (event) => {
   if (event.room !== room) return;
   if (event.state) {
