@@ -128,7 +128,10 @@ func (n *Namespace) question(node string, rooms []string) (list []presenceQuesti
 
 // learn takes the answers to a question.
 func (n *Namespace) learn(q *presenceQuestion, values []json.RawMessage) {
-	type source struct{ node, room string }
+	type source struct {
+		node string
+		room int // its place in the question
+	}
 	whole := make(map[source]*presenceUpdate)
 	var answered []string // the nodes that have answered to the end
 	for _, part := range decodeAll[presenceUpdate](values) {
@@ -142,8 +145,8 @@ func (n *Namespace) learn(q *presenceQuestion, values []json.RawMessage) {
 		}
 	}
 	for _, node := range answered {
-		for _, room := range q.rooms {
-			n.learnOf(room, node, whole[source{node, room}], q.at)
+		for i, room := range q.rooms {
+			n.learnOf(room, node, whole[source{node, i}], q.at)
 		}
 	}
 }
@@ -178,10 +181,10 @@ func (n *Namespace) learnOf(room, node string, u *presenceUpdate, at int64) {
 func (h *Hub) answerPresence(q *clusterMessage) [][]byte {
 	var parts []presenceUpdate
 	if n := h.namespace(q.namespace); n != nil {
-		for _, room := range q.rooms {
+		for i, room := range q.rooms {
 			if p := n.presences.find(n, room); p != nil {
 				p.mu.Lock()
-				parts = append(parts, p.whole()...)
+				parts = append(parts, p.whole(i)...)
 				p.mu.Unlock()
 			}
 		}

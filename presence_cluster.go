@@ -52,7 +52,7 @@ type presenceBlock struct {
 // presenceUpdate says what has changed with the entries of a node, or what they all are.
 type presenceUpdate struct {
 	Node    string           `json:"node,omitempty"` // set in answers
-	Room    string           `json:"room,omitempty"` // set in answers
+	Room    int              `json:"room,omitempty"` // in answers: its place in the question
 	Version uint64           `json:"v"`              // 0 ends an answer
 	Count   int              `json:"n"`              // entries after it
 	Whole   bool             `json:"whole,omitempty"`
@@ -145,10 +145,11 @@ func (p *presenceRoom) publish() {
 	clear(s.changed)
 }
 
-// whole returns the entries of this node, in parts that a broker takes.
-func (p *presenceRoom) whole() (parts []presenceUpdate) {
+// whole returns the entries of this node, in parts that a broker takes. room is the place of the
+// room in the question.
+func (p *presenceRoom) whole(room int) (parts []presenceUpdate) {
 	own := p.state.nodes[p.ns.hub.node]
-	u := presenceUpdate{Node: p.ns.hub.node, Room: p.name, Version: p.shared.version, Count: len(own), Whole: true, Silent: p.shared.silent}
+	u := presenceUpdate{Node: p.ns.hub.node, Room: room, Version: p.shared.version, Count: len(own), Whole: true, Silent: p.shared.silent}
 	if !u.Silent {
 		size := 0
 		for socket, e := range own {
