@@ -99,8 +99,8 @@ func (n *Namespace) PresenceCount(room string) int {
 //
 // For one room it is called one at a time, in order. What happens while it runs is told together,
 // by the next call. It is not called for those who go once Shutdown has begun: the hub that comes
-// after tells of all who are there, those included whose places it was left (see Recovery.Path). The
-// first function is told also of those who were there before it was added.
+// after tells of all who are there, those included whose places it was left (see Recovery.Path).
+// The first function is told also of those who were there before it was added.
 func (n *Namespace) OnPresence(f func(room string, joined, left []Present)) {
 	n.registry.add("OnPresence", f == nil, func(r *functions[*Socket]) { r.onPresence = append(r.onPresence, f) })
 	n.presences.used.Store(true)
