@@ -44,7 +44,7 @@ func (n *Namespace) OnUserOffline(f func(user string)) {
 
 // mustStay panics if the namespace is that of an OfFunc.
 func (n *Namespace) mustStay(method string) {
-	if n.name == "" {
+	if !n.named.Load() {
 		panic("atrium: " + method + ": expected a namespace of Hub.Of, those of an OfFunc come and go")
 	}
 }

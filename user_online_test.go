@@ -143,6 +143,15 @@ func TestUserOnlineFunctions(t *testing.T) {
 		wantPanic(t, "of an OfFunc", "atrium: OnUserOnline: expected a namespace of Hub.Of", func() {
 			h.OfFunc(func(string) bool { return false }).OnUserOnline(func(string) {})
 		})
+		h.OfFunc(func(string) bool { return true }).OnConnect(func(s *Socket) {
+			defer s.Emit("asked")
+			wantPanic(t, "of one that it stands for", "atrium: OnUserOffline: expected a namespace of Hub.Of", func() {
+				s.Namespace().OnUserOffline(func(string) {})
+			})
+		})
+		c := srv.socketIO(t)
+		c.join("/x")
+		c.want(`42/x,["asked"]`)
 		wantPanic(t, "nil", "atrium: OnUserOffline", func() { h.OnUserOffline(nil) })
 	})
 }
