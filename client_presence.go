@@ -131,7 +131,7 @@ func (c *Client) watch(e *Event) bool {
 }
 
 // tellWatchers has f called with each ClientPresence, behind what was queued for the handlers.
-func (c *Client) tellWatchers(f func(*ClientPresence)) {
+func (c *Client) tellWatchers(f func(presenceWatcher)) {
 	if len(c.registry.current.Load().watch) == 0 { // one that is made now asks by itself
 		return
 	}

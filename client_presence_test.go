@@ -37,6 +37,7 @@ func TestClientPresenceAsksWhenConnected(t *testing.T) {
 		want := func(what string, lists ...string) {
 			t.Helper()
 			<-time.After(10 * time.Second)
+			synctest.Wait()
 			if diff := cmp.Diff(lists, told); diff != "" || describe(p.List()) != lists[len(lists)-1] {
 				t.Errorf("%s: %v, the list is %s", what, diff, describe(p.List()))
 			}
@@ -84,6 +85,7 @@ func TestClientPresenceElsewhere(t *testing.T) {
 		mustConnect(t, c)
 		for i := range 3 {
 			<-time.After(time.Minute)
+			synctest.Wait()
 			if asked != i+1 || len(p.List()) != 0 || c.queue.calls != nil || c.reading.calls.Load() != 0 {
 				t.Error(i, asked, p.List(), c.queue.calls, c.reading.calls.Load())
 			}

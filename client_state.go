@@ -47,7 +47,7 @@ func (c *Client) attach(l *link, id, pid string) bool {
 			f(c)
 		}
 	})
-	c.tellWatchers((*ClientPresence).ask) // after what OnConnect's functions have sent to join rooms
+	c.tellWatchers(presenceWatcher.ask) // after what OnConnect's functions have sent to join rooms
 	return true
 }
 
@@ -102,7 +102,7 @@ func (c *Client) detach(l *link) {
 			f(c, reason)
 		}
 	})
-	c.tellWatchers((*ClientPresence).forget)
+	c.tellWatchers(presenceWatcher.forget)
 	if again {
 		go c.reconnect(ctx)
 	}

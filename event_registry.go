@@ -40,9 +40,16 @@ type functions[S any] struct {
 	onState        []func(S, State)
 	onEmit         []func(event string, args []json.RawMessage)
 	onPresence     []func(room string, joined, left []Present)
-	watch          []*ClientPresence
+	watch          []presenceWatcher
 	onUserOnline   []func(user string)
 	onUserOffline  []func(user string)
+}
+
+// presenceWatcher is a ClientPresence.
+type presenceWatcher interface {
+	take(data []json.RawMessage)
+	ask()
+	forget()
 }
 
 func newRegistry[S any]() *registry[S] {
