@@ -119,6 +119,7 @@ class Socket {
   presence(room) {
     const infos = new Map();
     let version; // undefined: all is to come
+    let due; // the next part of it; 0: none
     let asked; // for it, on this connection; other servers do not answer
     const forget = () => { asked = version = undefined; };
     const ask = () => {
@@ -129,19 +130,21 @@ class Socket {
       await 0; // what joins the room goes first
       if (this.state === 'open') ask();
     };
-    const take = ({ room: of, version: next, state, part, parts, count, joined = [], changed = [], left = [] } = {}) => {
+    const take = ({ room: of, version: next, state, part = 0, parts, count, joined = [], changed = [], left = [] } = {}) => {
       if (of !== room) return;
-      if (state || count >= 0) {
-        if (!part) infos.clear();
-        asked = false;
-      } else if (next !== version + 1) {
+      const whole = state || count >= 0;
+      if (whole && !part) {
+        infos.clear();
+      } else if (whole ? part !== due || next !== version : due || next !== version + 1) {
         ask();
         return;
       }
       version = next;
       for (const { key, infos: all } of [...(state ?? []), ...joined, ...changed]) infos.set(key, all);
       for (const key of left) infos.delete(key);
-      if (part + 1 < parts) return;
+      due = part + 1 < parts ? part + 1 : 0;
+      if (due) return;
+      asked = false;
       presence.count = count ?? infos.size;
       presence.list = [...infos].map(([key, infos]) => ({ key, infos })).sort((a, b) => (a.key < b.key ? -1 : 1));
       presence.onchange?.(presence.list);

@@ -20,6 +20,7 @@ type ClientPresence struct {
 	infos   map[string][]json.RawMessage
 	version uint64 // of the latest event; 0: the state is to come, and changes are ignored until then
 	asked   bool   // the hub was asked for it on this connection
+	part    int    // of a state, that is to come next; 0: none
 }
 
 // knownPresence is what a ClientPresence tells.
@@ -32,7 +33,8 @@ type knownPresence struct {
 // hub tells those who are in the room, so that the list is empty until the client has joined it,
 // and when it has left. The list asks the hub who is there when the client is connected, after the
 // functions of OnConnect, which may join the room, when Presence is called later than that, and
-// when it has missed a change. A server that is no hub does not answer: the list stays empty.
+// when it has missed a change. Several for one room are independent; Close ends one. A server that
+// is no hub does not answer: the list stays empty.
 func (c *Client) Presence(room string) *ClientPresence {
 	p := &ClientPresence{client: c, room: room, infos: make(map[string][]json.RawMessage)}
 	p.known.Store(new(knownPresence))
@@ -66,14 +68,22 @@ func (p *ClientPresence) OnChange(f func([]Present)) {
 // server that gives none is waited for by nobody. If the question cannot be sent, the next change
 // is one more reason to ask.
 func (p *ClientPresence) ask() {
-	p.version = 0
+	p.version, p.part = 0, 0
 	if !p.asked {
 		p.asked = p.client.Emit(presenceEventName, map[string]string{"room": p.room}) == nil
 	}
 }
 
 // forget has the list ask when the client is connected again.
-func (p *ClientPresence) forget() { p.version, p.asked = 0, false }
+func (p *ClientPresence) forget() { p.version, p.part, p.asked = 0, 0, false }
+
+// Close ends it: the list stays as it is, and OnChange's function is not called any more. It does
+// nothing the second time.
+func (p *ClientPresence) Close() {
+	p.client.registry.update(func(r *functions[*Client]) {
+		r.watch = slices.DeleteFunc(slices.Clone(r.watch), func(w presenceWatcher) bool { return w == p })
+	})
+}
 
 // take handles an event named presence.
 func (p *ClientPresence) take(data []json.RawMessage) {
@@ -82,12 +92,10 @@ func (p *ClientPresence) take(data []json.RawMessage) {
 		return
 	}
 	switch {
-	case e.State != nil || e.Count != nil:
-		if e.Part == 0 {
-			p.infos = make(map[string][]json.RawMessage)
-		}
-		p.asked = false
-	case p.version == 0 || e.Version != p.version+1:
+	case (e.State != nil || e.Count != nil) && e.Part == 0:
+		p.infos = make(map[string][]json.RawMessage)
+	case e.State != nil && e.Part == p.part && e.Version == p.version:
+	case p.version == 0 || p.part > 0 || e.Part != 0 || e.Version != p.version+1:
 		p.ask()
 		return
 	}
@@ -101,8 +109,10 @@ func (p *ClientPresence) take(data []json.RawMessage) {
 		delete(p.infos, key)
 	}
 	if e.Part+1 < e.Parts {
+		p.part = e.Part + 1
 		return
 	}
+	p.part, p.asked = 0, false
 	known := &knownPresence{count: len(p.infos)}
 	if e.Count != nil {
 		known.count = *e.Count

@@ -2,6 +2,7 @@ package atrium
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -92,6 +93,31 @@ func TestClientPresenceElsewhere(t *testing.T) {
 			h.Namespace.socket(c.ID()).session.closeNow()
 		}
 	})
+}
+
+// Parts of a state without the one before are no list, and Close ends a presence alone.
+func TestClientPresencePartsAndClose(t *testing.T) {
+	c := NewClient("http://example.com/", ClientOptions{})
+	defer c.Close()
+	p, other := c.Presence("r"), c.Presence("r")
+	want := func(list, event string) {
+		t.Helper()
+		if p.take([]json.RawMessage{json.RawMessage(event)}); describe(p.List()) != list {
+			t.Errorf("after %s: %s, want %s", event, describe(p.List()), list)
+		}
+	}
+	want("", `{"room":"r","version":3,"state":[{"key":"b","infos":[1]}],"part":1,"parts":2}`)
+	want("", `{"room":"r","version":3,"state":[{"key":"a","infos":[1]}],"part":0,"parts":3}`)
+	want("", `{"room":"r","version":3,"state":[{"key":"c","infos":[1]}],"part":2,"parts":3}`)
+	want("", `{"room":"r","version":4,"joined":[{"key":"d","infos":[1]}]}`)
+	want("", `{"room":"r","version":3,"state":[{"key":"a","infos":[1]}],"part":0,"parts":2}`)
+	want("a[1] b[1]", `{"room":"r","version":3,"state":[{"key":"b","infos":[1]}],"part":1,"parts":2}`)
+	want("b[1]", `{"room":"r","version":4,"left":["a"]}`)
+	p.Close()
+	p.Close()
+	if w := c.registry.current.Load().watch; len(w) != 1 || w[0] != presenceWatcher(other) || describe(p.List()) != "b[1]" {
+		t.Error(w, p.List())
+	}
 }
 
 // clientOf returns a Client of the server, in the bubble.
