@@ -390,7 +390,8 @@ func (s *session) pushed(wake, slow bool) {
 }
 
 // pushEarly has an event, which has come by one of the socket's rooms, wait for its connect
-// message. It reports false if that is queued by now. It may be called under a room's lock.
+// message, a volatile one too: the wait is short. It reports false if that is queued by now. It may
+// be called under a room's lock.
 func (s *session) pushEarly(socket *Socket, f *wireForm) (v pushResult, waits bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
