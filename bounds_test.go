@@ -204,7 +204,7 @@ func TestPendingClientIsBounded(t *testing.T) {
 		if held, most := int(s.reading.held.Load()), maxBeforeConnect+2*socketOverhead; held > most {
 			t.Errorf("%d bytes are held, want at most %d", held, most)
 		}
-		if n := len(s.present()); n > maxBeforeConnect/socketOverhead {
+		if n := len(s.liveSockets()); n > maxBeforeConnect/socketOverhead {
 			t.Errorf("%d sockets wait to be let in", n)
 		}
 		for range maxSockets {

@@ -77,8 +77,8 @@ func (p *ClientPresence) ask() {
 // forget has the list ask when the client is connected again.
 func (p *ClientPresence) forget() { p.version, p.part, p.asked = 0, 0, false }
 
-// Close ends it: the list stays as it is, and OnChange's function is not called any more. It does
-// nothing the second time.
+// Close ends it: the list stays as it is, and OnChange's function is not called any more, except
+// for an event that is being handled. It does nothing the second time.
 func (p *ClientPresence) Close() {
 	p.client.registry.update(func(r *functions[*Client]) {
 		r.watch = slices.DeleteFunc(slices.Clone(r.watch), func(w presenceWatcher) bool { return w == p })

@@ -59,7 +59,7 @@ func TestKernelWatchesPingedClients(t *testing.T) {
 			w.send("5")
 			eventually(t, "the upgrade", func() bool { return upgraded.conn.Load() != nil })
 			upgraded.ping()
-			if ms := userTimeout(t, upgraded.present()[0]); ms == 0 {
+			if ms := userTimeout(t, upgraded.liveSockets()[0]); ms == 0 {
 				t.Error("nothing after the upgrade")
 			}
 		})

@@ -15,8 +15,8 @@ type PresenceOptions struct {
 	Interval time.Duration
 	// Grace is how long somebody who has gone is still there for the others. Who comes back within
 	// it, by whatever socket and node, has not gone: a page may be loaded anew, and a connection
-	// may break. The sockets of a node that has not been heard of for 5 seconds have no grace. Zero
-	// means 2 seconds.
+	// may break. The sockets of a node that has not been heard of for 5 seconds have none; after a
+	// restart it is 5 seconds longer (Recovery.Path). Zero means 2 seconds.
 	Grace time.Duration
 }
 

@@ -3,7 +3,6 @@ package atrium
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -284,44 +283,3 @@ func sortPresents(list []Present) {
 }
 
 func comparePresent(p Present, key string) int { return strings.Compare(p.Key, key) }
-
-// presenceReports are those to the application.
-type presenceReports struct {
-	news     presenceNews
-	reported bool // it has been told of somebody
-	reports  bool // reportAll runs
-}
-
-// presenceNews is what is to be reported to the application. What it has not been told yet is
-// taken together, so that a slow function finds no queue.
-type presenceNews struct{ joined, left map[string]Present }
-
-// add adds a change. Who has left before it was reported that they joined was never there.
-func (n *presenceNews) add(c *presenceChange) {
-	if n.joined == nil {
-		n.joined, n.left = make(map[string]Present), make(map[string]Present)
-	}
-	for _, p := range c.left {
-		if _, unreported := n.joined[p.Key]; unreported {
-			delete(n.joined, p.Key)
-		} else {
-			n.left[p.Key] = p
-		}
-	}
-	for _, p := range c.joined {
-		if _, unreported := n.left[p.Key]; unreported {
-			delete(n.left, p.Key)
-		} else {
-			n.joined[p.Key] = p
-		}
-	}
-}
-
-// take returns the news by key, and forgets them.
-func (n *presenceNews) take() (joined, left []Present) {
-	joined, left = slices.Collect(maps.Values(n.joined)), slices.Collect(maps.Values(n.left))
-	*n = presenceNews{}
-	sortPresents(joined)
-	sortPresents(left)
-	return joined, left
-}

@@ -28,7 +28,7 @@ type presenceNotice struct {
 	changes []presenceEvent
 	whole   []presenceEvent // none if nobody is to get it
 	anew    bool            // everybody is to get it
-	nobody  bool            // nobody was ever there: who has entered is told nothing
+	untold  bool            // nobody was ever there: who has entered is told nothing
 	answers bool            // who has asked is told
 }
 
@@ -36,7 +36,7 @@ type presenceNotice struct {
 func (p *presenceRoom) notice(change *presenceChange, count int, now int64, anew bool) (n presenceNotice) {
 	changed := !change.isEmpty() || p.counted && count != p.toldN
 	n.anew = anew || changed && p.version == 0
-	n.nobody = p.version == 0 && !n.anew
+	n.untold = p.version == 0 && !n.anew
 	p.toldN = count
 	switch {
 	case n.anew:
@@ -160,7 +160,7 @@ func (p *presenceRoom) takeFresh(n *presenceNotice, r *room) map[*Socket]bool {
 			p.wake(after(p.options().Interval))
 		case len(n.whole) == 0: // it has joined since the notice
 			fresh[s] = false
-		case n.nobody:
+		case n.untold:
 			fresh[s] = false
 			delete(entered, s)
 		default:
@@ -186,4 +186,60 @@ func (p *presenceRoom) encode(events []presenceEvent) []*message {
 		list[i] = m
 	}
 	return list
+}
+
+// tellWhole has a member of the room be told who is there, and tells any other socket that nobody
+// is.
+func (n *Namespace) tellWhole(s *Socket, room string) {
+	var wake, slow bool
+	s.mu.Lock() // it neither joins nor leaves meanwhile
+	_, in := findNamed(s.rooms, room)
+	_, isUser := userOf(room)
+	switch {
+	case !in || isUser:
+		wake, slow = n.pushNobody(s, room, 0)
+	case s.isConnected():
+		p := n.presences.lock(n, room, nil)
+		if _, entered := p.fresh.entered[s]; !entered || p.version == 0 { // or it is to be told all anyway, and earlier
+			p.fresh.asked[s] = struct{}{}
+			p.wake(max(after(p.options().Interval), p.fresh.answerAt))
+		}
+		p.mu.Unlock()
+	}
+	s.mu.Unlock()
+	s.session.pushed(wake, slow)
+}
+
+// nobody is the event that says that nobody is in the room.
+func (n *Namespace) nobody(room string, version uint64) packet {
+	e := presenceEvent{Room: room, Version: version, State: []Present{}}
+	return newPacket(packetEvent, n.name, presenceEventName, e.append(nil))
+}
+
+// tellNobody has a socket that has left the room forget who is there. The caller, who holds s.mu,
+// must call session.pushed without it.
+func (n *Namespace) tellNobody(s *Socket, room string) (wake, slow bool) {
+	p := n.presences.find(n, room)
+	if p == nil {
+		return false, false
+	}
+	p.mu.Lock()
+	version := p.version
+	p.mu.Unlock()
+	if version == 0 { // nobody was told anything
+		return false, false
+	}
+	return n.pushNobody(s, room, version)
+}
+
+// pushNobody queues the event that says that nobody is in the room. s.mu is held, and the caller
+// must call session.pushed without it.
+func (n *Namespace) pushNobody(s *Socket, room string, version uint64) (wake, slow bool) {
+	e := n.nobody(room, version)
+	s.record(tappedEvent, true, e.eventData)
+	f := wireForms.Get().(*wireForm)
+	f.encode(s.session.protocol, e, nil)
+	v, wake := s.session.push(f, false, forEmitter)
+	f.release()
+	return wake, v == pushTooSlow
 }

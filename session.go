@@ -202,8 +202,8 @@ func (s *session) socketIn(namespace string) *Socket {
 	return nil
 }
 
-// present returns the client's sockets but those that were removed.
-func (s *session) present() []*Socket {
+// liveSockets returns the client's sockets but those that were removed.
+func (s *session) liveSockets() []*Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(s.sockets), func(socket *Socket) bool { return socket.removed })
@@ -289,7 +289,7 @@ func (s *session) end(reason Reason, code StatusCode, text string) bool {
 	}
 	s.hub.sessions.counters.ended(reason)
 	s.hub.sessions.clock.stop(&s.timer)
-	sockets := s.present()
+	sockets := s.liveSockets()
 	if reason.blames() && len(sockets) > 0 {
 		s.hub.log.lately.add("disconnected a client: "+string(reason), sockets[0].handshake.remote,
 			append([]any{clientText("problem", text)}, sockets[0].logged()...)...)
@@ -318,7 +318,7 @@ func (s *session) endIfAnswered() {
 
 // busy reports whether something that was received is not handled and answered yet.
 func (s *session) busy() bool {
-	return slices.ContainsFunc(s.present(), func(socket *Socket) bool {
+	return slices.ContainsFunc(s.liveSockets(), func(socket *Socket) bool {
 		return !socket.inbox.idle() || socket.calls.owed.Load() > 0
 	})
 }

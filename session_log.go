@@ -23,7 +23,7 @@ func (s *Socket) logged(attrs ...any) []any {
 // sockets, if it has any, and its address.
 func (s *session) logged(attrs ...any) []any {
 	attrs = append([]any{clientText("remote", s.codec.request().remote)}, attrs...)
-	for _, socket := range s.present() {
+	for _, socket := range s.liveSockets() {
 		if socket.wasConnected() {
 			return socket.logged(attrs...)
 		}

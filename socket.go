@@ -220,13 +220,13 @@ func (s *Socket) disconnect(status closeStatus) { s.member().disconnect(status) 
 // the client why, call DisconnectWith first.
 func (s *Socket) DisconnectClient() {
 	sessions := []*session{s.session} // and those that the client has come back with
-	for _, socket := range s.session.present() {
+	for _, socket := range s.session.liveSockets() {
 		if now := socket.member().dismiss(); now != nil && !slices.Contains(sessions, now.session) {
 			sessions = append(sessions, now.session)
 		}
 	}
 	for _, session := range sessions {
-		for _, socket := range session.present() {
+		for _, socket := range session.liveSockets() {
 			socket.Disconnect()
 		}
 		session.end(ReasonServerDisconnect, StatusNormalClosure, string(ReasonServerDisconnect))

@@ -380,7 +380,7 @@ const scenarios = {
     const { id } = socket;
     const reason = next(socket, 'disconnect');
     await repeated(hub.reset, reason);
-    oneOf(await reason, ['transport error', 'transport close'], 'reason'); // a hub whose pings were not answered meanwhile closes
+    oneOf(await reason, ['transport error', 'transport close'], 'reason'); // close: the hub has noticed first, and could still say so
     oneOf(await hub.left(id), polls ? pollingEnds : ['transport error'], 'reason on the server');
   },
 

@@ -161,62 +161,6 @@ func (n *Namespace) forsake(s *Socket, room string, handedOver bool) {
 	}
 }
 
-// tellWhole has a member of the room be told who is there, and tells any other socket that nobody
-// is.
-func (n *Namespace) tellWhole(s *Socket, room string) {
-	var wake, slow bool
-	s.mu.Lock() // it neither joins nor leaves meanwhile
-	_, in := findNamed(s.rooms, room)
-	_, isUser := userOf(room)
-	switch {
-	case !in || isUser:
-		wake, slow = n.pushNobody(s, room, 0)
-	case s.isConnected():
-		p := n.presences.lock(n, room, nil)
-		if _, entered := p.fresh.entered[s]; !entered || p.version == 0 { // or it is to be told all anyway, and earlier
-			p.fresh.asked[s] = struct{}{}
-			p.wake(max(after(p.options().Interval), p.fresh.answerAt))
-		}
-		p.mu.Unlock()
-	}
-	s.mu.Unlock()
-	s.session.pushed(wake, slow)
-}
-
-// nobody is the event that says that nobody is in the room.
-func (n *Namespace) nobody(room string, version uint64) packet {
-	e := presenceEvent{Room: room, Version: version, State: []Present{}}
-	return newPacket(packetEvent, n.name, presenceEventName, e.append(nil))
-}
-
-// tellNobody has a socket that has left the room forget who is there. The caller, who holds s.mu,
-// must call session.pushed without it.
-func (n *Namespace) tellNobody(s *Socket, room string) (wake, slow bool) {
-	p := n.presences.find(n, room)
-	if p == nil {
-		return false, false
-	}
-	p.mu.Lock()
-	version := p.version
-	p.mu.Unlock()
-	if version == 0 { // nobody was told anything
-		return false, false
-	}
-	return n.pushNobody(s, room, version)
-}
-
-// pushNobody queues the event that says that nobody is in the room. s.mu is held, and the caller
-// must call session.pushed without it.
-func (n *Namespace) pushNobody(s *Socket, room string, version uint64) (wake, slow bool) {
-	e := n.nobody(room, version)
-	s.record(tappedEvent, true, e.eventData)
-	f := wireForms.Get().(*wireForm)
-	f.encode(s.session.protocol, e, nil)
-	v, wake := s.session.push(f, false, forEmitter)
-	f.release()
-	return wake, v == pushTooSlow
-}
-
 // wake has flush run at the nanotime at, or earlier.
 func (p *presenceRoom) wake(at int64) {
 	if p.closed || p.due != 0 && p.due <= at {
@@ -302,48 +246,6 @@ func (p *presenceRoom) count() int {
 		n += len(own)
 	}
 	return n
-}
-
-// report has the application told what has changed; the first time, all.
-func (p *presenceRoom) report(change *presenceChange) {
-	switch functions := p.ns.registry.current.Load(); {
-	case p.hidden == nil && len(functions.onPresence) == 0, p.hidden != nil && len(functions.onUserOnline)+len(functions.onUserOffline) == 0:
-		return
-	case !p.reported:
-		p.reported = true
-		change = &presenceChange{joined: p.state.told}
-	}
-	if change.isEmpty() {
-		return
-	}
-	p.news.add(change)
-	if !p.reports {
-		p.reports = true
-		go p.reportAll()
-	}
-}
-
-// reportAll calls the functions of OnPresence while there is news. It locks.
-func (p *presenceRoom) reportAll() {
-	for {
-		p.mu.Lock()
-		joined, left := p.news.take()
-		if len(joined) == 0 && len(left) == 0 {
-			p.reports = false
-			p.mu.Unlock()
-			return
-		}
-		p.mu.Unlock()
-		if p.hidden != nil {
-			p.hidden(joined, left)
-			continue
-		}
-		for _, f := range p.ns.registry.current.Load().onPresence {
-			guardApart(func() { f(p.name, joined, left) }, func(what ...any) {
-				p.ns.hub.log.error("atrium: OnPresence panicked", append(what, clientText("room", p.name))...)
-			})
-		}
-	}
 }
 
 // settle forgets that the room had no members here.
